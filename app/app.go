@@ -1,0 +1,176 @@
+// Package app is the `tentagate` Caddy app: what TentaGate's features share,
+// above all the connection to Redis.
+package app
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/metrics"
+)
+
+// DefaultKeyPrefix begins every key of TentaGate in Redis unless the operator
+// chooses another.
+const DefaultKeyPrefix = "tentagate"
+
+func init() {
+	caddy.RegisterModule(&App{})
+}
+
+// App holds what TentaGate's handlers share. With Redis configured, any number
+// of gateways that use the same Redis and key prefix act as one; without it
+// everything is kept in the memory of this process.
+//
+// A configuration that does not mention the app at all takes the connection
+// from the REDIS_URL environment variable, if that is set. A configuration that
+// has the app, but no `redis` in it, keeps everything in memory.
+type App struct {
+	// The Redis that all gateways share. Default: none, everything is kept in
+	// memory.
+	RedisConfig *RedisConfig `json:"redis,omitempty"`
+
+	// Settings that a feature defines once for several of its handlers, by the
+	// name of the option and the name of the setting, such as
+	// `jwt_provider` → `main`.
+	SharedOptions map[string]map[string]json.RawMessage `json:"shared,omitempty"`
+
+	// given is true if the configuration has this app.
+	given  bool
+	redis  *Redis
+	logger *zap.Logger
+}
+
+// instanceID names this process among the gateways that share a Redis. It is
+// made anew at each start: a file would need a writable disk.
+var instanceID = sync.OnceValue(rand.Text)
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "tentagate",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// UnmarshalJSON reads the app's configuration as strictly as Caddy reads every
+// module's, and notes that there is one.
+func (a *App) UnmarshalJSON(data []byte) error {
+	type plain App
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode((*plain)(a)); err != nil {
+		return err
+	}
+	a.given = true
+	return nil
+}
+
+// Provision prepares the connection to Redis. It opens none.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	if !a.given && a.RedisConfig == nil {
+		a.RedisConfig = &RedisConfig{URLs: []string{"{env.REDIS_URL}"}}
+	}
+	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
+	if a.RedisConfig == nil {
+		return nil
+	}
+	settings, err := a.RedisConfig.resolve()
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	if settings == nil {
+		return nil
+	}
+	a.redis, err = acquireRedis(settings, a.logger)
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	return nil
+}
+
+// Start begins to announce this instance to the others.
+func (a *App) Start() error {
+	if a.redis != nil {
+		a.redis.start()
+	}
+	return nil
+}
+
+// Stop ends nothing: the connection outlives a reload, and is closed by
+// Cleanup when the last configuration that uses it is gone.
+func (*App) Stop() error { return nil }
+
+// Cleanup releases the connection.
+func (a *App) Cleanup() error {
+	if a.redis == nil {
+		return nil
+	}
+	rd := a.redis
+	a.redis = nil
+	return releaseRedis(rd)
+}
+
+// Get returns the app for use by a handler. It provisions a default one where
+// the configuration has none. In a context without a configuration, as unit
+// tests make it, everything is in memory.
+func Get(ctx caddy.Context) (*App, error) {
+	val, err := ctx.AppIfConfigured("tentagate")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		val, err = provisionDefault(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return val.(*App), nil
+}
+
+// provisionDefault loads the app where the configuration does not name it.
+func provisionDefault(ctx caddy.Context) (val any, err error) {
+	defer func() {
+		// Context.App panics in a context without a configuration, and the
+		// context has no way to ask.
+		if recover() != nil {
+			val, err = &App{given: true}, nil
+		}
+	}()
+	return ctx.App("tentagate")
+}
+
+// Redis returns the shared connection, or nil if everything is in memory.
+func (a *App) Redis() *Redis { return a.redis }
+
+// KeyPrefix returns what begins every key in Redis.
+func (a *App) KeyPrefix() string {
+	if a.redis != nil {
+		return a.redis.settings.prefix
+	}
+	return DefaultKeyPrefix
+}
+
+// InstanceID returns a random name of this process, the same for its whole
+// life.
+func (*App) InstanceID() string { return instanceID() }
+
+// Shared returns the setting that the global option `option` defined under the
+// name key, as the JSON of the value that its parser returned.
+func (a *App) Shared(option, key string) (json.RawMessage, bool) {
+	raw, ok := a.SharedOptions[option][key]
+	return raw, ok
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+	_ json.Unmarshaler   = (*App)(nil)
+)

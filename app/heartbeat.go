@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+// heartbeatPeriod is the time between two announcements of this instance. An
+// instance that has been silent for three periods is no longer counted.
+const heartbeatPeriod = 2 * time.Second
+
+// announce enters the instance with the server's time, so that the clocks of
+// the gateways need not agree, drops the silent ones and counts the rest.
+// KEYS[1] the set, ARGV[1] the instance, ARGV[2] the life of an entry in ms.
+var announce = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])
+`)
+
+// start begins the heartbeat. Later calls, from later configurations, do
+// nothing.
+func (rd *Redis) start() {
+	rd.startOnce.Do(func() {
+		rd.done.Add(1)
+		go rd.heartbeat()
+	})
+}
+
+func (rd *Redis) heartbeat() {
+	defer rd.done.Done()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-rd.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	first := true
+	for {
+		rd.beat(ctx, first)
+		first = false
+		// Jitter keeps the instances of a rollout from beating in step.
+		timer := time.NewTimer(heartbeatPeriod + rand.N(heartbeatPeriod/10))
+		select {
+		case <-timer.C:
+		case <-rd.stop:
+			timer.Stop()
+			rd.leave()
+			return
+		}
+	}
+}
+
+// beat announces this instance once and tells of a change of the server's
+// state. The last known number of instances is kept while the server is away.
+func (rd *Redis) beat(ctx context.Context, first bool) {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatPeriod)
+	defer cancel()
+	n, err := announce.Run(ctx, rd.background, []string{rd.instancesKey()},
+		instanceID(), (3 * heartbeatPeriod).Milliseconds()).Int64()
+	up := err == nil
+	if up {
+		rd.instances.Store(max(n, 1))
+	}
+	was := rd.up.Swap(up)
+	switch {
+	case ctx.Err() == context.Canceled:
+	case up && (first || !was):
+		rd.logger.Info("redis answers", zap.Int64("instances", n))
+	case !up && (first || was):
+		rd.logger.Warn("redis does not answer: each feature goes by its own rule until it is back", zap.Error(err))
+	}
+}
+
+// leave takes this instance off the list, so that the others need not wait for
+// its silence. If Redis is away, they do.
+func (rd *Redis) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), DefaultDialTimeout)
+	defer cancel()
+	_ = rd.background.ZRem(ctx, rd.instancesKey(), instanceID()).Err()
+}
+
+func (rd *Redis) instancesKey() string { return rd.settings.prefix + ":instances" }

@@ -1,0 +1,120 @@
+package app
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	commandSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "tentagate",
+		Subsystem: "redis",
+		Name:      "command_duration_seconds",
+		Help:      "Time that commands and pipelines on the path of a request took, failures included.",
+		Buckets:   []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
+	})
+	commandErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "tentagate",
+		Subsystem: "redis",
+		Name:      "command_errors_total",
+		Help:      "Commands and pipelines on the path of a request that got no answer.",
+	})
+)
+
+func collectors() []prometheus.Collector {
+	return []prometheus.Collector{commandSeconds, commandErrors, poolCollector{}}
+}
+
+// latencyHook times the commands of the hot client.
+type latencyHook struct{}
+
+func (latencyHook) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return next(ctx, network, addr)
+	}
+}
+
+func (latencyHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		began := time.Now()
+		err := next(ctx, cmd)
+		observe(began, err)
+		return err
+	}
+}
+
+func (latencyHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		began := time.Now()
+		err := next(ctx, cmds)
+		observe(began, err)
+		return err
+	}
+}
+
+func observe(began time.Time, err error) {
+	commandSeconds.Observe(time.Since(began).Seconds())
+	if err == nil {
+		return
+	}
+	// An error reply (a missing key, NOSCRIPT) is an answer.
+	if _, replied := err.(redis.Error); !replied {
+		commandErrors.Inc()
+	}
+}
+
+// poolCollector reads the open connections when it is asked, so that nothing
+// has to be kept in step with them.
+type poolCollector struct{}
+
+func poolDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("tentagate_redis_"+name, help, []string{"redis"}, nil)
+}
+
+var (
+	upDesc        = poolDesc("up", "Whether the last heartbeat reached Redis (1) or not (0).")
+	instancesDesc = poolDesc("instances", "Gateways that share this Redis and key prefix, by their heartbeats.")
+	connsDesc     = poolDesc("pool_connections", "Open connections of the hot path.")
+	idleDesc      = poolDesc("pool_idle_connections", "Idle connections of the hot path.")
+	hitsDesc      = poolDesc("pool_hits_total", "Times that a free connection was found.")
+	missesDesc    = poolDesc("pool_misses_total", "Times that no free connection was found.")
+	timeoutsDesc  = poolDesc("pool_timeouts_total", "Times that no connection was free in time.")
+)
+
+func (poolCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{upDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc} {
+		ch <- d
+	}
+}
+
+func (poolCollector) Collect(ch chan<- prometheus.Metric) {
+	connections.Range(func(_, value any) bool {
+		rd, ok := value.(*Redis)
+		if !ok {
+			return true
+		}
+		up := 0.0
+		if rd.Up() {
+			up = 1
+		}
+		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
+			ch <- prometheus.MustNewConstMetric(d, t, v, rd.Key())
+		}
+		send(upDesc, prometheus.GaugeValue, up)
+		send(instancesDesc, prometheus.GaugeValue, float64(rd.Instances()))
+		if rd.Cluster() && up == 0 {
+			return true // reading the nodes of a lost Cluster would wait for it
+		}
+		stats := rd.hot.PoolStats()
+		send(connsDesc, prometheus.GaugeValue, float64(stats.TotalConns))
+		send(idleDesc, prometheus.GaugeValue, float64(stats.IdleConns))
+		send(hitsDesc, prometheus.CounterValue, float64(stats.Hits))
+		send(missesDesc, prometheus.CounterValue, float64(stats.Misses))
+		send(timeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
+		return true
+	})
+}

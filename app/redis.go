@@ -1,0 +1,156 @@
+package app
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// connections are the open connections by the hash of their settings. They
+// survive a reload that does not change the settings.
+var connections = caddy.NewUsagePool()
+
+// Redis is a connection to the Redis that gateways share. It exists whether or
+// not the server answers; go-redis dials when there is something to send, and
+// again after a failure.
+type Redis struct {
+	settings   *redisSettings
+	hot        redis.UniversalClient
+	background redis.UniversalClient
+	closers    []func() error
+
+	startOnce sync.Once
+	stop      chan struct{}
+	done      sync.WaitGroup
+	instances atomic.Int64
+	up        atomic.Bool
+	logger    *zap.Logger
+}
+
+func acquireRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
+	val, _, err := connections.LoadOrNew(s.key, func() (caddy.Destructor, error) {
+		return newRedis(s, logger)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return val.(*Redis), nil
+}
+
+func releaseRedis(rd *Redis) error {
+	_, err := connections.Delete(rd.settings.key)
+	return err
+}
+
+func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
+	rd := &Redis{settings: s, stop: make(chan struct{}), logger: logger}
+	rd.instances.Store(1)
+
+	hot := s.options
+	if s.entra != nil {
+		provider, err := newEntraProvider(s.entra, logger)
+		if err != nil {
+			return nil, err
+		}
+		hot.StreamingCredentialsProvider = provider
+		rd.closers = append(rd.closers, provider.Close)
+	}
+	patient := hot
+
+	if hot.ReadTimeout == 0 {
+		hot.ReadTimeout = DefaultTimeout
+	}
+	if hot.DialTimeout == 0 {
+		hot.DialTimeout = DefaultDialTimeout
+	}
+	hot.WriteTimeout = hot.ReadTimeout
+	hot.PoolTimeout = hot.ReadTimeout
+	// A request has one try: a second would double the wait, and a command that
+	// was written may have been carried out.
+	hot.MaxRetries = -1
+	hot.DialerRetries = 1
+	hot.ContextTimeoutEnabled = true
+	hot.PipelinePoolSize = 8
+	hot.MinIdleConns = 1
+
+	patient.ReadTimeout = 3 * time.Second
+	patient.WriteTimeout = 3 * time.Second
+	patient.DialTimeout = 3 * time.Second
+	patient.PoolSize = 4
+	patient.MaxRetries = 1
+	patient.DialerRetries = 1
+	patient.ContextTimeoutEnabled = true
+
+	rd.hot = newClient(&hot)
+	rd.background = newClient(&patient)
+	rd.hot.AddHook(latencyHook{})
+	return rd, nil
+}
+
+// newClient makes the client for the topology that the options describe.
+func newClient(o *redis.UniversalOptions) redis.UniversalClient {
+	// Plain Redis has no maintenance notifications; asking for them costs a
+	// round trip at each new connection.
+	off := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	switch {
+	case o.MasterName != "":
+		return redis.NewFailoverClient(o.Failover())
+	case o.IsClusterMode:
+		cluster := o.Cluster()
+		cluster.MaintNotificationsConfig = off
+		// A moved slot is followed; anything else fails at once.
+		cluster.MaxRedirects = 3
+		return redis.NewClusterClient(cluster)
+	default:
+		single := o.Simple()
+		single.MaintNotificationsConfig = off
+		return redis.NewClient(single)
+	}
+}
+
+// Client returns the client for the path of a request: short timeouts, no
+// retries, deadlines of the context honoured.
+func (rd *Redis) Client() redis.UniversalClient { return rd.hot }
+
+// Background returns a client of the same server with patient timeouts, for
+// subscriptions, administration and other work that no request waits for.
+func (rd *Redis) Background() redis.UniversalClient { return rd.background }
+
+// Key returns an identifier that is the same for connections with the same
+// settings. It reveals nothing of them.
+func (rd *Redis) Key() string { return rd.settings.key }
+
+// Cluster reports whether the server is a Redis Cluster, where one command may
+// only use keys of one hash slot.
+func (rd *Redis) Cluster() bool { return rd.settings.cluster }
+
+// Instances returns how many gateways share this Redis and key prefix, this one
+// included, as last heard from their heartbeats. It is at least 1.
+func (rd *Redis) Instances() int { return int(rd.instances.Load()) }
+
+// Up reports whether the last heartbeat reached the server.
+func (rd *Redis) Up() bool { return rd.up.Load() }
+
+// Destruct closes the connection when the last configuration that uses it is
+// gone.
+func (rd *Redis) Destruct() error {
+	close(rd.stop)
+	rd.done.Wait()
+	for _, closer := range rd.closers {
+		_ = closer()
+	}
+	err := rd.hot.Close()
+	if err2 := rd.background.Close(); err == nil {
+		err = err2
+	}
+	return err
+}
+
+// Interface guard
+var _ caddy.Destructor = (*Redis)(nil)

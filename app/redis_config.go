@@ -1,0 +1,262 @@
+package app
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Default limits of a call on the hot path. They are what a request may lose
+// to a Redis that does not answer; the features set shorter deadlines.
+const (
+	DefaultTimeout     = 100 * time.Millisecond
+	DefaultDialTimeout = 250 * time.Millisecond
+)
+
+// RedisConfig says which Redis the gateways share. Every text may be a
+// placeholder, `{env.REDIS_URL}` or `{file./run/secrets/redis}`; it is resolved
+// when the configuration is loaded and appears nowhere else.
+type RedisConfig struct {
+	// Addresses: `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS,
+	// or `unix:///path/to/socket`. One address is a single server, several are a
+	// Cluster; with `sentinel` they are the Sentinels. A text may hold several
+	// addresses separated by commas. If all are empty, everything is kept in
+	// memory.
+	URLs []string `json:"urls,omitempty"`
+
+	// The name of the master that the Sentinels watch. Default: no Sentinel.
+	Sentinel string `json:"sentinel,omitempty"`
+
+	// Treat a single address as the entry to a Cluster, as Azure Managed Redis
+	// with the OSS cluster policy asks. Default: false.
+	Cluster bool `json:"cluster,omitempty"`
+
+	// What begins every key. Gateways with different prefixes do not know each
+	// other. Default: `tentagate`.
+	KeyPrefix string `json:"key_prefix,omitempty"`
+
+	// User name of the Redis ACL. Default: the one in the address.
+	Username string `json:"username,omitempty"`
+
+	// Password. Default: the one in the address.
+	Password string `json:"password,omitempty"`
+
+	// TLS settings. Giving them turns TLS on. Default: TLS for `rediss://`, with
+	// the system's certificate authorities.
+	TLS *RedisTLS `json:"tls,omitempty"`
+
+	// Sign in with tokens of Microsoft Entra ID (Azure Managed Redis). Needs
+	// TLS. Default: off.
+	Entra *Entra `json:"entra,omitempty"`
+
+	// The longest that a call on the hot path may wait for an answer. Features
+	// set shorter limits where they promise them. Default: 100ms.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// The longest that opening a connection may take. Default: 250ms.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// The most connections to one server. Default: 10 for each CPU.
+	PoolSize int `json:"pool_size,omitempty"`
+}
+
+// RedisTLS are the TLS settings of the connection to Redis.
+type RedisTLS struct {
+	// PEM file of the certificate authorities to trust. Default: the system's.
+	CA string `json:"ca,omitempty"`
+
+	// PEM file of the client certificate. Default: none.
+	Cert string `json:"cert,omitempty"`
+
+	// PEM file of the client certificate's key. Default: none.
+	Key string `json:"key,omitempty"`
+
+	// The name that the server's certificate must have. Default: the host of
+	// the address.
+	ServerName string `json:"server_name,omitempty"`
+}
+
+// redisSettings are resolved settings. Equal settings share a connection.
+type redisSettings struct {
+	options redis.UniversalOptions
+	cluster bool
+	prefix  string
+	entra   *Entra
+	tls     *RedisTLS
+	key     string
+}
+
+// resolve replaces the placeholders and reads the addresses. It returns nil
+// settings if there is no address.
+func (c *RedisConfig) resolve() (*redisSettings, error) {
+	repl := caddy.NewReplacer()
+	var urls []string
+	for _, text := range c.URLs {
+		for url := range strings.SplitSeq(repl.ReplaceAll(text, ""), ",") {
+			if url = strings.TrimSpace(url); url != "" {
+				urls = append(urls, url)
+			}
+		}
+	}
+	if len(urls) == 0 {
+		return nil, nil
+	}
+
+	s := &redisSettings{prefix: repl.ReplaceAll(c.KeyPrefix, ""), entra: c.Entra}
+	if s.prefix == "" {
+		s.prefix = DefaultKeyPrefix
+	}
+	if strings.ContainsAny(s.prefix, "{} \t\r\n") {
+		return nil, fmt.Errorf("key_prefix %q: it must have no braces and no white space", s.prefix)
+	}
+	s.options = redis.UniversalOptions{
+		ClientName:  "tentagate",
+		MasterName:  repl.ReplaceAll(c.Sentinel, ""),
+		PoolSize:    c.PoolSize,
+		DialTimeout: time.Duration(c.DialTimeout),
+		ReadTimeout: time.Duration(c.Timeout),
+	}
+	var tlsConfig *tls.Config
+	for i, url := range urls {
+		opt, err := parseAddress(url)
+		if err != nil {
+			return nil, fmt.Errorf("address %d of %d: %w", i+1, len(urls), err)
+		}
+		if opt.Network == "unix" && len(urls) > 1 {
+			return nil, errors.New("a unix socket can only be the one address there is")
+		}
+		if i > 0 && (opt.TLSConfig != nil) != (tlsConfig != nil) {
+			return nil, errors.New("the addresses must be all redis:// or all rediss://")
+		}
+		s.options.Addrs = append(s.options.Addrs, opt.Addr)
+		if i == 0 {
+			s.options.DB, s.options.Username, s.options.Password = opt.DB, opt.Username, opt.Password
+			tlsConfig = opt.TLSConfig
+		}
+	}
+	s.cluster = s.options.MasterName == "" && (len(urls) > 1 || c.Cluster)
+	s.options.IsClusterMode = s.cluster
+	if s.cluster && s.options.DB != 0 {
+		return nil, fmt.Errorf("database %d: a Cluster has only database 0", s.options.DB)
+	}
+	if name := repl.ReplaceAll(c.Username, ""); name != "" {
+		s.options.Username = name
+	}
+	if password := repl.ReplaceAll(c.Password, ""); password != "" {
+		s.options.Password = strings.TrimRight(password, "\r\n")
+	}
+	if c.TLS != nil {
+		resolved := RedisTLS{
+			CA: repl.ReplaceAll(c.TLS.CA, ""), Cert: repl.ReplaceAll(c.TLS.Cert, ""),
+			Key: repl.ReplaceAll(c.TLS.Key, ""), ServerName: repl.ReplaceAll(c.TLS.ServerName, ""),
+		}
+		s.tls = &resolved
+		built, err := resolved.build(tlsConfig)
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		tlsConfig = built
+	}
+	if c.Entra != nil {
+		if tlsConfig == nil {
+			return nil, errors.New("entra: tokens are only sent over TLS: write the address as rediss://")
+		}
+		if s.options.Password != "" {
+			return nil, errors.New("entra: leave the password out: the token takes its place")
+		}
+	}
+	s.options.TLSConfig = tlsConfig
+	s.key = s.hash()
+	return s, nil
+}
+
+// hash identifies the settings. The secrets among them only go in through the
+// hash, so the result may be shown.
+func (s *redisSettings) hash() string {
+	o := &s.options
+	parts, err := json.Marshal([]any{
+		o.Addrs, o.MasterName, s.cluster, o.DB, o.Username, o.Password, o.PoolSize,
+		o.DialTimeout, o.ReadTimeout, o.TLSConfig != nil, s.tls, s.entra, s.prefix,
+	})
+	if err != nil {
+		panic("app: hashing redis settings: " + err.Error()) // strings, numbers and booleans only
+	}
+	sum := sha256.Sum256(parts)
+	return hex.EncodeToString(sum[:8])
+}
+
+// parseAddress reads one address. Its errors never repeat the address, which
+// may hold a password.
+func parseAddress(url string) (*redis.Options, error) {
+	const accepted = "accepted are redis://[user:password@]host:port[/db], rediss://… and unix:///path"
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return nil, errors.New("it has no scheme: " + accepted)
+	}
+	switch scheme {
+	case "redis", "rediss", "unix":
+	default:
+		return nil, fmt.Errorf("unknown scheme %q: %s", scheme, accepted)
+	}
+	if rest == "" {
+		return nil, errors.New("it has no host: " + accepted)
+	}
+	opt, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, errors.New("it cannot be read: " + accepted + "; special characters in a password are percent-encoded")
+	}
+	if opt.Network == "tcp" {
+		if host, port, err := net.SplitHostPort(opt.Addr); err != nil || host == "" || port == "" {
+			return nil, errors.New("it has no host or port: " + accepted)
+		}
+	}
+	return opt, nil
+}
+
+// build makes the TLS configuration, on top of what the address asked for.
+func (t *RedisTLS) build(base *tls.Config) (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if base != nil {
+		cfg = base.Clone()
+	}
+	if t.ServerName != "" {
+		cfg.ServerName = t.ServerName
+	}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca: %s holds no PEM certificate", t.CA)
+		}
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		return nil, errors.New("cert and key must be given together")
+	}
+	if t.Cert == "" {
+		return cfg, nil
+	}
+	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+		return nil, fmt.Errorf("cert and key: %w", err)
+	}
+	// Read at each handshake, so that a renewed certificate is used at once.
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		return &pair, err
+	}
+	return cfg, nil
+}

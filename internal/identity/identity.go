@@ -1,0 +1,64 @@
+// Package identity carries who a request was authenticated as from the
+// handler that verified it to the handlers after it, which do not know one
+// another.
+package identity
+
+import (
+	"encoding/hex"
+	"net/http"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// varKey is the name under which the identity is kept in Caddy's variables of
+// the request.
+const varKey = "tentagate.identity"
+
+// Identity is an authenticated client.
+type Identity struct {
+	// Provider is the configured name of the token's issuer. It is empty when
+	// another handler (basic_auth, forward_auth …) authenticated the request.
+	Provider string
+
+	// Subject is the client's name at that provider, `sub` of a JWT. It may be
+	// empty: not every token names one.
+	Subject string
+
+	// Token is a hash of the whole verified token. It separates clients whose
+	// tokens carry no subject.
+	Token [16]byte
+}
+
+// Set makes id known to all later handlers of this request.
+func Set(r *http.Request, id *Identity) {
+	caddyhttp.SetVar(r.Context(), varKey, id)
+}
+
+// From returns the identity of an authenticated request, and false for an
+// anonymous one. A user authenticated by another handler is found by Caddy's
+// {http.auth.user.id} placeholder.
+func From(r *http.Request) (*Identity, bool) {
+	if id, ok := caddyhttp.GetVar(r.Context(), varKey).(*Identity); ok && id != nil {
+		return id, true
+	}
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return nil, false
+	}
+	if user, ok := repl.GetString("http.auth.user.id"); ok && user != "" {
+		return &Identity{Subject: user}, true
+	}
+	return nil, false
+}
+
+// Partition returns a text that is equal for two identities only if they are
+// the same client. Its parts are length-prefixed, so that no choice of
+// provider and subject can imitate another pair.
+func (id *Identity) Partition() string {
+	if id.Subject == "" {
+		return "t" + strconv.Itoa(len(id.Provider)) + ":" + id.Provider + hex.EncodeToString(id.Token[:])
+	}
+	return "s" + strconv.Itoa(len(id.Provider)) + ":" + id.Provider + id.Subject
+}

@@ -1,0 +1,96 @@
+// Package problem makes the answers with which TentaGate refuses a request:
+// errors that Caddy's handle_errors can restyle, and where nobody does, an
+// application/problem+json body (RFC 9457).
+package problem
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// BlankType is the problem type of an answer that says no more than its status
+// code does (RFC 9457 §4.2.1).
+const BlankType = "about:blank"
+
+// requestIDVar is the name under which SetRequestID keeps the id in Caddy's
+// variables of the request.
+const requestIDVar = "tentagate.request_id"
+
+// Problem is a refusal. It implements error.
+type Problem struct {
+	// Type is a URI that identifies the kind of problem (RFC 9457 §3.1.1).
+	// Default: BlankType.
+	Type string
+
+	// Title is a short summary that is the same for every problem of the type.
+	// Default: the standard text of the status.
+	Title string
+
+	// Status is the HTTP status code, 400 to 599.
+	Status int
+
+	// Detail explains this occurrence to a person. It never holds a secret, a
+	// token, or a text that came from a backend.
+	Detail string
+
+	// Ext are extension members (RFC 9457 §3.2), written after the standard
+	// ones in the order of their names.
+	Ext map[string]any
+}
+
+// New returns a problem without a type of its own.
+func New(status int, detail string) *Problem {
+	return &Problem{Status: status, Detail: detail}
+}
+
+// Error returns the detail, or the title where there is none.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.title()
+}
+
+func (p *Problem) title() string {
+	if p.Title != "" {
+		return p.Title
+	}
+	return http.StatusText(p.Status)
+}
+
+// Error returns the error with which a handler refuses a request. Headers of
+// the answer must be set before it is returned. It must not be wrapped: Caddy
+// recognises it by its type.
+func Error(p *Problem) error {
+	return caddyhttp.Error(p.Status, p)
+}
+
+// IsOwn reports whether err is one of TentaGate's own refusals, as opposed to
+// a failure of a backend.
+func IsOwn(err error) bool {
+	_, ok := errors.AsType[*Problem](err)
+	return ok
+}
+
+// SetRequestID makes id the request's id for problem bodies. The guard handler
+// calls it.
+func SetRequestID(r *http.Request, id string) {
+	caddyhttp.SetVar(r.Context(), requestIDVar, id)
+}
+
+// RequestID returns the id that guard gave the request, or without guard
+// Caddy's own {http.request.uuid}.
+func RequestID(r *http.Request) string {
+	if id, ok := caddyhttp.GetVar(r.Context(), requestIDVar).(string); ok {
+		return id
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		if id, ok := repl.GetString("http.request.uuid"); ok {
+			return id
+		}
+	}
+	return ""
+}

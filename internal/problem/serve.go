@@ -1,0 +1,227 @@
+package problem
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// claimedVar marks a request whose outermost TentaGate handler is known.
+const claimedVar = "tentagate.problem"
+
+// Handler is the part of a handler that Serve runs.
+type Handler func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error
+
+// Serve runs serve. If the calling handler is the outermost of TentaGate's in
+// this request, an error that reaches it is answered as problem+json, be it
+// TentaGate's own or that of another handler (a 502 of reverse_proxy, a 413 of
+// request_body). It is passed on instead when the server has error routes for
+// this request, so that handle_errors keeps the last word, and when the answer
+// has already begun.
+func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve Handler) error {
+	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok || vars[claimedVar] != nil {
+		return serve(w, r, next)
+	}
+	vars[claimedVar] = true
+
+	begun := &begunWriter{ResponseWriter: w}
+	err := serve(begun, r, next)
+	// The next run of the handler chain for this request (an error route that
+	// leads through TentaGate again) has an outermost handler of its own.
+	delete(vars, claimedVar)
+	if err == nil || begun.wroteHeader || hasErrorRoute(r) {
+		return err
+	}
+	logError(r, err)
+	return Write(w, r, err)
+}
+
+// Write answers with err as application/problem+json. Headers set before are
+// kept, but those that describe another body.
+func Write(w http.ResponseWriter, r *http.Request, err error) error {
+	p := from(err)
+	body := p.encode(RequestID(r))
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	for _, name := range []string{"Content-Encoding", "Etag", "Last-Modified", "Accept-Ranges", "Content-Range", "Trailer"} {
+		h.Del(name)
+	}
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		// A client that is gone is no error of the handler.
+		_, _ = w.Write(body)
+	}
+	return nil
+}
+
+// from finds the problem in err, or makes one of its status alone: the text of
+// a foreign error may name hosts and addresses that are nobody's business.
+func from(err error) *Problem {
+	status := http.StatusInternalServerError
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		if he.StatusCode != 0 {
+			status = he.StatusCode
+		}
+	}
+	return New(status, details[status])
+}
+
+// details are the explanations of the errors that other handlers return most.
+var details = map[int]string{
+	http.StatusRequestEntityTooLarge: "the request body is larger than this server accepts",
+	http.StatusBadGateway:            "the service behind the gateway could not be reached or did not answer properly",
+	http.StatusServiceUnavailable:    "the service behind the gateway is not available at the moment",
+	http.StatusGatewayTimeout:        "the service behind the gateway did not answer in time",
+	http.StatusNotFound:              "there is nothing at this path",
+	http.StatusInternalServerError:   "the gateway could not process the request",
+}
+
+func (p *Problem) encode(instance string) []byte {
+	typ := p.Type
+	if typ == "" {
+		typ = BlankType
+	}
+	var b bytes.Buffer
+	b.WriteByte('{')
+	member := func(name string, value any) {
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			encoded = []byte("null")
+		}
+		key, _ := json.Marshal(name)
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(encoded)
+	}
+	member("type", typ)
+	member("title", p.title())
+	member("status", p.Status)
+	if p.Detail != "" {
+		member("detail", p.Detail)
+	}
+	if instance != "" {
+		member("instance", instance)
+	}
+	names := make([]string, 0, len(p.Ext))
+	for name := range p.Ext {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		member(name, p.Ext[name])
+	}
+	b.WriteString("}\n")
+	return b.Bytes()
+}
+
+// hasErrorRoute reports whether one of the server's error routes is for this
+// request. Routes of other sites on the same server do not count.
+func hasErrorRoute(r *http.Request) bool {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server.Errors == nil {
+		return false
+	}
+	for _, route := range server.Errors.Routes {
+		if match, err := route.MatcherSets.AnyMatchWithError(r); match || err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// logError does for an error answered here what Caddy does for one that
+// reaches the server, but that a refusal of our own is never an ERROR line:
+// an open breaker would write one per request.
+func logError(r *http.Request, err error) {
+	level := zapcore.DebugLevel
+	status := http.StatusInternalServerError
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		status = he.StatusCode
+	}
+	if status >= http.StatusInternalServerError && !IsOwn(err) {
+		level = zapcore.ErrorLevel
+	}
+	if c := caddy.Log().Named("http.log.error").Check(level, err.Error()); c != nil {
+		c.Write(
+			zap.Int("status", status),
+			zap.String("request_id", RequestID(r)),
+			zap.String("method", r.Method),
+			zap.String("host", r.Host),
+			zap.String("path", r.URL.EscapedPath()),
+		)
+	}
+}
+
+// begunWriter notes whether the answer has begun.
+type begunWriter struct {
+	http.ResponseWriter
+	wroteHeader bool
+}
+
+// WriteHeader notes a final status; informational ones leave the answer open.
+func (w *begunWriter) WriteHeader(status int) {
+	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
+		w.wroteHeader = true
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *begunWriter) Write(p []byte) (int, error) {
+	w.wroteHeader = true
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom keeps the way open for sendfile.
+func (w *begunWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.wroteHeader = true
+	return (&caddyhttp.ResponseWriterWrapper{ResponseWriter: w.ResponseWriter}).ReadFrom(r)
+}
+
+// FlushError flushes; a flush sends the header.
+func (w *begunWriter) FlushError() error {
+	w.wroteHeader = true
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack hands the connection over; nothing can be answered on it afterwards.
+func (w *begunWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.wroteHeader = true
+	}
+	return conn, rw, err
+}
+
+// Push implements http.Pusher for handlers that assert it.
+func (w *begunWriter) Push(target string, opts *http.PushOptions) error {
+	return (&caddyhttp.ResponseWriterWrapper{ResponseWriter: w.ResponseWriter}).Push(target, opts)
+}
+
+// Unwrap lets http.ResponseController reach the writer beneath.
+func (w *begunWriter) Unwrap() http.ResponseWriter {
+	return w.ResponseWriter
+}
