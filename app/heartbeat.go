@@ -73,6 +73,10 @@ func (rd *Redis) beat(ctx context.Context, first bool) {
 	if up {
 		rd.instances.Store(max(n, 1))
 	}
+	if up {
+		// The first request finds an open connection.
+		_ = rd.hot.Ping(ctx).Err()
+	}
 	was := rd.up.Swap(up)
 	switch {
 	case ctx.Err() == context.Canceled:

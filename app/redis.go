@@ -1,6 +1,8 @@
 package app
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +13,21 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 )
+
+func init() {
+	// go-redis writes lines of its own to standard error, one per failed dial.
+	// A lost server is told of once, by the heartbeat.
+	redis.SetLogger(redisLogger{})
+}
+
+// redisLogger passes go-redis' own messages to Caddy's log at debug level.
+type redisLogger struct{}
+
+func (redisLogger) Printf(_ context.Context, format string, v ...any) {
+	if c := caddy.Log().Named("tentagate.redis").Check(zap.DebugLevel, "go-redis"); c != nil {
+		c.Write(zap.String("message", fmt.Sprintf(format, v...)))
+	}
+}
 
 // connections are the open connections by the hash of their settings. They
 // survive a reload that does not change the settings.
@@ -77,7 +94,8 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 	hot.DialerRetries = 1
 	hot.ContextTimeoutEnabled = true
 	hot.PipelinePoolSize = 8
-	hot.MinIdleConns = 1
+	// No idle connections kept: they would be dialled while a configuration is
+	// only being validated.
 
 	patient.ReadTimeout = 3 * time.Second
 	patient.WriteTimeout = 3 * time.Second
