@@ -276,6 +276,17 @@ func TestTopologies(t *testing.T) {
 		}
 		ping(t, "tentagate {\n redis "+cluster.URLs()[0]+" {\n cluster\n}\n}")
 	})
+	t.Run("sentinel", func(t *testing.T) {
+		s := redistest.StartSentinel(t)
+		a := ping(t, "tentagate {\n redis "+s.URL()+" {\n sentinel "+redistest.MasterName+"\n}\n}")
+		s.Master.Kill()
+		eventually(t, "the replica as the new master", func() bool {
+			return a.Redis().Client().Set(t.Context(), "tentagate:{x}:2", "2", time.Minute).Err() == nil
+		})
+		if got, err := s.Replica.Client().Get(t.Context(), "tentagate:{x}:2").Result(); err != nil || got != "2" {
+			t.Errorf("the new master has %q, %v", got, err)
+		}
+	})
 	t.Run("password", func(t *testing.T) {
 		server := redistest.Start(t, "--requirepass", "pw")
 		file := t.TempDir() + "/password"
