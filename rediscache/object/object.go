@@ -1,0 +1,242 @@
+// Package object has what the cache keeps: keys, stored responses and the
+// entries that hold the variants of one key, and the interfaces between the
+// handler, the tiers that keep them and the invalidation.
+package object
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zeebo/xxh3"
+)
+
+// Key is a primary cache key (RFC 9111 §2): the text that identifies what was
+// asked for, and its hash for look-ups. Two keys are equal only if the texts
+// are; a tier that finds by hash compares the text too.
+type Key struct {
+	Hash [16]byte
+	Full string
+}
+
+// NewKey joins the parts, each with its length in front, so that no choice of
+// parts can imitate another.
+func NewKey(parts ...string) Key {
+	var b strings.Builder
+	for _, p := range parts {
+		b.WriteString(strconv.Itoa(len(p)))
+		b.WriteByte(':')
+		b.WriteString(p)
+	}
+	full := b.String()
+	return Key{Hash: xxh3.HashString128(full).Bytes(), Full: full}
+}
+
+// Object is one stored response. It is never changed once it is in a tier:
+// an update stores a new one.
+type Object struct {
+	// Status is the final status code.
+	Status int
+
+	// Header are the stored fields, without those of one connection.
+	Header http.Header
+
+	// Body is the whole content as it came, content coding included.
+	Body []byte
+
+	// Trailer are the trailer fields that came after the content.
+	Trailer http.Header
+
+	// Vary are the names that select the variant, canonical and sorted.
+	Vary []string
+
+	// Variant is the key of this variant among those of the entry: the
+	// normalised values of the Vary fields of the request that caused it.
+	Variant string
+
+	// RequestTime is when the request that filled the object was sent. An
+	// invalidation after it makes the object unusable.
+	RequestTime time.Time
+
+	// ResponseTime is when the response was received.
+	ResponseTime time.Time
+
+	// InitialAge is the corrected initial age (RFC 9111 §4.2.3).
+	InitialAge time.Duration
+
+	// Lifetime is the freshness lifetime (RFC 9111 §4.2.1).
+	Lifetime time.Duration
+
+	// StaleWhileRevalidate and StaleIfError are how long after the end of its
+	// freshness the object may still be used (RFC 5861).
+	StaleWhileRevalidate, StaleIfError time.Duration
+
+	// MustRevalidate forbids every use of the object when it is stale.
+	MustRevalidate bool
+
+	// NoCache asks for a validation before each use.
+	NoCache bool
+
+	// Scheme, Host and Path are those of the request, for invalidation by
+	// origin and prefix. Path is the escaped path with the query.
+	Scheme, Host, Path string
+
+	// Tags are the surrogate keys that the origin gave the response.
+	Tags []string
+
+	// Groups are its cache groups (RFC 9875); they are scoped to the origin.
+	Groups []string
+}
+
+// Age returns the current age (RFC 9111 §4.2.3).
+func (o *Object) Age(now time.Time) time.Duration {
+	return max(o.InitialAge+now.Sub(o.ResponseTime), 0)
+}
+
+// Fresh returns how long the object is still fresh; zero or less means stale.
+func (o *Object) Fresh(now time.Time) time.Duration {
+	return o.Lifetime - o.Age(now)
+}
+
+// UsefulUntil returns the last moment at which the object may serve as an
+// answer, stale uses included, or be validated: a tier may forget it then.
+func (o *Object) UsefulUntil() time.Time {
+	keep := max(o.Lifetime-o.InitialAge, 0) + max(o.StaleWhileRevalidate, o.StaleIfError)
+	if o.Header.Get("Etag") != "" || o.Header.Get("Last-Modified") != "" {
+		// A stale object with a validator saves a transfer.
+		keep += max(o.Lifetime, time.Minute)
+	}
+	return o.ResponseTime.Add(keep)
+}
+
+// Size returns what the object costs in memory, headers included.
+func (o *Object) Size() int {
+	n := 256 + cap(o.Body) + len(o.Variant) + len(o.Host) + len(o.Path)
+	for _, h := range []http.Header{o.Header, o.Trailer} {
+		for name, values := range h {
+			n += 48 + len(name)
+			for _, v := range values {
+				n += 16 + len(v)
+			}
+		}
+	}
+	for _, list := range [][]string{o.Vary, o.Tags, o.Groups} {
+		for _, s := range list {
+			n += 16 + len(s)
+		}
+	}
+	return n
+}
+
+// Entry are the stored variants of one key, newest first. It is never changed
+// once it is in a tier.
+type Entry struct {
+	Key      Key
+	Variants []*Object
+}
+
+// With returns an entry in which o replaces the variant with its name, keeping
+// at most limit of the newest.
+func (e *Entry) With(key Key, o *Object, limit int) *Entry {
+	next := &Entry{Key: key, Variants: []*Object{o}}
+	if e == nil {
+		return next
+	}
+	for _, v := range e.Variants {
+		if len(next.Variants) == limit {
+			break
+		}
+		if v.Variant == o.Variant && sameNames(v.Vary, o.Vary) {
+			continue
+		}
+		next.Variants = append(next.Variants, v)
+	}
+	return next
+}
+
+func sameNames(a, b []string) bool {
+	return strings.Join(a, ",") == strings.Join(b, ",")
+}
+
+// Size returns what the entry costs in memory, its key included.
+func (e *Entry) Size() int {
+	n := 128 + len(e.Key.Full)
+	for _, v := range e.Variants {
+		n += v.Size()
+	}
+	return n
+}
+
+// UsefulUntil returns the last moment at which any variant may serve.
+func (e *Entry) UsefulUntil() time.Time {
+	var last time.Time
+	for _, v := range e.Variants {
+		if t := v.UsefulUntil(); t.After(last) {
+			last = t
+		}
+	}
+	return last
+}
+
+// Store is a tier. All methods may be called by many goroutines at once, and
+// none fails: a tier that cannot answer has a miss.
+type Store interface {
+	// Get returns the entry of the key, or nil. It waits no longer than the
+	// tier's own budget.
+	Get(ctx context.Context, key Key) *Entry
+
+	// Set keeps the entry until its UsefulUntil, or forgets it earlier.
+	Set(key Key, e *Entry)
+
+	// Delete forgets the entry.
+	Delete(key Key)
+}
+
+// Freshness is what an invalidation says of a stored object.
+type Freshness int
+
+const (
+	// Valid means no invalidation since the object was asked for.
+	Valid Freshness = iota
+	// Soft means the object counts as stale.
+	Soft
+	// Hard means the object must not be used.
+	Hard
+)
+
+// Epochs remember when what was invalidated.
+type Epochs interface {
+	// Check compares the object with all invalidations that concern it: its
+	// URL, a prefix of it, its host, its tags and groups, and all.
+	Check(key Key, o *Object) Freshness
+
+	// Invalidate makes everything unusable that the scope names and that was
+	// asked for until now, here and at all other gateways.
+	Invalidate(s Scope)
+}
+
+// Scope says what is invalidated. Exactly one of URL, Prefix, Host, Tag, Group
+// and All is set.
+type Scope struct {
+	// URL is scheme://host/path?query; all its variants and partitions.
+	URL string `json:"url,omitempty"`
+	// Prefix is scheme://host/path…; everything whose URL begins with it.
+	Prefix string `json:"prefix,omitempty"`
+	// Host is the host, with the port where it is not the scheme's default.
+	Host string `json:"host,omitempty"`
+	// Tag is a surrogate key.
+	Tag string `json:"tag,omitempty"`
+	// Group is a cache group of the origin that Origin names.
+	Group string `json:"group,omitempty"`
+	// Origin is scheme://host of the group.
+	Origin string `json:"origin,omitempty"`
+	// All invalidates everything.
+	All bool `json:"all,omitempty"`
+	// Soft makes objects stale instead of unusable.
+	Soft bool `json:"soft,omitempty"`
+}
+
+// URL returns what Scope.URL compares for the object.
+func (o *Object) URL() string { return o.Scheme + "://" + o.Host + o.Path }
