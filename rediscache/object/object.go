@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -56,9 +57,13 @@ type Object struct {
 	// normalised values of the Vary fields of the request that caused it.
 	Variant string
 
-	// RequestTime is when the request that filled the object was sent. An
-	// invalidation after it makes the object unusable.
+	// RequestTime is when the request that filled the object was sent.
 	RequestTime time.Time
+
+	// Epoch is what Epochs.Now returned just before that request was sent, or
+	// before the request that validated the object. A later invalidation that
+	// concerns the object makes it unusable, whatever the clocks say.
+	Epoch uint64
 
 	// ResponseTime is when the response was received.
 	ResponseTime time.Time
@@ -88,7 +93,31 @@ type Object struct {
 
 	// Groups are its cache groups (RFC 9875); they are scoped to the origin.
 	Groups []string
+
+	// memo is what Epochs.Check found last. It also keeps an object from being
+	// copied by assignment: use Clone.
+	memo atomic.Uint64
 }
+
+// Clone returns a copy for an update. It shares the body and the maps.
+func (o *Object) Clone() *Object {
+	return &Object{
+		Status: o.Status, Header: o.Header, Body: o.Body, Trailer: o.Trailer,
+		Vary: o.Vary, Variant: o.Variant,
+		RequestTime: o.RequestTime, Epoch: o.Epoch, ResponseTime: o.ResponseTime,
+		InitialAge: o.InitialAge, Lifetime: o.Lifetime,
+		StaleWhileRevalidate: o.StaleWhileRevalidate, StaleIfError: o.StaleIfError,
+		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache,
+		Scheme: o.Scheme, Host: o.Host, Path: o.Path, Tags: o.Tags, Groups: o.Groups,
+	}
+}
+
+// CheckMemo returns what SetCheckMemo left, zero at first. It is for Epochs,
+// so that a hit costs no hashing while nothing was invalidated.
+func (o *Object) CheckMemo() uint64 { return o.memo.Load() }
+
+// SetCheckMemo leaves a value for CheckMemo.
+func (o *Object) SetCheckMemo(v uint64) { o.memo.Store(v) }
 
 // Age returns the current age (RFC 9111 §4.2.3).
 func (o *Object) Age(now time.Time) time.Duration {
@@ -187,11 +216,21 @@ type Store interface {
 	// tier's own budget.
 	Get(ctx context.Context, key Key) *Entry
 
-	// Set keeps the entry until its UsefulUntil, or forgets it earlier.
+	// Set keeps the entry until its UsefulUntil, or forgets it earlier. The
+	// second tier writes the newest variant, Variants[0], and keeps the others
+	// that it has. It does not wait for the write.
 	Set(key Key, e *Entry)
 
 	// Delete forgets the entry.
 	Delete(key Key)
+}
+
+// Selector is a tier that can fetch only the variants a request may use, where
+// fetching all of them would be a waste. The second tier is one.
+type Selector interface {
+	// Select is Get with the variants left out that match refuses; match sees
+	// Object.Vary and Object.Variant.
+	Select(ctx context.Context, key Key, match func(vary []string, variant string) bool) *Entry
 }
 
 // Freshness is what an invalidation says of a stored object.
@@ -208,6 +247,9 @@ const (
 
 // Epochs remember when what was invalidated.
 type Epochs interface {
+	// Now returns the stamp for an object whose request is sent after the call.
+	Now() uint64
+
 	// Check compares the object with all invalidations that concern it: its
 	// URL, a prefix of it, its host, its tags and groups, and all.
 	Check(key Key, o *Object) Freshness
