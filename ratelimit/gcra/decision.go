@@ -12,17 +12,61 @@ type Meter struct {
 	Over bool
 }
 
+// Source tells who decided.
+type Source uint8
+
+// The sources of a decision.
+const (
+	// Memory is this process' own state.
+	Memory Source = iota
+
+	// Shared is the state in Redis.
+	Shared
+
+	// Remembered is a refusal of Redis that is still true.
+	Remembered
+
+	// Lease is a number of units reserved in Redis beforehand.
+	Lease
+
+	// Local is this instance's share while Redis is unreachable.
+	Local
+
+	// Unchecked is an admission without any state, because Redis is unreachable
+	// and the zone's policy is to allow.
+	Unchecked
+
+	// Unavailable is a refusal without any state, because Redis is unreachable
+	// and the zone's policy is to deny.
+	Unavailable
+)
+
+var sourceNames = [...]string{"memory", "redis", "remembered", "lease", "local", "unchecked", "unavailable"}
+
+// String returns the name of the source as metrics use it.
+func (s Source) String() string { return sourceNames[s] }
+
+// Sources is the number of sources.
+const Sources = len(sourceNames)
+
 // Decision is the answer to one request for units.
 type Decision struct {
 	// Wait is 0 when the units were taken, else the time in nanoseconds after
 	// which they will be available if nobody else takes them, or Never.
 	Wait int64
 
+	// Delay is how long an admitted request has to be held back so as not to
+	// come before its time, under a plan with a delay.
+	Delay int64
+
 	// At identifies the admission for a refund from an exact log: its time on
 	// the clock of the store.
 	At int64
 
-	// Len is the number of meters.
+	// Source tells who decided.
+	Source Source
+
+	// Len is the number of meters, 0 where there was no state to decide on.
 	Len int
 
 	// Meters are those of the plan, in its order.
@@ -34,13 +78,16 @@ func (d *Decision) Admitted() bool { return d.Wait == 0 }
 
 // Fill sets the meters of the plan's limits from their TATs after the decision
 // over cost units at now.
-func (d *Decision) Fill(policies []Policy, tats []int64, now, cost int64) {
-	for i, p := range policies {
+func (d *Decision) Fill(plan *Plan, tats []int64, now, cost int64) {
+	d.Delay = 0
+	for i, p := range plan.policies {
 		tat := p.Clamp(tats[i], now)
-		d.Meters[i] = Meter{
-			Remaining: p.Remaining(tat, now),
-			Reset:     p.Reset(tat, now),
-			Over:      d.Wait > 0 && p.Wait(tat, now, cost) > 0,
+		over := d.Wait > 0 && p.Wait(tat, now, cost) > 0
+		// What is there without waiting, whatever the plan's delay allows.
+		p.Tau -= plan.delay
+		d.Meters[i] = Meter{Remaining: max(0, p.Remaining(tat, now)), Reset: p.Reset(tat, now), Over: over}
+		if d.Wait == 0 {
+			d.Delay = max(d.Delay, tat-now-p.Tau)
 		}
 	}
 }

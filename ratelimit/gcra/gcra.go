@@ -59,7 +59,7 @@ func (p Policy) Debit(tat, now, cost int64) int64 {
 }
 
 // Remaining returns how many units are available at a clamped TAT.
-func (p Policy) Remaining(tat, now int64) int64 { return (p.Tau - (tat - now)) / p.T }
+func (p Policy) Remaining(tat, now int64) int64 { return max(0, p.Tau-(tat-now)) / p.T }
 
 // Reset returns the time until one more unit than Remaining is available, and
 // 0 when the bucket is full.

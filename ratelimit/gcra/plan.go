@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,14 @@ type Plan struct {
 	policies  []Policy
 	quotas    []Quota
 	names     []string
+	delay     int64
+	share     atomic.Pointer[share]
+}
+
+// share remembers the part of a plan for a number of instances.
+type share struct {
+	n    int
+	plan *Plan
 }
 
 // NewPlan returns the plan of the given limits and quotas. The limits are put
@@ -133,12 +142,32 @@ func (p *Plan) Shortest() time.Duration {
 	return p.limits[0].Period
 }
 
+// WithDelay returns the plan in which units may be taken up to the given time
+// before they are there; whoever takes them waits until they are.
+func (p *Plan) WithDelay(d time.Duration) (*Plan, error) {
+	if p.algorithm == Window {
+		return nil, errors.New("a sliding window cannot delay requests: it only admits or refuses")
+	}
+	if d <= 0 || d > time.Minute {
+		return nil, fmt.Errorf("delay %v is not within 0s and 1m", d)
+	}
+	delayed := &Plan{algorithm: p.algorithm, limits: p.limits, quotas: p.quotas, names: p.names, delay: int64(d)}
+	for _, policy := range p.policies {
+		policy.Tau += int64(d)
+		delayed.policies = append(delayed.policies, policy)
+	}
+	return delayed, nil
+}
+
 // Share returns the plan that one of n equal instances may use alone.
 func (p *Plan) Share(n int) *Plan {
 	if n <= 1 {
 		return p
 	}
-	part := &Plan{algorithm: p.algorithm, names: p.names}
+	if s := p.share.Load(); s != nil && s.n == n {
+		return s.plan
+	}
+	part := &Plan{algorithm: p.algorithm, names: p.names, delay: p.delay}
 	for _, l := range p.limits {
 		if p.algorithm == Window {
 			l.Count = max(1, l.Count/int64(n))
@@ -147,12 +176,15 @@ func (p *Plan) Share(n int) *Plan {
 			l = l.Share(n)
 		}
 		part.limits = append(part.limits, l)
-		part.policies = append(part.policies, l.Policy())
+		policy := l.Policy()
+		policy.Tau += p.delay
+		part.policies = append(part.policies, policy)
 	}
 	for _, q := range p.quotas {
 		q.Count = max(1, q.Count/int64(n))
 		part.quotas = append(part.quotas, q)
 	}
+	p.share.Store(&share{n, part})
 	return part
 }
 

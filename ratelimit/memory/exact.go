@@ -155,7 +155,7 @@ func (e *exact) fill(plan *gcra.Plan, now int64, wall time.Time, cost int64, d *
 			}
 		}
 	} else {
-		d.Fill(plan.Policies(), e.tats[:len(limits)], now, cost)
+		d.Fill(plan, e.tats[:len(limits)], now, cost)
 	}
 	for i, q := range plan.Quotas() {
 		m := gcra.Meter{Remaining: max(0, q.Count-e.quotas[i].used), Over: d.Wait > 0 && e.quotas[i].used+cost > q.Count}
@@ -175,7 +175,7 @@ func (s *Store) decideExact(sh *shard, h xxh3.Uint128, plan *gcra.Plan, cost, no
 	if d.Wait = e.wait(plan, now, wall, cost); d.Wait == 0 && cost > 0 {
 		e.take(plan, now, wall, cost)
 	}
-	d.At = now
+	d.At, d.Delay = now, 0
 	e.fill(plan, now, wall, cost, d)
 }
 
@@ -188,7 +188,7 @@ func (s *Store) peekExact(sh *shard, h xxh3.Uint128, plan *gcra.Plan, cost, now 
 		e = &exact{}
 	}
 	now = e.prepare(plan, now, wall)
-	d.Wait = e.wait(plan, now, wall, cost)
+	d.Wait, d.Delay = e.wait(plan, now, wall, cost), 0
 	e.fill(plan, now, wall, cost, d)
 }
 

@@ -137,7 +137,7 @@ func (s *Store) Decide(key string, plan *gcra.Plan, cost int64, d *gcra.Decision
 	h := s.hash(key)
 	now := s.clock()
 	sh := s.shard(h)
-	d.Len, d.At = plan.Len(), now
+	d.Len, d.At, d.Source = plan.Len(), now, gcra.Memory
 	if !plan.Simple() {
 		s.decideExact(sh, h, plan, cost, now, d)
 		return
@@ -155,21 +155,20 @@ func (s *Store) Decide(key string, plan *gcra.Plan, cost int64, d *gcra.Decision
 		}
 	}
 	d.Wait = gcra.Decide(policies, tats[:len(policies)], now, cost)
-	if d.Wait == 0 && cost != 0 {
-		fresh := false
-		for i := range policies {
-			if at[i] != nil {
-				at[i].tat = tats[i]
-			} else {
-				fresh = true
-			}
-		}
-		if fresh {
-			s.insert(sh, h, policies, &tats, &at, now)
+	fresh := false
+	for i := range policies {
+		if at[i] != nil {
+			// Refused or not: a TAT beyond the tolerance must not stay there.
+			at[i].tat = tats[i]
+		} else {
+			fresh = true
 		}
 	}
+	if fresh && d.Wait == 0 && cost > 0 {
+		s.insert(sh, h, policies, &tats, &at, now)
+	}
 	sh.mu.Unlock()
-	d.Fill(policies, tats[:len(policies)], now, max(cost, 0))
+	d.Fill(plan, tats[:len(policies)], now, max(cost, 0))
 }
 
 // insert adds the limits of a key that have no slot yet. Pointers into the
@@ -192,7 +191,7 @@ func (s *Store) Peek(key string, plan *gcra.Plan, cost int64, d *gcra.Decision) 
 	h := s.hash(key)
 	now := s.clock()
 	sh := s.shard(h)
-	d.Len, d.At = plan.Len(), now
+	d.Len, d.At, d.Source = plan.Len(), now, gcra.Memory
 	if !plan.Simple() {
 		s.peekExact(sh, h, plan, cost, now, d)
 		return
@@ -207,7 +206,7 @@ func (s *Store) Peek(key string, plan *gcra.Plan, cost int64, d *gcra.Decision) 
 		tats[i] = p.Clamp(tats[i], now)
 		d.Wait = max(d.Wait, p.Wait(tats[i], now, cost))
 	}
-	d.Fill(policies, tats[:len(policies)], now, cost)
+	d.Fill(plan, tats[:len(policies)], now, cost)
 }
 
 func (sh *shard) read(h xxh3.Uint128, tats []int64) {

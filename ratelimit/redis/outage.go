@@ -1,0 +1,156 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+)
+
+// retryDenied is what a client is told to wait while the policy is to deny.
+const retryDenied = time.Second
+
+// fallback decides without Redis, as the policy of the zone says.
+func (c *Call) fallback() {
+	z, d := c.Zone, c.Decision
+	switch c.OnError {
+	case Allow:
+		*d = gcra.Decision{Source: gcra.Unchecked}
+	case Deny:
+		*d = gcra.Decision{Source: gcra.Unavailable, Wait: int64(retryDenied)}
+	default:
+		// The share has the debts that were last seen in Redis: a time ahead of now
+		// means the same part of the burst in the share as in the whole.
+		z.local.Decide(c.Key, c.Plan.Share(z.engine.instances()), c.Cost, d)
+		d.Source = gcra.Local
+		if d.Admitted() && c.Cost > 0 {
+			z.spent.add(c.Key, c.Plan, c.Cost)
+		}
+	}
+}
+
+// fallbackAll decides several calls without Redis, all or none.
+func fallbackAll(calls []Call) {
+	for i := range calls {
+		c := &calls[i]
+		c.fallback()
+		if c.Decision.Admitted() {
+			continue
+		}
+		for j := range calls[:i] {
+			calls[j].Refund(calls[j].Decision.At, calls[j].Decision.Source)
+		}
+		for j := i + 1; j < len(calls); j++ {
+			calls[j].Zone.local.Peek(calls[j].Key, calls[j].Plan, 0, calls[j].Decision)
+			calls[j].Decision.Wait, calls[j].Decision.Source = 0, gcra.Remembered
+		}
+		return
+	}
+}
+
+// maxSpent bounds the keys whose spending is remembered for the recovery.
+const maxSpent = 100_000
+
+// spending is what this gateway admitted while Redis did not answer.
+type spending struct {
+	mu   sync.Mutex
+	keys map[string]spentUnits
+}
+
+type spentUnits struct {
+	plan  *gcra.Plan
+	units int64
+}
+
+func (s *spending) add(key string, plan *gcra.Plan, units int64) {
+	if !plan.Simple() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, known := s.keys[key]
+	if !known && len(s.keys) >= maxSpent {
+		return
+	}
+	if s.keys == nil {
+		s.keys = make(map[string]spentUnits)
+	}
+	have.plan = plan
+	if have.units += units; have.units <= 0 {
+		delete(s.keys, key)
+		return
+	}
+	s.keys[key] = have
+}
+
+// drain takes the spending of a partition out.
+func (s *spending) drain(zone string, match func(part int) bool) map[string]spentUnits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]spentUnits)
+	for key, units := range s.keys {
+		if match(partition(zone, key)) {
+			out[key] = units
+			delete(s.keys, key)
+		}
+	}
+	return out
+}
+
+// settle debits in Redis what was spent while a part of it was unreachable. It
+// returns false if that failed; what remains is debited with the next try.
+func (e *Engine) settle(part int) bool {
+	ok := true
+	match := func(p int) bool { return !e.cluster || p == part }
+	e.zones.Range(func(k, _ any) bool {
+		z := k.(*Zone)
+		spent := z.spent.drain(z.name, match)
+		var calls []*call
+		send := func() {
+			if ok && len(calls) > 0 {
+				ok = e.sendDebits(part, calls)
+			}
+			calls = calls[:0]
+		}
+		for key, u := range spent {
+			units := z.outstanding(key, u)
+			if units <= 0 {
+				continue
+			}
+			if !ok {
+				z.spent.add(key, u.plan, u.units)
+				continue
+			}
+			p := partition(z.name, key)
+			k := &call{kind: debit, done: make(chan struct{}, 1)}
+			k.one[0] = subject{key: e.redisKey(p, z.name, key), part: p, plan: u.plan, cost: units}
+			k.subjects = k.one[:]
+			if calls = append(calls, k); len(calls) == maxSubjects {
+				send()
+			}
+		}
+		send()
+		return ok
+	})
+	return ok
+}
+
+// outstanding is the part of the spent units that has not come back since.
+func (z *Zone) outstanding(key string, u spentUnits) int64 {
+	policies := u.plan.Share(z.engine.instances()).Policies()
+	debts := make([]int64, len(policies))
+	z.local.Debts(key, debts)
+	most := int64(0)
+	for i, p := range policies {
+		most = max(most, (debts[i]+p.T-1)/p.T)
+	}
+	return min(u.units, most)
+}
+
+func (e *Engine) sendDebits(part int, calls []*call) bool {
+	ctx, cancel := context.WithTimeout(e.life, 4*DefaultBudget)
+	defer cancel()
+	s := &sender{}
+	return e.sendOne(ctx, s, calls) == nil
+}

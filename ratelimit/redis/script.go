@@ -1,0 +1,207 @@
+package redis
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+)
+
+//go:embed decide.lua
+var decideSource string
+
+var decideScript = redis.NewScript(decideSource)
+
+// Kinds of a request to the decide script.
+type kind uint8
+
+const (
+	take kind = iota
+	lease
+	debit
+)
+
+// subject is one key with the plan to apply and the units to take.
+type subject struct {
+	key  string // as in Redis
+	part int    // the partition it is in
+	plan *gcra.Plan
+	cost int64
+}
+
+// errReply tells that the script answered what it never answers: another
+// program writes to our keys.
+var errReply = errors.New("unexpected reply of the script")
+
+// appendPlan appends the limits of a plan as arguments of the script.
+func appendPlan(args []any, plan *gcra.Plan) []any {
+	policies := plan.Policies()
+	args = append(args, len(policies))
+	for _, p := range policies {
+		args = append(args, micros(p.T), micros(p.Tau))
+	}
+	return args
+}
+
+// micros writes nanoseconds as microseconds.
+func micros(ns int64) string {
+	if ns%1000 == 0 {
+		return strconv.FormatInt(ns/1000, 10)
+	}
+	return strconv.FormatFloat(float64(ns)/1000, 'f', 3, 64)
+}
+
+// encoder builds the arguments of one script call from many requests, so that
+// every key and every plan is named once.
+type encoder struct {
+	keys   map[string]int
+	names  []any
+	plans  []*gcra.Plan
+	body   []any
+	merged []any
+}
+
+func (e *encoder) reset() {
+	if e.keys == nil {
+		e.keys = make(map[string]int)
+	}
+	clear(e.keys)
+	clear(e.names)
+	clear(e.plans)
+	clear(e.body)
+	clear(e.merged)
+	e.names, e.plans, e.body, e.merged = e.names[:0], e.plans[:0], e.body[:0], e.merged[:0]
+}
+
+func (e *encoder) key(k string) int {
+	if i, ok := e.keys[k]; ok {
+		return i
+	}
+	e.names = append(e.names, k)
+	e.keys[k] = len(e.names)
+	return len(e.names)
+}
+
+func (e *encoder) plan(p *gcra.Plan) int {
+	for i, have := range e.plans {
+		if have == p {
+			return i + 1
+		}
+	}
+	e.plans = append(e.plans, p)
+	return len(e.plans)
+}
+
+// add appends a request.
+func (e *encoder) add(k kind, subjects []subject) {
+	switch {
+	case k != take:
+		s := subjects[0]
+		e.body = append(e.body, -e.key(s.key), int(k), e.plan(s.plan), s.cost)
+	case len(subjects) == 1:
+		s := subjects[0]
+		e.body = append(e.body, e.key(s.key), e.plan(s.plan), s.cost)
+	default:
+		e.body = append(e.body, 0, len(subjects))
+		for _, s := range subjects {
+			e.body = append(e.body, e.key(s.key), e.plan(s.plan), s.cost)
+		}
+	}
+}
+
+// command returns the call. It is valid until the next reset.
+func (e *encoder) command(verb, script string) []any {
+	m := append(e.merged[:0], verb, script, len(e.names))
+	m = append(m, e.names...)
+	m = append(m, len(e.plans))
+	for _, p := range e.plans {
+		m = appendPlan(m, p)
+	}
+	e.merged = append(m, e.body...)
+	return e.merged
+}
+
+// reader takes a reply of the script apart.
+type reader struct {
+	values []any
+}
+
+func (r *reader) next() (int64, error) {
+	if len(r.values) == 0 {
+		return 0, fmt.Errorf("%w: it is too short", errReply)
+	}
+	n, ok := r.values[0].(int64)
+	if !ok {
+		return 0, fmt.Errorf("%w: %T instead of a number", errReply, r.values[0])
+	}
+	r.values = r.values[1:]
+	return n, nil
+}
+
+// micros reads a time in microseconds as nanoseconds.
+func (r *reader) micros() (int64, error) {
+	n, err := r.next()
+	if err != nil {
+		return 0, err
+	}
+	const most = int64(1) << 50
+	if n < -most || n > most {
+		return 0, fmt.Errorf("%w: %d is out of range", errReply, n)
+	}
+	return n * 1000, nil
+}
+
+// reply is the answer to one request.
+type reply struct {
+	// wait is 0 or the time in nanoseconds until the request would be admitted.
+	wait int64
+	// granted is the number of units of a lease.
+	granted int64
+	// debts are how far the TATs of all limits of all subjects are ahead, in
+	// nanoseconds.
+	debts []int64
+}
+
+// read takes the answer to a request with these subjects.
+func (a *reply) read(r *reader, k kind, subjects []subject) error {
+	a.wait, a.granted = 0, 0
+	var err error
+	if k == lease {
+		var n int64
+		if n, err = r.next(); err != nil {
+			return err
+		}
+		if n > 0 {
+			a.granted = min(n, subjects[0].cost)
+		} else {
+			a.wait = -n * 1000
+		}
+	} else if a.wait, err = r.micros(); err != nil {
+		return err
+	}
+	if a.wait < 0 {
+		return fmt.Errorf("%w: a negative wait", errReply)
+	}
+	a.debts = a.debts[:0]
+	for _, s := range subjects {
+		for range s.plan.Policies() {
+			debt, err := r.micros()
+			if err != nil {
+				return err
+			}
+			a.debts = append(a.debts, max(0, debt))
+		}
+	}
+	return nil
+}
+
+// isNoScript reports whether a server does not know the script, because it was
+// restarted or promoted.
+func isNoScript(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT")
+}

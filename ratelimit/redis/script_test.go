@@ -1,0 +1,355 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+)
+
+func plan(t testing.TB, algorithm gcra.Algorithm, limits ...string) *gcra.Plan {
+	t.Helper()
+	var ls []gcra.Limit
+	var qs []gcra.Quota
+	for _, s := range limits {
+		if q, err := gcra.ParseQuota(s); err == nil {
+			qs = append(qs, q)
+			continue
+		}
+		l, err := gcra.ParseLimit(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ls = append(ls, l)
+	}
+	p, err := gcra.NewPlan(algorithm, ls, qs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// model decides as the script does, by another arithmetic: it knows no TATs,
+// but how much of each bucket is used, in microseconds' worth of rate, and when
+// that was so.
+type model map[string][]bucket
+
+type bucket struct {
+	used, at float64
+}
+
+func (m model) used(key string, i int, now float64) float64 {
+	for len(m[key]) <= i {
+		m[key] = append(m[key], bucket{})
+	}
+	b := m[key][i]
+	return math.Max(0, b.used-(now-b.at))
+}
+
+func (m model) set(key string, i int, used, now float64) { m[key][i] = bucket{math.Max(0, used), now} }
+
+// us is nanoseconds as the script's microseconds.
+func us(ns int64) float64 { return float64(ns) / 1000 }
+
+func (m model) wait(s subject, now float64) float64 {
+	wait := 0.0
+	for i, p := range s.plan.Policies() {
+		used := math.Min(m.used(s.key, i, now), us(p.Tau))
+		wait = math.Max(wait, used+float64(s.cost)*us(p.T)-us(p.Tau))
+	}
+	return wait
+}
+
+func (m model) take(s subject, units int64, now float64) {
+	for i, p := range s.plan.Policies() {
+		m.set(s.key, i, math.Min(m.used(s.key, i, now), us(p.Tau))+float64(units)*us(p.T), now)
+	}
+}
+
+func (m model) debts(s subject, now float64) (debts []float64) {
+	for i, p := range s.plan.Policies() {
+		debts = append(debts, math.Min(m.used(s.key, i, now), us(p.Tau)))
+	}
+	return debts
+}
+
+// request returns what the script should answer: the first number, and the
+// debts.
+func (m model) request(k kind, subjects []subject, now float64) (first float64, debts []float64) {
+	// A bucket that is fuller than the plan at hand allows is brought back to it.
+	for _, s := range subjects {
+		for i, debt := range m.debts(s, now) {
+			m.set(s.key, i, debt, now)
+		}
+	}
+	switch k {
+	case take:
+		for _, s := range subjects {
+			if s.cost >= 0 {
+				first = math.Max(first, m.wait(s, now))
+			}
+		}
+		if first <= 0 {
+			for _, s := range subjects {
+				m.take(s, s.cost, now)
+			}
+		}
+	case lease:
+		s := subjects[0]
+		units := float64(s.cost)
+		for i, p := range s.plan.Policies() {
+			room := math.Floor((us(p.Tau) - math.Min(m.used(s.key, i, now), us(p.Tau))) / us(p.T))
+			units = math.Min(units, math.Ceil(room/2))
+		}
+		if units > 0 {
+			m.take(s, int64(units), now)
+			first = units
+		} else {
+			s.cost = 1
+			first = -m.wait(s, now)
+		}
+	case debit:
+		s := subjects[0]
+		for i, p := range s.plan.Policies() {
+			m.set(s.key, i, math.Min(us(p.Tau), math.Min(m.used(s.key, i, now), us(p.Tau))+float64(s.cost)*us(p.T)), now)
+		}
+	}
+	for _, s := range subjects {
+		debts = append(debts, m.debts(s, now)...)
+	}
+	return first, debts
+}
+
+// withClock makes the script read the time from a key instead of the clock, so
+// that the model and Redis agree about it.
+func withClock(source string) string {
+	return strings.Replace(source, "redis.call('TIME')", "{ redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us') }", 1)
+}
+
+// Random requests of all kinds, in batches, several plans on one key, against
+// the model: not one decision differs.
+func TestScriptAgainstModel(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	ctx := context.Background()
+	source := withClock(decideSource)
+	if source == decideSource {
+		t.Fatal("the script does not ask for the time")
+	}
+	rng := rand.New(rand.NewPCG(11, 12))
+	const batches = 1500
+	decisions, different := 0, 0
+	m := model{}
+	now := int64(60_000_000_000_000) // µs since 2025
+	var plans []*gcra.Plan
+	for range 12 {
+		var limits []string
+		for range 1 + rng.IntN(3) {
+			// A whole number of microseconds per unit: then both arithmetics are exact,
+			// and not even the last place may differ.
+			count := 1 + rng.IntN(40)
+			limits = append(limits, fmt.Sprintf("%d/%dms burst %d", count, count*(1+rng.IntN(100)), 1+rng.IntN(60)))
+		}
+		plans = append(plans, plan(t, gcra.Rate, limits...))
+	}
+	for b := range batches {
+		now += rng.Int64N(200_000)
+		var enc encoder
+		enc.reset()
+		type request struct {
+			k        kind
+			subjects []subject
+		}
+		var requests []request
+		for range 1 + rng.IntN(40) {
+			n := 1
+			k := kind(0)
+			switch rng.IntN(10) {
+			case 0:
+				k = lease
+			case 1:
+				k = debit
+			case 2, 3:
+				n = 2 + rng.IntN(2)
+			}
+			var subjects []subject
+			for i := range n {
+				// Each key of a joint request is another one, as zones are.
+				key := fmt.Sprintf("k%d-%d", i, rng.IntN(8))
+				p := plans[(rng.IntN(2)+len(key)+int(key[3]))%len(plans)]
+				cost := int64(rng.IntN(5)) - 1
+				if n > 1 || k != take {
+					cost = 1 + int64(rng.IntN(3))
+				}
+				subjects = append(subjects, subject{key: key, plan: p, cost: cost})
+			}
+			requests = append(requests, request{k, subjects})
+			enc.add(k, subjects)
+		}
+		// The server's clock counts from 1970.
+		abs := now + 1735689600*1_000_000
+		if err := client.MSet(ctx, "clock:s", abs/1_000_000, "clock:us", abs%1_000_000).Err(); err != nil {
+			t.Fatal(err)
+		}
+		values, err := client.Do(ctx, enc.command("eval", source)...).Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &reader{values}
+		for i, req := range requests {
+			decisions++
+			first, debts := m.request(req.k, req.subjects, float64(now))
+			got, err := r.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if float64(got) != first {
+				different++
+				t.Errorf("batch %d request %d (%d %+v): answer %d, want %v", b, i, req.k, req.subjects, got, first)
+			}
+			for j, want := range debts {
+				if got, _ := r.next(); float64(got) != want {
+					different++
+					t.Errorf("batch %d request %d: debt %d is %d, want %v", b, i, j, got, want)
+				}
+			}
+			if different > 5 {
+				t.FailNow()
+			}
+		}
+		if len(r.values) != 0 {
+			t.Fatalf("%d values too many", len(r.values))
+		}
+		// Real time passes slower than the test's, so no key expires early.
+		if b%50 == 0 {
+			checkTTL(t, client, now)
+		}
+	}
+	if decisions < 20_000 {
+		t.Errorf("only %d decisions", decisions)
+	}
+	t.Logf("%d decisions, %d different", decisions, different)
+}
+
+// checkTTL checks that keys live until they are idle: no longer, and not a
+// millisecond less.
+func checkTTL(t *testing.T, client *redis.Client, now int64) {
+	t.Helper()
+	ctx := context.Background()
+	keys, err := client.Keys(ctx, "k*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		text, err := client.Get(ctx, key).Result()
+		if err != nil {
+			continue
+		}
+		far := 0.0
+		for _, f := range strings.Fields(text) {
+			v, err := strconv.ParseFloat(f, 64)
+			if err != nil {
+				t.Fatalf("%s = %q", key, text)
+			}
+			far = math.Max(far, v)
+		}
+		ttl, err := client.PTTL(ctx, key).Result()
+		if err != nil || ttl < 0 {
+			t.Fatalf("%s has no expiry: %v %v", key, ttl, err)
+		}
+		if most := time.Duration(math.Ceil((far-float64(now))/1000)+200) * time.Millisecond; ttl > most+time.Minute {
+			t.Errorf("%s lives %v, idle in %v", key, ttl, most)
+		}
+	}
+}
+
+// The expiry is exactly the time until the bucket is full.
+func TestExpiryIsIdleness(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	ctx := context.Background()
+	e := newTestEngine(t, client, false)
+	z := e.NewZone("z", 0)
+	p := plan(t, gcra.Rate, "10/100s burst 50", "100/1000s burst 3")
+	var d gcra.Decision
+	c := Call{Zone: z, Key: "k", Plan: p, Cost: 2, Decision: &d}
+	c.Decide()
+	if !d.Admitted() || d.Source != gcra.Shared {
+		t.Fatalf("%+v", d)
+	}
+	ttl, err := client.PTTL(ctx, e.redisKey(partition("z", "k"), "z", "k")).Result()
+	if err != nil || ttl > 20*time.Second || ttl < 15*time.Second {
+		t.Errorf("ttl %v, %v; want 20s", ttl, err)
+	}
+}
+
+func newTestEngine(t testing.TB, client redis.UniversalClient, cluster bool) *Engine {
+	t.Helper()
+	e := NewEngine(Options{Client: client, Cluster: cluster, Prefix: "tg"})
+	t.Cleanup(e.Close)
+	return e
+}
+
+// hotClient is a client with the settings of the app.
+func hotClient(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: -1, DialerRetries: 1, DialTimeout: 250 * time.Millisecond,
+		ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond, PoolTimeout: 100 * time.Millisecond,
+		ContextTimeoutEnabled: true, PipelinePoolSize: 8,
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Many goroutines of several engines, one hot key: exactly the burst is
+// admitted, and an engine uses far fewer round trips than decisions.
+func TestEnginesShareOneLimit(t *testing.T) {
+	server := redistest.Start(t)
+	p := plan(t, gcra.Rate, "500/1h")
+	var mu sync.Mutex
+	admitted, trips, asked := 0, 0, 0
+	var wg sync.WaitGroup
+	for range 4 {
+		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
+			if err != nil {
+				t.Errorf("batch: %v", err)
+			}
+			mu.Lock()
+			trips++
+			asked += n
+			mu.Unlock()
+		}})
+		t.Cleanup(e.Close)
+		z := e.NewZone("z", 0)
+		for range 16 {
+			wg.Go(func() {
+				for range 50 {
+					var d gcra.Decision
+					c := Call{Zone: z, Key: "hot", Plan: p, Cost: 1, Budget: 10 * time.Second, Decision: &d}
+					c.Decide()
+					if d.Admitted() {
+						mu.Lock()
+						admitted++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if admitted != 500 {
+		t.Errorf("admitted %d, want 500", admitted)
+	}
+	t.Logf("%d decisions of Redis in %d round trips", asked, trips)
+}
