@@ -1,12 +1,9 @@
 package problem
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/headers"
 )
 
 // claimedVar marks a request whose outermost TentaGate handler is known.
@@ -37,12 +36,12 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	}
 	vars[claimedVar] = true
 
-	begun := &begunWriter{ResponseWriter: w}
-	err := serve(begun, r, next)
+	answer := headers.Before(w, func(http.Header, int) {})
+	err := serve(answer, r, next)
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
 	delete(vars, claimedVar)
-	if err == nil || begun.wroteHeader || hasErrorRoute(r) {
+	if err == nil || answer.Sent() || hasErrorRoute(r) {
 		return err
 	}
 	logError(r, err)
@@ -174,54 +173,4 @@ func logError(r *http.Request, err error) {
 			zap.String("path", r.URL.EscapedPath()),
 		)
 	}
-}
-
-// begunWriter notes whether the answer has begun.
-type begunWriter struct {
-	http.ResponseWriter
-	wroteHeader bool
-}
-
-// WriteHeader notes a final status; informational ones leave the answer open.
-func (w *begunWriter) WriteHeader(status int) {
-	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
-		w.wroteHeader = true
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *begunWriter) Write(p []byte) (int, error) {
-	w.wroteHeader = true
-	return w.ResponseWriter.Write(p)
-}
-
-// ReadFrom keeps the way open for sendfile.
-func (w *begunWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.wroteHeader = true
-	return (&caddyhttp.ResponseWriterWrapper{ResponseWriter: w.ResponseWriter}).ReadFrom(r)
-}
-
-// FlushError flushes; a flush sends the header.
-func (w *begunWriter) FlushError() error {
-	w.wroteHeader = true
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-// Hijack hands the connection over; nothing can be answered on it afterwards.
-func (w *begunWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil {
-		w.wroteHeader = true
-	}
-	return conn, rw, err
-}
-
-// Push implements http.Pusher for handlers that assert it.
-func (w *begunWriter) Push(target string, opts *http.PushOptions) error {
-	return (&caddyhttp.ResponseWriterWrapper{ResponseWriter: w.ResponseWriter}).Push(target, opts)
-}
-
-// Unwrap lets http.ResponseController reach the writer beneath.
-func (w *begunWriter) Unwrap() http.ResponseWriter {
-	return w.ResponseWriter
 }
