@@ -1,0 +1,389 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{}) // servers are killed here
+	goleak.VerifyTestMain(m)
+}
+
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// hot returns a client as the app makes it for the path of a request.
+func hot(t testing.TB, addrs ...string) redis.UniversalClient {
+	t.Helper()
+	o := &redis.UniversalOptions{
+		Addrs: addrs, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond,
+		PoolTimeout: 100 * time.Millisecond, DialTimeout: 250 * time.Millisecond,
+		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
+	}
+	c := redis.NewUniversalClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func newStore(t testing.TB, o Options) *Store {
+	t.Helper()
+	s := NewStore(o)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// eventually waits until f is true. It fails the test rather than wait forever.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !f() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 15s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func fresh(body []byte) *object.Object {
+	o := sample(body)
+	o.Vary, o.Variant = nil, ""
+	o.RequestTime, o.ResponseTime = time.Now(), time.Now()
+	return o
+}
+
+func with(key object.Key, o *object.Object) *object.Entry {
+	return (*object.Entry)(nil).With(key, o, 8)
+}
+
+// put writes and waits until it is written.
+func put(t testing.TB, s *Store, key object.Key, o *object.Object) {
+	t.Helper()
+	before := s.Stats()
+	s.Set(key, with(key, o))
+	eventually(t, "a write", func() bool {
+		now := s.Stats()
+		if now.WriteErrors+now.Dropped > before.WriteErrors+before.Dropped {
+			t.Fatalf("not written: %+v", now)
+		}
+		return now.Writes > before.Writes
+	})
+}
+
+func get(s *Store, key object.Key) *object.Object {
+	if e := s.Get(context.Background(), key); e != nil {
+		return e.Variants[0]
+	}
+	return nil
+}
+
+func TestStore(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	ctx := context.Background()
+	s := newStore(t, Options{Client: hot(t, server.Addr()), Compress: true})
+
+	for name, body := range map[string][]byte{
+		"short": []byte("hello"), "empty": nil, "text": text(20_000), "large": noise(3*chunkSize + 5),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server.Flush()
+			key := object.NewKey("GET", "example.com", name)
+			if get(s, key) != nil {
+				t.Fatal("there before it was set")
+			}
+			o := fresh(body)
+			o.ResponseTime = time.Now().Add(-20 * time.Second)
+			put(t, s, key, o)
+			got := get(s, key)
+			if got == nil {
+				t.Fatal("not there")
+			}
+			if !bytes.Equal(got.Body, body) || got.Header.Get("Etag") != `"x"` || got.Status != 203 || got.Epoch != o.Epoch {
+				t.Errorf("got %+v", got)
+			}
+			if !got.ResponseTime.Equal(o.ResponseTime.Truncate(time.Microsecond)) || got.InitialAge != o.InitialAge {
+				t.Error("its age begins anew")
+			}
+
+			// All keys are of one slot, and end with the object.
+			keys := admin.Keys(ctx, "*").Val()
+			tag := ""
+			for _, k := range keys {
+				begin, end := strings.Index(k, "{"), strings.Index(k, "}")
+				if !strings.HasPrefix(k, "tentagate:cache:{") || tag != "" && tag != k[begin:end] {
+					t.Errorf("key %q", k)
+				}
+				tag = k[begin:end]
+				left := admin.PTTL(ctx, k).Val()
+				if want := time.Until(o.UsefulUntil()); left < want-10*time.Second || left > want+time.Second {
+					t.Errorf("%s ends in %v, of use for %v", k, left, want)
+				}
+			}
+			if want := 2 + len(body)/chunkSize; name == "large" && len(keys) != want+1 {
+				t.Errorf("keys: %q", keys)
+			}
+
+			other := key
+			other.Full = "another of the same hash"
+			if get(s, other) != nil {
+				t.Error("another key of the same hash is given the response")
+			}
+			s.Delete(key)
+			eventually(t, "deletion", func() bool { return admin.DBSize(ctx).Val() == 0 })
+		})
+	}
+	t.Run("of no use any more", func(t *testing.T) {
+		key := object.NewKey("past")
+		o := fresh(nil)
+		o.ResponseTime = time.Now().Add(-30 * time.Hour)
+		put(t, s, key, o)
+		if n := admin.DBSize(ctx).Val(); n != 0 {
+			t.Errorf("%d keys", n)
+		}
+	})
+	t.Run("too large", func(t *testing.T) {
+		small := newStore(t, Options{Client: hot(t, server.Addr()), MaxBody: 100})
+		key := object.NewKey("large")
+		small.Set(key, with(key, fresh(text(101))))
+		if small.Stats().Oversize != 1 {
+			t.Errorf("%+v", small.Stats())
+		}
+		put(t, s, key, fresh(text(101)))
+		if get(small, key) != nil {
+			t.Error("a body larger than allowed is read")
+		}
+	})
+}
+
+func TestVariants(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	key := object.NewKey("k")
+	ctx := context.Background()
+	variant := func(name string) *object.Object {
+		o := fresh([]byte(name))
+		o.Vary, o.Variant = []string{"Accept-Encoding"}, name
+		return o
+	}
+	for _, name := range []string{"gzip", "br", "zstd"} {
+		put(t, s, key, variant(name))
+	}
+	put(t, s, key, fresh([]byte("plain")))
+	put(t, s, key, variant("br"))
+
+	names := func(e *object.Entry) string {
+		var list []string
+		if e != nil {
+			for _, v := range e.Variants {
+				list = append(list, string(v.Body))
+			}
+		}
+		return strings.Join(list, " ")
+	}
+	if got := names(s.Get(ctx, key)); got != "br plain zstd gzip" {
+		t.Errorf("all: %s", got)
+	}
+	for _, want := range []string{"gzip", "br", "none"} {
+		got := names(s.Select(ctx, key, func(vary []string, v string) bool { return len(vary) == 1 && v == want }))
+		if want == "none" {
+			want = ""
+		}
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	// More than the index may have: the oldest go.
+	for i := range maxVariants + 10 {
+		s.Set(key, with(key, variant(fmt.Sprint(i))))
+	}
+	eventually(t, "writes", func() bool { return s.Stats().Writes == maxVariants+15 })
+	if n := server.Client().HLen(ctx, s.key(key, "i")).Val(); n != maxVariants {
+		t.Errorf("%d variants in the index", n)
+	}
+	if got := s.Select(ctx, key, func(_ []string, v string) bool { return v == "gzip" }); got != nil {
+		t.Error("the oldest is still there")
+	}
+	if got := names(s.Get(ctx, key)); len(strings.Fields(got)) != maxFetched {
+		t.Errorf("all: %s", got)
+	}
+}
+
+// Whatever is found under a key, it is an object or a miss, and rubbish goes.
+func TestRubbish(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	ctx := context.Background()
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	for name, spoil := range map[string]func(key object.Key){
+		"flipped": func(key object.Key) {
+			admin.SetRange(ctx, s.key(key, "v:0"), 40, "\xff\xfe")
+		},
+		"cut": func(key object.Key) {
+			v := admin.Get(ctx, s.key(key, "v:0")).Val()
+			admin.Set(ctx, s.key(key, "v:0"), v[:len(v)/2], 0)
+		},
+		"empty": func(key object.Key) { admin.Set(ctx, s.key(key, "v:0"), "", 0) },
+		"later version": func(key object.Key) {
+			v := []byte(admin.Get(ctx, s.key(key, "v:0")).Val())
+			v[len(magic)] = version + 1
+			admin.Set(ctx, s.key(key, "v:0"), resum(v), 0)
+		},
+		"another type": func(key object.Key) {
+			admin.Del(ctx, s.key(key, "v:0"))
+			admin.SAdd(ctx, s.key(key, "v:0"), "x")
+		},
+		"index of another type": func(key object.Key) {
+			admin.Del(ctx, s.key(key, "i"), s.key(key, "v:0"))
+			admin.Set(ctx, s.key(key, "i"), "x", 0)
+		},
+		"index of another format": func(key object.Key) { admin.HSet(ctx, s.key(key, "i"), "0", "x") },
+		"chunk flipped":           func(key object.Key) { admin.SetRange(ctx, s.key(key, "c:0:1"), 100, "\xff\xfe") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server.Flush()
+			key := object.NewKey("k")
+			body := text(300)
+			if strings.HasPrefix(name, "chunk") {
+				body = noise(2 * chunkSize)
+			}
+			put(t, s, key, fresh(body))
+			spoil(key)
+			before := s.Stats()
+			if o := get(s, key); o != nil {
+				t.Fatalf("got %+v", o)
+			}
+			eventually(t, "deletion", func() bool { return s.Stats().Deletes > before.Deletes })
+			if s.Stats().Corrupt == before.Corrupt {
+				t.Error("not counted")
+			}
+			put(t, s, key, fresh(text(200)))
+			if get(s, key) == nil {
+				t.Error("a new response is not found")
+			}
+			if s.Stats().Away {
+				t.Error("Redis is taken for away")
+			}
+		})
+	}
+	t.Run("another key's value", func(t *testing.T) {
+		server.Flush()
+		a, b := object.NewKey("a"), object.NewKey("b")
+		put(t, s, a, fresh([]byte("a's")))
+		admin.Copy(ctx, s.key(a, "v:0"), s.key(b, "v:0"), 0, true)
+		if o := get(s, b); o != nil {
+			t.Errorf("got %s", o.Body)
+		}
+	})
+}
+
+// Any key may be evicted at any time.
+func TestEvicted(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	ctx := context.Background()
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	body := noise(2*chunkSize + 1)
+	for _, gone := range []string{"i", "v:0", "c:0:0", "c:0:2"} {
+		server.Flush()
+		key := object.NewKey("k")
+		put(t, s, key, fresh(body))
+		admin.Del(ctx, s.key(key, gone))
+		if o := get(s, key); o != nil && !bytes.Equal(o.Body, body) {
+			t.Errorf("without %s: a wrong body", gone)
+		} else if o == nil && gone == "i" {
+			t.Error("without the index the only variant is not found")
+		}
+		put(t, s, key, fresh(body))
+		if get(s, key) == nil {
+			t.Errorf("without %s: not found after it was written again", gone)
+		}
+	}
+}
+
+func TestFull(t *testing.T) {
+	for _, policy := range []string{"allkeys-lru", "volatile-ttl", "noeviction"} {
+		t.Run(policy, func(t *testing.T) {
+			server := redistest.Start(t, "--maxmemory", "6mb", "--maxmemory-policy", policy)
+			s := newStore(t, Options{Client: hot(t, server.Addr()), QueueBytes: 1 << 30})
+			const n = 400
+			bodies := make([][]byte, n)
+			for i := range bodies {
+				bodies[i] = append(noise(100_000), fmt.Sprint(i)...)
+				key := object.NewKey("k", fmt.Sprint(i))
+				s.Set(key, with(key, fresh(bodies[i])))
+			}
+			eventually(t, "the writes", func() bool {
+				st := s.Stats()
+				return st.Writes+st.WriteErrors+st.Dropped == n
+			})
+			found := 0
+			for i, body := range bodies {
+				o := get(s, object.NewKey("k", fmt.Sprint(i)))
+				if o == nil {
+					continue
+				}
+				found++
+				if !bytes.Equal(o.Body, body) {
+					t.Errorf("%d: a wrong body", i)
+				}
+			}
+			st := s.Stats()
+			t.Logf("%d of %d found, %+v", found, n, st)
+			if found == 0 || found == n {
+				t.Errorf("%d of %d found: the server was not full, or of no use", found, n)
+			}
+			if st.Away || st.Errors != 0 {
+				t.Errorf("a full Redis is taken for one that is away: %+v", st)
+			}
+			if policy == "noeviction" && st.WriteErrors == 0 {
+				t.Error("the refused writes are not counted")
+			}
+		})
+	}
+}
+
+func TestFlushed(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	key := object.NewKey("k")
+	put(t, s, key, fresh(text(100)))
+	server.Flush()
+	if get(s, key) != nil {
+		t.Error("found")
+	}
+	if _, err := server.Client().ScriptFlush(context.Background()).Result(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, key, fresh(text(100)))
+	if get(s, key) == nil {
+		t.Error("not found")
+	}
+}
+
+func TestManyFields(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	key := object.NewKey("k")
+	o := fresh(nil)
+	o.Header = http.Header{}
+	for i := range 500 {
+		o.Header.Set(fmt.Sprintf("X-Field-%d", i), strings.Repeat("v", 100))
+	}
+	put(t, s, key, o)
+	if got := get(s, key); got == nil || len(got.Header) != 500 || got.Header.Get("X-Field-499") != strings.Repeat("v", 100) {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,196 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+// writers is how many goroutines write. Each has the keys of its own, so that
+// the writes of one key stay in order.
+const writers = 4
+
+// job is one write: of an object, of the end of a key, or of the end of one
+// Redis key that holds rubbish.
+type job struct {
+	key     object.Key
+	object  *object.Object
+	discard string
+	size    int64
+}
+
+// Set writes the newest variant of the entry, later. What was not written in
+// time, or would be too much, is dropped and counted.
+func (s *Store) Set(key object.Key, e *object.Entry) {
+	if e == nil || len(e.Variants) == 0 {
+		return
+	}
+	o := e.Variants[0]
+	if len(o.Body) > s.o.MaxBody {
+		s.n.oversize.Add(1)
+		return
+	}
+	s.enqueue(job{key: key, object: o, size: int64(o.Size())})
+}
+
+// Delete forgets all variants of the key, later. It frees memory; whether a
+// response may be used is a matter of its epoch.
+func (s *Store) Delete(key object.Key) { s.enqueue(job{key: key}) }
+
+func (s *Store) enqueue(j job) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed || s.breaker.Open() {
+		s.n.dropped.Add(1)
+		return
+	}
+	if s.queued.Add(j.size) > s.o.QueueBytes {
+		s.queued.Add(-j.size)
+		s.n.dropped.Add(1)
+		return
+	}
+	select {
+	case s.queues[j.key.Hash[0]%writers] <- j:
+	default:
+		s.queued.Add(-j.size)
+		s.n.dropped.Add(1)
+	}
+}
+
+// Close ends the tier. What is waiting to be written is written if that is
+// quickly done.
+func (s *Store) Close() {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	for _, q := range s.queues {
+		close(q)
+	}
+	s.mu.Unlock()
+	s.done.Wait()
+	s.breaker.Close()
+	// Reads that were given up end by their deadline.
+	for range maxReads {
+		s.reads <- struct{}{}
+	}
+}
+
+func (s *Store) write(queue <-chan job) {
+	defer s.done.Done()
+	var last time.Time // until when to write after Close
+	for j := range queue {
+		s.queued.Add(-j.size)
+		if last.IsZero() {
+			s.mu.RLock()
+			if s.closed {
+				last = time.Now().Add(writeTimeout)
+			}
+			s.mu.RUnlock()
+		}
+		if s.breaker.Open() || !last.IsZero() && time.Now().After(last) {
+			s.n.dropped.Add(1)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+		s.do(ctx, j)
+		cancel()
+	}
+}
+
+func (s *Store) do(ctx context.Context, j job) {
+	var err error
+	switch {
+	case j.discard != "":
+		err = s.o.Background.Unlink(ctx, s.key(j.key, j.discard)).Err()
+	case j.object == nil:
+		err = s.remove(ctx, j.key)
+	default:
+		err = s.store(ctx, j.key, j.object)
+	}
+	if err != nil {
+		s.n.writeErrors.Add(1)
+		s.repair(j.key, "i", err)
+		if !isAnswer(err) {
+			s.breaker.Report(false)
+		} else if j.object != nil {
+			// A full Redis refuses what is new. What is old should not be found
+			// in its place.
+			_ = s.o.Background.Unlink(ctx, s.key(j.key, "v:"+variantID(j.object))).Err()
+		}
+		return
+	}
+	if j.object != nil {
+		s.n.writes.Add(1)
+	} else {
+		s.n.removals.Add(1)
+	}
+}
+
+// list enters a variant in the index and keeps the index as long as the
+// longest-lived of them, and no longer than its limit.
+// KEYS[1] the index; ARGV: identifier, description, life in ms, limit.
+const list = `
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local excess = redis.call('HLEN', KEYS[1]) - tonumber(ARGV[4])
+if excess > 0 then
+	local all = redis.call('HGETALL', KEYS[1])
+	local ages = {}
+	for i = 1, #all, 2 do ages[#ages + 1] = {string.sub(all[i + 1], 1, 16), all[i]} end
+	table.sort(ages, function(a, b) return a[1] < b[1] end)
+	for i = 1, excess do redis.call('HDEL', KEYS[1], ages[i][2]) end
+end
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1
+`
+
+// store writes the parts of the body, then the head, then the entry in the
+// index: whoever finds one of them finds those before it.
+func (s *Store) store(ctx context.Context, key object.Key, o *object.Object) error {
+	now := time.Now()
+	life := min(o.UsefulUntil().Sub(now), maxLife)
+	if life < time.Millisecond {
+		return nil
+	}
+	value, chunks := pack(key, o, s.o.Compress)
+	id := variantID(o)
+	entry := indexed{
+		id: id, stored: now.UnixMicro(), until: now.Add(life).UnixMicro(),
+		chunks: len(chunks), vary: o.Vary, variant: o.Variant,
+	}
+	_, err := s.o.Background.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, chunk := range chunks {
+			p.Set(ctx, s.key(key, chunkName(id, i)), chunk, life)
+		}
+		p.Set(ctx, s.key(key, "v:"+id), value, life)
+		// The whole script and not its hash: a pipeline cannot send it later.
+		p.Eval(ctx, list, []string{s.key(key, "i")}, id, entry.String(), life.Milliseconds(), maxVariants)
+		return nil
+	})
+	return err
+}
+
+// remove deletes all variants of the key.
+func (s *Store) remove(ctx context.Context, key object.Key) error {
+	index, err := s.o.Background.HGetAll(ctx, s.key(key, "i")).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	keys := []string{s.key(key, "i"), s.key(key, "v:"+plainVariant)}
+	for id, text := range index {
+		v, _ := parseIndexed(id, text)
+		if id != plainVariant {
+			keys = append(keys, s.key(key, "v:"+id))
+		}
+		for i := range min(max(v.chunks, 0), 4096) {
+			keys = append(keys, s.key(key, chunkName(id, i)))
+		}
+	}
+	return s.o.Background.Unlink(ctx, keys...).Err()
+}
