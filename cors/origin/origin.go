@@ -1,0 +1,221 @@
+// Package origin matches web origins (RFC 6454) against the patterns that an
+// operator allows.
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// Set is a set of allowed origins.
+type Set struct {
+	// Any is true if every origin is allowed.
+	Any bool
+
+	exact    map[string]struct{}
+	patterns []pattern
+}
+
+// pattern is an origin in which the first label or the port is open.
+type pattern struct {
+	scheme  string // with "://"
+	host    string // the host, or what follows the open label with its dot
+	open    bool   // any labels may stand before host
+	port    string // with ":", or "" for the scheme's own port
+	anyPort bool
+}
+
+// Accepted describes the patterns for error messages.
+const Accepted = "accepted are *, https://app.example.com, https://*.example.com and http://localhost:*"
+
+// Parse reads the allowed origins: `*`, exact origins, `https://*.example.com`
+// for all subdomains at any depth (but not example.com itself), and `:*` for
+// any port. A trailing slash and the scheme's default port are dropped, and
+// letters become lower case, as browsers send origins. `null` is refused:
+// sandboxed documents and local files all share it.
+func Parse(texts []string) (*Set, error) {
+	s := &Set{exact: map[string]struct{}{}}
+	for _, text := range texts {
+		if text == "*" {
+			s.Any = true
+			continue
+		}
+		p, err := parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("origin %q: %w: %s", text, err, Accepted)
+		}
+		if p.open || p.anyPort {
+			s.patterns = append(s.patterns, p)
+		} else {
+			s.exact[p.scheme+p.host+p.port] = struct{}{}
+		}
+	}
+	if s.Any && len(texts) > 1 {
+		return nil, errors.New("origin *: it allows every origin, leave the others out")
+	}
+	return s, nil
+}
+
+func parse(text string) (pattern, error) {
+	var p pattern
+	text = strings.ToLower(text)
+	if text == "null" {
+		return p, errors.New("null is not an origin to trust")
+	}
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return p, errors.New("it has no scheme")
+	}
+	if !validScheme(scheme) {
+		return p, errors.New("bad scheme")
+	}
+	p.scheme = scheme + "://"
+	rest = strings.TrimSuffix(rest, "/")
+	if strings.ContainsAny(rest, "/?#@ \t,;") {
+		return p, errors.New("an origin has no path, query or user")
+	}
+	host, port, err := splitPort(rest)
+	if err != nil {
+		return p, err
+	}
+	if port == "*" {
+		p.anyPort = true
+	} else if port != "" && port != defaultPort(scheme) {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || port[0] == '0' {
+			return p, errors.New("bad port")
+		}
+		p.port = ":" + port
+	}
+	if after, ok := strings.CutPrefix(host, "*."); ok {
+		p.open = true
+		host = after
+		if !strings.Contains(host, ".") {
+			return p, errors.New("the wildcard must stand before a domain of at least two labels")
+		}
+		if net.ParseIP(host) != nil {
+			return p, errors.New("an IP address has no subdomains")
+		}
+	}
+	if !validHost(host) {
+		return p, errors.New("bad host")
+	}
+	p.host = host
+	if p.open {
+		p.host = "." + host
+	}
+	return p, nil
+}
+
+func splitPort(s string) (host, port string, err error) {
+	if strings.HasPrefix(s, "[") {
+		end := strings.IndexByte(s, ']')
+		if end < 0 {
+			return "", "", errors.New("bad IPv6 address")
+		}
+		host, rest := s[:end+1], s[end+1:]
+		if rest == "" {
+			return host, "", nil
+		}
+		if rest[0] != ':' || len(rest) == 1 {
+			return "", "", errors.New("bad port")
+		}
+		return host, rest[1:], nil
+	}
+	host, port, found := strings.Cut(s, ":")
+	if found && port == "" {
+		return "", "", errors.New("bad port")
+	}
+	return host, port, nil
+}
+
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return ""
+}
+
+func validScheme(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c < 'a' || c > 'z' {
+			if i == 0 || !(c >= '0' && c <= '9' || c == '+' || c == '-' || c == '.') {
+				return false
+			}
+		}
+	}
+	return s != ""
+}
+
+// validHost accepts a domain name in its ASCII form, an IPv4 address or a
+// bracketed IPv6 address.
+func validHost(host string) bool {
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return net.ParseIP(host[1:len(host)-1]) != nil
+	}
+	if host == "" || len(host) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := range len(label) {
+			c := label[i]
+			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Allows reports whether the set has the origin, as the Origin field spells it.
+// Origins are compared byte for byte, as the Fetch standard asks.
+func (s *Set) Allows(origin string) bool {
+	if s.Any {
+		return true
+	}
+	if _, ok := s.exact[origin]; ok {
+		return true
+	}
+	for i := range s.patterns {
+		if s.patterns[i].matches(origin) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pattern) matches(origin string) bool {
+	rest, ok := strings.CutPrefix(origin, p.scheme)
+	if !ok {
+		return false
+	}
+	host, port := rest, ""
+	// The last colon behind a bracket or in a name begins the port.
+	if i := strings.LastIndexByte(rest, ':'); i >= 0 && !strings.HasSuffix(rest, "]") {
+		host, port = rest[:i], rest[i:]
+	}
+	if p.anyPort {
+		if port != "" {
+			n, err := strconv.Atoi(port[1:])
+			if err != nil || n < 1 || n > 65535 || port[1] == '0' || port[1] == '+' {
+				return false
+			}
+		}
+	} else if port != p.port {
+		return false
+	}
+	if !p.open {
+		return host == p.host
+	}
+	label, ok := strings.CutSuffix(host, p.host)
+	return ok && validHost(label)
+}

@@ -1,0 +1,104 @@
+package origin
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestAllows(t *testing.T) {
+	s, err := Parse([]string{"https://app.example.com", "HTTPS://Slash.example.com/", "https://port.example.com:443", "http://localhost:*", "https://*.example.org", "https://*.any.test:*", "http://[::1]:8080", "chrome-extension://abcdef"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]bool{
+		"https://app.example.com": true, "https://slash.example.com": true, "https://port.example.com": true, "chrome-extension://abcdef": true,
+		"https://app.example.com:443": false, "https://app.example.com/": false, "http://app.example.com": false, "https://App.example.com": false,
+		"https://app.example.com.evil.test": false, "https://evilapp.example.com": false, "null": false, "": false, "*": false,
+		"http://localhost": true, "http://localhost:3000": true, "http://localhost:0": false, "http://localhost:65536": false, "http://localhost:": false,
+		"http://localhost:+80": false, "http://localhost:08": false, "https://localhost:3000": false, "http://localhost:3000/": false, "http://localhost:x": false,
+		"https://a.example.org": true, "https://a.b.example.org": true, "https://example.org": false, "https://.example.org": false, "https://evilexample.org": false,
+		"https://evil.test/.example.org": false, "https://evil.test?.example.org": false, "https://a.example.org:8443": false, "https://-.example.org": false, "https://x@a.example.org": false,
+		"https://a.any.test:8443": true, "https://a.any.test": true, "http://a.any.test": false,
+		"http://[::1]:8080": true, "http://[::1]": false,
+	} {
+		if got := s.Allows(from); got != want {
+			t.Errorf("%q: got %v", from, got)
+		}
+	}
+	if all, err := Parse([]string{"*"}); err != nil || !all.Allows("https://anything.test") {
+		t.Errorf("*: %v", err)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, text := range []string{
+		"", "null", "example.com", "https://", "https://a b", "https://a/path", "https://a?x", "https://u@a", "https://*", "https://*.com", "https://a.*.com",
+		"https://a*.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b",
+	} {
+		if _, err := Parse([]string{text}); err == nil || !strings.Contains(err.Error(), "accepted are") {
+			t.Errorf("%q: got %v", text, err)
+		}
+	}
+	if _, err := Parse([]string{"*", "https://a.test"}); err == nil {
+		t.Error("* beside another origin was accepted")
+	}
+}
+
+// An origin that a wildcard admits is an origin under its domain, as a URL
+// parser reads it.
+func FuzzAllows(f *testing.F) {
+	s, err := Parse([]string{"https://*.example.org", "http://localhost:*"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"https://a.example.org", "http://localhost:80", "https://evil/.example.org", "https://a.example.org:1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, from string) {
+		if !s.Allows(from) {
+			return
+		}
+		u, err := url.Parse(from)
+		if err != nil || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+			t.Fatalf("%q is no origin: %v", from, err)
+		}
+		under := u.Scheme == "https" && strings.HasSuffix(u.Host, ".example.org")
+		if !under && !(u.Scheme == "http" && u.Hostname() == "localhost") {
+			t.Fatalf("%q was allowed", from)
+		}
+	})
+}
+
+// Reading a pattern never panics, and a pattern that is read allows itself
+// where it has no wildcard.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"https://a.example.org", "http://localhost:*", "https://*.a.b", "x://[::1]:1/", "*"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := Parse([]string{text})
+		if err != nil || s.Any || len(s.patterns) > 0 {
+			return
+		}
+		for exact := range s.exact {
+			again, err := Parse([]string{exact})
+			if err != nil || !again.Allows(exact) {
+				t.Fatalf("%q became %q, which is refused: %v", text, exact, err)
+			}
+		}
+	})
+}
+
+func BenchmarkAllows(b *testing.B) {
+	s, err := Parse([]string{"https://app.example.com", "https://*.example.org"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !s.Allows("https://a.example.org") {
+			b.Fatal("refused")
+		}
+	}
+}

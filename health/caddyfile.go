@@ -1,0 +1,61 @@
+package health
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/parse"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("health", parseCaddyfile)
+}
+
+func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile sets up the handler. Syntax:
+//
+//	health [<matcher>] {
+//		path       <path>
+//		live_path  <path>
+//		ready_path <path>
+//		require    redis
+//		log
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
+	d.Next() // the directive's name
+	if err = parse.NoArgs(d); err != nil {
+		return err
+	}
+	seen := parse.Seen{}
+	for d.NextBlock(0) {
+		if err = seen.Once(d); err != nil {
+			return err
+		}
+		switch d.Val() {
+		case "path":
+			h.Path, err = parse.OneArg(d)
+		case "live_path":
+			h.LivePath, err = parse.OneArg(d)
+		case "ready_path":
+			h.ReadyPath, err = parse.OneArg(d)
+		case "require":
+			h.Require, err = parse.Args(d, 1, -1)
+		case "log":
+			h.Log, err = true, parse.NoArgs(d)
+		default:
+			err = parse.Unknown(d, "path", "live_path", "ready_path", "require", "log")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)
