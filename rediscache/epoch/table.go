@@ -119,6 +119,9 @@ func raise(v *atomic.Uint64, to uint64) {
 	}
 }
 
+// At returns the epoch of a mark.
+func (t *Table) At(m Mark) uint64 { return t.marks[m].Load() }
+
 // Each calls f with every mark whose epoch is above since.
 func (t *Table) Each(since uint64, f func(Mark, uint64)) {
 	for i := range t.marks {

@@ -1,0 +1,414 @@
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/rediscache/epoch"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+const (
+	// DefaultPeriod is the time between two looks at the log of invalidations.
+	// Pub/Sub is faster but may lose messages; the log does not.
+	DefaultPeriod = 400 * time.Millisecond
+	// syncTimeout bounds one look at the log, or one entry in it.
+	syncTimeout = time.Second
+	// page is how much of the log is read at once, batch how many marks are
+	// written at once. A page is larger, so that it never ends within the marks
+	// of its first epoch.
+	page  = 4000
+	batch = 500
+	// relearn is how long the whole log is read again and again after parts of
+	// it were lost: other gateways write what they still know of it.
+	relearn       = 10 * time.Second
+	relearnPeriod = 2 * time.Second
+	// logLife is how long invalidations are kept: longer than any response.
+	logLife = maxLife + 24*time.Hour
+)
+
+// EpochsOptions are what the exchange of invalidations needs.
+type EpochsOptions struct {
+	// Client is for commands and the subscription; no request waits for it
+	// longer than Budget.
+	Client redis.UniversalClient
+	// Prefix begins every key. Default: "tentagate".
+	Prefix string
+	// Budget is how long Invalidate waits for Redis. Default: 20ms.
+	Budget time.Duration
+	// Period is the time between two looks at the log. Default: 400ms.
+	Period time.Duration
+}
+
+// Epochs shares invalidations with all gateways that use the same Redis and
+// prefix. What is invalidated here counts here at once; elsewhere as soon as
+// Redis can be reached. It implements object.Epochs.
+//
+// The log in Redis is a sorted set: for each mark of the table the epoch of its
+// last invalidation. The epochs come from Redis, whose script takes the
+// server's microseconds or, if those do not go forward, one more than the last.
+type Epochs struct {
+	table *epoch.Table
+	o     EpochsOptions
+	name  string // of this instance
+
+	// synced is the epoch up to which all of the log is known here.
+	synced atomic.Uint64
+	// ready is false while invalidations may have been missed.
+	ready atomic.Bool
+	kick  chan struct{}
+
+	mu      sync.Mutex
+	pending *pending
+	work    chan struct{}
+
+	// Only the goroutine that synchronises uses these.
+	generation string
+	relearning time.Time // until when the whole log is read again
+	relearned  time.Time // when it was last
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	shared, learned, lost, failures atomic.Int64
+}
+
+// pending are invalidations that are not in the log yet.
+type pending struct {
+	marks map[epoch.Mark]struct{}
+	done  chan struct{} // closed when the batch was tried
+	ok    bool          // that it is in the log; set before done is closed
+}
+
+func newPending() *pending {
+	return &pending{marks: map[epoch.Mark]struct{}{}, done: make(chan struct{})}
+}
+
+// NewEpochs begins to exchange invalidations for the table. Until the log was
+// read for the first time, Ready is false. Close ends it; the client stays
+// open.
+func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
+	if o.Prefix == "" {
+		o.Prefix = "tentagate"
+	}
+	if o.Budget <= 0 {
+		o.Budget = DefaultBudget
+	}
+	if o.Period <= 0 {
+		o.Period = DefaultPeriod
+	}
+	e := &Epochs{
+		table: table, o: o, name: rand.Text(), pending: newPending(),
+		kick: make(chan struct{}, 1), work: make(chan struct{}, 1),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	e.done.Add(3)
+	go e.synchronise(ctx)
+	go e.share(ctx)
+	go e.listen(ctx)
+	return e
+}
+
+func (e *Epochs) logKey() string        { return e.o.Prefix + ":cache:{epochs}:log" }
+func (e *Epochs) generationKey() string { return e.o.Prefix + ":cache:{epochs}:generation" }
+func (e *Epochs) channel() string       { return e.o.Prefix + ":cache:{epochs}" }
+
+// Now returns the epoch for a response whose request is sent after the call.
+func (e *Epochs) Now() uint64 { return e.table.Now() }
+
+// Check says whether the response is still usable.
+func (e *Epochs) Check(key object.Key, o *object.Object) object.Freshness {
+	return e.table.Check(key, o)
+}
+
+// Ready reports whether all invalidations are known here that were made until
+// a moment ago. While it is false, what others stored cannot be judged.
+func (e *Epochs) Ready() bool { return e.ready.Load() }
+
+// Invalidate makes the scope unusable here at once and at all other gateways.
+// It waits for Redis no longer than the budget, and not at all while Redis is
+// away; what was not shared then is shared later.
+func (e *Epochs) Invalidate(s object.Scope) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.o.Budget)
+	defer cancel()
+	_, _ = e.Purge(ctx, s)
+}
+
+// Purge is Invalidate with the context's deadline for the wait. It reports
+// whether the invalidation is in the log already. If it is not, it will be: that
+// is no error. An error is a scope that makes no sense.
+func (e *Epochs) Purge(ctx context.Context, s object.Scope) (shared bool, err error) {
+	marks, err := epoch.Marks(s)
+	if err != nil {
+		return false, err
+	}
+	e.mu.Lock()
+	e.table.Bump(marks)
+	p := e.pending
+	for _, m := range marks {
+		p.marks[m] = struct{}{}
+	}
+	e.mu.Unlock()
+	select {
+	case e.work <- struct{}{}:
+	default:
+	}
+	if !e.ready.Load() {
+		return false, nil
+	}
+	select {
+	case <-p.done:
+		return p.ok, nil
+	case <-ctx.Done():
+		return false, nil
+	}
+}
+
+// share writes pending invalidations to the log.
+func (e *Epochs) share(ctx context.Context) {
+	defer e.done.Done()
+	for {
+		select {
+		case <-e.work:
+			for e.sharePending(ctx) {
+			}
+		case <-ctx.Done():
+			// What is left has one more chance.
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), syncTimeout/4)
+			for e.sharePending(last) {
+			}
+			cancel()
+			return
+		}
+	}
+}
+
+// sharePending writes some of what is pending and reports whether there is more
+// to do at once.
+func (e *Epochs) sharePending(ctx context.Context) (more bool) {
+	e.mu.Lock()
+	p := e.pending
+	if len(p.marks) == 0 {
+		e.mu.Unlock()
+		return false
+	}
+	e.pending = newPending()
+	clock := e.table.Now()
+	e.mu.Unlock()
+
+	marks := make([]epoch.Mark, 0, len(p.marks))
+	for m := range p.marks {
+		marks = append(marks, m)
+	}
+	for len(marks) > 0 {
+		some := marks[:min(len(marks), batch)]
+		prev, at, err := e.append(ctx, some, clock)
+		if err != nil {
+			break
+		}
+		e.table.Confirm(some, at)
+		e.shared.Add(1)
+		if e.synced.Load() >= prev {
+			raise(&e.synced, at)
+		}
+		marks = marks[len(some):]
+		clock = at
+	}
+	p.ok = len(marks) == 0
+	if !p.ok {
+		// To be tried again after the next successful look at the log.
+		e.failures.Add(1)
+		e.ready.Store(false)
+		e.mu.Lock()
+		for _, m := range marks {
+			e.pending.marks[m] = struct{}{}
+		}
+		e.mu.Unlock()
+	}
+	close(p.done)
+	return p.ok
+}
+
+// synchronise reads the log again and again.
+func (e *Epochs) synchronise(ctx context.Context) {
+	defer e.done.Done()
+	for {
+		if err := e.sync(ctx); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			e.failures.Add(1)
+			e.ready.Store(false)
+		} else {
+			e.ready.Store(true)
+			select {
+			case e.work <- struct{}{}: // what could not be shared before
+			default:
+			}
+		}
+		timer := time.NewTimer(e.o.Period)
+		select {
+		case <-timer.C:
+		case <-e.kick:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// sync learns what is new in the log. If the log has lost something, after a
+// FLUSHALL, an eviction or a failover, it is given back what is known here.
+func (e *Epochs) sync(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	first := e.generation == ""
+	known := e.synced.Load() // before reading: it grows meanwhile
+	since := known
+	if now := time.Now(); first || now.Before(e.relearning) && now.Sub(e.relearned) > relearnPeriod {
+		since, e.relearned = 0, now
+	}
+	r, err := e.read(ctx, since)
+	if err != nil {
+		return err
+	}
+	switch {
+	case first:
+		if r.created {
+			// Without a log nothing is known of what others have stored before.
+			e.table.Raise(r.now)
+		}
+		e.relearning = time.Now().Add(relearn)
+	case r.created || r.generation != e.generation || r.top < known:
+		e.lost.Add(1)
+		e.generation = "lost" // so that a failure now is made good later
+		e.relearning = time.Now().Add(relearn)
+		if err := e.restore(ctx); err != nil {
+			return err
+		}
+		since = 0
+		if r, err = e.read(ctx, since); err != nil {
+			return err
+		}
+	}
+	for {
+		for _, l := range r.learned {
+			e.learn(l.marks, l.epoch)
+			since = max(since, l.epoch)
+		}
+		if r.count < page {
+			break
+		}
+		if r.learned[0].epoch < since {
+			since-- // the page may end between two marks of one epoch
+		}
+		if r, err = e.read(ctx, since); err != nil {
+			return err
+		}
+	}
+	raise(&e.synced, since)
+	e.table.Advance(since)
+	e.generation = r.generation
+	return nil
+}
+
+// learn applies those marks that are not known to be as late already.
+func (e *Epochs) learn(marks []epoch.Mark, at uint64) {
+	news := marks[:0:0]
+	for _, m := range marks {
+		if e.table.At(m) < at {
+			news = append(news, m)
+		}
+	}
+	if len(news) > 0 {
+		e.table.Learn(news, at)
+		e.learned.Add(int64(len(news)))
+	}
+}
+
+// listen hears of invalidations as they are made. A message that is lost, or
+// that follows one that was lost, is made good by a look at the log.
+func (e *Epochs) listen(ctx context.Context) {
+	defer e.done.Done()
+	sub := e.o.Client.Subscribe(ctx, e.channel())
+	defer sub.Close()
+	messages := sub.Channel()
+	for {
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			e.hear(m.Payload)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *Epochs) hear(payload string) {
+	prev, at, from, marks, ok := parseMessage(payload)
+	if !ok || from == e.name {
+		return
+	}
+	e.learn(marks, at)
+	if e.synced.Load() >= prev {
+		raise(&e.synced, at)
+		return
+	}
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+func raise(v *atomic.Uint64, to uint64) {
+	for {
+		was := v.Load()
+		if was >= to || v.CompareAndSwap(was, to) {
+			return
+		}
+	}
+}
+
+// Close ends the exchange.
+func (e *Epochs) Close() {
+	e.cancel()
+	e.done.Wait()
+}
+
+// EpochsStats are numbers of the exchange since the start.
+type EpochsStats struct {
+	// Shared counts what was written to the log, Learned what was heard of.
+	Shared  int64 `json:"shared"`
+	Learned int64 `json:"learned"`
+	// Pending waits to be written.
+	Pending int64 `json:"pending"`
+	// Lost counts how often the log had lost something and was given it back.
+	Lost int64 `json:"log_restored"`
+	// Failures counts failed exchanges with Redis.
+	Failures int64 `json:"failures"`
+	// Ready is false while invalidations may have been missed.
+	Ready bool `json:"in_step"`
+}
+
+// Stats returns the present numbers.
+func (e *Epochs) Stats() EpochsStats {
+	e.mu.Lock()
+	n := len(e.pending.marks)
+	e.mu.Unlock()
+	return EpochsStats{
+		Shared: e.shared.Load(), Learned: e.learned.Load(), Pending: int64(n),
+		Lost: e.lost.Load(), Failures: e.failures.Load(), Ready: e.ready.Load(),
+	}
+}
+
+// Interface guard
+var _ object.Epochs = (*Epochs)(nil)

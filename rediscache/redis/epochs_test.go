@@ -1,0 +1,345 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/rediscache/epoch"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+// patient returns a client as the app makes it for the background.
+func patient(t testing.TB, addrs ...string) redis.UniversalClient {
+	t.Helper()
+	c := redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: addrs, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second,
+		DialTimeout: 3 * time.Second, MaxRetries: 1, DialerRetries: 1, PoolSize: 4, ContextTimeoutEnabled: true,
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// deaf is a client whose subscriptions hear nothing.
+type deaf struct {
+	redis.UniversalClient
+	nowhere redis.UniversalClient
+}
+
+func (d deaf) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
+	return d.nowhere.Subscribe(ctx, channels...)
+}
+
+func deafen(t testing.TB, c redis.UniversalClient) redis.UniversalClient {
+	return deaf{c, patient(t, "127.0.0.1:1")}
+}
+
+func newEpochs(t testing.TB, c redis.UniversalClient, period time.Duration) *Epochs {
+	t.Helper()
+	e := NewEpochs(epoch.New(), EpochsOptions{Client: c, Period: period, Budget: time.Second})
+	t.Cleanup(e.Close)
+	return e
+}
+
+func inStep(t testing.TB, list ...*Epochs) {
+	t.Helper()
+	for _, e := range list {
+		eventually(t, "first look at the log", e.Ready)
+	}
+}
+
+func tagged(e *Epochs, tag string) *object.Object {
+	return &object.Object{Epoch: e.Now(), Host: "example.com", Path: "/" + tag, Tags: []string{tag}}
+}
+
+func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.Check(object.Key{}, o) }
+
+// The two ways in which one gateway hears of another's invalidation are tested
+// apart: Pub/Sub with a log that is never looked at again, and the log with
+// Pub/Sub cut.
+func TestAcrossGateways(t *testing.T) {
+	server := redistest.Start(t)
+	for name, make := range map[string]func(t *testing.T) *Epochs{
+		"by Pub/Sub":        func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Hour) },
+		"by the log":        func(t *testing.T) *Epochs { return newEpochs(t, deafen(t, patient(t, server.Addr())), DefaultPeriod) },
+		"by whichever wins": func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Millisecond) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server.Flush()
+			a, b := make(t), make(t)
+			inStep(t, a, b)
+			if name == "by Pub/Sub" {
+				eventually(t, "subscriptions", func() bool {
+					return server.Client().PubSubNumSub(context.Background(), a.channel()).Val()[a.channel()] == 2
+				})
+			}
+			for i := range 5 {
+				tag := fmt.Sprint("tag", i)
+				soft := i%2 == 1
+				want := object.Hard
+				if soft {
+					want = object.Soft
+				}
+				atA, atB, other := tagged(a, tag), tagged(b, tag), tagged(b, "other")
+				a.Invalidate(object.Scope{Tag: tag, Soft: soft})
+				if got := a.freshness(atA); got != want {
+					t.Fatalf("%s: got %d at once, want %d", tag, got, want)
+				}
+				if got := a.freshness(tagged(a, tag)); got != object.Valid {
+					t.Errorf("%s: what is asked for after the invalidation is taken for older", tag)
+				}
+				eventually(t, tag+" elsewhere", func() bool { return b.freshness(atB) == want })
+				if got := b.freshness(other); got != object.Valid {
+					t.Errorf("%s: another tag is hit", tag)
+				}
+				eventually(t, "clock", func() bool { return b.Now() >= a.Now() })
+				// What one stores after it, the other may use.
+				if got := b.freshness(tagged(a, tag)); got != object.Valid {
+					t.Errorf("%s: what another asked for afterwards is taken for older", tag)
+				}
+			}
+			if n := a.Stats(); n.Lost != 0 || n.Pending != 0 || n.Shared != 5 {
+				t.Errorf("%+v", n)
+			}
+		})
+	}
+}
+
+// What one gateway asked for before another's invalidation and stores after it
+// must not be used by a third.
+func TestPurgeDuringFillElsewhere(t *testing.T) {
+	server := redistest.Start(t)
+	a, b, c := newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
+	inStep(t, a, b, c)
+	fill := tagged(a, "x")
+	b.Invalidate(object.Scope{Tag: "x"})
+	for _, e := range []*Epochs{b, c, a} {
+		eventually(t, "the invalidation", func() bool { return e.freshness(fill.Clone()) == object.Hard })
+	}
+	// A gateway that starts only now reads it from the log.
+	d := newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
+	inStep(t, d)
+	if d.freshness(fill.Clone()) != object.Hard {
+		t.Error("a new gateway does not know of it")
+	}
+	if d.freshness(tagged(d, "x")) != object.Valid {
+		t.Error("a new gateway can store nothing")
+	}
+}
+
+func TestMissedWhileCut(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
+	inStep(t, a, b)
+	ctx := context.Background()
+	for i := range 20 {
+		o := tagged(b, fmt.Sprint(i))
+		if err := server.Client().ClientKillByFilter(ctx, "TYPE", "pubsub").Err(); err != nil {
+			t.Fatal(err)
+		}
+		a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
+		eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	}
+}
+
+// Nothing is lost when Redis is away: what was invalidated meanwhile is shared
+// when it is back, even if it comes back empty.
+func TestRedisAway(t *testing.T) {
+	for _, how := range []string{"killed", "frozen"} {
+		t.Run(how, func(t *testing.T) {
+			server := redistest.Start(t)
+			a, b := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+			inStep(t, a, b)
+			early := tagged(b, "early")
+			a.Invalidate(object.Scope{Tag: "early"})
+			eventually(t, "the first", func() bool { return b.freshness(early) == object.Hard })
+
+			if how == "killed" {
+				server.Kill()
+			} else {
+				server.Freeze()
+			}
+			eventually(t, "noticing", func() bool { return !a.Ready() && !b.Ready() })
+			atA, atB := tagged(a, "late"), tagged(b, "late")
+			shared, err := a.Purge(context.Background(), object.Scope{Tag: "late"})
+			if shared || err != nil {
+				t.Errorf("shared %v, %v", shared, err)
+			}
+			if a.freshness(atA) != object.Hard {
+				t.Error("not at once here")
+			}
+			if how == "killed" {
+				server.Restart()
+			} else {
+				server.Thaw()
+			}
+			eventually(t, "the second", func() bool { return b.freshness(atB) == object.Hard })
+			inStep(t, a, b)
+			eventually(t, "sharing", func() bool { return a.Stats().Pending == 0 })
+			// A gateway that starts now knows both, though Redis came back empty.
+			c := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+			inStep(t, c)
+			eventually(t, "the log", func() bool {
+				return c.freshness(early.Clone()) == object.Hard && c.freshness(atB.Clone()) == object.Hard
+			})
+		})
+	}
+}
+
+// A log that is lost is restored by those who know it, and what they know is
+// not taken for new.
+func TestLogLost(t *testing.T) {
+	for name, lose := range map[string]func(c *redis.Client, e *Epochs){
+		"flushed":            func(c *redis.Client, _ *Epochs) { c.FlushAll(context.Background()) },
+		"log evicted":        func(c *redis.Client, e *Epochs) { c.Del(context.Background(), e.logKey()) },
+		"generation evicted": func(c *redis.Client, e *Epochs) { c.Del(context.Background(), e.generationKey()) },
+		"failed over to an older copy": func(c *redis.Client, e *Epochs) {
+			c.ZRemRangeByRank(context.Background(), e.logKey(), -1-4, -1)
+		},
+		"another type": func(c *redis.Client, e *Epochs) {
+			c.Set(context.Background(), e.logKey(), "x", 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			a := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+			inStep(t, a)
+			o := tagged(a, "x")
+			a.Invalidate(object.Scope{Tag: "w"})
+			a.Invalidate(object.Scope{Tag: "x"})
+			a.Invalidate(object.Scope{All: true, Soft: true})
+			after := tagged(a, "x")
+			lose(server.Client(), a)
+			eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 })
+			inStep(t, a)
+			if got := a.freshness(after); got != object.Valid {
+				t.Errorf("what was stored after the invalidations is hit again: %d", got)
+			}
+			b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+			inStep(t, b)
+			eventually(t, "the log", func() bool { return b.freshness(o.Clone()) == object.Hard })
+
+			// Epochs go on from where they were.
+			late := tagged(a, "y")
+			b.Invalidate(object.Scope{Tag: "y"})
+			eventually(t, "a new invalidation", func() bool { return a.freshness(late) == object.Hard })
+		})
+	}
+}
+
+// A gateway that finds no log cannot know what was invalidated, so it uses
+// nothing that was stored before.
+func TestNoLogNoTrust(t *testing.T) {
+	server := redistest.Start(t)
+	a := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	inStep(t, a)
+	o := tagged(a, "x")
+	server.Flush()
+	b := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	inStep(t, b)
+	if b.freshness(o) != object.Hard {
+		t.Error("what was stored before the log was lost is used")
+	}
+	c := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	inStep(t, c)
+	if c.freshness(tagged(b, "x")) != object.Valid {
+		t.Error("what was stored after it is not used")
+	}
+}
+
+// The server's clock is set back, or another server takes over whose clock is
+// behind.
+func TestClockGoesBack(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+	inStep(t, a, b)
+	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
+	a.table.Advance(ahead)
+	eventually(t, "the clock", func() bool { return b.Now() >= ahead })
+	for range 3 {
+		o := tagged(b, "x")
+		a.Invalidate(object.Scope{Tag: "x"})
+		eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+		o = tagged(a, "x")
+		b.Invalidate(object.Scope{Tag: "x"})
+		eventually(t, "the invalidation back", func() bool { return a.freshness(o) == object.Hard })
+	}
+}
+
+// An invalidation must get through to a Redis that is full and evicts nothing.
+func TestInvalidateWhenFull(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+	a, b := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+	inStep(t, a, b)
+	c := server.Client()
+	for i := 0; c.Set(context.Background(), fmt.Sprint("fill", i), noise(10_000), 0).Err() == nil; i++ {
+	}
+	o := tagged(b, "x")
+	a.Invalidate(object.Scope{Tag: "x"})
+	eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	eventually(t, "the log", func() bool { return a.Stats().Pending == 0 })
+}
+
+// More than a page of the log, from many goroutines.
+func TestMany(t *testing.T) {
+	server := redistest.Start(t)
+	a := newEpochs(t, deafen(t, patient(t, server.Addr())), time.Hour)
+	b := newEpochs(t, deafen(t, patient(t, server.Addr())), 100*time.Millisecond)
+	inStep(t, a, b)
+	const n, each = 8, 400
+	objects := make([]*object.Object, n*each)
+	for i := range objects {
+		objects[i] = tagged(b, fmt.Sprint(i))
+	}
+	var wg sync.WaitGroup
+	for g := range n {
+		wg.Go(func() {
+			for i := range each {
+				a.Invalidate(object.Scope{Tag: fmt.Sprint(g*each + i)})
+			}
+		})
+	}
+	wg.Wait()
+	for i, o := range objects {
+		eventually(t, fmt.Sprint("number ", i), func() bool { return b.freshness(o) == object.Hard })
+	}
+	c := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	inStep(t, c)
+	for i, o := range objects {
+		if c.freshness(o.Clone()) != object.Hard {
+			t.Fatalf("a new gateway does not know number %d", i)
+		}
+	}
+	if size := server.Client().ZCard(context.Background(), a.logKey()).Val(); size > n*each*4+1 {
+		t.Errorf("the log has %d entries", size)
+	}
+}
+
+func TestEpochsCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	a, b := newEpochs(t, patient(t, cluster.Addrs()...), DefaultPeriod), newEpochs(t, patient(t, cluster.Addrs()...), DefaultPeriod)
+	inStep(t, a, b)
+	for i := range 5 {
+		o := tagged(b, fmt.Sprint(i))
+		a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
+		eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	}
+}
+
+func FuzzMessage(f *testing.F) {
+	f.Add("1 2 name h1 s2 h262144")
+	f.Fuzz(func(t *testing.T, s string) {
+		_, _, _, marks, ok := parseMessage(s)
+		if ok && len(marks) == 0 {
+			t.Error("a message about nothing")
+		}
+		_, _ = parseEpoch(s)
+		table := epoch.New()
+		table.Learn(marks, 1)
+	})
+}
