@@ -72,6 +72,8 @@ type Epochs struct {
 	relearning time.Time // until when the whole log is read again
 	relearned  time.Time // when it was last
 
+	start  sync.Once
+	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
@@ -89,9 +91,9 @@ func newPending() *pending {
 	return &pending{marks: map[epoch.Mark]struct{}{}, done: make(chan struct{})}
 }
 
-// NewEpochs begins to exchange invalidations for the table. Until the log was
-// read for the first time, Ready is false. Close ends it; the client stays
-// open.
+// NewEpochs returns an exchange of invalidations for the table. It does
+// nothing until Start, and Ready is false until the log was read for the first
+// time. Close ends it; the client stays open.
 func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
 	if o.Prefix == "" {
 		o.Prefix = "tentagate"
@@ -106,13 +108,18 @@ func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
 		table: table, o: o, name: rand.Text(), pending: newPending(),
 		kick: make(chan struct{}, 1), work: make(chan struct{}, 1),
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	e.cancel = cancel
-	e.done.Add(3)
-	go e.synchronise(ctx)
-	go e.share(ctx)
-	go e.listen(ctx)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
+}
+
+// Start begins the exchange, unless it has begun or ended. It does not wait.
+func (e *Epochs) Start() {
+	e.start.Do(func() {
+		e.done.Add(3)
+		go e.synchronise(e.ctx)
+		go e.share(e.ctx)
+		go e.listen(e.ctx)
+	})
 }
 
 func (e *Epochs) logKey() string        { return e.o.Prefix + ":cache:{epochs}:log" }
@@ -148,6 +155,7 @@ func (e *Epochs) Purge(ctx context.Context, s object.Scope) (shared bool, err er
 	if err != nil {
 		return false, err
 	}
+	e.Start()
 	e.mu.Lock()
 	e.table.Bump(marks)
 	p := e.pending
@@ -380,6 +388,7 @@ func raise(v *atomic.Uint64, to uint64) {
 
 // Close ends the exchange.
 func (e *Epochs) Close() {
+	e.start.Do(func() {})
 	e.cancel()
 	e.done.Wait()
 }

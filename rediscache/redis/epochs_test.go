@@ -42,6 +42,7 @@ func deafen(t testing.TB, c redis.UniversalClient) redis.UniversalClient {
 func newEpochs(t testing.TB, c redis.UniversalClient, period time.Duration) *Epochs {
 	t.Helper()
 	e := NewEpochs(epoch.New(), EpochsOptions{Client: c, Period: period, Budget: time.Second})
+	e.Start()
 	t.Cleanup(e.Close)
 	return e
 }
