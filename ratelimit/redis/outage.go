@@ -107,11 +107,15 @@ func (e *Engine) settle(part int) bool {
 		z := k.(*Zone)
 		spent := z.spent.drain(z.name, match)
 		var calls []*call
+		var keys []string
 		send := func() {
-			if ok && len(calls) > 0 {
-				ok = e.sendDebits(part, calls)
+			if len(calls) > 0 && !e.sendDebits(calls) {
+				ok = false
+				for _, key := range keys {
+					z.spent.add(key, spent[key].plan, spent[key].units)
+				}
 			}
-			calls = calls[:0]
+			calls, keys = calls[:0], keys[:0]
 		}
 		for key, u := range spent {
 			units := z.outstanding(key, u)
@@ -126,7 +130,8 @@ func (e *Engine) settle(part int) bool {
 			k := &call{kind: debit, done: make(chan struct{}, 1)}
 			k.one[0] = subject{key: e.redisKey(p, z.name, key), part: p, plan: u.plan, cost: units}
 			k.subjects = k.one[:]
-			if calls = append(calls, k); len(calls) == maxSubjects {
+			calls, keys = append(calls, k), append(keys, key)
+			if len(calls) == maxSubjects {
 				send()
 			}
 		}
@@ -148,7 +153,9 @@ func (z *Zone) outstanding(key string, u spentUnits) int64 {
 	return min(u.units, most)
 }
 
-func (e *Engine) sendDebits(part int, calls []*call) bool {
+// sendDebits carries out debits of keys in one partition, or in any without a
+// Cluster.
+func (e *Engine) sendDebits(calls []*call) bool {
 	ctx, cancel := context.WithTimeout(e.life, 4*DefaultBudget)
 	defer cancel()
 	s := &sender{}

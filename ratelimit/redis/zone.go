@@ -100,10 +100,15 @@ func (c *Call) subject() subject {
 // Decide answers a call.
 func (c *Call) Decide() {
 	z := c.Zone
-	if c.early() {
+	if c.impossible() {
+		c.never()
 		return
 	}
+	// Reserved units come before a refusal that is remembered: they were granted.
 	if c.Leased && c.Plan.Simple() && c.Cost > 0 && z.leased(c) {
+		return
+	}
+	if c.remembered() {
 		return
 	}
 	s := c.subject()
@@ -128,29 +133,19 @@ func (c *Call) Decide() {
 	k.release()
 }
 
-// early answers what needs no Redis: more units than there ever are, and
-// refusals that are known to hold still.
-func (c *Call) early() bool {
-	z, d := c.Zone, c.Decision
-	for _, p := range c.Plan.Policies() {
-		if c.Plan.Algorithm() == gcra.Rate && c.Cost > p.Tau/p.T {
-			c.never()
+// impossible reports whether more units are asked for than there ever are.
+func (c *Call) impossible() bool {
+	for i := range c.Plan.Len() {
+		if c.Cost > c.Plan.Capacity(i) {
 			return true
 		}
 	}
-	for _, l := range c.Plan.Limits() {
-		if c.Plan.Algorithm() == gcra.Window && c.Cost > l.Count {
-			c.never()
-			return true
-		}
-	}
-	for _, q := range c.Plan.Quotas() {
-		if c.Cost > q.Count {
-			c.never()
-			return true
-		}
-	}
-	return c.Cost > 0 && z.denials.find(c.Key, c.Plan, c.Cost, z.engine.clock(), d)
+	return false
+}
+
+// remembered answers from a refusal that is known to hold still.
+func (c *Call) remembered() bool {
+	return c.Cost > 0 && c.Zone.denials.find(c.Key, c.Plan, c.Cost, c.Zone.engine.clock(), c.Decision)
 }
 
 // never refuses for good, with the meters as last seen.
@@ -213,7 +208,11 @@ func DecideAll(calls []Call) bool {
 		}
 	}
 	for i := range calls {
-		if calls[i].early() {
+		impossible := calls[i].impossible()
+		if impossible {
+			calls[i].never()
+		}
+		if impossible || calls[i].remembered() {
 			// The others are not asked; they show what they were last seen to have.
 			for j := range calls {
 				if j != i {

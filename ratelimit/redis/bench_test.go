@@ -1,0 +1,84 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+)
+
+// callers runs f in n goroutines until b.N calls are made.
+func callers(b *testing.B, n int, f func(caller, i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for c := range n {
+		wg.Go(func() {
+			for {
+				i := next.Add(1)
+				if i > int64(b.N) {
+					return
+				}
+				f(c, int(i))
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+}
+
+// The batcher against one EVALSHA per request by the same client, 64 callers,
+// 1000 keys.
+func BenchmarkStrict(b *testing.B) {
+	server := redistest.Start(b)
+	client := hotClient(b, server.Addr())
+	e := newTestEngine(b, client, false)
+	z := e.NewZone("z", 0)
+	p := plan(b, gcra.Rate, "1000000/1s")
+	keys := make([]string, 1000)
+	for i := range keys {
+		keys[i] = "10.0.0." + strconv.Itoa(i)
+	}
+	patient := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	b.Cleanup(func() { _ = patient.Close() })
+	ctx := context.Background()
+	if err := decideScript.Load(ctx, patient).Err(); err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("plain/callers=%d", n), func(b *testing.B) {
+			callers(b, n, func(_, i int) {
+				var enc encoder
+				enc.reset()
+				k := keys[i%1000]
+				part := partition("z", k)
+				enc.add(take, []subject{{key: e.redisKey(part, "z", k), plan: p, cost: 1}})
+				if err := patient.Do(ctx, enc.command("evalsha", decideScript.Hash())...).Err(); err != nil {
+					b.Error(err)
+				}
+			})
+		})
+		b.Run(fmt.Sprintf("batched/callers=%d", n), func(b *testing.B) {
+			var other atomic.Int64
+			callers(b, n, func(_, i int) {
+				var d gcra.Decision
+				c := Call{Zone: z, Key: keys[i%1000], Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
+				c.Decide()
+				if d.Source != gcra.Shared {
+					other.Add(1)
+				}
+			})
+			if n := other.Load(); n > 0 {
+				b.Errorf("%d decisions were not made by Redis", n)
+			}
+		})
+	}
+}
