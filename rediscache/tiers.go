@@ -208,11 +208,11 @@ func (i *invalidations) Invalidate(s object.Scope) {
 
 // Purge is Invalidate that tells of a scope that makes no sense, and whether
 // the other gateways can know already.
-func (i *invalidations) Purge(ctx context.Context, s object.Scope) (shared bool, err error) {
+func (i *invalidations) Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error) {
 	if i.exchange != nil {
-		return i.exchange.Purge(ctx, s)
+		return i.exchange.Purge(ctx, scopes...)
 	}
-	marks, err := epoch.Marks(s)
+	marks, err := epoch.Marks(scopes...)
 	if err != nil {
 		return false, err
 	}

@@ -92,10 +92,22 @@ func nameMarks(name []byte, soft bool) []Mark {
 	return marks
 }
 
-// Marks returns the places that an invalidation of the scope writes to. The
+// Marks returns the places that an invalidation of the scopes writes to. The
 // scheme of a URL is left out: behind a proxy that ends TLS the operator's
 // https:// is the gateway's http://.
-func Marks(s object.Scope) ([]Mark, error) {
+func Marks(scopes ...object.Scope) ([]Mark, error) {
+	var all []Mark
+	for _, s := range scopes {
+		marks, err := scopeMarks(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, marks...)
+	}
+	return all, nil
+}
+
+func scopeMarks(s object.Scope) ([]Mark, error) {
 	if err := validate(s); err != nil {
 		return nil, err
 	}

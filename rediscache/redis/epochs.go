@@ -149,9 +149,10 @@ func (e *Epochs) Invalidate(s object.Scope) {
 
 // Purge is Invalidate with the context's deadline for the wait. It reports
 // whether the invalidation is in the log already. If it is not, it will be: that
-// is no error. An error is a scope that makes no sense.
-func (e *Epochs) Purge(ctx context.Context, s object.Scope) (shared bool, err error) {
-	marks, err := epoch.Marks(s)
+// is no error. An error is a scope that makes no sense; then nothing is
+// invalidated.
+func (e *Epochs) Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error) {
+	marks, err := epoch.Marks(scopes...)
 	if err != nil {
 		return false, err
 	}

@@ -1,0 +1,210 @@
+package rediscache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/rediscache/epoch"
+	"github.com/pythopus/tentagate/rediscache/memory"
+	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/redis"
+)
+
+func init() {
+	caddy.RegisterModule(adminCache{})
+}
+
+const (
+	// purgeURI and statsURI are the endpoints of the admin API.
+	purgeURI = "/tentagate/cache/purge"
+	statsURI = "/tentagate/cache/stats"
+
+	// purgeWait is how long a purge waits for the other gateways to be told.
+	purgeWait = time.Second
+	// maxPurgeBody bounds the body of a purge request.
+	maxPurgeBody = 64 << 10
+)
+
+// adminCache adds the cache to Caddy's admin API, which listens on localhost
+// only unless told otherwise:
+//
+//   - `POST /tentagate/cache/purge` invalidates stored responses. The body is
+//     one of `{"url": "https://example.com/a?b=c"}`,
+//     `{"prefix": "https://example.com/a/"}`, `{"host": "example.com"}`,
+//     `{"tag": "product-7"}` (several: `{"tags": ["a", "b"]}`) and
+//     `{"all": true}`; with `"soft": true` responses become stale instead of
+//     unusable. The scheme of a URL does not matter.
+//   - `GET /tentagate/cache/stats` answers with the numbers of both tiers.
+//
+// It works on what the running handlers use, whatever configuration they are
+// of.
+type adminCache struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminCache) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.tentagate_cache",
+		New: func() caddy.Module { return new(adminCache) },
+	}
+}
+
+// Routes returns the routes of the endpoints.
+func (a adminCache) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: purgeURI, Handler: caddy.AdminHandlerFunc(a.purge)},
+		{Pattern: statsURI, Handler: caddy.AdminHandlerFunc(a.stats)},
+	}
+}
+
+// purgeRequest is the body of a purge.
+type purgeRequest struct {
+	object.Scope
+
+	// Tags are several tags at once.
+	Tags []string `json:"tags,omitempty"`
+}
+
+// scopes returns what the request names.
+func (p purgeRequest) scopes() ([]object.Scope, error) {
+	var scopes []object.Scope
+	if p.Scope != (object.Scope{Soft: p.Soft}) || len(p.Tags) == 0 {
+		scopes = append(scopes, p.Scope)
+	}
+	for _, tag := range p.Tags {
+		scopes = append(scopes, object.Scope{Tag: tag, Soft: p.Soft})
+	}
+	if _, err := epoch.Marks(scopes...); err != nil {
+		return nil, err
+	}
+	return scopes, nil
+}
+
+// purgeResult is the answer to a purge.
+type purgeResult struct {
+	// Purged is true: from now on nothing of it is used here.
+	Purged bool `json:"purged"`
+	// Shared tells whether the other gateways know: "yes", "no" where there is
+	// no Redis, or "pending" while Redis does not answer; then they are told
+	// when it does.
+	Shared string `json:"shared"`
+}
+
+func (adminCache) purge(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed, use POST", r.Method)}
+	}
+	var request purgeRequest
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPurgeBody))
+	if err == nil {
+		err = caddy.StrictUnmarshalJSON(body, &request)
+	}
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("reading the body: %w", err)}
+	}
+	scopes, err := request.scopes()
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), purgeWait)
+	defer cancel()
+	result, err := purgeAll(ctx, scopes)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	}
+	return adminAnswer(w, result)
+}
+
+// errNoCache says that no running handler caches anything.
+var errNoCache = errors.New("no http_cache is running here")
+
+// purgeAll invalidates in all that the running handlers use.
+func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
+	result := purgeResult{Shared: "no"}
+	locals.Range(func(_, val any) bool {
+		for _, s := range scopes {
+			val.(*local).table.Invalidate(s)
+		}
+		result.Purged = true
+		return true
+	})
+	if !result.Purged {
+		return result, errNoCache
+	}
+	// Not under the pool's lock: a Redis may let one wait.
+	var all []*redis.Epochs
+	exchanges.Range(func(_, val any) bool {
+		all = append(all, val.(exchange).Epochs)
+		return true
+	})
+	for _, e := range all {
+		if result.Shared == "no" {
+			result.Shared = "yes"
+		}
+		if shared, _ := e.Purge(ctx, scopes...); !shared {
+			result.Shared = "pending"
+		}
+	}
+	for _, s := range scopes {
+		countPurge(s)
+	}
+	return result, nil
+}
+
+// cacheStats is the answer of the stats endpoint.
+type cacheStats struct {
+	// Memory is the first tier.
+	Memory *memory.Stats `json:"memory,omitempty"`
+	// Redis are the second tiers, one for each distinct setting.
+	Redis []redis.Stats `json:"redis,omitempty"`
+	// Invalidation are the exchanges with other gateways, one for each Redis.
+	Invalidation []redis.EpochsStats `json:"invalidation,omitempty"`
+}
+
+func (adminCache) stats(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed, use GET", r.Method)}
+	}
+	return adminAnswer(w, currentStats())
+}
+
+func currentStats() cacheStats {
+	var s cacheStats
+	locals.Range(func(_, val any) bool {
+		m := val.(*local).memory.Stats()
+		s.Memory = &m
+		return true
+	})
+	seconds.Range(func(_, val any) bool {
+		s.Redis = append(s.Redis, val.(second).Stats())
+		return true
+	})
+	exchanges.Range(func(_, val any) bool {
+		s.Invalidation = append(s.Invalidation, val.(exchange).Stats())
+		return true
+	})
+	return s
+}
+
+func adminAnswer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: err}
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Module      = adminCache{}
+	_ caddy.AdminRouter = adminCache{}
+)

@@ -1,0 +1,113 @@
+package rediscache
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "purge",
+		Usage: "--url <url> | --prefix <url> | --host <host> | --tag <tag> | --all [--soft] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Invalidates stored responses of a running gateway",
+		Long: `
+Tells a running gateway, through its admin API, to use stored responses no more.
+Gateways that share a Redis tell each other.
+
+  --url     one URL with its query, in all variants and for all users;
+            http and https are the same
+  --prefix  all URLs that begin so, such as https://example.com/shop/
+  --host    all of a host
+  --tag     all responses that carry the tag; may be given several times
+  --all     everything
+  --soft    responses become stale and may still serve while a new one is
+            fetched, instead of being unusable
+
+The admin API is found as by the reload command: at --address, or where the
+given configuration says, or at localhost:2019.`,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Flags().String("url", "", "URL to invalidate")
+			cmd.Flags().String("prefix", "", "Beginning of the URLs to invalidate")
+			cmd.Flags().String("host", "", "Host to invalidate")
+			cmd.Flags().StringArray("tag", nil, "Tag to invalidate")
+			cmd.Flags().Bool("all", false, "Invalidate everything")
+			cmd.Flags().Bool("soft", false, "Make responses stale instead of unusable")
+			cmd.Flags().String("address", "", "The address of the admin API")
+			cmd.Flags().StringP("config", "c", "", "Configuration file to read the address from")
+			cmd.Flags().StringP("adapter", "a", "", "Name of config adapter to apply")
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = caddycmd.WrapCommandFuncForCobra(cmdPurge)
+		},
+	})
+}
+
+func cmdPurge(fl caddycmd.Flags) (int, error) {
+	request := purgeRequest{Scope: object.Scope{
+		URL: fl.String("url"), Prefix: fl.String("prefix"), Host: fl.String("host"), All: fl.Bool("all"), Soft: fl.Bool("soft"),
+	}}
+	tags, err := fl.GetStringArray("tag")
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	request.Tags = tags
+	// Checked here too: the error names the flags before anything is sent.
+	if _, err := request.scopes(); err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %w", err)
+	}
+
+	var config []byte
+	if file := fl.String("config"); file != "" {
+		if config, _, _, err = caddycmd.LoadConfig(file, fl.String("adapter")); err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
+	}
+	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), config, fl.String("config"), fl.String("adapter"))
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("finding the admin API: %w", err)
+	}
+	result, err := sendPurge(address, request)
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	switch result.Shared {
+	case "yes":
+		fmt.Println("purged, and the other gateways are told")
+	case "pending":
+		fmt.Println("purged here; the other gateways will be told when Redis answers")
+	default:
+		fmt.Println("purged")
+	}
+	return caddy.ExitCodeSuccess, nil
+}
+
+// sendPurge sends the request to the admin API at the address.
+func sendPurge(address string, request purgeRequest) (purgeResult, error) {
+	var result purgeResult
+	body, err := json.Marshal(request)
+	if err != nil {
+		return result, err
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodPost, purgeURI, nil, bytes.NewReader(body))
+	if err != nil {
+		return result, fmt.Errorf("asking the gateway at %s: %w", address, err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPurgeBody)).Decode(&result); err != nil {
+		return result, fmt.Errorf("reading the gateway's answer: %w", err)
+	}
+	if !result.Purged {
+		return result, errors.New("the gateway did not purge")
+	}
+	return result, nil
+}

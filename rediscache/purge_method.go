@@ -1,0 +1,217 @@
+package rediscache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+// methodPurge is the method that a purge request has.
+const methodPurge = "PURGE"
+
+// PurgeMethod lets clients invalidate stored responses with `PURGE` requests:
+// the URL asked for, in all its variants and for all users, or, if the request
+// has a `Surrogate-Key`, `xkey` (both separated by blanks) or `Cache-Tag`
+// (separated by commas) field, what carries those tags. With `Soft-Purge: 1` or
+// `Fastly-Soft-Purge: 1` responses become stale instead of unusable.
+//
+// At least one condition must be given, and a request must meet all that are;
+// any other is refused with 403. Without this block PURGE is a method like any
+// that the cache does not know.
+type PurgeMethod struct {
+	// Addresses or networks of clients that may purge, such as `10.0.0.0/8`.
+	// The client's address is Caddy's `client_ip`, which heeds the server's
+	// `trusted_proxies`. `private_ranges` stands for all private networks and
+	// the loopback addresses. Placeholders such as `{env.PURGERS}` may hold
+	// several, separated by commas. Default: any.
+	Allow []string `json:"allow,omitempty"`
+
+	// Users that may purge: subjects that `jwt_auth` or another authentication
+	// handler before this one found. `*` stands for every authenticated user.
+	// Default: none need be.
+	Users []string `json:"users,omitempty"`
+
+	networks []netip.Prefix
+}
+
+// provision reads the networks. The cache's Provision calls it.
+func (p *PurgeMethod) provision() error {
+	if len(p.Allow) == 0 && len(p.Users) == 0 {
+		return errors.New("purge_method: give `allow` with addresses or networks, or `users`, or both: PURGE for everybody empties the cache")
+	}
+	p.networks = nil
+	repl := caddy.NewReplacer()
+	for _, text := range p.Allow {
+		list := strings.FieldsFunc(repl.ReplaceAll(text, ""), func(c rune) bool { return c == ',' || c == ' ' })
+		if len(list) == 1 && list[0] == "private_ranges" {
+			list = caddyhttp.PrivateRangesCIDR()
+		}
+		if len(list) == 0 {
+			return fmt.Errorf("purge_method: allow %q: it is empty", text)
+		}
+		for _, one := range list {
+			network, err := caddyhttp.CIDRExpressionToPrefix(one)
+			if err != nil {
+				return fmt.Errorf("purge_method: allow %q: accepted are addresses, networks such as 10.0.0.0/8 and private_ranges: %w", text, err)
+			}
+			p.networks = append(p.networks, network)
+		}
+	}
+	if slices.Contains(p.Users, "") {
+		return errors.New("purge_method: users: an empty name: accepted are subjects, and * for every authenticated user")
+	}
+	return nil
+}
+
+// allowed reports whether the request meets all conditions.
+func (p *PurgeMethod) allowed(r *http.Request) bool {
+	if len(p.networks) > 0 {
+		text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+		text, _, _ = strings.Cut(text, "%") // the zone of a link-local address
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return false
+		}
+		addr = addr.Unmap()
+		if !slices.ContainsFunc(p.networks, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+			return false
+		}
+	}
+	if len(p.Users) > 0 {
+		id, ok := identity.From(r)
+		if !ok {
+			return false
+		}
+		if !slices.Contains(p.Users, "*") && (id.Subject == "" || !slices.Contains(p.Users, id.Subject)) {
+			return false
+		}
+	}
+	return len(p.networks)+len(p.Users) > 0
+}
+
+// purger is what purge requests are carried out by.
+type purger interface {
+	Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error)
+}
+
+// handles reports whether the request is one for serve. A nil p handles none.
+func (p *PurgeMethod) handles(r *http.Request) bool {
+	return p != nil && r.Method == methodPurge
+}
+
+// serve carries out a purge request. url is the one that stored responses have
+// for this request, with its scheme and host.
+func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, to purger) error {
+	if !p.allowed(r) {
+		return problem.Error(problem.New(http.StatusForbidden, "this client may not purge"))
+	}
+	soft := r.Header.Get("Soft-Purge") == "1" || r.Header.Get("Fastly-Soft-Purge") == "1"
+	scopes := []object.Scope{{URL: url, Soft: soft}}
+	if tags := purgeTags(r.Header); len(tags) > 0 {
+		scopes = scopes[:0]
+		for _, tag := range tags {
+			scopes = append(scopes, object.Scope{Tag: tag, Soft: soft})
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), purgeWait)
+	defer cancel()
+	shared, err := to.Purge(ctx, scopes...)
+	if err != nil {
+		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
+	}
+	result := purgeResult{Purged: true, Shared: "pending"}
+	if i, ok := to.(*invalidations); ok && i.exchange == nil {
+		result.Shared = "no"
+	} else if shared {
+		result.Shared = "yes"
+	}
+	for _, s := range scopes {
+		countPurge(s)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	return json.NewEncoder(w).Encode(result)
+}
+
+// purgeTags returns the tags that the fields of a purge request name.
+func purgeTags(h http.Header) []string {
+	var tags []string
+	for _, name := range []string{"Surrogate-Key", "Xkey"} {
+		for _, line := range h.Values(name) {
+			tags = append(tags, strings.Fields(line)...)
+		}
+	}
+	for _, line := range h.Values("Cache-Tag") {
+		for tag := range strings.SplitSeq(line, ",") {
+			if tag = strings.TrimSpace(tag); tag != "" {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
+// unmarshalPurgeMethod reads the block of the option that the dispenser stands
+// on:
+//
+//	purge_method {
+//		allow <address|network|private_ranges…>
+//		users <subject…|*>
+//	}
+func unmarshalPurgeMethod(d *caddyfile.Dispenser) (*PurgeMethod, error) {
+	if err := parse.NoArgs(d); err != nil {
+		return nil, err
+	}
+	p := &PurgeMethod{}
+	seen := parse.Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if err := seen.Once(d); err != nil {
+			return nil, err
+		}
+		var list *[]string
+		switch option {
+		case "allow":
+			list = &p.Allow
+		case "users":
+			list = &p.Users
+		default:
+			return nil, parse.Unknown(d, "allow", "users")
+		}
+		args, err := parse.Args(d, 1, -1)
+		if err != nil {
+			return nil, err
+		}
+		*list = args
+	}
+	if err := (&PurgeMethod{Allow: withoutPlaceholders(p.Allow), Users: p.Users}).provision(); err != nil {
+		return nil, d.Err(err.Error())
+	}
+	return p, nil
+}
+
+// withoutPlaceholders replaces placeholders, which only provision can resolve,
+// by a network that is one.
+func withoutPlaceholders(list []string) []string {
+	list = slices.Clone(list)
+	for i, s := range list {
+		if strings.Contains(s, "{") {
+			list[i] = "127.0.0.1"
+		}
+	}
+	return list
+}

@@ -1,0 +1,152 @@
+package rediscache
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pythopus/tentagate/rediscache/memory"
+	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/redis"
+)
+
+// purges counts what operators invalidated, by what they named.
+var purges = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Namespace: "tentagate", Subsystem: "http_cache", Name: "purges_total",
+	Help: "Invalidations asked for by the admin API or a PURGE request, by what was named.",
+}, []string{"scope"})
+
+func countPurge(s object.Scope) {
+	kind := "group"
+	switch {
+	case s.All:
+		kind = "all"
+	case s.URL != "":
+		kind = "url"
+	case s.Prefix != "":
+		kind = "prefix"
+	case s.Host != "":
+		kind = "host"
+	case s.Tag != "":
+		kind = "tag"
+	}
+	purges.WithLabelValues(kind).Inc()
+}
+
+// tierMetrics reads the numbers of the tiers when they are asked for. There is
+// one per process, whatever the number of handlers.
+type tierMetrics struct{}
+
+// tierCollectors are the collectors of the tiers and of invalidation.
+func tierCollectors() []prometheus.Collector {
+	return []prometheus.Collector{tierMetrics{}, purges}
+}
+
+// totals are the numbers of all tiers of the process.
+type totals struct {
+	memory memory.Stats
+	redis  redis.Stats
+	epochs redis.EpochsStats
+}
+
+// tierSeries are the series of tierMetrics.
+var tierSeries = []tierSerie{
+	tierGauge("memory_bytes", "Bytes kept in the memory tier.",
+		func(t *totals) int64 { return t.memory.Bytes }),
+	tierGauge("memory_maximum_bytes", "Budget of the memory tier in bytes.",
+		func(t *totals) int64 { return t.memory.Maximum }),
+	tierGauge("memory_entries", "Keys kept in the memory tier.",
+		func(t *totals) int64 { return t.memory.Entries }),
+	tierCounter("memory_evictions_total", "Entries evicted from the memory tier or not admitted to it.",
+		func(t *totals) int64 { return t.memory.Evictions }),
+	tierCounter("memory_evicted_bytes_total", "Bytes evicted from the memory tier or not admitted to it.",
+		func(t *totals) int64 { return t.memory.EvictedBytes }),
+	tierCounter("redis_hits_total", "Look-ups in the Redis tier that found something.",
+		func(t *totals) int64 { return t.redis.Hits }),
+	tierCounter("redis_misses_total", "Look-ups in the Redis tier that found nothing.",
+		func(t *totals) int64 { return t.redis.Misses }),
+	tierCounter("redis_skipped_total", "Look-ups in the Redis tier left out because it could not be asked or judged.",
+		func(t *totals) int64 { return t.redis.Skipped }),
+	tierCounter("redis_errors_total", "Look-ups in the Redis tier that failed.",
+		func(t *totals) int64 { return t.redis.Errors }),
+	tierCounter("redis_late_total", "Look-ups in the Redis tier that exceeded their time budget.",
+		func(t *totals) int64 { return t.redis.Late }),
+	tierCounter("redis_corrupt_total", "Values in Redis that were damaged or of another version.",
+		func(t *totals) int64 { return t.redis.Corrupt }),
+	tierCounter("redis_writes_total", "Responses written to the Redis tier.",
+		func(t *totals) int64 { return t.redis.Writes }),
+	tierCounter("redis_write_errors_total", "Writes to the Redis tier that failed.",
+		func(t *totals) int64 { return t.redis.WriteErrors }),
+	tierCounter("redis_dropped_writes_total", "Writes to the Redis tier dropped because too much waited or Redis was away.",
+		func(t *totals) int64 { return t.redis.Dropped }),
+	tierGauge("redis_queued_bytes", "Bytes waiting to be written to the Redis tier.",
+		func(t *totals) int64 { return t.redis.QueuedBytes }),
+	tierGauge("redis_away", "1 while Redis is left alone because it does not answer.",
+		func(t *totals) int64 { return boolNumber(t.redis.Away) }),
+	tierCounter("invalidations_learned_total", "Invalidations heard of from other gateways.",
+		func(t *totals) int64 { return t.epochs.Learned }),
+	tierGauge("invalidations_pending", "Invalidations that the other gateways are not told of yet.",
+		func(t *totals) int64 { return t.epochs.Pending }),
+	tierCounter("invalidation_log_restored_total", "Times that the log of invalidations in Redis was found incomplete and was completed.",
+		func(t *totals) int64 { return t.epochs.Lost }),
+}
+
+// tierSerie is one series: its value is part of the totals.
+type tierSerie struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*totals) int64
+}
+
+func tierGauge(name, help string, value func(*totals) int64) tierSerie {
+	return tierSerie{prometheus.NewDesc("tentagate_http_cache_"+name, help, nil, nil), prometheus.GaugeValue, value}
+}
+
+func tierCounter(name, help string, value func(*totals) int64) tierSerie {
+	return tierSerie{prometheus.NewDesc("tentagate_http_cache_"+name, help, nil, nil), prometheus.CounterValue, value}
+}
+
+// Describe sends the descriptions of all series.
+func (tierMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, s := range tierSeries {
+		ch <- s.desc
+	}
+}
+
+// Collect sends the present values, summed over what the running handlers use.
+func (tierMetrics) Collect(ch chan<- prometheus.Metric) {
+	now := currentStats()
+	var t totals
+	if now.Memory != nil {
+		t.memory = *now.Memory
+	}
+	for _, r := range now.Redis {
+		t.redis.Hits += r.Hits
+		t.redis.Misses += r.Misses
+		t.redis.Skipped += r.Skipped
+		t.redis.Errors += r.Errors
+		t.redis.Late += r.Late
+		t.redis.Corrupt += r.Corrupt
+		t.redis.Writes += r.Writes
+		t.redis.WriteErrors += r.WriteErrors
+		t.redis.Dropped += r.Dropped
+		t.redis.QueuedBytes += r.QueuedBytes
+		t.redis.Away = t.redis.Away || r.Away
+	}
+	for _, e := range now.Invalidation {
+		t.epochs.Learned += e.Learned
+		t.epochs.Pending += e.Pending
+		t.epochs.Lost += e.Lost
+	}
+	for _, s := range tierSeries {
+		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.value(&t)))
+	}
+}
+
+func boolNumber(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Interface guard
+var _ prometheus.Collector = tierMetrics{}

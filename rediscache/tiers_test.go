@@ -1,0 +1,381 @@
+package rediscache
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+// testApp returns an app with the Redis at the address, or without one.
+func tierApp(t *testing.T, url string) *app.App {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	a := &app.App{}
+	if url != "" {
+		a.RedisConfig = &app.RedisConfig{URLs: []string{url}}
+	} else if err := json.Unmarshal([]byte(`{}`), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Cleanup() })
+	return a
+}
+
+func acquireTest(t *testing.T, a *app.App, s tierSettings) *tiers {
+	t.Helper()
+	ts, err := acquireTiers(a, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if ts.releases != nil {
+			_ = ts.release()
+		}
+	})
+	return ts
+}
+
+func keepObject(ts *tiers, name string, tags ...string) (object.Key, *object.Object) {
+	key := object.NewKey(name)
+	o := &object.Object{
+		Status: 200, Header: http.Header{}, Body: []byte(name), Scheme: "https", Host: "example.com", Path: "/" + name, Tags: tags,
+		ResponseTime: time.Now(), Lifetime: time.Hour, Epoch: ts.epochs.Now(),
+	}
+	ts.memory.Set(key, (*object.Entry)(nil).With(key, o, 8))
+	return key, o
+}
+
+func TestTiersOutliveReload(t *testing.T) {
+	a := tierApp(t, "")
+	ctx := context.Background()
+	first := acquireTest(t, a, tierSettings{memory: 1 << 20})
+	key, o := keepObject(first, "a")
+	_, old := keepObject(first, "b")
+	first.epochs.Invalidate(object.Scope{URL: "https://example.com/b"})
+
+	// A reload: the next configuration is there before the last one goes.
+	second := acquireTest(t, a, tierSettings{memory: 2 << 20})
+	if err := first.release(); err != nil {
+		t.Fatal(err)
+	}
+	if second.memory.Get(ctx, key) == nil || second.epochs.Check(key, o) != object.Valid {
+		t.Error("a stored response does not survive")
+	}
+	if second.epochs.Check(key, old) != object.Hard {
+		t.Error("an invalidation does not survive")
+	}
+	if got := second.memory.Stats().Maximum; got != 2<<20 {
+		t.Errorf("a budget of %d bytes", got)
+	}
+	// A configuration that is refused takes only what it brought.
+	third := acquireTest(t, a, tierSettings{memory: 64 << 20})
+	if got := second.memory.Stats().Maximum; got != 64<<20 {
+		t.Errorf("a budget of %d bytes, want the largest", got)
+	}
+	_ = third.release()
+	if got := second.memory.Stats().Maximum; got != 2<<20 || second.memory.Get(ctx, key) == nil {
+		t.Errorf("a budget of %d bytes after the refused configuration", got)
+	}
+	_ = second.release()
+	fourth := acquireTest(t, a, tierSettings{memory: 1 << 20})
+	if fourth.memory.Get(ctx, key) != nil {
+		t.Error("what nobody uses is kept")
+	}
+}
+
+// Provision must not reach out: the address answers nothing, and there is
+// nothing to wait for.
+func TestTiersOffline(t *testing.T) {
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
+	if n := ts.epochs.exchange.Stats().Failures; n != 0 {
+		t.Errorf("%d failures before the start", n)
+	}
+	ts.start()
+	ts.start()
+	if err := ts.release(); err != nil {
+		t.Error(err)
+	}
+}
+
+func adminCall(t *testing.T, method, uri, body string) (int, string) {
+	t.Helper()
+	for _, route := range (adminCache{}).Routes() {
+		if route.Pattern != uri {
+			continue
+		}
+		w := httptest.NewRecorder()
+		err := route.Handler.ServeHTTP(w, httptest.NewRequest(method, uri, strings.NewReader(body)))
+		if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
+			return apiErr.HTTPStatus, apiErr.Err.Error()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.Code, strings.TrimSpace(w.Body.String())
+	}
+	t.Fatalf("no route %s", uri)
+	return 0, ""
+}
+
+func TestAdminPurge(t *testing.T) {
+	if status, text := adminCall(t, http.MethodPost, purgeURI, `{"all":true}`); status != http.StatusNotFound {
+		t.Errorf("without a cache: %d %s", status, text)
+	}
+	ts := acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
+	for body, want := range map[string]struct{ a, b object.Freshness }{
+		`{"url":"https://example.com/a"}`:               {object.Hard, object.Valid},
+		`{"url":"https://example.com/a","soft":true}`:   {object.Soft, object.Valid},
+		`{"prefix":"https://example.com/"}`:             {object.Hard, object.Hard},
+		`{"host":"example.com"}`:                        {object.Hard, object.Hard},
+		`{"tag":"one"}`:                                 {object.Hard, object.Valid},
+		`{"tags":["one","two"],"soft":true}`:            {object.Soft, object.Soft},
+		`{"url":"http://example.com/a","tags":["two"]}`: {object.Hard, object.Hard},
+		`{"all":true}`:                                  {object.Hard, object.Hard},
+		`{"tag":"other"}`:                               {object.Valid, object.Valid},
+	} {
+		key, a := keepObject(ts, "a", "one")
+		_, b := keepObject(ts, "b", "two")
+		before := testutil.ToFloat64(purges.WithLabelValues("tag"))
+		status, text := adminCall(t, http.MethodPost, purgeURI, body)
+		if status != http.StatusOK || text != `{"purged":true,"shared":"no"}` {
+			t.Errorf("%s: %d %s", body, status, text)
+		}
+		if got := ts.epochs.Check(key, a); got != want.a {
+			t.Errorf("%s: a is %d, want %d", body, got, want.a)
+		}
+		if got := ts.epochs.Check(key, b); got != want.b {
+			t.Errorf("%s: b is %d, want %d", body, got, want.b)
+		}
+		if strings.Contains(body, "tag") && testutil.ToFloat64(purges.WithLabelValues("tag")) == before {
+			t.Errorf("%s: not counted", body)
+		}
+		if strings.Contains(body, "all") && ts.memory.Stats().Bytes != 0 {
+			t.Error("memory is not free after everything was purged")
+		}
+	}
+	for body, part := range map[string]string{
+		``:                                      "reading the body",
+		`{}`:                                    "exactly one of",
+		`{"tag":"a","all":true}`:                "exactly one of",
+		`{"url":"/a"}`:                          "must begin with http",
+		`{"tagg":"a"}`:                          "unknown field",
+		`{"tags":[""]}`:                         "exactly one of",
+		`{"soft":true}`:                         "exactly one of",
+		`"` + strings.Repeat("x", maxPurgeBody): "too large",
+	} {
+		status, text := adminCall(t, http.MethodPost, purgeURI, body)
+		if status != http.StatusBadRequest || !strings.Contains(text, part) {
+			t.Errorf("%.40s: %d %s", body, status, text)
+		}
+	}
+	if status, _ := adminCall(t, http.MethodGet, purgeURI, ""); status != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %d", status)
+	}
+}
+
+func TestAdminStats(t *testing.T) {
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
+	keepObject(ts, "a")
+	status, text := adminCall(t, http.MethodGet, statsURI, "")
+	var got cacheStats
+	if err := json.Unmarshal([]byte(text), &got); status != http.StatusOK || err != nil {
+		t.Fatalf("%d %s %v", status, text, err)
+	}
+	if got.Memory == nil || got.Memory.Entries != 1 || len(got.Redis) != 1 || len(got.Invalidation) != 1 {
+		t.Errorf("%s", text)
+	}
+	if status, _ := adminCall(t, http.MethodPost, statsURI, ""); status != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", status)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(tierCollectors()...)
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP tentagate_http_cache_memory_entries Keys kept in the memory tier.
+# TYPE tentagate_http_cache_memory_entries gauge
+tentagate_http_cache_memory_entries 1
+`), "tentagate_http_cache_memory_entries"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPurgeShared(t *testing.T) {
+	server := redistest.Start(t)
+	ts := acquireTest(t, tierApp(t, server.URL()), tierSettings{memory: 1 << 20})
+	ts.start()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ts.epochs.exchange.Ready() && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	if status, text := adminCall(t, http.MethodPost, purgeURI, `{"tag":"a"}`); text != `{"purged":true,"shared":"yes"}` {
+		t.Errorf("%d %s", status, text)
+	}
+	server.Kill()
+	if status, text := adminCall(t, http.MethodPost, purgeURI, `{"tag":"a"}`); text != `{"purged":true,"shared":"pending"}` {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
+func TestPurgeCommand(t *testing.T) {
+	acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
+	mux := http.NewServeMux()
+	for _, route := range (adminCache{}).Routes() {
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := route.Handler.ServeHTTP(w, r); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+			}
+		})
+	}
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	got, err := sendPurge(address, purgeRequest{Scope: object.Scope{Prefix: "https://example.com/"}})
+	if err != nil || !got.Purged || got.Shared != "no" {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := sendPurge(address, purgeRequest{}); err == nil || !strings.Contains(err.Error(), "exactly one of") {
+		t.Errorf("nothing named: %v", err)
+	}
+	if _, err := sendPurge("127.0.0.1:1", purgeRequest{Scope: object.Scope{All: true}}); err == nil {
+		t.Error("no gateway, no error")
+	}
+}
+
+func TestPurgeMethod(t *testing.T) {
+	ts := acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
+	for _, tc := range []struct {
+		name   string
+		method PurgeMethod
+		from   string
+		user   string
+		status int
+	}{
+		{"network", PurgeMethod{Allow: []string{"10.0.0.0/8"}}, "10.1.2.3", "", 200},
+		{"mapped", PurgeMethod{Allow: []string{"10.0.0.0/8"}}, "::ffff:10.1.2.3", "", 200},
+		{"private", PurgeMethod{Allow: []string{"private_ranges"}}, "fd00::7", "", 200},
+		{"other network", PurgeMethod{Allow: []string{"10.0.0.0/8"}}, "11.1.2.3", "", 403},
+		{"no address", PurgeMethod{Allow: []string{"0.0.0.0/0"}}, "", "", 403},
+		{"user", PurgeMethod{Users: []string{"deploy"}}, "1.2.3.4", "deploy", 200},
+		{"other user", PurgeMethod{Users: []string{"deploy"}}, "1.2.3.4", "mallory", 403},
+		{"anonymous", PurgeMethod{Users: []string{"deploy"}}, "1.2.3.4", "", 403},
+		{"anybody known", PurgeMethod{Users: []string{"*"}}, "1.2.3.4", "mallory", 200},
+		{"anybody known, anonymous", PurgeMethod{Users: []string{"*"}}, "1.2.3.4", "", 403},
+		{"both", PurgeMethod{Allow: []string{"10.0.0.0/8"}, Users: []string{"deploy"}}, "10.0.0.1", "deploy", 200},
+		{"one of both", PurgeMethod{Allow: []string{"10.0.0.0/8"}, Users: []string{"deploy"}}, "10.0.0.1", "", 403},
+		{"the other of both", PurgeMethod{Allow: []string{"10.0.0.0/8"}, Users: []string{"deploy"}}, "1.0.0.1", "deploy", 403},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if err := tc.method.provision(); err != nil {
+				t.Fatal(err)
+			}
+			key, o := keepObject(ts, "a")
+			r := purgeRequestFrom(tc.from, tc.user)
+			w := httptest.NewRecorder()
+			err := tc.method.serve(w, r, "https://example.com/a", ts.epochs)
+			status, want := w.Code, object.Hard
+			if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+				status = e.StatusCode
+			}
+			if tc.status != 200 {
+				want = object.Valid
+			}
+			if status != tc.status || ts.epochs.Check(key, o) != want {
+				t.Errorf("status %d, freshness %d", status, ts.epochs.Check(key, o))
+			}
+			if status == 200 && !bytes.Contains(w.Body.Bytes(), []byte(`"purged":true,"shared":"no"`)) {
+				t.Errorf("%s", w.Body)
+			}
+		})
+	}
+	t.Run("tags, soft", func(t *testing.T) {
+		m := PurgeMethod{Allow: []string{"::/0"}}
+		_ = m.provision()
+		key, a := keepObject(ts, "a", "one")
+		_, b := keepObject(ts, "b", "two")
+		_, c := keepObject(ts, "c", "three")
+		r := purgeRequestFrom("::1", "")
+		r.Header.Set("Xkey", "one")
+		r.Header.Set("Cache-Tag", "x, three")
+		r.Header.Set("Soft-Purge", "1")
+		if err := m.serve(httptest.NewRecorder(), r, "https://example.com/b", ts.epochs); err != nil {
+			t.Fatal(err)
+		}
+		for o, want := range map[*object.Object]object.Freshness{a: object.Soft, b: object.Valid, c: object.Soft} {
+			if got := ts.epochs.Check(key, o); got != want {
+				t.Errorf("%s: %d, want %d", o.Path, got, want)
+			}
+		}
+	})
+	var none *PurgeMethod
+	if none.handles(purgeRequestFrom("::1", "")) {
+		t.Error("PURGE without the option")
+	}
+}
+
+func purgeRequestFrom(ip, user string) *http.Request {
+	r := httptest.NewRequest(methodPurge, "https://example.com/a", nil)
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
+	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, ip)
+	if user != "" {
+		identity.Set(r, &identity.Identity{Provider: "main", Subject: user})
+	}
+	return r
+}
+
+func TestPurgeMethodSyntax(t *testing.T) {
+	t.Setenv("PURGERS", "10.0.0.1, 10.1.0.0/16")
+	for input, part := range map[string]string{
+		"purge_method {\n allow 10.0.0.0/8 ::1\n}":             "",
+		"purge_method {\n users a b\n allow private_ranges\n}": "",
+		"purge_method {\n allow {env.PURGERS}\n}":              "",
+		"purge_method":                              "PURGE for everybody",
+		"purge_method {\n}":                         "PURGE for everybody",
+		"purge_method x {\n allow ::1\n}":           "unexpected argument",
+		"purge_method {\n allow\n}":                 "missing argument",
+		"purge_method {\n allow ::1\n allow ::1\n}": "more than once",
+		"purge_method {\n allow 10.0.0.300\n}":      "accepted are addresses",
+		"purge_method {\n users \"\"\n}":            "empty name",
+		"purge_method {\n deny ::1\n}":              "accepted are allow, users",
+	} {
+		d := caddyfile.NewTestDispenser(input)
+		d.Next()
+		p, err := unmarshalPurgeMethod(d)
+		if err == nil {
+			err = p.provision()
+		}
+		if (err == nil) != (part == "") || err != nil && !strings.Contains(err.Error(), part) {
+			t.Errorf("%q: %v", input, err)
+		}
+	}
+	p := &PurgeMethod{Allow: []string{"{env.PURGERS}"}}
+	if err := p.provision(); err != nil || len(p.networks) != 2 {
+		t.Errorf("%v %v", p.networks, err)
+	}
+	p = &PurgeMethod{Allow: []string{"{env.NOT_SET_ANYWHERE}"}}
+	if err := p.provision(); err == nil {
+		t.Error("an empty placeholder lets everybody in")
+	}
+}
