@@ -1,0 +1,274 @@
+package ratelimit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+)
+
+func init() {
+	caddy.RegisterModule(adminAPI{})
+}
+
+// adminPath is where the admin API has the limits.
+const adminPath = "/tentagate/ratelimit/"
+
+// adminTimeout bounds what an admin request waits for Redis.
+const adminTimeout = 2 * time.Second
+
+// adminAPI shows and resets limits:
+//
+//	GET    /tentagate/ratelimit/              the zones
+//	GET    /tentagate/ratelimit/{zone}        its hottest keys
+//	GET    /tentagate/ratelimit/{zone}/{key}  what is left of a key
+//	DELETE /tentagate/ratelimit/{zone}/{key}  forget what a key has used
+//
+// Zones are found in the process' pool rather than in a configuration: the
+// admin server is set up before the handlers are.
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.tentagate_ratelimit",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Routes returns the admin API's routes.
+func (a adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	rest := strings.TrimPrefix(r.URL.EscapedPath(), adminPath)
+	name, escaped, hasKey := strings.Cut(rest, "/")
+	key, err := url.PathUnescape(escaped)
+	if err != nil {
+		return apiError(http.StatusBadRequest, fmt.Errorf("key: %w", err))
+	}
+	hasKey = hasKey && key != ""
+	switch {
+	case r.Method == http.MethodGet && name == "":
+		return answerJSON(w, listZones())
+	case r.Method == http.MethodDelete && !hasKey:
+		return apiError(http.StatusBadRequest, errors.New("a key is needed: DELETE "+adminPath+"{zone}/{key}"))
+	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
+		w.Header().Set("Allow", "GET, DELETE")
+		return apiError(http.StatusMethodNotAllowed, errors.New("accepted are GET and DELETE"))
+	}
+	found := zonesNamed(name)
+	if len(found) == 0 {
+		return apiError(http.StatusNotFound, fmt.Errorf("no zone %q", name))
+	}
+	if !hasKey {
+		return answerJSON(w, hottestOf(found))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+	defer cancel()
+	if r.Method == http.MethodDelete {
+		return resetKey(ctx, w, found, key)
+	}
+	var states []keyState
+	for _, z := range found {
+		state, err := z.state(key)
+		if err != nil {
+			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", name, err))
+		}
+		states = append(states, state)
+	}
+	return answerJSON(w, states)
+}
+
+func apiError(status int, err error) error {
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+func answerJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "\t")
+	return enc.Encode(v)
+}
+
+// zoneState describes a zone.
+type zoneState struct {
+	Zone   string   `json:"zone"`
+	Store  string   `json:"store"`
+	Limits []string `json:"limits"`
+}
+
+// keyState is what is left of a key.
+type keyState struct {
+	Zone  string      `json:"zone"`
+	Store string      `json:"store"`
+	Key   string      `json:"key"`
+	Tiers []tierState `json:"tiers"`
+}
+
+type tierState struct {
+	Tier   string       `json:"tier"`
+	Limits []limitState `json:"limits"`
+}
+
+type limitState struct {
+	Policy    string `json:"policy"`
+	Limit     string `json:"limit"`
+	Remaining int64  `json:"remaining"`
+	// Reset is the number of seconds until more units are available.
+	Reset float64 `json:"reset"`
+	// TAT is when all units are available, the theoretical arrival time.
+	TAT *time.Time `json:"tat,omitempty"`
+}
+
+func zonesNamed(name string) (found []*zone) {
+	eachZone(func(z *zone) {
+		if z.name == name {
+			found = append(found, z)
+		}
+	})
+	slices.SortFunc(found, func(a, b *zone) int { return strings.Compare(a.store(), b.store()) })
+	return found
+}
+
+func (z *zone) store() string {
+	if z.redis != nil {
+		return storeRedis
+	}
+	return storeMemory
+}
+
+func listZones() []zoneState {
+	list := []zoneState{}
+	eachZone(func(z *zone) {
+		s := zoneState{Zone: z.name, Store: z.store(), Limits: []string{}}
+		for _, t := range z.tiers() {
+			s.Limits = append(s.Limits, t.name+" "+t.plan.String())
+		}
+		list = append(list, s)
+	})
+	slices.SortFunc(list, func(a, b zoneState) int { return strings.Compare(a.Zone+"\x00"+a.Store, b.Zone+"\x00"+b.Store) })
+	return list
+}
+
+func hottestOf(found []*zone) any {
+	type hot struct {
+		Zone  string   `json:"zone"`
+		Store string   `json:"store"`
+		Keys  []hotKey `json:"hottest"`
+	}
+	var list []hot
+	for _, z := range found {
+		list = append(list, hot{z.name, z.store(), append([]hotKey{}, z.hot.list()...)})
+	}
+	return list
+}
+
+// tiers returns the tiers of all handlers of the zone, each text once.
+func (z *zone) tiers() []*tier {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	seen := make(map[string]bool)
+	var tiers []*tier
+	for h := range z.handlers {
+		for _, t := range h.tiers {
+			if t.plan == nil || seen[t.name+" "+t.plan.String()] {
+				continue
+			}
+			seen[t.name+" "+t.plan.String()] = true
+			tiers = append(tiers, t)
+		}
+	}
+	slices.SortFunc(tiers, func(a, b *tier) int { return strings.Compare(a.name+a.plan.String(), b.name+b.plan.String()) })
+	return tiers
+}
+
+// normalise makes the key that handlers of the zone would make of an address.
+func (z *zone) normalise(key string) string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for h := range z.handlers {
+		if len(h.key.parts) == 1 && h.key.parts[0].address {
+			return maskAddress(key, h.IPv6Prefix)
+		}
+	}
+	return key
+}
+
+// state asks what is left of a key, and takes nothing.
+func (z *zone) state(key string) (keyState, error) {
+	key = z.normalise(key)
+	s := keyState{Zone: z.name, Store: z.store(), Key: key, Tiers: []tierState{}}
+	for _, t := range z.tiers() {
+		var d gcra.Decision
+		if z.redis == nil {
+			z.memory.Peek(key, t.plan, 0, &d)
+		} else {
+			call := redisstore.Call{Zone: z.redis, Key: key, Plan: t.plan, Budget: adminTimeout, Decision: &d}
+			if err := call.Peek(); err != nil {
+				return s, err
+			}
+		}
+		ts := tierState{Tier: t.name}
+		for i := range d.Len {
+			m := d.Meters[i]
+			l := limitState{Policy: t.names[i], Remaining: m.Remaining, Reset: time.Duration(m.Reset).Seconds()}
+			if i < len(t.plan.Limits()) {
+				limit := t.plan.Limits()[i]
+				l.Limit = limit.String()
+				if t.plan.Algorithm() == gcra.Rate {
+					at := time.Now().UTC()
+					if m.Reset > 0 {
+						p := limit.Policy()
+						at = at.Add(time.Duration(m.Reset + p.Tau - (m.Remaining+1)*p.T))
+					}
+					l.TAT = &at
+				}
+			} else {
+				l.Limit = t.plan.Quotas()[i-len(t.plan.Limits())].String()
+			}
+			ts.Limits = append(ts.Limits, l)
+		}
+		s.Tiers = append(s.Tiers, ts)
+	}
+	return s, nil
+}
+
+func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key string) error {
+	existed := false
+	for _, z := range found {
+		key := z.normalise(key)
+		z.hot.forget(key)
+		if z.redis == nil {
+			existed = z.memory.Reset(key) || existed
+			continue
+		}
+		had, err := z.redis.Reset(ctx, key, z.plans())
+		if err != nil {
+			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.name, err))
+		}
+		existed = existed || had
+	}
+	if !existed {
+		return apiError(http.StatusNotFound, fmt.Errorf("key %q has used nothing", key))
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Module      = adminAPI{}
+	_ caddy.AdminRouter = adminAPI{}
+)

@@ -1,0 +1,123 @@
+package ratelimit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "limits",
+		Usage: "[<zone> [<key>]] [--reset] [--address <host:port>] [--json]",
+		Short: "Shows and resets rate limits of a running gateway",
+		Long: `
+Asks the admin API of a running gateway for its rate limits.
+
+Without arguments the zones are listed; with a zone, its hottest keys; with a
+zone and a key, what is left of that key. --reset forgets what the key has used.
+`,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Args = cobra.MaximumNArgs(2)
+			cmd.Flags().String("address", "", "The address of the admin API, if it is not the default one")
+			cmd.Flags().Bool("reset", false, "Forget what the key has used")
+			cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
+			cmd.RunE = runLimits
+		},
+	})
+}
+
+func runLimits(cmd *cobra.Command, args []string) error {
+	address, _ := cmd.Flags().GetString("address")
+	reset, _ := cmd.Flags().GetBool("reset")
+	raw, _ := cmd.Flags().GetBool("json")
+	if reset && len(args) != 2 {
+		return errors.New("--reset: name the zone and the key to reset")
+	}
+	if address == "" {
+		address = caddy.DefaultAdminListen
+	}
+	uri := adminPath
+	for i, arg := range args {
+		if i > 0 {
+			uri += "/"
+		}
+		uri += url.PathEscape(arg)
+	}
+	method := http.MethodGet
+	if reset {
+		method = http.MethodDelete
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	out := cmd.OutOrStdout()
+	switch {
+	case reset:
+		fmt.Fprintf(out, "%s: what %s has used is forgotten\n", args[0], args[1])
+		return nil
+	case raw:
+		_, err = io.Copy(out, resp.Body)
+		return err
+	}
+	return printLimits(out, resp.Body, len(args))
+}
+
+// printLimits writes the admin API's answer as a table.
+func printLimits(out io.Writer, body io.Reader, args int) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	defer w.Flush()
+	dec := json.NewDecoder(body)
+	switch args {
+	case 0:
+		var zones []zoneState
+		if err := dec.Decode(&zones); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "ZONE\tSTORE\tLIMITS")
+		for _, z := range zones {
+			for _, l := range z.Limits {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", z.Zone, z.Store, l)
+			}
+		}
+	case 1:
+		var zones []struct {
+			Store string
+			Keys  []hotKey `json:"hottest"`
+		}
+		if err := dec.Decode(&zones); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "KEY\tSTORE\tUNITS (ESTIMATE)")
+		for _, z := range zones {
+			for _, k := range z.Keys {
+				fmt.Fprintf(w, "%q\t%s\t%d\n", k.Key, z.Store, k.Units)
+			}
+		}
+	default:
+		var states []keyState
+		if err := dec.Decode(&states); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "POLICY\tSTORE\tTIER\tLIMIT\tREMAINING\tMORE IN")
+		for _, s := range states {
+			for _, t := range s.Tiers {
+				for _, l := range t.Limits {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.3gs\n", l.Policy, s.Store, t.Tier, l.Limit, l.Remaining, l.Reset)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package ratelimit
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+)
+
+// gateway runs a Caddyfile in this process.
+type gateway struct {
+	t    testing.TB
+	port int
+}
+
+func startGateway(t testing.TB, format string, args ...any) *gateway {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{t: t, port: l.Addr().(*net.TCPAddr).Port}
+	_ = l.Close()
+	if err := g.load(format, args...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// load runs the site's directives; global options come before a line of dashes.
+func (g *gateway) load(format string, args ...any) error {
+	g.t.Helper()
+	global, site, ok := strings.Cut(fmt.Sprintf(format, args...), "----")
+	if !ok {
+		global, site = "", global
+	}
+	text := fmt.Sprintf("{\nadmin off\npersist_config off\nauto_https off\ndefault_bind 127.0.0.1\nlog {\nlevel ERROR\n}\n%s\n}\n:%d {\n%s\nrespond ok\n}\n", global, g.port, site)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
+	if err != nil {
+		return err
+	}
+	return caddy.Load(config, true)
+}
+
+func (g *gateway) get(path string) *http.Response {
+	g.t.Helper()
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", g.port, path))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return resp
+}
+
+func (g *gateway) statuses(n int, path string) (codes []int) {
+	for range n {
+		codes = append(codes, g.get(path).StatusCode)
+	}
+	return codes
+}
+
+// adminRequest calls the admin API as its server would.
+func adminRequest(t testing.TB, method, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	err := adminAPI{}.serve(w, httptest.NewRequest(method, path, nil))
+	if apiErr, ok := err.(caddy.APIError); ok { //nolint:errorlint // never wrapped
+		return apiErr.HTTPStatus, apiErr.Err.Error()
+	}
+	return w.Code, w.Body.String()
+}
+
+func TestServerInMemory(t *testing.T) {
+	g := startGateway(t, "ratelimit 5/1h\nratelimit /tight 2/1h")
+	if codes := g.statuses(4, "/tight"); count(codes, 200) != 2 {
+		t.Errorf("/tight: %v", codes)
+	}
+	resp := g.get("/")
+	if got := resp.Header.Get("RateLimit"); got != `"default-2";r=2;t=720` && got != `"default";r=2;t=720` {
+		t.Errorf("RateLimit: %s", got)
+	}
+	// Other limits, and the counters stay.
+	if err := g.load("ratelimit 5/1h\nratelimit /tight 2/1h\nheader X-Reloaded yes"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.load("ratelimit 5/1h {\n key {nothing\n}"); err == nil {
+		t.Error("a broken configuration was loaded")
+	}
+	if codes := g.statuses(4, "/"); count(codes, 200) != 2 {
+		t.Errorf("after the reload: %v", codes)
+	}
+}
+
+func TestServerWithRedis(t *testing.T) {
+	server := redistest.Start(t)
+	config := `
+	tentagate {
+		redis %s
+	}
+	----
+	ratelimit {
+		zone own
+		limit 3/1h
+		budget 1s
+	}
+	ratelimit {
+		zone global
+		key everybody
+		limit 10/1h
+		budget 1s
+	}`
+	g := startGateway(t, config, server.URL())
+	if codes := g.statuses(8, "/"); count(codes, 200) != 3 {
+		t.Fatalf("%v", codes)
+	}
+	keys, err := server.Client().Keys(t.Context(), "tentagate:ratelimit:*").Result()
+	if err != nil || len(keys) != 2 {
+		t.Errorf("keys in redis: %v %v", keys, err)
+	}
+	if err := g.load(config+"\nheader X-Reloaded yes", server.URL()); err != nil {
+		t.Fatal(err)
+	}
+	if code := g.get("/").StatusCode; code != 429 {
+		t.Errorf("after a reload: %d", code)
+	}
+
+	code, body := adminRequest(t, "GET", "/tentagate/ratelimit/global/everybody")
+	var states []keyState
+	if err := json.Unmarshal([]byte(body), &states); err != nil || code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	if r := states[0].Tiers[0].Limits[0].Remaining; r != 7 {
+		t.Errorf("%d of the global limit remain, want 7: refusals of the other zone must not count", r)
+	}
+	if code, body := adminRequest(t, "DELETE", "/tentagate/ratelimit/own/127.0.0.1"); code != http.StatusNoContent {
+		t.Errorf("reset: %d %s", code, body)
+	}
+	if codes := g.statuses(4, "/"); count(codes, 200) != 3 {
+		t.Errorf("after the reset: %v", codes)
+	}
+	if code, _ := adminRequest(t, "DELETE", "/tentagate/ratelimit/own/192.0.2.1"); code != http.StatusNotFound {
+		t.Errorf("reset of an unknown key: %d", code)
+	}
+	if code, body := adminRequest(t, "GET", "/tentagate/ratelimit/own"); code != 200 || !strings.Contains(body, "127.0.0.1") {
+		t.Errorf("hottest keys: %d %s", code, body)
+	}
+	if code, body := adminRequest(t, "GET", "/tentagate/ratelimit/"); code != 200 || !strings.Contains(body, "3/1h") {
+		t.Errorf("zones: %d %s", code, body)
+	}
+	if code, _ := adminRequest(t, "GET", "/tentagate/ratelimit/nothing"); code != http.StatusNotFound {
+		t.Errorf("unknown zone: %d", code)
+	}
+	if code, _ := adminRequest(t, "POST", "/tentagate/ratelimit/own/k"); code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", code)
+	}
+
+	// Without Redis: the local share, then the policy.
+	server.Kill()
+	if codes := g.statuses(20, "/"); count(codes, 200)+count(codes, 429) != 20 {
+		t.Errorf("without redis: %v", codes)
+	}
+	if err := g.load(config+"\nratelimit {\nzone denied\nlimit 5/1h\non_store_error deny\n}", server.URL()); err != nil {
+		t.Fatal(err)
+	}
+	code, _ = adminRequest(t, "GET", "/tentagate/ratelimit/global/everybody")
+	if code != http.StatusBadGateway {
+		t.Errorf("admin without redis: %d", code)
+	}
+}
+
+func TestServerDeny(t *testing.T) {
+	server := redistest.Start(t)
+	g := startGateway(t, "tentagate {\nredis %s\n}\n----\nratelimit 5/1h {\non_store_error deny\n}", server.URL())
+	server.Kill()
+	resp := g.get("/")
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestPrintLimits(t *testing.T) {
+	provision(t, &Handler{Zone: "printed", Limits: []string{"5/1h"}})
+	for args, path := range []string{adminPath, adminPath + "printed", adminPath + "printed/k"} {
+		_, body := adminRequest(t, "GET", path)
+		var out strings.Builder
+		if err := printLimits(&out, strings.NewReader(body), args); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if args != 1 && !strings.Contains(out.String(), "5/1h") {
+			t.Errorf("%s: %s", path, out.String())
+		}
+	}
+}
