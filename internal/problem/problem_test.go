@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -105,6 +106,30 @@ func TestServeLeavesTheErrorTo(t *testing.T) {
 		w := httptest.NewRecorder()
 		if err := Serve(w, request(t, site("other.test")), noNext, fail(refusal)); err != nil || w.Code != 403 {
 			t.Errorf("got %v and %d", err, w.Code)
+		}
+	})
+	t.Run("an error route for its status", func(t *testing.T) {
+		// As the Caddyfile has them: the site's route around the status's.
+		status := func(code int) *caddyhttp.Server {
+			matcher := caddyhttp.MatchExpression{Expr: "{http.error.status_code} == " + strconv.Itoa(code)}
+			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+			t.Cleanup(cancel)
+			if err := matcher.Provision(ctx); err != nil {
+				t.Fatal(err)
+			}
+			server := site("gateway.test")
+			server.Errors.Routes[0].Handlers = []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: caddyhttp.RouteList{{
+				MatcherSets: caddyhttp.MatcherSets{{&matcher}}, Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.StaticResponse{}},
+			}}}}
+			return server
+		}
+		w := httptest.NewRecorder()
+		if err := Serve(w, request(t, status(403)), noNext, fail(refusal)); err == nil || w.Body.Len() > 0 {
+			t.Errorf("for 403: got %v and %q", err, w.Body)
+		}
+		w = httptest.NewRecorder()
+		if err := Serve(w, request(t, status(404)), noNext, fail(refusal)); err != nil || w.Code != 403 {
+			t.Errorf("for 404: got %v and %d", err, w.Code)
 		}
 	})
 	t.Run("the server when the answer has begun", func(t *testing.T) {

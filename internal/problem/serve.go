@@ -41,7 +41,7 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
 	delete(vars, claimedVar)
-	if err == nil || answer.Sent() || hasErrorRoute(r) {
+	if err == nil || answer.Sent() || hasErrorRoute(r, err) {
 		return err
 	}
 	logError(r, err)
@@ -138,15 +138,34 @@ func (p *Problem) encode(instance string) []byte {
 }
 
 // hasErrorRoute reports whether one of the server's error routes is for this
-// request. Routes of other sites on the same server do not count.
-func hasErrorRoute(r *http.Request) bool {
+// request and this error. Routes of other sites on the same server do not
+// count, nor do those of `handle_errors` for other statuses.
+func hasErrorRoute(r *http.Request, err error) bool {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.Errors == nil {
+	if !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
 		return false
 	}
-	for _, route := range server.Errors.Routes {
-		if match, err := route.MatcherSets.AnyMatchWithError(r); match || err != nil {
+	// Matchers of error routes look at {http.error.*}.
+	return answers(server.Errors.Routes, server.Errors.WithError(r, err))
+}
+
+// answers reports whether a handler of the routes is reached. The Caddyfile
+// wraps the error routes of a site into a route that all its requests match.
+func answers(routes caddyhttp.RouteList, r *http.Request) bool {
+	for _, route := range routes {
+		if match, err := route.MatcherSets.AnyMatchWithError(r); err != nil {
 			return true
+		} else if !match {
+			continue
+		}
+		if len(route.Handlers) == 0 {
+			return true
+		}
+		for _, handler := range route.Handlers {
+			sub, ok := handler.(*caddyhttp.Subroute)
+			if !ok || answers(sub.Routes, r) {
+				return true
+			}
 		}
 	}
 	return false
