@@ -1,0 +1,60 @@
+package circuit
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Defaults of the open time.
+const (
+	defaultOpenFor = 30 * time.Second
+	defaultOpenMax = 5 * time.Minute
+)
+
+// openTime is the library's back-off: each open state without a recovery in
+// between lasts twice as long. It is only called under the library's lock.
+type openTime struct {
+	b        *Breaker
+	failures int
+	last     time.Duration
+	closedAt int64
+}
+
+// NextBackOff returns how long the state that begins now is open. It never
+// tells the library to stop: that would leave the breaker open for ever.
+func (o *openTime) NextBackOff() time.Duration {
+	s := o.b.settings.Load()
+	first, most := s.OpenFor, s.OpenMax
+	if first <= 0 {
+		first = defaultOpenFor
+	}
+	if most <= 0 {
+		most = max(defaultOpenMax, first)
+	}
+	now := o.b.clock.Now().UnixNano()
+	// A recovery shorter than the last open time was none.
+	if o.closedAt != 0 && time.Duration(now-o.closedAt) >= o.last {
+		o.failures = 0
+	}
+	o.closedAt = 0
+	d := first
+	for range min(o.failures, 40) {
+		if d >= most/2 {
+			d = most
+			break
+		}
+		d *= 2
+	}
+	d = min(d, most)
+	o.failures++
+	o.last = d
+	if spread := time.Duration(s.Jitter * float64(d)); spread > 0 {
+		d += rand.N(spread)
+	}
+	o.b.openUntil.Store(now + int64(d))
+	return d
+}
+
+// Reset is called when the breaker closes. Whether that was a recovery is only
+// known at the next opening.
+func (*openTime) Reset() {}
