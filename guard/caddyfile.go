@@ -22,30 +22,31 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	guard [<matcher>] {
 //		allow_encoded_slashes
 //		keep_overrides
+//		upgrades off|<protocol...>
 //	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 	d.Next() // the directive's name
-	if err := parse.NoArgs(d); err != nil {
+	if err = parse.NoArgs(d); err != nil {
 		return err
 	}
 	seen := parse.Seen{}
 	for d.NextBlock(0) {
-		var field *bool
+		if err = seen.Once(d); err != nil {
+			return err
+		}
 		switch d.Val() {
 		case "allow_encoded_slashes":
-			field = &h.AllowEncodedSlashes
+			h.AllowEncodedSlashes, err = true, parse.NoArgs(d)
 		case "keep_overrides":
-			field = &h.KeepOverrides
+			h.KeepOverrides, err = true, parse.NoArgs(d)
+		case "upgrades":
+			h.Upgrades, err = parse.Args(d, 1, -1)
 		default:
-			return parse.Unknown(d, "allow_encoded_slashes", "keep_overrides")
+			err = parse.Unknown(d, "allow_encoded_slashes", "keep_overrides", "upgrades")
 		}
-		if err := seen.Once(d); err != nil {
+		if err != nil {
 			return err
 		}
-		if err := parse.NoArgs(d); err != nil {
-			return err
-		}
-		*field = true
 	}
 	return nil
 }

@@ -11,34 +11,60 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
+// provisioned prepares a handler.
+func provisioned(t testing.TB, h *Handler) *Handler {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	if err := h.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // serve sends a request through the handler and returns what the next handler
 // saw, nil if it was not reached, and the answer.
-func serve(h *Handler, r *http.Request) (*http.Request, *httptest.ResponseRecorder) {
+func serve(t testing.TB, h *Handler, r *http.Request) (*http.Request, *httptest.ResponseRecorder) {
+	t.Helper()
 	w := httptest.NewRecorder()
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 	var seen *http.Request
-	_ = h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	if err := provisioned(t, h).ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		seen = r
 		w.Header().Add(RequestIDHeader, "the-services-own")
 		w.WriteHeader(http.StatusNoContent)
 		return nil
-	}))
+	})); err != nil {
+		t.Errorf("%s %s: %v was not answered", r.Method, r.URL, err)
+	}
 	return seen, w
 }
 
 func TestConnection(t *testing.T) {
-	for _, tc := range []struct{ connection, upgrade, want, wantUpgrade string }{
-		{"", "", "", ""},
-		{"close", "", "close", ""},
-		{"keep-alive", "", "keep-alive", ""},
-		{"close, X-User", "", "close", ""},
-		{"x-user,\tX-Request-Id , authorization", "", "", ""},
-		{"Upgrade", "websocket", "upgrade", "websocket"},
-		{"keep-alive, Upgrade, X-User", "WebSocket", "keep-alive, upgrade", "WebSocket"},
-		{"Upgrade, HTTP2-Settings", "h2c", "", ""},
-		{"Upgrade", "websocket, h2c", "", ""},
-		{"Upgrade", "", "", ""},
-		{"TE, te", "", "te", ""},
+	for _, tc := range []struct {
+		connection, upgrade string
+		accepted            []string
+		want, wantUpgrade   string
+	}{
+		{"", "", nil, "", ""},
+		{"close", "", nil, "close", ""},
+		{"Close", "", nil, "close", ""},
+		{"keep-alive", "", nil, "keep-alive", ""},
+		{"close, X-User", "", nil, "close", ""},
+		{"x-user,\tX-Request-Id , authorization", "", nil, "", ""},
+		{",,", "", nil, "", ""},
+		{"Upgrade", "websocket", nil, "upgrade", "websocket"},
+		{"keep-alive, Upgrade, X-User", "WebSocket", nil, "keep-alive, upgrade", "WebSocket"},
+		{"Upgrade, HTTP2-Settings", "h2c", nil, "", ""},
+		{"Upgrade", "websocket, h2c", nil, "", ""},
+		{"Upgrade", "", nil, "", ""},
+		{"TE, te", "", nil, "te", ""},
+		{"Upgrade", "websocket", []string{"off"}, "", ""},
+		{"Upgrade", "Foo/1", []string{"foo/1", "websocket"}, "upgrade", "Foo/1"},
+		{"Upgrade", "foo/2", []string{"foo/1"}, "", ""},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if tc.connection != "" {
@@ -48,18 +74,21 @@ func TestConnection(t *testing.T) {
 			r.Header.Set("Upgrade", tc.upgrade)
 			r.Header.Set("Http2-Settings", "x")
 		}
-		seen, _ := serve(new(Handler), r)
-		if got := seen.Header.Get("Connection"); got != tc.want {
+		seen, _ := serve(t, &Handler{Upgrades: tc.accepted}, r)
+		if got := strings.Join(seen.Header["Connection"], "|"); got != tc.want {
 			t.Errorf("Connection %q with Upgrade %q: got %q, want %q", tc.connection, tc.upgrade, got, tc.want)
 		}
 		if got := seen.Header.Get("Upgrade"); got != tc.wantUpgrade {
 			t.Errorf("Upgrade %q: got %q, want %q", tc.upgrade, got, tc.wantUpgrade)
 		}
+		if settings := seen.Header.Get("Http2-Settings"); tc.upgrade != "" && tc.wantUpgrade == "" && settings != "" {
+			t.Errorf("Upgrade %q: HTTP2-Settings came through", tc.upgrade)
+		}
 	}
 	// Several fields are one list.
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header["Connection"] = []string{"close", "X-User"}
-	if seen, _ := serve(new(Handler), r); len(seen.Header["Connection"]) != 1 || seen.Header.Get("Connection") != "close" {
+	if seen, _ := serve(t, new(Handler), r); len(seen.Header["Connection"]) != 1 || seen.Header.Get("Connection") != "close" {
 		t.Errorf("two fields: %v", seen.Header["Connection"])
 	}
 }
@@ -80,12 +109,13 @@ func TestRequestID(t *testing.T) {
 		{[]string{"<script>"}, false},
 		{[]string{"é"}, false},
 		{[]string{"a", "b"}, false},
+		{[]string{"a", "a"}, false},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if tc.given != nil {
 			r.Header[RequestIDHeader] = tc.given
 		}
-		seen, w := serve(new(Handler), r)
+		seen, w := serve(t, new(Handler), r)
 		id := seen.Header.Get(RequestIDHeader)
 		if tc.kept != (tc.given != nil && id == tc.given[0]) {
 			t.Errorf("%q: became %q", tc.given, id)
@@ -107,15 +137,27 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"GET", "/a/b", false, 204},
 		{"OPTIONS", "*", false, 204},
+		{"GET", "*", false, 400},
 		{"GET", "/a/%2e%2e/b", false, 400},
 		{"GET", "/a/../b", false, 400},
 		{"GET", "/a%2fb", false, 400},
 		{"GET", "/a%2fb", true, 204},
 		{"GET", "/a%2f..", true, 400},
+		{"GET", `/a\b`, false, 400},
+		{"GET", `/a%2fb"`, false, 400}, // the quote makes net/url forget the encoding
+		{"GET", "/a%5cb", true, 400},
+		{"GET", "http://gateway.test/a/../b", false, 400},
+		{"GET", "x:%2fadmin", false, 400},
+		{"GET", "x:..%2fadmin", true, 400},
+		{"GET", "/a?x=/../%2e%2e%2f", false, 204}, // the query is the service's
 		{"TRACE", "/", false, 405},
+		{"trace", "/", false, 405},
 		{"TRACK", "/", false, 405},
+		{"CONNECT", "/", false, 405},
+		{"CONNECT", "backend.internal:22", false, 405},
+		{"PROPFIND", "/", false, 204},
 	} {
-		seen, w := serve(&Handler{AllowEncodedSlashes: tc.allow}, httptest.NewRequest(tc.method, tc.target, nil))
+		seen, w := serve(t, &Handler{AllowEncodedSlashes: tc.allow}, httptest.NewRequest(tc.method, tc.target, nil))
 		if w.Code != tc.status || (seen != nil) != (tc.status == 204) {
 			t.Errorf("%s %s: got %d, reached the next handler: %v", tc.method, tc.target, w.Code, seen != nil)
 		}
@@ -124,8 +166,44 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s %s: %v %s", tc.method, tc.target, w.Header(), w.Body)
 			}
 		}
-		if tc.status == 405 && w.Header().Get("Allow") == "" {
-			t.Error("405 without Allow")
+		if (w.Header().Get("Allow") != "") != (tc.status == 405) {
+			t.Errorf("%s %s: Allow is %q", tc.method, tc.target, w.Header().Get("Allow"))
+		}
+	}
+}
+
+// A URL without a path is one whose path is "/": no matcher is passed by.
+func TestEmptyPath(t *testing.T) {
+	if seen, _ := serve(t, new(Handler), httptest.NewRequest(http.MethodGet, "http://gateway.test", nil)); seen == nil || seen.URL.Path != "/" {
+		t.Errorf("the next handler saw %+v", seen)
+	}
+}
+
+func TestExtendedConnect(t *testing.T) {
+	for _, tc := range []struct {
+		major    int
+		proto    string
+		pseudo   []string
+		upgrades []string
+		ok       bool
+	}{
+		{2, "HTTP/2.0", []string{"websocket"}, nil, true},
+		{2, "HTTP/2.0", nil, nil, false},
+		{2, "HTTP/2.0", []string{"connect-udp"}, nil, false},
+		{2, "HTTP/2.0", []string{"connect-udp"}, []string{"connect-udp"}, true},
+		{2, "HTTP/2.0", []string{"websocket"}, []string{"off"}, false},
+		{3, "websocket", nil, nil, true},
+		{3, "HTTP/3.0", nil, nil, false},
+		{3, "webtransport", nil, nil, false},
+		{1, "HTTP/1.1", []string{"websocket"}, nil, false},
+	} {
+		r := httptest.NewRequest(http.MethodConnect, "/chat", nil)
+		r.URL.Path, r.ProtoMajor, r.Proto = "/chat", tc.major, tc.proto
+		if tc.pseudo != nil {
+			r.Header[":protocol"] = tc.pseudo
+		}
+		if seen, w := serve(t, &Handler{Upgrades: tc.upgrades}, r); (seen != nil) != tc.ok {
+			t.Errorf("%s %v, accepting %v: %d", tc.proto, tc.pseudo, tc.upgrades, w.Code)
 		}
 	}
 }
@@ -134,9 +212,12 @@ func TestOverrides(t *testing.T) {
 	for keep, want := range map[bool]string{false: "", true: "DELETE"} {
 		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		for _, name := range overrides {
+			if http.CanonicalHeaderKey(name) != name {
+				t.Fatalf("%q is not how net/http spells it", name)
+			}
 			r.Header.Set(name, "DELETE")
 		}
-		seen, _ := serve(&Handler{KeepOverrides: keep}, r)
+		seen, _ := serve(t, &Handler{KeepOverrides: keep}, r)
 		for _, name := range overrides {
 			if got := seen.Header.Get(name); got != want {
 				t.Errorf("keep %v: %s is %q", keep, name, got)
@@ -147,17 +228,48 @@ func TestOverrides(t *testing.T) {
 
 func TestUnmarshalCaddyfile(t *testing.T) {
 	h := new(Handler)
-	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("guard {\n allow_encoded_slashes\n keep_overrides\n}")); err != nil || !h.AllowEncodedSlashes || !h.KeepOverrides {
+	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("guard {\n allow_encoded_slashes\n keep_overrides\n upgrades websocket foo/1\n}")); err != nil || !h.AllowEncodedSlashes || !h.KeepOverrides || len(h.Upgrades) != 2 {
 		t.Errorf("%+v, %v", h, err)
 	}
 	for block, want := range map[string]string{
 		"guard x":                                "it takes none",
 		"guard {\n allow_encoded_slashes yes\n}": "it takes none",
+		"guard {\n keep_overrides yes\n}":        "it takes none",
 		"guard {\n allow_encoded_slashes\n allow_encoded_slashes\n}": "given more than once",
-		"guard {\n allow\n}": `unknown option "allow": accepted are allow_encoded_slashes, keep_overrides`,
+		"guard {\n upgrades\n}": "upgrades: missing argument",
+		"guard {\n allow\n}":    `unknown option "allow": accepted are allow_encoded_slashes, keep_overrides, upgrades`,
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", block, err)
 		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, upgrades := range [][]string{{"off", "websocket"}, {""}, {"a b"}, {"a/"}, {"a/b/c"}, {"wébsocket"}} {
+		if err := (&Handler{Upgrades: upgrades}).Validate(); err == nil || !strings.Contains(err.Error(), "upgrades: ") {
+			t.Errorf("%q: got %v", upgrades, err)
+		}
+	}
+}
+
+func BenchmarkServeHTTP(b *testing.B) {
+	h := provisioned(b, new(Handler))
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	})
+	for name, id := range map[string]string{"given id": "0191d3c2-7b1e-7c55-9b7e-8f0c2a4d6e10", "new id": ""} {
+		b.Run(name, func(b *testing.B) {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodGet, "/api/users/42", nil)
+			r.Header.Set("Connection", "keep-alive")
+			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Header[RequestIDHeader] = []string{id}
+				_ = h.ServeHTTP(w, r, next)
+			}
+		})
 	}
 }

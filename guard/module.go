@@ -3,18 +3,18 @@
 package guard
 
 import (
+	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/guard/path"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
@@ -24,7 +24,11 @@ import (
 // RequestIDHeader carries the request's id, to the service and to the client.
 const RequestIDHeader = "X-Request-Id"
 
+// maxRequestID is the longest id taken over from a client, in characters.
 const maxRequestID = 128
+
+// noUpgrades is the value of the option that accepts no protocol.
+const noUpgrades = "off"
 
 func init() {
 	caddy.RegisterModule(&Handler{})
@@ -45,6 +49,16 @@ type Handler struct {
 	// line, and a service that obeys these fields would do something else.
 	// Default: false, they are deleted.
 	KeepOverrides bool `json:"keep_overrides,omitempty"`
+
+	// The protocols to which a client may upgrade a connection (RFC 9110 §7.8,
+	// and the extended CONNECT of RFC 8441 and RFC 9220), in any case, or `off`
+	// for none. What passes over an upgraded connection is seen by no handler:
+	// never name `h2c`, with which any request can be sent past them.
+	// Default: `websocket`.
+	Upgrades []string `json:"upgrades,omitempty"`
+
+	upgrades []string        // in lower case
+	run      problem.Handler // serve
 }
 
 var refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -71,36 +85,68 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision registers the metrics.
-func (*Handler) Provision(ctx caddy.Context) error {
+// Provision prepares the list of upgrades and registers the metrics.
+func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), refusals)
+	given := h.Upgrades
+	if len(given) == 0 {
+		given = []string{"websocket"}
+	}
+	h.run = h.serve
+	h.upgrades = nil
+	for _, name := range given {
+		if name = strings.ToLower(name); name != noUpgrades {
+			h.upgrades = append(h.upgrades, name)
+		}
+	}
+	return nil
+}
+
+// Validate checks the names of the protocols.
+func (h *Handler) Validate() error {
+	for _, name := range h.Upgrades {
+		switch protocol, version, versioned := strings.Cut(name, "/"); {
+		case strings.EqualFold(name, noUpgrades) && len(h.Upgrades) > 1:
+			return fmt.Errorf("upgrades: %s accepts no protocol, leave the others out", noUpgrades)
+		case !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
+			return fmt.Errorf("upgrades: %q is not a protocol: accepted are names such as websocket, or %s", name, noUpgrades)
+		}
+	}
 	return nil
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	id := requestID(r.Header)
-	// One slice for both directions would let a later handler that edits the
-	// one in place change the other.
-	r.Header[RequestIDHeader] = []string{id}
-	w.Header()[RequestIDHeader] = []string{id}
+	// Each use has a slice of its own, so that a later handler that edits one in
+	// place does not change another.
+	ids := &[2]string{id, id}
+	r.Header[RequestIDHeader] = ids[0:1:1]
+	w.Header()[RequestIDHeader] = ids[1:2:2]
 	problem.SetRequestID(r, id)
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Add(zap.String("request_id", id))
+		extra.Set(zap.String("request_id", id))
 	}
-	// A service may answer with an id of its own; the client gets one.
+	// A service may answer with an id of its own; the client gets this one.
 	answer := headers.Before(w, func(fields http.Header, _ int) {
-		fields[RequestIDHeader] = []string{id}
+		if now := fields[RequestIDHeader]; len(now) != 1 || now[0] != id {
+			fields[RequestIDHeader] = []string{id}
+		}
 	})
-	return problem.Serve(answer, r, next, h.serve)
+	err := problem.Serve(answer, r, next, h.run)
+	if err != nil {
+		// The error is answered past this writer.
+		answer.Send(0)
+	}
+	return err
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if r.Method == http.MethodTrace || r.Method == "TRACK" {
+	if !h.acceptsMethod(r) {
 		refusedMethod.Inc()
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the method "+r.Method+" is not accepted here"))
 	}
-	if err := path.Check(r.URL.EscapedPath(), h.AllowEncodedSlashes); err != nil {
+	if err := h.checkTarget(r); err != nil {
 		refusedPath.Inc()
 		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
 	}
@@ -109,7 +155,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			delete(r.Header, name)
 		}
 	}
-	reduceConnection(r)
+	h.reduceConnection(r.Header)
 	return next.ServeHTTP(w, r)
 }
 
@@ -142,39 +188,19 @@ func validRequestID(s string) bool {
 	return true
 }
 
-// reduceConnection leaves of the Connection field (RFC 9110 §7.6.1) only what
-// speaks about the connection. A proxy deletes every field that it names, also
-// those that handlers of this gateway set to tell a service who asks.
-func reduceConnection(r *http.Request) {
-	upgrade := r.Header["Upgrade"]
-	websocket := len(upgrade) == 1 && strings.EqualFold(strings.TrimSpace(upgrade[0]), "websocket")
-	if upgrade != nil && !websocket {
-		delete(r.Header, "Upgrade")
-		delete(r.Header, "Http2-Settings")
-	}
-	given := r.Header["Connection"]
-	if given == nil {
-		return
-	}
-	var kept []string
-	for _, value := range given {
-		for name := range strings.SplitSeq(value, ",") {
-			name = strings.ToLower(strings.Trim(name, " \t"))
-			allowed := name == "close" || name == "keep-alive" || name == "te" || name == "upgrade" && websocket
-			if allowed && !slices.Contains(kept, name) {
-				kept = append(kept, name)
-			}
+// accepts reports whether a client may upgrade to the protocol.
+func (h *Handler) accepts(protocol string) bool {
+	for _, accepted := range h.upgrades {
+		if strings.EqualFold(protocol, accepted) {
+			return true
 		}
 	}
-	if kept == nil {
-		delete(r.Header, "Connection")
-		return
-	}
-	r.Header["Connection"] = []string{strings.Join(kept, ", ")}
+	return false
 }
 
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -5,96 +5,141 @@ package path
 
 import "errors"
 
-// Errors of Check.
+// Errors of Check. Each says what the client can do instead.
 var (
-	ErrDotSegment   = errors.New("the path has a dot segment: send it resolved")
-	ErrEncodedSlash = errors.New("the path has an encoded slash or a backslash")
-	ErrControl      = errors.New("the path has a control character")
+	ErrDotSegment = errors.New("the path has a dot segment: send it resolved")
+	ErrSlash      = errors.New("the path has an encoded slash or a backslash: separate segments with a plain /")
+	ErrControl    = errors.New("the path has a control character")
+	ErrOverlong   = errors.New("the path is not valid UTF-8: it spells a character longer than it is")
 )
 
-// Check reads an escaped path, as it stands in the request line, and returns
-// the first thing in it that is ambiguous:
+// Check reads an escaped path as it stands in the request line and returns an
+// error for the first thing in it that is ambiguous. It reads the path in the
+// spelling that two percent-decodings leave, because a service may decode what
+// its server has decoded already, and finds in it:
 //
-//   - a dot segment (RFC 3986 §3.3), plain or percent-encoded, once or twice, or
-//     with a parameter (`..;x`): servers differ in what they resolve, and when;
-//   - `%2f`, `%5c` and `\`, which some servers take for a `/`. With
-//     allowSlashes, `%2f` is accepted where it makes no dot segment;
-//   - a control character, encoded or not.
+//   - a dot segment (RFC 3986 §3.3), plain or encoded, or with a parameter as in
+//     `..;x`: servers differ in whether they resolve it, and when;
+//   - a slash that was encoded, and a backslash in any spelling, which some
+//     servers take for a slash. With allowSlashes an encoded slash is accepted
+//     where it makes no dot segment;
+//   - a control character;
+//   - a UTF-8 sequence that is longer than its character needs (RFC 3629 §3):
+//     `%c0%af` is a slash to a lenient decoder.
 //
-// It allocates nothing.
+// It allocates nothing, and its time grows with the length of the path alone.
 func Check(escaped string, allowSlashes bool) error {
-	// One pass by segments. A segment ends at a slash in any spelling, so that
-	// `..%2f` is seen as what a lenient server makes of it.
-	dots := 0       // dots that the segment begins with, if it has nothing else
-	only := true    // the segment is dots alone so far
-	params := false // behind a `;`
-	end := func() bool { bad := only && (dots == 1 || dots == 2); dots, only, params = 0, true, false; return bad }
+	// A segment ends at a slash in any spelling, so that `..%2f` is seen as what
+	// a lenient server makes of it. Decoding twice never joins two segments that
+	// decoding once keeps apart, so one pass at the last level sees the dot
+	// segments of all levels.
+	var seg segment
+	var previous byte
 	for i := 0; i < len(escaped); {
-		c, n := decode(escaped[i:])
-		if c == '%' && n == 3 {
-			// `%25` may begin another encoding, which a second decoding reveals.
-			if second, m := decodeTwice(escaped[i:]); m > 0 && second == '.' {
-				c, n = '.', m
-			}
-		}
+		c, n := twice(escaped[i:])
 		switch {
 		case c < 0x20 || c == 0x7f:
 			return ErrControl
-		case c == '/' && n == 1:
-			if end() {
+		case overlong(previous, c):
+			return ErrOverlong
+		case c == '/' || c == '\\':
+			if seg.dots() {
 				return ErrDotSegment
 			}
-		case c == '\\' || c == '/':
-			if end() {
-				return ErrDotSegment
+			if c == '\\' || n > 1 && !allowSlashes {
+				return ErrSlash
 			}
-			if c == '\\' || !allowSlashes {
-				return ErrEncodedSlash
-			}
-		case params:
-		case c == ';':
-			params = true
-		case c == '.':
-			dots++
+			seg = segment{}
 		default:
-			only = false
+			seg.add(c)
 		}
+		previous = c
 		i += n
 	}
-	if end() {
+	if seg.dots() {
 		return ErrDotSegment
 	}
 	return nil
 }
 
-// decode returns the first character of s and how long its spelling is.
-func decode(s string) (c byte, n int) {
+// segment is what has to be known of the segment that is being read.
+type segment struct {
+	leading int  // dots read so far
+	other   bool // something else than dots stands before the parameters
+	params  bool // behind a `;`
+}
+
+func (s *segment) add(c byte) {
+	switch {
+	case s.params:
+	case c == ';':
+		s.params = true
+	case c == '.':
+		s.leading++
+	default:
+		s.other = true
+	}
+}
+
+// dots reports whether the segment is `.` or `..`, parameters aside.
+func (s *segment) dots() bool {
+	return !s.other && (s.leading == 1 || s.leading == 2)
+}
+
+// overlong reports whether two bytes begin a UTF-8 sequence that could be
+// shorter. Other invalid UTF-8 is let through: it is no other spelling of
+// anything.
+func overlong(first, second byte) bool {
+	switch first {
+	case 0xc0, 0xc1:
+		return second&0xc0 == 0x80
+	case 0xe0:
+		return second >= 0x80 && second < 0xa0
+	case 0xf0:
+		return second >= 0x80 && second < 0x90
+	}
+	return false
+}
+
+// twice returns the first character of s after two percent-decodings, and how
+// many bytes of s spell it: 1 to 9.
+func twice(s string) (c byte, n int) {
+	if c, n = once(s); c != '%' {
+		return c, n
+	}
+	// The percent sign may begin an escape whose digits are themselves encoded,
+	// as in `%25%32%65`.
+	hi, n1 := once(s[n:])
+	high, ok := digit(hi)
+	if !ok {
+		return c, n
+	}
+	lo, n2 := once(s[n+n1:])
+	low, ok := digit(lo)
+	if !ok {
+		return c, n
+	}
+	return high<<4 | low, n + n1 + n2
+}
+
+// once returns the first character of s after one percent-decoding, and how
+// many bytes of s spell it. A percent sign without two digits is itself.
+func once(s string) (c byte, n int) {
+	if s == "" {
+		return 0, 0
+	}
 	if s[0] != '%' || len(s) < 3 {
 		return s[0], 1
 	}
-	hi, ok1 := hex(s[1])
-	lo, ok2 := hex(s[2])
+	high, ok1 := digit(s[1])
+	low, ok2 := digit(s[2])
 	if !ok1 || !ok2 {
 		return '%', 1
 	}
-	return hi<<4 | lo, 3
+	return high<<4 | low, 3
 }
 
-// decodeTwice reads `%25XX` as a second decoding would, and returns length 0
-// where s begins otherwise.
-func decodeTwice(s string) (c byte, n int) {
-	if len(s) < 5 {
-		return 0, 0
-	}
-	hi, ok1 := hex(s[3])
-	lo, ok2 := hex(s[4])
-	if !ok1 || !ok2 {
-		return 0, 0
-	}
-	return hi<<4 | lo, 5
-}
-
-func hex(c byte) (byte, bool) {
+func digit(c byte) (value byte, ok bool) {
 	switch {
 	case '0' <= c && c <= '9':
 		return c - '0', true

@@ -1,0 +1,251 @@
+package guard_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
+
+	_ "github.com/pythopus/tentagate/guard"
+	"github.com/pythopus/tentagate/internal/servertest"
+)
+
+// extendedConnect makes net/http's server announce the extended CONNECT of
+// HTTP/2. It reads the variable when the process starts.
+const extendedConnect = "http2xconnect=1"
+
+func TestMain(m *testing.M) {
+	if debug := os.Getenv("GODEBUG"); !strings.Contains(debug, extendedConnect) {
+		_ = os.Setenv("GODEBUG", strings.Trim(debug+","+extendedConnect, ","))
+		if executable, err := os.Executable(); err == nil {
+			// On success it does not return.
+			_ = syscall.Exec(executable, os.Args, os.Environ())
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// backend echoes WebSocket messages, and otherwise tells what it was sent.
+func backend(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "websocket" {
+			conn, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				t.Errorf("the upgrade failed: %v", err)
+				return
+			}
+			defer conn.CloseNow()
+			kind, message, err := conn.Read(r.Context())
+			if err == nil {
+				_ = conn.Write(r.Context(), kind, append([]byte("echo "), message...))
+			}
+			// The client closes.
+			_, _, _ = conn.Read(r.Context())
+			return
+		}
+		w.Header().Set("X-Request-Id", "the-services-own")
+		fmt.Fprintf(w, "%s uri=%s user=%q upgrade=%q id=%s", r.Method, r.RequestURI, r.Header["X-User"], r.Header["Upgrade"], r.Header.Get("X-Request-Id"))
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// raw sends text as one request over a connection of its own.
+func raw(t *testing.T, server *httptest.Server, text string) (int, http.Header, string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err = io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header, string(body)
+}
+
+func TestIdentitySurvivesConnection(t *testing.T) {
+	site := func(first string) string {
+		return ":80 {\n\troute {\n\t\t" + first + "\n\t\trequest_header X-User alice\n\t\treverse_proxy " + backend(t) + "\n\t}\n}"
+	}
+	request := "GET / HTTP/1.1\r\nHost: gateway.test\r\nX-User: mallory\r\nConnection: close, X-User\r\n\r\n"
+	_, _, body := raw(t, servertest.New(t, site("guard")), request)
+	if !strings.Contains(body, `user=["alice"]`) {
+		t.Errorf("the service saw %s", body)
+	}
+	// The attack works without guard, or this test would prove nothing.
+	if _, _, body = raw(t, servertest.New(t, site("")), request); !strings.Contains(body, "user=[]") {
+		t.Errorf("without guard the service saw %s", body)
+	}
+}
+
+// What a route matched is what its service gets.
+func TestPathsThatSlipPast(t *testing.T) {
+	server := servertest.New(t, `:80 {
+	guard
+	handle /public/* {
+		reverse_proxy `+backend(t)+`
+	}
+	handle {
+		respond 403
+	}
+}`)
+	for target, want := range map[string]int{
+		"/public/a":                           200,
+		"/public/%41;v=1":                     200,
+		"/admin":                              403,
+		"/admin/../public/a":                  400,
+		"/admin/%2e%2e/public/a":              400,
+		"/admin/..%2fpublic/a":                400,
+		"/public/..;/admin":                   400,
+		"/public/%252e%252e/admin":            400,
+		"/public/..%5cadmin":                  400,
+		`/public/..\admin`:                    400,
+		"/public/%00":                         400,
+		"http://gateway.test":                 403,
+		"http://gateway.test/public/a":        200,
+		"http://gateway.test/x/../public/a":   400,
+		"gateway.test:/public/a":              200, // a URL of the scheme gateway.test
+		"x:public":                            400,
+		"//public/a":                          200, // the matcher merges slashes, as lenient services do
+		"/public/a?next=/public/../../etc%2f": 200,
+	} {
+		status, header, body := raw(t, server, "GET "+target+" HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n")
+		if status != want {
+			t.Errorf("%s: got %d, want %d: %s", target, status, want, body)
+		}
+		if status == 200 && !strings.Contains(body, "uri="+strings.TrimPrefix(strings.TrimPrefix(target, "http://gateway.test"), "gateway.test:")+" ") {
+			t.Errorf("%s: the service saw %s", target, body)
+		}
+		if len(header["X-Request-Id"]) != 1 || header.Get("X-Request-Id") == "the-services-own" {
+			t.Errorf("%s: X-Request-Id %q", target, header["X-Request-Id"])
+		}
+	}
+}
+
+func TestForeignUpgradeGoesOnWithoutIt(t *testing.T) {
+	server := servertest.New(t, ":80 {\n\tguard\n\treverse_proxy "+backend(t)+"\n}")
+	status, _, body := raw(t, server, "GET / HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n")
+	if status != 200 || !strings.Contains(body, "upgrade=[]") {
+		t.Errorf("got %d, the service saw %s", status, body)
+	}
+}
+
+func TestWebSocket(t *testing.T) {
+	server := servertest.New(t, ":80 {\n\tguard\n\treverse_proxy "+backend(t)+"\n}")
+	conn, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http")+"/chat", &websocket.DialOptions{
+		HTTPHeader: http.Header{"X-Request-Id": {"ws-1"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if resp.Header.Get("X-Request-Id") != "ws-1" {
+		t.Errorf("the 101 has %q", resp.Header["X-Request-Id"])
+	}
+	if err = conn.Write(t.Context(), websocket.MessageText, []byte("hi")); err != nil {
+		t.Fatal(err)
+	}
+	if _, message, err := conn.Read(t.Context()); err != nil || string(message) != "echo hi" {
+		t.Errorf("got %q, %v", message, err)
+	}
+}
+
+// A WebSocket over HTTP/2 (RFC 8441): its frames are the body of a CONNECT.
+func TestWebSocketOverHTTP2(t *testing.T) {
+	server := servertest.NewTLS(t, ":80 {\n\tguard\n\treverse_proxy "+backend(t)+"\n}")
+	transport := &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	connect := func(protocol string) (*http.Response, *io.PipeWriter) {
+		in, out := io.Pipe()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, server.URL+"/chat", in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{":protocol": {protocol}, "Sec-Websocket-Version": {"13"}}
+		resp, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatalf("%s: %v", protocol, err)
+		}
+		return resp, out
+	}
+
+	resp, out := connect("websocket")
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		t.Fatalf("got %d %s", resp.StatusCode, body)
+	}
+	// One masked text frame "hi" with a mask of zeros, and one in return.
+	if _, err := out.Write([]byte{0x81, 0x82, 0, 0, 0, 0, 'h', 'i'}); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, 2+len("echo hi"))
+	if _, err := io.ReadFull(resp.Body, frame); err != nil || string(frame[2:]) != "echo hi" {
+		t.Errorf("got %q, %v", frame, err)
+	}
+	_ = out.Close()
+
+	resp, out = connect("connect-udp")
+	defer resp.Body.Close()
+	_ = out.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("connect-udp: got %d", resp.StatusCode)
+	}
+}
+
+func TestAccessLogHasRequestID(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access.log")
+	server := servertest.New(t, ":80 {\n\tlog {\n\t\toutput file "+file+"\n\t}\n\tguard\n\trespond ok\n}")
+	raw(t, server, "GET / HTTP/1.1\r\nHost: gateway.test\r\nX-Request-Id: logged-1\r\nConnection: close\r\n\r\n")
+	server.Close() // waits for the handler, and so for the line
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line struct {
+		RequestID string `json:"request_id"`
+	}
+	if err = json.Unmarshal(bytes.TrimSpace(text), &line); err != nil || line.RequestID != "logged-1" {
+		t.Errorf("the log has %s, %v", text, err)
+	}
+}
+
+func TestErrorRoutesRestyleRefusals(t *testing.T) {
+	server := servertest.New(t, `:80 {
+	guard
+	respond ok
+	handle_errors 400 405 {
+		respond "own page {err.status_code}"
+	}
+}`)
+	for request, want := range map[string]int{"GET /a/../b": 400, "TRACE /": 405} {
+		status, header, body := raw(t, server, request+" HTTP/1.1\r\nHost: gateway.test\r\nX-Request-Id: kept\r\nConnection: close\r\n\r\n")
+		if status != want || body != fmt.Sprintf("own page %d", want) || header.Get("X-Request-Id") != "kept" {
+			t.Errorf("%s: got %d %q %v", request, status, body, header)
+		}
+		if (want == 405) != (header.Get("Allow") != "") {
+			t.Errorf("%s: Allow is %q", request, header.Get("Allow"))
+		}
+	}
+}
