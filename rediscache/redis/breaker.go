@@ -14,6 +14,11 @@ const (
 	// to the last.
 	firstProbe = 100 * time.Millisecond
 	lastProbe  = 2 * time.Second
+	// dialTime is what opening a connection may take.
+	dialTime = 250 * time.Millisecond
+	// relapse is how long calls must go well for the next outage to count as a
+	// new one. A Redis that is just too slow answers a look now and then.
+	relapse = 10 * time.Second
 )
 
 // breaker keeps calls from a Redis that does not answer. While it is open a
@@ -21,6 +26,7 @@ const (
 // to find out.
 type breaker struct {
 	ping   func(context.Context) error
+	budget time.Duration // in which a sign of life must come
 	change func(open bool)
 
 	open     atomic.Bool
@@ -28,12 +34,14 @@ type breaker struct {
 
 	mu     sync.Mutex
 	closed bool
+	wait   time.Duration // before the next look
+	well   time.Time     // since when calls were let through again
 	stop   chan struct{}
 	done   sync.WaitGroup
 }
 
-func newBreaker(ping func(context.Context) error, change func(open bool)) *breaker {
-	return &breaker{ping: ping, change: change, stop: make(chan struct{})}
+func newBreaker(budget time.Duration, ping func(context.Context) error, change func(open bool)) *breaker {
+	return &breaker{ping: ping, budget: budget, change: change, stop: make(chan struct{})}
 }
 
 // Open reports whether calls are to be left out.
@@ -58,14 +66,17 @@ func (b *breaker) trip() {
 	if b.closed || b.open.Swap(true) {
 		return
 	}
+	if time.Since(b.well) > relapse {
+		b.wait = firstProbe
+	}
 	b.change(true)
 	b.done.Add(1)
-	go b.probe()
+	go b.probe(b.wait)
 }
 
-func (b *breaker) probe() {
+func (b *breaker) probe(wait time.Duration) {
 	defer b.done.Done()
-	for wait := firstProbe; ; wait = min(wait*2, lastProbe) {
+	for {
 		timer := time.NewTimer(wait)
 		select {
 		case <-b.stop:
@@ -73,16 +84,25 @@ func (b *breaker) probe() {
 			return
 		case <-timer.C:
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), firstProbe)
-		err := b.ping(ctx)
-		cancel()
-		if err == nil {
+		wait = min(wait*2, lastProbe)
+		// The first look may have to open a connection. The second has to be as
+		// quick as a request needs it.
+		if b.look(max(b.budget, dialTime)) && b.look(b.budget) {
+			b.mu.Lock()
+			b.wait, b.well = wait, time.Now()
 			b.failures.Store(0)
 			b.open.Store(false)
 			b.change(false)
+			b.mu.Unlock()
 			return
 		}
 	}
+}
+
+func (b *breaker) look(limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return b.ping(ctx) == nil
 }
 
 // Close ends the probing.

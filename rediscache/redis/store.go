@@ -116,7 +116,7 @@ func NewStore(o Options) *Store {
 		o.Changed = func(bool) {}
 	}
 	s := &Store{o: o, reads: make(chan struct{}, maxReads)}
-	s.breaker = newBreaker(func(ctx context.Context) error {
+	s.breaker = newBreaker(o.Budget, func(ctx context.Context) error {
 		// A look-up and not PING: a Cluster that has lost slots answers PING.
 		err := o.Client.Exists(ctx, s.key(object.NewKey("probe"), "i")).Err()
 		if isAnswer(err) {
