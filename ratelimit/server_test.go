@@ -131,6 +131,16 @@ func TestServerWithRedis(t *testing.T) {
 	if codes := g.statuses(8, "/"); count(codes, 200) != 3 {
 		t.Fatalf("%v", codes)
 	}
+	eachZone(func(z *zone) {
+		z.mu.Lock()
+		defer z.mu.Unlock()
+		for h := range z.handlers {
+			g := h.group.found.Load()
+			if n := len(g.runs[0].handlers); z.name == "own" && n != 2 {
+				t.Errorf("%d handlers are decided together, want 2", n)
+			}
+		}
+	})
 	keys, err := server.Client().Keys(t.Context(), "tentagate:ratelimit:*").Result()
 	if err != nil || len(keys) != 2 {
 		t.Errorf("keys in redis: %v %v", keys, err)
