@@ -233,6 +233,21 @@ type Selector interface {
 	Select(ctx context.Context, key Key, match func(vary []string, variant string) bool) *Entry
 }
 
+// Leaser lets one of all gateways ask the origin for a key while the others wait
+// for its answer. The second tier is one. It is an economy and no lock: whoever
+// does not get an answer in time asks the origin too.
+type Leaser interface {
+	// Lease asks to be the one. If it is granted, release must be called when
+	// the response is stored, or is known not to be; otherwise the lease ends
+	// after life. It is granted too if the tier cannot answer.
+	Lease(ctx context.Context, key Key, life time.Duration) (release func(), granted bool)
+
+	// Await waits for what the holder of the lease stores: until usable accepts
+	// an entry, the lease ends or ctx is done. Then it returns that entry or
+	// nil. match is as in Selector.
+	Await(ctx context.Context, key Key, match func(vary []string, variant string) bool, usable func(*Entry) bool) *Entry
+}
+
 // Freshness is what an invalidation says of a stored object.
 type Freshness int
 

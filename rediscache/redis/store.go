@@ -164,56 +164,79 @@ func (s *Store) Get(ctx context.Context, key object.Key) *object.Entry {
 // Select returns those variants of the key that match accepts, newest first,
 // or nil. It takes no longer than the budget.
 func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []string, variant string) bool) *object.Entry {
-	if s.breaker.Open() || !s.o.Ready() {
+	if !s.o.Ready() {
 		s.n.skipped.Add(1)
 		return nil
+	}
+	// What is found is handed over by a channel, not a variable: a look-up that
+	// is late may still write to it.
+	found := make(chan *object.Entry, 1)
+	err := s.ask(ctx, func(ctx context.Context) error {
+		e, err := s.fetch(ctx, key, match)
+		if err == nil && e != nil {
+			found <- e
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, errNotAsked):
+		s.n.skipped.Add(1)
+		return nil
+	case err != nil:
+		return nil
+	}
+	select {
+	case e := <-found:
+		s.n.hits.Add(1)
+		return e
+	default:
+		s.n.misses.Add(1)
+		return nil
+	}
+}
+
+// errNotAsked says that Redis is away or has too much to do.
+var errNotAsked = errors.New("redis is not asked")
+
+// ask calls f and returns what it returns, within the budget, and tells the
+// breaker of it. f runs in a goroutine of its own: so the budget holds even
+// where the client's deadlines do not, as while it looks for a Cluster's nodes.
+// f may go on after ask has returned an error.
+func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
+	if s.breaker.Open() {
+		return errNotAsked
 	}
 	select {
 	case s.reads <- struct{}{}:
 	default:
-		s.n.skipped.Add(1)
-		return nil
+		return errNotAsked
 	}
 	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
 	defer cancel()
-
-	// In a goroutine of its own: the budget holds even where the client's
-	// deadlines do not, as while it looks for a Cluster's nodes.
-	type result struct {
-		entry *object.Entry
-		err   error
-	}
-	answer := make(chan result, 1)
+	answer := make(chan error, 1)
 	go func() {
 		defer func() { <-s.reads }()
-		e, err := s.fetch(limited, key, match)
-		answer <- result{e, err}
+		answer <- f(limited)
 	}()
-	var r result
+	var err error
 	select {
-	case r = <-answer:
+	case err = <-answer:
 	case <-limited.Done():
-		r.err = limited.Err()
+		err = limited.Err()
 	}
 	switch {
-	case r.err == nil && r.entry != nil:
-		s.n.hits.Add(1)
-		s.breaker.Report(true)
-	case isAnswer(r.err):
-		s.n.misses.Add(1)
+	case isAnswer(err) || errors.Is(err, errTaken):
 		s.breaker.Report(true)
 	case ctx.Err() != nil:
 		// The request is over; nothing can be said of Redis.
-		s.n.misses.Add(1)
+	case limited.Err() != nil:
+		s.n.late.Add(1)
+		s.breaker.Report(false)
 	default:
-		if limited.Err() != nil {
-			s.n.late.Add(1)
-		} else {
-			s.n.errors.Add(1)
-		}
+		s.n.errors.Add(1)
 		s.breaker.Report(false)
 	}
-	return r.entry
+	return err
 }
 
 // fetch reads the index and the variants. The variant of a response without
@@ -449,4 +472,5 @@ func (s *Store) Stats() Stats {
 var (
 	_ object.Store    = (*Store)(nil)
 	_ object.Selector = (*Store)(nil)
+	_ object.Leaser   = (*Store)(nil)
 )

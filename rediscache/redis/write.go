@@ -14,12 +14,13 @@ import (
 // the writes of one key stay in order.
 const writers = 4
 
-// job is one write: of an object, of the end of a key, or of the end of one
-// Redis key that holds rubbish.
+// job is one write: of an object, of the end of a key, of the end of one Redis
+// key that holds rubbish, or of the end of a lease.
 type job struct {
 	key     object.Key
 	object  *object.Object
 	discard string
+	token   string
 	size    int64
 }
 
@@ -109,6 +110,10 @@ func (s *Store) do(ctx context.Context, j job) {
 	switch {
 	case j.discard != "":
 		err = s.o.Background.Unlink(ctx, s.key(j.key, j.discard)).Err()
+	case j.token != "":
+		if err = s.o.Background.Eval(ctx, release, []string{s.key(j.key, "l")}, j.token).Err(); err == nil {
+			return
+		}
 	case j.object == nil:
 		err = s.remove(ctx, j.key)
 	default:

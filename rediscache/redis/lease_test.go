@@ -1,0 +1,128 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+func anyVariant([]string, string) bool { return true }
+
+func anyEntry(*object.Entry) bool { return true }
+
+// Of many gateways that want the same key one asks the origin; the others get
+// its answer.
+func TestLease(t *testing.T) {
+	server := redistest.Start(t)
+	key := object.NewKey("k")
+	var asked, got atomic.Int32
+	var wg sync.WaitGroup
+	for range 5 {
+		s := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
+		wg.Go(func() {
+			ctx := context.Background()
+			free, granted := s.Lease(ctx, key, time.Minute)
+			if !granted {
+				if e := s.Await(ctx, key, anyVariant, anyEntry); e != nil && string(e.Variants[0].Body) == "answer" {
+					got.Add(1)
+				}
+				return
+			}
+			asked.Add(1)
+			s.Set(key, with(key, fresh([]byte("answer"))))
+			free()
+		})
+	}
+	wg.Wait()
+	if asked.Load() != 1 || got.Load() != 4 {
+		t.Errorf("%d asked, %d got the answer", asked.Load(), got.Load())
+	}
+}
+
+func TestLeaseEnds(t *testing.T) {
+	server := redistest.Start(t)
+	a := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
+	b := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
+	ctx := context.Background()
+	key := object.NewKey("k")
+
+	// Nothing was stored: those who wait go on when the lease ends.
+	free, granted := a.Lease(ctx, key, time.Minute)
+	if !granted {
+		t.Fatal("not granted")
+	}
+	if _, granted := b.Lease(ctx, key, time.Minute); granted {
+		t.Fatal("granted twice")
+	}
+	free()
+	if e := b.Await(ctx, key, anyVariant, anyEntry); e != nil {
+		t.Errorf("got %v", e)
+	}
+	freeB, granted := b.Lease(ctx, key, time.Minute)
+	if !granted {
+		t.Fatal("not granted after its end")
+	}
+	// The first holder's release, come late, does not end the second's.
+	before := a.Stats().Writes
+	free()
+	put(t, a, object.NewKey("other"), fresh(nil)) // some time passes
+	eventually(t, "a write", func() bool { return a.Stats().Writes > before })
+	eventually(t, "the queue", func() bool { return len(a.queues[key.Hash[0]%writers]) == 0 })
+	if _, granted := a.Lease(ctx, key, time.Minute); granted {
+		t.Error("another's lease was ended")
+	}
+	freeB()
+
+	// The holder is gone: its lease ends by itself.
+	lost := object.NewKey("lost")
+	if _, granted := a.Lease(ctx, lost, 50*time.Millisecond); !granted {
+		t.Fatal("not granted")
+	}
+	if e := b.Await(ctx, lost, anyVariant, anyEntry); e != nil {
+		t.Errorf("got %v", e)
+	}
+
+	// An entry that is of no use is not taken.
+	old := object.NewKey("old")
+	put(t, a, old, fresh([]byte("old")))
+	free, _ = a.Lease(ctx, old, time.Minute)
+	seen := 0
+	e := b.Await(ctx, old, anyVariant, func(e *object.Entry) bool {
+		if seen++; seen == 2 {
+			a.Set(old, with(old, fresh([]byte("new"))))
+			free()
+		}
+		return string(e.Variants[0].Body) == "new"
+	})
+	if e == nil {
+		t.Error("the new entry is not found")
+	}
+
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if e := b.Await(gone, key, anyVariant, anyEntry); e != nil {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestLeaseWithoutRedis(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	server.Freeze()
+	for range 2 * tripAfter {
+		free, granted := s.Lease(context.Background(), object.NewKey("k"), time.Minute)
+		if !granted {
+			t.Error("nobody may ask the origin")
+		}
+		free()
+	}
+	if e := s.Await(context.Background(), object.NewKey("k"), anyVariant, anyEntry); e != nil {
+		t.Errorf("got %v", e)
+	}
+	server.Thaw()
+}
