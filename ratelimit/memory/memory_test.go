@@ -289,6 +289,9 @@ func BenchmarkDecide(b *testing.B) {
 				names[i] = "10.0." + strconv.Itoa(i)
 			}
 			var d gcra.Decision
+			for _, name := range names {
+				s.Decide(name, p, 1, &d)
+			}
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {

@@ -4,8 +4,7 @@ package memory
 // TAT, made for this purpose: a slot whose TAT is not after now is as good as
 // free, so idle keys are evicted by nothing more than being overwritten.
 //
-// Slots are never emptied one by one; only a rebuild does that. Probing
-// therefore ends at the first slot that was never used.
+// Probing ends at the first slot that is empty.
 type table struct {
 	slots []slot
 	used  int // slots that are not zero, idle ones included
@@ -42,7 +41,7 @@ func (t *table) find(hi, lo uint64) *slot {
 
 // put stores the TAT of a key that find did not find, in an idle slot of its
 // chain or else in a new one. It reports whether a live key had to give way
-// because limit slots are live already.
+// because limit slots are in use already.
 func (t *table) put(hi, lo uint64, tat, now int64, limit int) (evicted bool) {
 	if len(t.slots) == 0 {
 		t.slots = make([]slot, minSlots)
@@ -62,28 +61,19 @@ func (t *table) put(hi, lo uint64, tat, now int64, limit int) (evicted bool) {
 			*s = slot{hi, lo, tat}
 			return evicted
 		}
-		// The chain has no room. Make some: by dropping the idle slots, by growing,
-		// or where the limit is reached with live keys, at the cost of one of them.
-		if t.rebuild(now, limit) {
-			continue
+		// The chain has no room. Make some: where the limit is reached, at the cost
+		// of one other key, else by dropping all idle ones and growing.
+		if t.used >= limit {
+			evicted = t.evict(now) || evicted
+		} else {
+			t.rebuild(now)
 		}
-		t.evict(now)
-		evicted = true
 	}
 }
 
-// rebuild moves the live slots to a table of fitting size. It returns false
-// when that would make no room.
-func (t *table) rebuild(now int64, limit int) bool {
-	live := 0
-	for i := range t.slots {
-		if t.slots[i].tat > now && !t.slots[i].empty() {
-			live++
-		}
-	}
-	if live >= limit {
-		return false
-	}
+// rebuild moves the live slots to a table of fitting size.
+func (t *table) rebuild(now int64) {
+	live := t.live(now)
 	size := minSlots
 	// At most 3/4 full, and with room to put at least a quarter more before the
 	// next rebuild, so that its cost is spread.
@@ -104,35 +94,48 @@ func (t *table) rebuild(now int64, limit int) bool {
 		t.slots[i] = s
 		t.used++
 	}
-	return true
 }
 
-// sample is how many live slots compete for staying.
-const sample = 8
+const (
+	// sample is how many live slots compete for staying.
+	sample = 8
 
-// evict forgets the one key of a sample that is nearest to being idle: the one
-// that loses least.
-func (t *table) evict(now int64) {
-	victim := -1
-	for seen, steps := 0, 0; seen < sample && steps < len(t.slots); steps++ {
+	// search is how many slots are looked at for an idle one.
+	search = 256
+)
+
+// evict forgets an idle key, if there is one nearby, and else the one of a
+// sample that is nearest to being idle: the one that loses least. It reports
+// whether the key was live.
+func (t *table) evict(now int64) bool {
+	victim, live := -1, true
+	for seen, steps := 0, 0; steps < len(t.slots) && (steps < search || victim < 0); steps++ {
 		if t.hand++; t.hand >= len(t.slots) {
 			t.hand = 0
 		}
 		s := &t.slots[t.hand]
-		if s.empty() || s.tat <= now {
+		if s.empty() {
 			continue
 		}
-		seen++
-		if victim < 0 || s.tat < t.slots[victim].tat {
+		if s.tat <= now {
+			victim, live = t.hand, false
+			break
+		}
+		if seen++; seen <= sample && (victim < 0 || s.tat < t.slots[victim].tat) {
 			victim = t.hand
 		}
 	}
 	if victim < 0 {
-		return
+		return false
 	}
-	// Backward shift, so that probing still finds the keys behind it.
+	t.remove(victim)
+	return live
+}
+
+// remove empties a slot and shifts the ones behind it back, so that probing
+// still finds them.
+func (t *table) remove(gap int) {
 	mask := len(t.slots) - 1
-	gap := victim
 	for i := (gap + 1) & mask; !t.slots[i].empty(); i = (i + 1) & mask {
 		home := int(t.slots[i].lo) & mask
 		if (i-home)&mask >= (i-gap)&mask {

@@ -82,3 +82,55 @@ func BenchmarkStrict(b *testing.B) {
 		})
 	}
 }
+
+// A key whose units are reserved: no round trip.
+func BenchmarkLeased(b *testing.B) {
+	server := redistest.Start(b)
+	e := newTestEngine(b, hotClient(b, server.Addr()), false)
+	for _, name := range []string{"one key", "10 keys"} {
+		b.Run(name, func(b *testing.B) {
+			z := e.NewZone(name, 0)
+			p := plan(b, gcra.Rate, "1000000/1s burst 100000000")
+			keys := make([]string, 10)
+			for i := range keys {
+				keys[i] = "10.0.0." + strconv.Itoa(i)
+				if name == "one key" {
+					keys[i] = "k"
+				}
+			}
+			ask := func(i int) gcra.Source {
+				var d gcra.Decision
+				c := Call{Zone: z, Key: keys[i%10], Plan: p, Cost: 1, Budget: time.Second, Leased: true, Decision: &d}
+				c.Decide()
+				return d.Source
+			}
+			for i := 0; i < 200_000; i++ {
+				ask(i)
+			}
+			leased, i := 0, 0
+			b.ReportAllocs()
+			b.ResetTimer()
+			for b.Loop() {
+				if ask(i) == gcra.Lease {
+					leased++
+				}
+				i++
+			}
+			b.ReportMetric(100*float64(leased)/float64(i), "%leased")
+		})
+	}
+}
+
+// Refusals that are remembered.
+func BenchmarkRemembered(b *testing.B) {
+	server := redistest.Start(b)
+	e := newTestEngine(b, hotClient(b, server.Addr()), false)
+	z := e.NewZone("z", 0)
+	p := plan(b, gcra.Rate, "1/1h")
+	b.ReportAllocs()
+	for b.Loop() {
+		var d gcra.Decision
+		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
+		c.Decide()
+	}
+}
