@@ -1,0 +1,117 @@
+package jwtauth
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/jwtauth/token"
+)
+
+// The reasons of {http.auth.error.reason}; the set is fixed.
+const (
+	reasonMissing   = "missing"
+	reasonSeveral   = "several_tokens"
+	reasonMalformed = "malformed"
+	reasonHeader    = "header"
+	reasonAlgorithm = "algorithm"
+	reasonKey       = "unknown_key"
+	reasonNoKeys    = "keys_unavailable"
+	reasonSignature = "signature"
+	reasonPayload   = "payload"
+	reasonType      = "type"
+	reasonIssuer    = "issuer"
+	reasonAudience  = "audience"
+	reasonExpired   = "expired"
+	reasonNotYet    = "not_yet_valid"
+	reasonClaims    = "claims"
+	reasonScope     = "insufficient_scope"
+)
+
+var reasons = []struct {
+	err    error
+	reason string
+}{
+	{token.ErrMalformed, reasonMalformed},
+	{token.ErrHeader, reasonHeader},
+	{token.ErrAlgorithm, reasonAlgorithm},
+	{token.ErrSignature, reasonSignature},
+	{token.ErrPayload, reasonPayload},
+	{token.ErrExpired, reasonExpired},
+	{token.ErrNotYet, reasonNotYet},
+	{token.ErrIssuer, reasonIssuer},
+	{token.ErrAudience, reasonAudience},
+	{errUnknownKey, reasonKey},
+	{errKeysUnavailable, reasonNoKeys},
+	{errUnknownIssuer, reasonIssuer},
+	{errType, reasonType},
+}
+
+func reasonOf(err error) string {
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			return r.reason
+		}
+	}
+	return reasonClaims
+}
+
+// refuse answers a request whose token is missing or bad (RFC 6750 §3).
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reason string, err error) error {
+	count(provider, reason)
+	setReason(r, reason)
+	h.debug(reason, err)
+	challenge := `Bearer realm="` + h.Realm + `"`
+	p := problem.New(http.StatusUnauthorized, "this needs a bearer token in the Authorization field")
+	switch reason {
+	case reasonMissing:
+	case reasonSeveral:
+		p = problem.New(http.StatusBadRequest, "the request has more than one token")
+		challenge += `, error="invalid_request", error_description="more than one token"`
+	default:
+		text := reason
+		if err != nil {
+			text = err.Error()
+		}
+		p.Detail = "the token is not accepted: " + text
+		challenge += `, error="invalid_token", error_description="` + quotable(text) + `"`
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	w.Header().Set("Cache-Control", "no-store")
+	return problem.Error(p)
+}
+
+// forbid answers a request whose token does not suffice.
+func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string, scopes []string) error {
+	count(provider, reasonScope)
+	setReason(r, reasonScope)
+	challenge := `Bearer realm="` + h.Realm + `", error="insufficient_scope"`
+	p := problem.New(http.StatusForbidden, "the token does not allow this")
+	if len(scopes) > 0 {
+		names := strings.Join(scopes, " ")
+		challenge += `, scope="` + quotable(names) + `"`
+		p.Detail = "this needs the scope " + names
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	w.Header().Set("Cache-Control", "no-store")
+	return problem.Error(p)
+}
+
+func setReason(r *http.Request, reason string) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.auth.error.reason", reason)
+	}
+}
+
+// quotable leaves what may stand in a challenge's description (RFC 6750 §3).
+func quotable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return -1
+		}
+		return c
+	}, text)
+}

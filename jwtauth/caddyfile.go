@@ -1,0 +1,253 @@
+package jwtauth
+
+import (
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/jwtauth/policy"
+)
+
+// mainProvider is the name of a provider that is given none.
+const mainProvider = "main"
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("jwt_auth", parseCaddyfile)
+	app.RegisterOption("jwt_provider", parseProviderOption)
+}
+
+func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// parseProviderOption reads the global `jwt_provider <name> { … }`.
+func parseProviderOption(d *caddyfile.Dispenser) (string, any, error) {
+	name, err := parse.OneArg(d)
+	if err != nil {
+		return "", nil, err
+	}
+	p := new(Provider)
+	return name, p, p.unmarshalBlock(d)
+}
+
+// providerOptions are the options of a provider.
+var providerOptions = []string{
+	"secret", "base64", "public_key", "jwks", "discovery", "allow_http", "algorithms", "issuer", "audience",
+	"leeway", "max_age", "max_lifetime", "optional_exp", "types",
+}
+
+var handlerOptions = []string{"provider", "require", "scopes", "forward", "sources", "optional", "strip_token", "realm"}
+
+// UnmarshalCaddyfile sets up the handler. Syntax:
+//
+//	jwt_auth [<matcher>] [<secret>] {
+//		provider <name> {
+//			secret       <secret...>
+//			base64
+//			public_key   <pem|file...>
+//			jwks         <file|url>
+//			discovery    <issuer>
+//			allow_http
+//			algorithms   <name...>
+//			issuer       <iss>
+//			audience     <aud...>
+//			leeway       <duration>
+//			max_age      <duration>
+//			max_lifetime <duration>
+//			optional_exp
+//			types        <typ...>
+//		}
+//		require <claim> [<value...>]
+//		scopes  any|all <scope...>
+//		forward <claim> <header>
+//		sources <source...>
+//		optional
+//		strip_token
+//		realm   <realm>
+//	}
+//
+// With one provider its options may stand directly in the block. A `provider`
+// without a block is one that the global option `jwt_provider` defines.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	args, err := parse.Args(d, 0, 1)
+	if err != nil {
+		return err
+	}
+	h.Providers = map[string]*Provider{}
+	direct := new(Provider)
+	isDirect := false
+	seen := parse.Seen{}
+	if len(args) == 1 {
+		direct.Secrets, isDirect = args, true
+		seen["secret"] = struct{}{}
+	}
+	for d.NextBlock(0) {
+		if slices.Contains(providerOptions, d.Val()) {
+			isDirect = true
+			if err := direct.unmarshalOption(d, seen); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := h.unmarshalOption(d, seen); err != nil {
+			return err
+		}
+	}
+	switch {
+	case isDirect && len(h.Providers) > 0:
+		return d.Err("jwt_auth: write the options of a provider in its block when there are `provider` blocks")
+	case isDirect:
+		h.Providers[mainProvider] = direct
+	case len(h.Providers) == 0:
+		return d.Err("jwt_auth: missing provider: give it a secret, a public_key, a jwks, a discovery or `provider <name>`")
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err error) {
+	switch option := d.Val(); option {
+	case "provider":
+		name, err := parse.OneArg(d)
+		if err != nil {
+			return err
+		}
+		if _, dup := h.Providers[name]; dup {
+			return d.Errf("provider %s: given more than once", name)
+		}
+		p := new(Provider)
+		nesting := d.Nesting()
+		empty := true
+		own := parse.Seen{}
+		for d.NextBlock(nesting) {
+			empty = false
+			if err := p.unmarshalOption(d, own); err != nil {
+				return err
+			}
+		}
+		if empty {
+			p = nil
+		}
+		h.Providers[name] = p
+		return nil
+	case "require":
+		args, err := parse.Args(d, 1, -1)
+		if err == nil {
+			h.Require = append(h.Require, policy.Requirement{Path: args[0], Values: args[1:]})
+		}
+		return err
+	case "scopes":
+		args, err := parse.Args(d, 2, -1)
+		if err != nil {
+			return err
+		}
+		if args[0] != "any" && args[0] != "all" {
+			return d.Errf("scopes: %q: write `scopes any …` or `scopes all …`", args[0])
+		}
+		h.Scopes = append(h.Scopes, policy.Scopes{All: args[0] == "all", Values: args[1:]})
+		return nil
+	case "forward":
+		args, err := parse.Args(d, 2, 2)
+		if err != nil {
+			return err
+		}
+		if !validField(args[1]) {
+			return d.Errf("forward: %q cannot be set as a header field", args[1])
+		}
+		h.Forward = append(h.Forward, Forward{Claim: args[0], Header: args[1]})
+		return nil
+	}
+	if err := seen.Once(d); err != nil {
+		return err
+	}
+	switch d.Val() {
+	case "sources":
+		if h.Sources, err = parse.Args(d, 1, -1); err == nil {
+			if _, bad := parseSources(h.Sources); bad != nil {
+				err = d.Err(bad.Error())
+			}
+		}
+	case "optional":
+		h.Optional, err = true, parse.NoArgs(d)
+	case "strip_token":
+		h.StripToken, err = true, parse.NoArgs(d)
+	case "realm":
+		h.Realm, err = parse.OneArg(d)
+	default:
+		err = parse.Unknown(d, append(slices.Clone(handlerOptions), providerOptions...)...)
+	}
+	return err
+}
+
+func (p *Provider) unmarshalBlock(d *caddyfile.Dispenser) error {
+	seen := parse.Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := p.unmarshalOption(d, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Provider) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err error) {
+	if err = seen.Once(d); err != nil {
+		return err
+	}
+	switch d.Val() {
+	case "secret":
+		p.Secrets, err = parse.Args(d, 1, -1)
+	case "base64":
+		p.Base64, err = true, parse.NoArgs(d)
+	case "public_key":
+		p.PublicKeys, err = parse.Args(d, 1, -1)
+	case "jwks":
+		p.JWKS, err = parse.OneArg(d)
+	case "discovery":
+		p.Discovery, err = parse.OneArg(d)
+	case "allow_http":
+		p.AllowHTTP, err = true, parse.NoArgs(d)
+	case "algorithms":
+		p.Algorithms, err = parse.Args(d, 1, -1)
+	case "issuer":
+		p.Issuer, err = parse.OneArg(d)
+	case "audience":
+		p.Audience, err = parse.Args(d, 1, -1)
+	case "leeway":
+		err = p.unmarshalLeeway(d)
+	case "max_age":
+		p.MaxAge, err = parse.Duration(d)
+	case "max_lifetime":
+		p.MaxLifetime, err = parse.Duration(d)
+	case "optional_exp":
+		p.OptionalExpiry, err = true, parse.NoArgs(d)
+	case "types":
+		p.Types, err = parse.Args(d, 1, -1)
+	default:
+		err = parse.Unknown(d, providerOptions...)
+	}
+	return err
+}
+
+// unmarshalLeeway accepts zero too.
+func (p *Provider) unmarshalLeeway(d *caddyfile.Dispenser) error {
+	arg, err := parse.OneArg(d)
+	if err != nil {
+		return err
+	}
+	v, err := caddy.ParseDuration(arg)
+	if err != nil || v < 0 || v > maxLeeway {
+		return d.Errf("leeway: %q is not a duration from 0s to 5m", arg)
+	}
+	leeway := caddy.Duration(v)
+	p.Leeway = &leeway
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

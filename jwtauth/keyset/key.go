@@ -1,0 +1,135 @@
+// Package keyset holds the keys that tokens are verified with: secrets, PEM
+// public keys, and JSON Web Key Sets (RFC 7517) from a file or a URL.
+package keyset
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// minRSA is the least accepted size of an RSA modulus in bits (RFC 7518 §3.3).
+const minRSA = 2048
+
+// maxRSA bounds what one verification may cost.
+const maxRSA = 8192
+
+// Key is one key and what it may be used for.
+type Key struct {
+	// ID is the `kid`, empty for secrets and PEM keys.
+	ID string
+	// Algorithms that the key may verify. A key never verifies another, whatever
+	// a token says (RFC 8725 §3.1).
+	Algorithms []string
+	// Value is what golang-jwt takes: []byte, *rsa.PublicKey, *ecdsa.PublicKey
+	// or ed25519.PublicKey.
+	Value any
+}
+
+// Set is an immutable set of keys.
+type Set struct {
+	keys []Key
+	// named is true for a JWKS: its keys are found by `kid`.
+	named bool
+}
+
+// Len returns the number of keys.
+func (s *Set) Len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.keys)
+}
+
+// Find returns the keys to try for a token, at most all secrets or PEM keys.
+// In a JWKS that is the key with the token's `kid`; a token without one needs
+// the set to have exactly one key for its algorithm. known is false if the set
+// has no key of that name, which a newer version of it may have.
+func (s *Set) Find(kid, algorithm string) (keys []Key, known bool) {
+	if s == nil {
+		return nil, false
+	}
+	if !s.named {
+		for i := range s.keys {
+			if slices.Contains(s.keys[i].Algorithms, algorithm) {
+				keys = append(keys, s.keys[i])
+			}
+		}
+		return keys, true
+	}
+	for i := range s.keys {
+		k := &s.keys[i]
+		if kid != "" && k.ID != kid {
+			continue
+		}
+		known = true
+		if slices.Contains(k.Algorithms, algorithm) {
+			keys = append(keys, *k)
+		}
+	}
+	if len(keys) > 1 {
+		return nil, true // ambiguous
+	}
+	return keys, known
+}
+
+// algorithmsOf returns the algorithms that a key of this type and size can
+// verify.
+func algorithmsOf(value any) ([]string, error) {
+	switch k := value.(type) {
+	case []byte:
+		var list []string
+		for _, h := range []struct {
+			name string
+			min  int
+		}{{"HS256", 32}, {"HS384", 48}, {"HS512", 64}} {
+			if len(k) >= h.min {
+				list = append(list, h.name)
+			}
+		}
+		if list == nil {
+			return nil, fmt.Errorf("%d bytes are too short: HS256 takes at least 32, HS384 48, HS512 64", len(k))
+		}
+		return list, nil
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits < minRSA || bits > maxRSA {
+			return nil, fmt.Errorf("an RSA key of %d bits: accepted are %d to %d", bits, minRSA, maxRSA)
+		}
+		if k.E < 3 || k.E%2 == 0 {
+			return nil, errors.New("an RSA key with a bad exponent")
+		}
+		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+	case *ecdsa.PublicKey:
+		algorithm, ok := map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}[k.Params().Name]
+		if !ok {
+			return nil, fmt.Errorf("an EC key on %s: accepted are P-256, P-384 and P-521", k.Params().Name)
+		}
+		// Refuses a point that is not on the curve.
+		if _, err := k.ECDH(); err != nil {
+			return nil, errors.New("an EC key whose point is not on its curve")
+		}
+		return []string{algorithm}, nil
+	case ed25519.PublicKey:
+		return []string{"EdDSA", "Ed25519"}, nil
+	}
+	return nil, fmt.Errorf("a key of type %T: accepted are RSA, EC and Ed25519", value)
+}
+
+// newKey limits a key to the algorithms that the operator accepts; none given
+// accepts all that the key can do.
+func newKey(id string, value any, accepted []string) (Key, error) {
+	list, err := algorithmsOf(value)
+	if err != nil {
+		return Key{}, err
+	}
+	if len(accepted) > 0 {
+		list = slices.DeleteFunc(list, func(a string) bool { return !slices.Contains(accepted, a) })
+		if len(list) == 0 {
+			return Key{}, fmt.Errorf("it can do none of the accepted algorithms %v", accepted)
+		}
+	}
+	return Key{ID: id, Algorithms: list, Value: value}, nil
+}

@@ -1,0 +1,112 @@
+package keyset
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Source gives the current keys of a provider.
+type Source interface {
+	// Keys returns the current set, or nil while there is none yet.
+	Keys() *Set
+
+	// Refresh is called for a token whose key is unknown. It returns the set
+	// after a fetch, if one was due, and never waits longer than a bounded time.
+	Refresh(ctx context.Context) *Set
+}
+
+// Static is a source that never changes.
+type Static struct{ Set *Set }
+
+// Keys returns the set.
+func (s Static) Keys() *Set { return s.Set }
+
+// Refresh returns the set.
+func (s Static) Refresh(context.Context) *Set { return s.Set }
+
+// recheck is how often files are looked at again. Secret stores that mount
+// files replace them some time after a rotation anyway.
+const recheck = 5 * time.Second
+
+// Reloading is a source that is built anew when what it is made of changes. It
+// is looked at again in the course of use, so it has no goroutine and needs no
+// end.
+type Reloading struct {
+	load func() (fingerprint []byte, set *Set, err error)
+	fail func(error)
+
+	set     atomic.Pointer[Set]
+	next    atomic.Int64 // Unix nanoseconds of the next look
+	mu      sync.Mutex
+	current []byte // guarded by mu
+}
+
+// NewReloading builds a source. load returns what the set is made of, and the
+// set, which may be nil if the fingerprint is still current. Its first error is
+// returned; later ones go to fail, and the last good set stays.
+func NewReloading(load func() ([]byte, *Set, error), fail func(error)) (*Reloading, error) {
+	r := &Reloading{load: load, fail: fail}
+	fingerprint, set, err := load()
+	if err != nil {
+		return nil, err
+	}
+	r.current = fingerprint
+	r.set.Store(set)
+	r.next.Store(time.Now().Add(recheck).UnixNano())
+	return r, nil
+}
+
+// Keys returns the current set.
+func (r *Reloading) Keys() *Set {
+	now := time.Now().UnixNano()
+	if due := r.next.Load(); now >= due && r.next.CompareAndSwap(due, now+int64(recheck)) {
+		r.reload()
+	}
+	return r.set.Load()
+}
+
+// Refresh looks at once, if nobody did within the last second.
+func (r *Reloading) Refresh(context.Context) *Set {
+	now := time.Now().UnixNano()
+	if due := r.next.Load(); due-now < int64(recheck-time.Second) && r.next.CompareAndSwap(due, now+int64(recheck)) {
+		r.reload()
+	}
+	return r.set.Load()
+}
+
+func (r *Reloading) reload() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fingerprint, set, err := r.load()
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	if bytes.Equal(fingerprint, r.current) {
+		return
+	}
+	r.current = fingerprint
+	r.set.Store(set)
+}
+
+// File returns a source of a JWKS file.
+func File(path string, accepted []string, fail func(error)) (Source, error) {
+	return NewReloading(func() ([]byte, *Set, error) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		set, _, err := ParseJWKS(data, accepted)
+		return data, set, err
+	}, fail)
+}
+
+// Interface guards
+var (
+	_ Source = Static{}
+	_ Source = (*Reloading)(nil)
+)

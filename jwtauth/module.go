@@ -1,0 +1,179 @@
+// Package jwtauth is the `jwt_auth` handler: it lets requests with a valid JSON
+// Web Token through, and tells the handlers and services behind it who asks.
+package jwtauth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/metrics"
+	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/jwtauth/policy"
+)
+
+func init() {
+	caddy.RegisterModule(&Handler{})
+}
+
+// Handler authenticates requests by their JSON Web Token, and decides by its
+// claims what they may do. A request without a valid token gets 401 with an RFC
+// 6750 challenge, one whose token does not suffice 403.
+type Handler struct {
+	// The providers by name. With several, the `iss` of a token selects one. A
+	// null takes the provider that the global option `jwt_provider` defines under
+	// that name.
+	Providers map[string]*Provider `json:"providers,omitempty"`
+
+	// Where tokens are taken from: `header` (Authorization: Bearer), `header:Name`,
+	// `cookie:name`, `query:name`. A request with more than one token is refused.
+	// Default: header.
+	Sources []string `json:"sources,omitempty"`
+
+	// Claims that the token must have.
+	Require []policy.Requirement `json:"require,omitempty"`
+
+	// Scopes that the token must have.
+	Scopes []policy.Scopes `json:"scopes,omitempty"`
+
+	// Claims that the service gets as header fields. What the client sent in them
+	// is always removed.
+	Forward []Forward `json:"forward,omitempty"`
+
+	// Let requests without a token pass as anonymous. A bad token never passes.
+	// Default: false.
+	Optional bool `json:"optional,omitempty"`
+
+	// Remove the token from the request to the service. Default: false.
+	StripToken bool `json:"strip_token,omitempty"`
+
+	// The realm of the challenge. Default: `api`.
+	Realm string `json:"realm,omitempty"`
+
+	providers []*Provider
+	byIssuer  map[string]*Provider
+	sources   []source
+	logger    *zap.Logger
+}
+
+// Forward is a claim that goes to the service as a header field.
+type Forward struct {
+	// Path of the claim.
+	Claim string `json:"claim,omitempty"`
+	// Name of the header field.
+	Header string `json:"header,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.jwt_auth",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision reads keys and checks the options.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
+	if h.Realm == "" {
+		h.Realm = "api"
+	}
+	if strings.ContainsAny(h.Realm, "\"\\\r\n") {
+		return fmt.Errorf("realm %q: it must have no quotes, backslashes and line ends", h.Realm)
+	}
+	var err error
+	if h.sources, err = parseSources(h.Sources); err != nil {
+		return err
+	}
+	for i := range h.Forward {
+		f := &h.Forward[i]
+		if f.Claim == "" || !validField(f.Header) {
+			return fmt.Errorf("forward %q %q: it takes a claim and the name of a header field", f.Claim, f.Header)
+		}
+		f.Header = http.CanonicalHeaderKey(f.Header)
+	}
+	if len(h.Providers) == 0 {
+		return errors.New("provider: missing: give it a secret, a public_key, a jwks or a discovery")
+	}
+	a, err := app.Get(ctx)
+	if err != nil {
+		return err
+	}
+	h.byIssuer = map[string]*Provider{}
+	for _, name := range slices.Sorted(maps.Keys(h.Providers)) {
+		p := h.Providers[name]
+		if p == nil {
+			raw, ok := a.Shared("jwt_provider", name)
+			if !ok {
+				return fmt.Errorf("provider %s: the global option `tentagate { jwt_provider %s { … } }` does not define it", name, name)
+			}
+			p = new(Provider)
+			if err := json.Unmarshal(raw, p); err != nil {
+				return fmt.Errorf("provider %s: %w", name, err)
+			}
+		}
+		h.providers = append(h.providers, p)
+		if err := p.provision(name, h.logger); err != nil {
+			return fmt.Errorf("provider %s: %w", name, err)
+		}
+		if len(h.Providers) > 1 && p.rules.Issuer == "" {
+			return fmt.Errorf("provider %s: issuer: missing: with several providers it selects one", name)
+		}
+		if _, dup := h.byIssuer[p.rules.Issuer]; dup {
+			return fmt.Errorf("provider %s: another provider has the same issuer", name)
+		}
+		h.byIssuer[p.rules.Issuer] = p
+	}
+	return nil
+}
+
+// Cleanup releases shared key sets.
+func (h *Handler) Cleanup() error {
+	var errs []error
+	for _, p := range h.providers {
+		errs = append(errs, p.cleanup())
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return problem.Serve(w, r, next, h.serve)
+}
+
+// validField reports whether s is the name of a header field that may be set
+// for a service: not one that speaks of the connection.
+func validField(s string) bool {
+	if s == "" {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	switch http.CanonicalHeaderKey(s) {
+	case "Connection", "Host", "Content-Length", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Keep-Alive":
+		return false
+	}
+	return true
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,133 @@
+// Package policy decides what an authenticated client may do, by the claims of
+// its token.
+package policy
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Requirement is a claim that must have one of some values.
+type Requirement struct {
+	// Path of the claim; dots lead into objects, unless a claim has the whole
+	// path as its name.
+	Path string `json:"path,omitempty"`
+	// Values, one of which the claim must have, or one of its items if it is an
+	// array. None accepts any value, but the claim must be there.
+	Values []string `json:"values,omitempty"`
+}
+
+// Scopes are scopes that the token must have (RFC 6749 §3.3).
+type Scopes struct {
+	// All asks for every scope, and not just one of them.
+	All bool `json:"all,omitempty"`
+	// Values are the scopes.
+	Values []string `json:"values,omitempty"`
+}
+
+// Lookup returns the claim at a path.
+func Lookup(claims map[string]any, path string) (any, bool) {
+	if value, ok := claims[path]; ok {
+		return value, true
+	}
+	first, rest, found := strings.Cut(path, ".")
+	for ; found; first, rest, found = cutNext(first, rest) {
+		if inner, ok := claims[first].(map[string]any); ok {
+			if value, ok := Lookup(inner, rest); ok {
+				return value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// cutNext moves the cut to the next dot, for claims with dots in their names.
+func cutNext(first, rest string) (string, string, bool) {
+	more, tail, found := strings.Cut(rest, ".")
+	return first + "." + more, tail, found
+}
+
+// Text returns a claim as it appears in a header field or a placeholder, and
+// false for what has no such form.
+func Text(value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case []any:
+		texts := make([]string, 0, len(v))
+		for _, item := range v {
+			if _, nested := item.([]any); nested {
+				return "", false
+			}
+			text, ok := Text(item)
+			if !ok {
+				return "", false
+			}
+			texts = append(texts, text)
+		}
+		return strings.Join(texts, ","), true
+	}
+	return "", false
+}
+
+// Met reports whether the claims meet the requirement.
+func (r *Requirement) Met(claims map[string]any) bool {
+	value, ok := Lookup(claims, r.Path)
+	if !ok || value == nil {
+		return false
+	}
+	if len(r.Values) == 0 {
+		return true
+	}
+	items, isArray := value.([]any)
+	if !isArray {
+		items = []any{value}
+	}
+	for _, item := range items {
+		if _, nested := item.([]any); nested {
+			continue
+		}
+		if text, ok := Text(item); ok && slices.Contains(r.Values, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// Met reports whether the token has the scopes: in `scope`, separated by
+// spaces (RFC 8693 §4.2), or in `scope` or `scp` as an array or text.
+func (s *Scopes) Met(claims map[string]any) bool {
+	if s == nil || len(s.Values) == 0 {
+		return true
+	}
+	granted := Granted(claims)
+	for _, want := range s.Values {
+		if slices.Contains(granted, want) != s.All {
+			return !s.All
+		}
+	}
+	return s.All
+}
+
+// Granted returns the scopes of a token.
+func Granted(claims map[string]any) []string {
+	var granted []string
+	for _, name := range []string{"scope", "scp"} {
+		switch v := claims[name].(type) {
+		case string:
+			granted = append(granted, strings.Fields(v)...)
+		case []any:
+			for _, item := range v {
+				if text, ok := item.(string); ok {
+					granted = append(granted, text)
+				}
+			}
+		}
+	}
+	return granted
+}

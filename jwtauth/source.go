@@ -1,0 +1,101 @@
+package jwtauth
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// source is a place of a request where a token may stand.
+type source struct {
+	kind, name string
+}
+
+func parseSources(texts []string) ([]source, error) {
+	if len(texts) == 0 {
+		return []source{{"header", "Authorization"}}, nil
+	}
+	var list []source
+	for _, text := range texts {
+		kind, name, named := strings.Cut(text, ":")
+		switch {
+		case kind == "header" && !named:
+			name = "Authorization"
+		case kind == "header" && validField(name):
+			name = http.CanonicalHeaderKey(name)
+		case (kind == "cookie" || kind == "query") && name != "":
+		default:
+			return nil, fmt.Errorf("sources: %q: accepted are header, header:Name, cookie:name and query:name", text)
+		}
+		s := source{kind, name}
+		for _, other := range list {
+			if other == s {
+				return nil, fmt.Errorf("sources: %q is given more than once", text)
+			}
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// tokens returns the tokens at this place. An Authorization field of another
+// scheme is none.
+func (s source) tokens(r *http.Request) []string {
+	switch s.kind {
+	case "cookie":
+		var list []string
+		for _, c := range r.CookiesNamed(s.name) {
+			list = append(list, c.Value)
+		}
+		return list
+	case "query":
+		if r.URL.RawQuery == "" {
+			return nil
+		}
+		return r.URL.Query()[s.name]
+	}
+	values := r.Header[s.name]
+	if s.name != "Authorization" {
+		return values
+	}
+	var list []string
+	for _, value := range values {
+		scheme, text, found := strings.Cut(value, " ")
+		if found && strings.EqualFold(scheme, "Bearer") {
+			list = append(list, strings.TrimLeft(text, " "))
+		} else if strings.EqualFold(value, "Bearer") {
+			list = append(list, "")
+		} else if len(values) > 1 {
+			// Two credentials in one request: which would a service take?
+			list = append(list, "")
+		}
+	}
+	return list
+}
+
+// strip removes the token from the request that the service gets.
+func (s source) strip(r *http.Request) {
+	switch s.kind {
+	case "header":
+		if len(s.tokens(r)) > 0 {
+			delete(r.Header, s.name)
+		}
+	case "cookie":
+		cookies := r.Cookies()
+		delete(r.Header, "Cookie")
+		for _, c := range cookies {
+			if c.Name != s.name {
+				r.AddCookie(c)
+			}
+		}
+	case "query":
+		var kept []string
+		for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+			name, _, _ := strings.Cut(pair, "=")
+			if name != s.name && pair != "" {
+				kept = append(kept, pair)
+			}
+		}
+		r.URL.RawQuery = strings.Join(kept, "&")
+	}
+}

@@ -1,0 +1,161 @@
+package token
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"time"
+)
+
+// Claims are the decoded payload. Names are exact: `SUB` is not `sub`.
+type Claims map[string]any
+
+// latest is the last moment that a date claim may name, the end of the year
+// 9999. Larger numbers overflow what others compute with.
+const latest = 253402300799
+
+// Errors of Check.
+var (
+	ErrExpired     = errors.New("the token has expired")
+	ErrNoExpiry    = errors.New("the token has no expiry")
+	ErrNotYet      = errors.New("the token is not valid yet")
+	ErrIssuedLater = errors.New("the token was issued in the future")
+	ErrTooOld      = errors.New("the token is too old")
+	ErrTooLongLife = errors.New("the token's life is longer than accepted")
+	ErrDate        = errors.New("a date of the token is not a number in range")
+	ErrIssuer      = errors.New("the token's issuer is not accepted")
+	ErrAudience    = errors.New("the token is for another audience")
+	ErrSubject     = errors.New("the token's subject is not a string")
+)
+
+// Rules are what the registered claims must satisfy (RFC 7519 §4.1).
+type Rules struct {
+	// Issuer that `iss` must equal; empty accepts any.
+	Issuer string
+	// Audience, one of which `aud` must name; empty accepts any.
+	Audience []string
+	// Leeway for clocks that differ.
+	Leeway time.Duration
+	// MaxAge since `iat`, and MaxLifetime from `iat` to `exp`; zero is no limit.
+	MaxAge, MaxLifetime time.Duration
+	// OptionalExpiry accepts tokens without `exp`.
+	OptionalExpiry bool
+}
+
+// Check evaluates the rules at a moment.
+func (c Claims) Check(r *Rules, now time.Time) error {
+	exp, hasExp, err := c.date("exp")
+	if err != nil {
+		return err
+	}
+	nbf, hasNbf, err := c.date("nbf")
+	if err != nil {
+		return err
+	}
+	iat, hasIat, err := c.date("iat")
+	if err != nil {
+		return err
+	}
+	at := float64(now.UnixMilli()) / 1000
+	leeway := r.Leeway.Seconds()
+	switch {
+	case !hasExp && !r.OptionalExpiry:
+		return ErrNoExpiry
+	case hasExp && at >= exp+leeway:
+		return ErrExpired
+	case hasNbf && at < nbf-leeway:
+		return ErrNotYet
+	case hasIat && at < iat-leeway:
+		return ErrIssuedLater
+	case r.MaxAge > 0 && (!hasIat || at > iat+r.MaxAge.Seconds()+leeway):
+		return ErrTooOld
+	case r.MaxLifetime > 0 && (!hasIat || !hasExp || exp-iat > r.MaxLifetime.Seconds()):
+		return ErrTooLongLife
+	}
+	if err := c.checkIssuer(r); err != nil {
+		return err
+	}
+	if sub, given := c["sub"]; given {
+		if _, ok := sub.(string); !ok {
+			return ErrSubject
+		}
+	}
+	return c.checkAudience(r)
+}
+
+func (c Claims) checkIssuer(r *Rules) error {
+	iss, given := c["iss"]
+	if given {
+		if _, ok := iss.(string); !ok {
+			return ErrIssuer
+		}
+	}
+	if r.Issuer != "" && iss != r.Issuer {
+		return ErrIssuer
+	}
+	return nil
+}
+
+// checkAudience accepts a string or an array of strings, and nothing else even
+// where no audience is configured.
+func (c Claims) checkAudience(r *Rules) error {
+	aud, given := c["aud"]
+	if !given {
+		if len(r.Audience) > 0 {
+			return ErrAudience
+		}
+		return nil
+	}
+	var list []string
+	switch v := aud.(type) {
+	case string:
+		list = []string{v}
+	case []any:
+		for _, item := range v {
+			text, ok := item.(string)
+			if !ok {
+				return ErrAudience
+			}
+			list = append(list, text)
+		}
+	default:
+		return ErrAudience
+	}
+	if len(r.Audience) == 0 {
+		return nil
+	}
+	for _, name := range list {
+		if slices.Contains(r.Audience, name) {
+			return nil
+		}
+	}
+	return ErrAudience
+}
+
+// date reads a NumericDate (RFC 7519 §2).
+func (c Claims) date(name string) (seconds float64, given bool, err error) {
+	value, given := c[name]
+	if !given {
+		return 0, false, nil
+	}
+	seconds, ok := value.(float64)
+	if !ok || math.IsNaN(seconds) || seconds < 0 || seconds > latest {
+		return 0, true, ErrDate
+	}
+	return seconds, true, nil
+}
+
+// Expiry returns `exp`, or the zero time.
+func (c Claims) Expiry() time.Time {
+	exp, given, err := c.date("exp")
+	if !given || err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(exp * 1000))
+}
+
+// Text returns a claim that is a string, or "".
+func (c Claims) Text(name string) string {
+	text, _ := c[name].(string)
+	return text
+}

@@ -1,0 +1,181 @@
+// Package token reads and verifies JSON Web Tokens (RFC 7519) in the compact
+// serialization, strictly: what two parsers could read differently is refused.
+//
+// golang-jwt/jwt verifies the signature. The checks around it that the library
+// does not make are here.
+package token
+
+import (
+	"crypto"
+	"crypto/rsa"
+	_ "crypto/sha256" // HS256, RS256, PS256, ES256
+	_ "crypto/sha512" // the 384 and 512 of each
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// MaxLength is the longest token that is read, in bytes.
+const MaxLength = 16 << 10
+
+// Errors of Parse, Verify and Claims. They say nothing that came from a token.
+var (
+	ErrMalformed = errors.New("malformed token")
+	ErrTooLong   = fmt.Errorf("%w: it is longer than %d bytes", ErrMalformed, MaxLength)
+	ErrHeader    = errors.New("header not accepted")
+	ErrSignature = errors.New("signature does not verify")
+	ErrPayload   = errors.New("payload not accepted")
+	ErrAlgorithm = errors.New("algorithm not accepted")
+)
+
+// strict refuses padding and non-canonical last characters (RFC 7515 §2).
+var strict = base64.RawURLEncoding.Strict()
+
+// Token is a token whose form and header are sound. Nothing in it is to be
+// trusted before Verify.
+type Token struct {
+	// Algorithm, KeyID and Type are the `alg`, `kid` and `typ` of the header.
+	Algorithm, KeyID, Type string
+
+	signed    string // what the signature is over
+	payload   []byte
+	signature []byte
+}
+
+// Parse checks length, characters and the number of parts, and reads the
+// header. It costs no cryptography.
+func Parse(text string) (*Token, error) {
+	if len(text) > MaxLength {
+		return nil, ErrTooLong
+	}
+	var dots [2]int
+	n := 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && n < 2:
+			dots[n] = i
+			n++
+		default:
+			return nil, ErrMalformed
+		}
+	}
+	if n != 2 || dots[0] == 0 || dots[1] == len(text)-1 {
+		return nil, ErrMalformed
+	}
+	header, err := strict.DecodeString(text[:dots[0]])
+	if err != nil {
+		return nil, ErrMalformed
+	}
+	t := &Token{signed: text[:dots[1]]}
+	if t.payload, err = strict.DecodeString(text[dots[0]+1 : dots[1]]); err != nil {
+		return nil, ErrMalformed
+	}
+	if t.signature, err = strict.DecodeString(text[dots[1]+1:]); err != nil {
+		return nil, ErrMalformed
+	}
+	return t, t.readHeader(header)
+}
+
+// readHeader takes what is needed of the header. Keys that a header brings or
+// points to (jwk, jku, x5c, x5u) are never used, and so may stand there.
+func (t *Token) readHeader(data []byte) error {
+	h, err := decodeObject(data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHeader, err)
+	}
+	// No extension is understood, so none may be critical (RFC 7515 §4.1.11);
+	// `b64` changes what is signed (RFC 7797).
+	for _, name := range []string{"crit", "b64"} {
+		if _, given := h[name]; given {
+			return fmt.Errorf("%w: %s is not supported", ErrHeader, name)
+		}
+	}
+	for name, field := range map[string]*string{"alg": &t.Algorithm, "kid": &t.KeyID, "typ": &t.Type} {
+		value, given := h[name]
+		if !given {
+			continue
+		}
+		text, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("%w: %s is not a string", ErrHeader, name)
+		}
+		*field = text
+	}
+	if t.Algorithm == "" {
+		return fmt.Errorf("%w: alg is missing", ErrHeader)
+	}
+	return nil
+}
+
+// Verify checks the signature with one key. The algorithm is the key's, never
+// only the token's.
+func (t *Token) Verify(algorithm string, key any) error {
+	if t.Algorithm != algorithm {
+		return ErrAlgorithm
+	}
+	method := Method(algorithm)
+	if method == nil {
+		return ErrAlgorithm
+	}
+	if err := method.Verify(t.signed, t.signature, key); err != nil {
+		return ErrSignature
+	}
+	return nil
+}
+
+// Claims decodes the payload.
+func (t *Token) Claims() (Claims, error) {
+	m, err := decodeObject(t.payload)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
+	}
+	return m, nil
+}
+
+// IsType reports whether the token's type is one of the accepted, compared
+// without case and without `application/` (RFC 7515 §4.1.9). A token without a
+// type is accepted if "JWT" is.
+func (t *Token) IsType(accepted []string) bool {
+	typ := strings.ToLower(t.Type)
+	typ = strings.TrimPrefix(typ, "application/")
+	if typ == "" {
+		typ = "jwt"
+	}
+	for _, a := range accepted {
+		if strings.ToLower(strings.TrimPrefix(a, "application/")) == typ {
+			return true
+		}
+	}
+	return false
+}
+
+// methods are the accepted algorithms (RFC 7518 §3, RFC 8037, RFC 9864). PS
+// verifies with the salt as long as the hash and no other (RFC 7518 §3.5); the
+// library's own take any.
+var methods = map[string]jwt.SigningMethod{
+	"HS256": jwt.SigningMethodHS256, "HS384": jwt.SigningMethodHS384, "HS512": jwt.SigningMethodHS512,
+	"RS256": jwt.SigningMethodRS256, "RS384": jwt.SigningMethodRS384, "RS512": jwt.SigningMethodRS512,
+	"PS256": pss("PS256", crypto.SHA256), "PS384": pss("PS384", crypto.SHA384), "PS512": pss("PS512", crypto.SHA512),
+	"ES256": jwt.SigningMethodES256, "ES384": jwt.SigningMethodES384, "ES512": jwt.SigningMethodES512,
+	"EdDSA": jwt.SigningMethodEdDSA, "Ed25519": jwt.SigningMethodEdDSA,
+}
+
+func pss(name string, hash crypto.Hash) jwt.SigningMethod {
+	return &jwt.SigningMethodRSAPSS{
+		SigningMethodRSA: &jwt.SigningMethodRSA{Name: name, Hash: hash},
+		Options:          &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+	}
+}
+
+// Method returns the signing method of an algorithm, or nil.
+func Method(algorithm string) jwt.SigningMethod { return methods[algorithm] }
+
+// Algorithms are the names of the accepted algorithms.
+var Algorithms = []string{
+	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+	"ES256", "ES384", "ES512", "EdDSA", "Ed25519",
+}
