@@ -276,6 +276,8 @@ func BenchmarkGet(b *testing.B) {
 				s.Set(keys[i], &object.Entry{Key: keys[i], Variants: []*object.Object{o}})
 			}
 			ctx := context.Background()
+			s.cache.CleanUp()
+			runtime.GC()
 			b.ReportAllocs()
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {

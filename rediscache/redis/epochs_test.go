@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -278,12 +279,46 @@ func TestInvalidateWhenFull(t *testing.T) {
 	a, b := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
 	inStep(t, a, b)
 	c := server.Client()
-	for i := 0; c.Set(context.Background(), fmt.Sprint("fill", i), noise(10_000), 0).Err() == nil; i++ {
+	// Full to the brim: not even a short value is taken any more.
+	for size, refused := 10_000, 0; refused < 100; {
+		if c.Set(context.Background(), fmt.Sprint("fill", rand.Uint64()), noise(size), 0).Err() != nil {
+			size, refused = 1, refused+1
+		}
 	}
 	o := tagged(b, "x")
 	a.Invalidate(object.Scope{Tag: "x"})
 	eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 	eventually(t, "the log", func() bool { return a.Stats().Pending == 0 })
+	if c.Set(context.Background(), "more", "x", 0).Err() == nil {
+		t.Error("the server was not full")
+	}
+}
+
+// One gateway is cut off from Redis while the other is not. What it invalidates
+// meanwhile is shared afterwards, and what it missed it learns.
+func TestCutOff(t *testing.T) {
+	server := redistest.Start(t)
+	p := newProxy(t, server.Addr())
+	a, b := newEpochs(t, hot(t, p.addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+	inStep(t, a, b)
+	p.hole.Store(true)
+	eventually(t, "noticing", func() bool { return !a.Ready() })
+	atA, atB := tagged(a, "b's"), tagged(b, "a's")
+	if shared, _ := a.Purge(context.Background(), object.Scope{Tag: "a's"}); shared {
+		t.Error("shared while cut off")
+	}
+	if shared, _ := b.Purge(context.Background(), object.Scope{Tag: "b's"}); !shared {
+		t.Error("not shared by the one that is not cut off")
+	}
+	before := a.Stats().Failures
+	eventually(t, "another try", func() bool { return a.Stats().Failures > before+1 })
+	p.hole.Store(false)
+	p.cut()
+	eventually(t, "what was missed", func() bool { return a.freshness(atA) == object.Hard })
+	eventually(t, "what was not shared", func() bool { return b.freshness(atB) == object.Hard })
+	if a.Stats().Lost != 0 {
+		t.Error("the log is taken for lost")
+	}
 }
 
 // More than a page of the log, from many goroutines.

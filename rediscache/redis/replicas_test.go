@@ -1,0 +1,196 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/rediscache/epoch"
+	"github.com/pythopus/tentagate/rediscache/memory"
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+// replica is the caching part of a gateway: both tiers and the invalidations.
+type replica struct {
+	memory *memory.Store
+	redis  *Store
+	epochs *Epochs
+}
+
+func newReplica(t testing.TB, server *redistest.Server, deafened bool) *replica {
+	t.Helper()
+	background := patient(t, server.Addr())
+	if deafened {
+		background = deafen(t, background)
+	}
+	r := &replica{memory: memory.New(16 << 20)}
+	t.Cleanup(r.memory.Close)
+	r.epochs = NewEpochs(epoch.New(), EpochsOptions{Client: background, Budget: time.Second})
+	r.epochs.Start()
+	t.Cleanup(r.epochs.Close)
+	r.redis = newStore(t, Options{Client: hot(t, server.Addr()), Background: background, Ready: r.epochs.Ready, Budget: time.Second})
+	inStep(t, r.epochs)
+	return r
+}
+
+// get answers as the handler does: from memory, else from Redis with promotion,
+// and only what no invalidation concerns.
+func (r *replica) get(key object.Key) (*object.Object, string) {
+	ctx := context.Background()
+	if e := r.memory.Get(ctx, key); e != nil && r.epochs.Check(key, e.Variants[0]) == object.Valid {
+		return e.Variants[0], "memory"
+	}
+	if e := r.redis.Get(ctx, key); e != nil && r.epochs.Check(key, e.Variants[0]) == object.Valid {
+		r.memory.Set(key, e)
+		return e.Variants[0], "redis"
+	}
+	return nil, ""
+}
+
+// fill asks the origin and stores what it says.
+func (r *replica) fill(t testing.TB, key object.Key, path string, origin func() []byte) *object.Object {
+	o := fresh(nil)
+	o.Path, o.Tags, o.Epoch = path, []string{"all"}, r.epochs.Now()
+	o.Body = origin()
+	r.memory.Set(key, with(key, o))
+	put(t, r.redis, key, o)
+	return o
+}
+
+// What one replica stores another finds, of the same age; what one purges the
+// other uses no more, with Pub/Sub or without.
+func TestReplicas(t *testing.T) {
+	for name, deafened := range map[string]bool{"with Pub/Sub": false, "Pub/Sub cut": true} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			a, b := newReplica(t, server, deafened), newReplica(t, server, deafened)
+			key := object.NewKey("k")
+			for i := range 4 {
+				body := []byte(fmt.Sprint("answer ", i))
+				stored := a.fill(t, key, "/k", func() []byte { return body })
+				var found *object.Object
+				eventually(t, "the other replica", func() bool {
+					o, _ := b.get(key)
+					found = o
+					return o != nil && bytes.Equal(o.Body, body)
+				})
+				if !found.ResponseTime.Equal(stored.ResponseTime.Truncate(time.Microsecond)) {
+					t.Error("its age begins anew")
+				}
+				if _, from := b.get(key); from != "memory" {
+					t.Errorf("then it comes from %s", from)
+				}
+				purge := object.Scope{URL: "https://example.com/k"}
+				if i%2 == 1 {
+					purge = object.Scope{Tag: "all"}
+				}
+				b.epochs.Invalidate(purge)
+				if o, from := b.get(key); o != nil {
+					t.Errorf("used after the purge, from %s", from)
+				}
+				eventually(t, "the purge", func() bool { o, _ := a.get(key); return o == nil })
+				// A third that starts now, with nothing but Redis, knows too.
+				c := newReplica(t, server, deafened)
+				if o, _ := c.get(key); o != nil {
+					t.Error("a new replica uses what was purged")
+				}
+			}
+		})
+	}
+}
+
+// Replicas fill, read and purge the same keys all the while Redis is troubled.
+// Whatever a replica purged it never uses again, and in the end nobody does.
+func TestReplicasUnderTrouble(t *testing.T) {
+	server := redistest.Start(t)
+	replicas := []*replica{newReplica(t, server, false), newReplica(t, server, false), newReplica(t, server, true)}
+	const keys = 8
+	var versions [keys]atomic.Int64 // the origin's
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for g, r := range replicas {
+		for range 2 {
+			wg.Go(func() {
+				for i := g; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					n := i % keys
+					key, path := object.NewKey(fmt.Sprint(n)), fmt.Sprint("/", n)
+					switch {
+					case i%17 == 0:
+						// The origin changes, then the purge.
+						after := versions[n].Add(1)
+						r.epochs.Invalidate(object.Scope{URL: "https://example.com" + path})
+						if o, from := r.get(key); o != nil && versionOf(o) < after {
+							t.Errorf("%s: version %d from %s after the purge of %d", path, versionOf(o), from, after)
+						}
+					default:
+						if o, _ := r.get(key); o != nil {
+							continue
+						}
+						o := fresh(nil)
+						o.Path, o.Epoch = path, r.epochs.Now()
+						o.Body = []byte(fmt.Sprint(versions[n].Load()))
+						r.memory.Set(key, with(key, o))
+						r.redis.Set(key, with(key, o))
+					}
+				}
+			})
+		}
+	}
+	for range 2 {
+		server.Freeze()
+		eventually(t, "the outage", func() bool { return !replicas[0].epochs.Ready() })
+		server.Thaw()
+		inStep(t, replicas[0].epochs, replicas[1].epochs, replicas[2].epochs)
+		server.Kill()
+		eventually(t, "the end", func() bool { return !replicas[1].epochs.Ready() })
+		server.Restart()
+		inStep(t, replicas[0].epochs, replicas[1].epochs, replicas[2].epochs)
+		server.Flush()
+	}
+	close(stop)
+	wg.Wait()
+	for i, r := range replicas {
+		eventually(t, fmt.Sprint("replica ", i), func() bool {
+			for n := range keys {
+				if o, _ := r.get(object.NewKey(fmt.Sprint(n))); o != nil && versionOf(o) != versions[n].Load() {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+func versionOf(o *object.Object) int64 {
+	var v int64
+	_, _ = fmt.Sscan(string(o.Body), &v)
+	return v
+}
+
+func BenchmarkGet(b *testing.B) {
+	server := redistest.Start(b)
+	for name, body := range map[string][]byte{"1k": noise(1 << 10), "100k": noise(100 << 10), "1M": noise(1 << 20)} {
+		b.Run(name, func(b *testing.B) {
+			s := newStore(b, Options{Client: hot(b, server.Addr()), Background: patient(b, server.Addr()), Budget: time.Minute})
+			key := object.NewKey(name)
+			put(b, s, key, fresh(body))
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				if get(s, key) == nil {
+					b.Fatal("missing")
+				}
+			}
+		})
+	}
+}
