@@ -155,6 +155,15 @@ func (rd *Redis) Instances() int { return int(rd.instances.Load()) }
 // Up reports whether the last heartbeat reached the server.
 func (rd *Redis) Up() bool { return rd.up.Load() }
 
+// Retain keeps the connection open until release is called, for work that has
+// to reach the server when a configuration ends: Caddy cleans modules up in no
+// particular order.
+func (rd *Redis) Retain() (release func()) {
+	// The pool has it: whoever calls got it from an app that is in use.
+	_, _, _ = connections.LoadOrNew(rd.settings.key, func() (caddy.Destructor, error) { return rd, nil })
+	return func() { _, _ = connections.Delete(rd.settings.key) }
+}
+
 // Destruct closes the connection when the last configuration that uses it is
 // gone.
 func (rd *Redis) Destruct() error {
