@@ -444,6 +444,12 @@ func (h *Handler) Validate() error {
 	if h.zone.redis == nil && h.Mode == modeLeased {
 		return errors.New("mode leased: the counters are in memory, where every decision is local anyway; it needs store redis")
 	}
+	if h.Mode == modeLeased && h.Delay > 0 {
+		return errors.New("mode leased: not possible with delay, which has to know when each request's turn is")
+	}
+	if h.Mode == modeLeased && (h.Algorithm == algorithmWindow || len(h.Quotas) > 0) {
+		return errors.New("mode leased: possible only with limits of algorithm gcra; windows and quotas are always decided strictly")
+	}
 	return nil
 }
 

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -132,11 +134,14 @@ func TestServerWithRedis(t *testing.T) {
 		t.Fatalf("%v", codes)
 	}
 	eachZone(func(z *zone) {
+		if z.name != "own" {
+			return
+		}
 		z.mu.Lock()
 		defer z.mu.Unlock()
 		for h := range z.handlers {
 			g := h.group.found.Load()
-			if n := len(g.runs[0].handlers); z.name == "own" && n != 2 {
+			if n := len(g.runs[0].handlers); n != 2 {
 				t.Errorf("%d handlers are decided together, want 2", n)
 			}
 		}
@@ -217,5 +222,39 @@ func TestPrintLimits(t *testing.T) {
 		if args != 1 && !strings.Contains(out.String(), "5/1h") {
 			t.Errorf("%s: %s", path, out.String())
 		}
+	}
+}
+
+// At the end of the process nothing is reserved any more: what Redis has as
+// used is what was admitted.
+func TestServerReturnsLeases(t *testing.T) {
+	server := redistest.Start(t)
+	g := startGateway(t, "tentagate {\nredis %s\n}\n----\nratelimit {\nzone leased\nlimit 100000/300d\nmode leased\nbudget 1s\n}", server.URL())
+	const requests = 400
+	if codes := g.statuses(requests, "/"); count(codes, 200) != requests {
+		t.Fatalf("%d admitted", count(codes, 200))
+	}
+	spent := uint64(0)
+	eachZone(func(z *zone) { spent = z.redis.LeaseStats().Spent })
+	if spent == 0 {
+		t.Error("nothing was spent from leases")
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	client := server.Client()
+	keys := client.Keys(t.Context(), "tentagate:ratelimit:*").Val()
+	if len(keys) != 1 {
+		t.Fatalf("keys %v", keys)
+	}
+	tat, err := client.Get(t.Context(), keys[0]).Float64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := client.Time(t.Context()).Val().Sub(time.Unix(1735689600, 0))
+	unit := 300 * 24 * time.Hour / 100000
+	used := math.Ceil((tat - float64(now.Microseconds())) / float64(unit.Microseconds()))
+	if used != requests {
+		t.Errorf("%v units are used in Redis, %d were admitted (%d from leases)", used, requests, spent)
 	}
 }

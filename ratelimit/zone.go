@@ -43,12 +43,14 @@ type zone struct {
 // engine is a redis engine in the pool.
 type engine struct {
 	*redisstore.Engine
-	key string
+	key     string
+	release func()
 }
 
 // Destruct ends the engine's work in the background.
 func (e *engine) Destruct() error {
 	e.Close()
+	e.release()
 	return nil
 }
 
@@ -105,7 +107,8 @@ func newZone(h *Handler, gateway *app.App, connection *app.Redis) (*zone, error)
 	key := connection.Key() + "/" + gateway.KeyPrefix()
 	logger := caddy.Log().Named("tentagate.ratelimit")
 	val, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return &engine{key: key, Engine: redisstore.NewEngine(redisstore.Options{
+		// Leases are returned at the very end.
+		return &engine{key: key, release: connection.Retain(), Engine: redisstore.NewEngine(redisstore.Options{
 			Client:    connection.Client(),
 			Cluster:   connection.Cluster(),
 			Prefix:    gateway.KeyPrefix(),

@@ -126,6 +126,10 @@ func TestCostPeekRefund(t *testing.T) {
 	if gcra.Decide(p, tats, now, -5) != 0 || p[0].Remaining(tats[0], now) != 8 {
 		t.Errorf("after a refund of 5: %d left, want 8", p[0].Remaining(tats[0], now))
 	}
+	gcra.Decide(p, tats, now, -6)
+	if tats[0] != now {
+		t.Errorf("after a refund of more than was used the TAT is %d before now", now-tats[0])
+	}
 	gcra.Decide(p, tats, now, -1000)
 	if r := p[0].Remaining(tats[0], now); r != 10 {
 		t.Errorf("after a refund beyond the burst: %d left, want 10", r)

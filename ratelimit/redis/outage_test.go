@@ -103,6 +103,24 @@ func TestOutage(t *testing.T) {
 			s.Restart()
 			return func() {}
 		},
+		// Every answer takes three budgets.
+		"slowed": func(s *redistest.Server) func() {
+			c := redis.NewClient(&redis.Options{Addr: s.Addr(), ReadTimeout: 10 * time.Second})
+			stop, done := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				defer c.Close()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = c.Eval(context.Background(), busy, nil, 75_000).Err()
+					}
+				}
+			}()
+			return func() { close(stop); <-done }
+		},
 		"scripts gone": func(s *redistest.Server) func() {
 			_ = s.Client().ScriptFlush(context.Background()).Err()
 			return func() {}
@@ -121,7 +139,7 @@ func TestOutage(t *testing.T) {
 			tr := startTraffic(z, p, Local)
 			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(server)
-			if name == "killed" || name == "frozen" {
+			if name == "killed" || name == "frozen" || name == "slowed" {
 				waitFor(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
 				tr.mu.Lock()
 				n := len(tr.admitted)
@@ -149,6 +167,13 @@ func TestOutage(t *testing.T) {
 		})
 	}
 }
+
+// busy keeps the server from doing anything else for some microseconds.
+const busy = `
+local function now() local t = redis.call('TIME'); return t[1] * 1e6 + t[2] end
+local begin = now()
+while now() - begin < tonumber(ARGV[1]) do end
+return 0`
 
 func TestPolicies(t *testing.T) {
 	server := redistest.Start(t)

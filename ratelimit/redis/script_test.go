@@ -348,6 +348,8 @@ func TestEnginesShareOneLimit(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	if admitted != 500 {
 		t.Errorf("admitted %d, want 500", admitted)
 	}
