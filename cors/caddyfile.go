@@ -5,18 +5,33 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("cors", parseCaddyfile)
+	httpcaddyfile.RegisterDirective("cors", parseCaddyfile)
 }
 
-func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// parseCaddyfile is what httpcaddyfile.RegisterHandlerDirective does, but for
+// one thing: it would take the `*` of `cors *` for a matcher of all requests,
+// and leave no origin.
+func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	star := h.NextArg() && h.Val() == "*"
+	h.Reset()
+	h.Next()
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
 	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	if err = handler.unmarshal(h.Dispenser, star); err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matcher, handler), nil
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
@@ -30,8 +45,14 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		max_age           <duration>
 //	}
 //
-// Origins may stand on the directive's line or in the block, not in both.
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
+// Origins may stand on the directive's line or in the block, not in both. A `*`
+// in the place of the matcher is the origin if no other is given.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return h.unmarshal(d, false)
+}
+
+// unmarshal parses the directive. With star, a `*` was taken off its line.
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) (err error) {
 	d.Next() // the directive's name
 	seen := parse.Seen{}
 	if h.AllowedOrigins = d.RemainingArgs(); len(h.AllowedOrigins) > 0 {
@@ -63,6 +84,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if len(h.AllowedOrigins) == 0 && star {
+		h.AllowedOrigins = []string{"*"}
 	}
 	if len(h.AllowedOrigins) == 0 {
 		return d.Err("cors: missing origins: write them on the line or as allowed_origins")

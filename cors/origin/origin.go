@@ -5,7 +5,7 @@ package origin
 import (
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -33,9 +33,8 @@ const Accepted = "accepted are *, https://app.example.com, https://*.example.com
 
 // Parse reads the allowed origins: `*`, exact origins, `https://*.example.com`
 // for all subdomains at any depth (but not example.com itself), and `:*` for
-// any port. A trailing slash and the scheme's default port are dropped, and
-// letters become lower case, as browsers send origins. `null` is refused:
-// sandboxed documents and local files all share it.
+// any port. Each is first brought into the form that Canonical gives it. `null`
+// is refused: sandboxed documents and local files all share it.
 func Parse(texts []string) (*Set, error) {
 	s := &Set{exact: map[string]struct{}{}}
 	for _, text := range texts {
@@ -50,7 +49,7 @@ func Parse(texts []string) (*Set, error) {
 		if p.open || p.anyPort {
 			s.patterns = append(s.patterns, p)
 		} else {
-			s.exact[p.scheme+p.host+p.port] = struct{}{}
+			s.exact[p.String()] = struct{}{}
 		}
 	}
 	if s.Any && len(texts) > 1 {
@@ -59,15 +58,44 @@ func Parse(texts []string) (*Set, error) {
 	return s, nil
 }
 
+// Canonical returns the spelling of an origin that browsers send: letters in
+// lower case, no trailing slash, no default port, an IPv6 address in its short
+// form.
+func Canonical(text string) (string, error) {
+	if text == "*" {
+		return text, nil
+	}
+	p, err := parse(text)
+	if err != nil {
+		return "", fmt.Errorf("origin %q: %w: %s", text, err, Accepted)
+	}
+	return p.String(), nil
+}
+
+func (p *pattern) String() string {
+	s := p.scheme
+	if p.open {
+		s += "*"
+	}
+	s += p.host
+	if p.anyPort {
+		return s + ":*"
+	}
+	return s + p.port
+}
+
 func parse(text string) (pattern, error) {
 	var p pattern
 	text = strings.ToLower(text)
 	if text == "null" {
-		return p, errors.New("null is not an origin to trust")
+		return p, errors.New("null is not an origin to trust: every sandboxed page has it")
+	}
+	if strings.ContainsAny(text, `"'`) {
+		return p, errors.New("write origins as they are, without brackets and quotes")
 	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
-		return p, errors.New("it has no scheme")
+		return p, errors.New("it has no scheme, write https:// or http:// before it")
 	}
 	if !validScheme(scheme) {
 		return p, errors.New("bad scheme")
@@ -75,7 +103,7 @@ func parse(text string) (pattern, error) {
 	p.scheme = scheme + "://"
 	rest = strings.TrimSuffix(rest, "/")
 	if strings.ContainsAny(rest, "/?#@ \t,;") {
-		return p, errors.New("an origin has no path, query or user")
+		return p, errors.New("an origin has no path, query or user, and one item holds one origin")
 	}
 	host, port, err := splitPort(rest)
 	if err != nil {
@@ -84,8 +112,8 @@ func parse(text string) (pattern, error) {
 	if port == "*" {
 		p.anyPort = true
 	} else if port != "" && port != defaultPort(scheme) {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || port[0] == '0' {
-			return p, errors.New("bad port")
+		if !validPort(port) {
+			return p, errors.New("bad port: it is a number from 1 to 65535, or *")
 		}
 		p.port = ":" + port
 	}
@@ -95,12 +123,12 @@ func parse(text string) (pattern, error) {
 		if !strings.Contains(host, ".") {
 			return p, errors.New("the wildcard must stand before a domain of at least two labels")
 		}
-		if net.ParseIP(host) != nil {
+		if _, err := netip.ParseAddr(host); err == nil {
 			return p, errors.New("an IP address has no subdomains")
 		}
 	}
-	if !validHost(host) {
-		return p, errors.New("bad host")
+	if host, ok = canonicalHost(host); !ok {
+		return p, errors.New("bad host: it is a name in ASCII (xn--… for others), an IPv4 address or a bracketed IPv6 address")
 	}
 	p.host = host
 	if p.open {
@@ -153,16 +181,33 @@ func validScheme(s string) bool {
 	return s != ""
 }
 
-// validHost accepts a domain name in its ASCII form, an IPv4 address or a
-// bracketed IPv6 address.
-func validHost(host string) bool {
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		return net.ParseIP(host[1:len(host)-1]) != nil
+func validPort(s string) bool {
+	n, err := strconv.Atoi(s) // fails for ""
+	return err == nil && n >= 1 && n <= 65535 && s[0] != '0' && s[0] != '+'
+}
+
+// canonicalHost accepts a domain name in its ASCII form, an IPv4 address or a
+// bracketed IPv6 address, and returns it as browsers write it.
+func canonicalHost(host string) (string, bool) {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		addr, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		if err != nil || !addr.Is6() || addr.Zone() != "" {
+			return "", false
+		}
+		return "[" + addr.String() + "]", true
 	}
-	if host == "" || len(host) > 253 {
+	return host, validName(host)
+}
+
+// maxName is the longest domain name (RFC 1035 §2.3.4), in bytes.
+const maxName = 253
+
+// validName accepts a domain name of lower-case ASCII labels.
+func validName(name string) bool {
+	if name == "" || len(name) > maxName {
 		return false
 	}
-	for label := range strings.SplitSeq(host, ".") {
+	for label := range strings.SplitSeq(name, ".") {
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}
@@ -204,11 +249,8 @@ func (p *pattern) matches(origin string) bool {
 		host, port = rest[:i], rest[i:]
 	}
 	if p.anyPort {
-		if port != "" {
-			n, err := strconv.Atoi(port[1:])
-			if err != nil || n < 1 || n > 65535 || port[1] == '0' || port[1] == '+' {
-				return false
-			}
+		if port != "" && !validPort(port[1:]) {
+			return false
 		}
 	} else if port != p.port {
 		return false
@@ -217,5 +259,17 @@ func (p *pattern) matches(origin string) bool {
 		return host == p.host
 	}
 	label, ok := strings.CutSuffix(host, p.host)
-	return ok && validHost(label)
+	return ok && len(host) <= maxName && validName(label)
+}
+
+// Suffixes returns the domains of the set's wildcard patterns, for a caller
+// that knows under which of them anybody can register a name.
+func (s *Set) Suffixes() []string {
+	var suffixes []string
+	for _, p := range s.patterns {
+		if p.open {
+			suffixes = append(suffixes, p.host[1:])
+		}
+	}
+	return suffixes
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestAllows(t *testing.T) {
-	s, err := Parse([]string{"https://app.example.com", "HTTPS://Slash.example.com/", "https://port.example.com:443", "http://localhost:*", "https://*.example.org", "https://*.any.test:*", "http://[::1]:8080", "chrome-extension://abcdef"})
+	s, err := Parse([]string{"https://app.example.com", "HTTPS://Slash.example.com/", "https://port.example.com:443", "http://localhost:*", "https://*.example.org", "https://*.any.test:*", "http://[0:0::1]:8080", "http://[::2]:*", "http://192.0.2.1", "chrome-extension://abcdef"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,9 @@ func TestAllows(t *testing.T) {
 		"https://a.example.org": true, "https://a.b.example.org": true, "https://example.org": false, "https://.example.org": false, "https://evilexample.org": false,
 		"https://evil.test/.example.org": false, "https://evil.test?.example.org": false, "https://a.example.org:8443": false, "https://-.example.org": false, "https://x@a.example.org": false,
 		"https://a.any.test:8443": true, "https://a.any.test": true, "http://a.any.test": false,
-		"http://[::1]:8080": true, "http://[::1]": false,
+		"http://[::1]:8080": true, "http://[::1]": false, "http://[0:0::1]:8080": false, "http://[::2]": true, "http://[::2]:1": true, "http://[::2]x:1": false,
+		"http://192.0.2.1": true, "http://192.0.2.1:80": false, "https://" + strings.Repeat("a.", 130) + "example.org": false, "https://a..example.org": false,
+		"https://A.example.org": false, "https://a.example.org\n": false, "https://a.example.org:": false, "https://a_b.example.org": true, "https://.": false,
 	} {
 		if got := s.Allows(from); got != want {
 			t.Errorf("%q: got %v", from, got)
@@ -34,7 +36,7 @@ func TestAllows(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for _, text := range []string{
 		"", "null", "example.com", "https://", "https://a b", "https://a/path", "https://a?x", "https://u@a", "https://*", "https://*.com", "https://a.*.com",
-		"https://a*.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b",
+		"https://a*.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b", "https://bücher.example", "https://a.", "https://[::1%25eth0]", "https://[192.0.2.1]", "https://*.", "https://*.*.a.b", `["https://a.test"]`, "https://a\x00b",
 	} {
 		if _, err := Parse([]string{text}); err == nil || !strings.Contains(err.Error(), "accepted are") {
 			t.Errorf("%q: got %v", text, err)
@@ -42,6 +44,23 @@ func TestParseErrors(t *testing.T) {
 	}
 	if _, err := Parse([]string{"*", "https://a.test"}); err == nil {
 		t.Error("* beside another origin was accepted")
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	for text, want := range map[string]string{
+		"*": "*", "https://a.test": "https://a.test", "HTTPS://A.Test/": "https://a.test", "http://a.test:80": "http://a.test", "https://a.test:80": "https://a.test:80",
+		"https://*.A.test:443/": "https://*.a.test", "http://localhost:*": "http://localhost:*", "https://*.a.test:*": "https://*.a.test:*", "http://[0:0::1]:80": "http://[::1]",
+	} {
+		if got, err := Canonical(text); err != nil || got != want {
+			t.Errorf("%q: got %q, %v, want %q", text, got, err, want)
+		}
+	}
+	if _, err := Canonical("null"); err == nil {
+		t.Error("null has a form")
+	}
+	if s, err := Parse([]string{"https://*.a.test", "https://b.test", "http://c.test:*", "https://*.d.test:*"}); err != nil || strings.Join(s.Suffixes(), " ") != "a.test d.test" {
+		t.Errorf("%v, %v", s.Suffixes(), err)
 	}
 }
 

@@ -1,0 +1,206 @@
+package cors
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/internal/problem"
+)
+
+const (
+	acAllowOrigin      = "Access-Control-Allow-Origin"
+	acAllowCredentials = "Access-Control-Allow-Credentials"
+	acAllowMethods     = "Access-Control-Allow-Methods"
+	acAllowHeaders     = "Access-Control-Allow-Headers"
+	acExposeHeaders    = "Access-Control-Expose-Headers"
+	acMaxAge           = "Access-Control-Max-Age"
+	acRequestMethod    = "Access-Control-Request-Method"
+	acRequestHeaders   = "Access-Control-Request-Headers"
+
+	// acPrefix begins all of them, and what other versions of the protocol added.
+	acPrefix = "Access-Control-"
+)
+
+// maxRequestHeaders bounds the work on a hostile preflight, in bytes.
+const maxRequestHeaders = 4096
+
+var requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Namespace: "tentagate",
+	Subsystem: "cors",
+	Name:      "requests_total",
+	Help:      "Requests with an Origin, by kind and whether the origin is allowed.",
+}, []string{"kind", "allowed"})
+
+var (
+	preflightAllowed = requests.WithLabelValues("preflight", "true")
+	preflightRefused = requests.WithLabelValues("preflight", "false")
+	actualAllowed    = requests.WithLabelValues("actual", "true")
+	actualRefused    = requests.WithLabelValues("actual", "false")
+)
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	from, cross := requestOrigin(r)
+	allowed := h.origins.Any || cross && h.origins.Allows(from)
+	if cross {
+		// A preflight is an OPTIONS with an Origin and this field; any other
+		// OPTIONS is the service's to answer.
+		if r.Method == http.MethodOptions && len(r.Header[acRequestMethod]) == 1 {
+			count(preflightAllowed, preflightRefused, allowed)
+			h.preflight(w, r, from, allowed)
+			return nil
+		}
+		count(actualAllowed, actualRefused, allowed)
+	}
+	answer := headers.Before(w, func(fields http.Header, _ int) { h.apply(fields, from, allowed) })
+	err := problem.Serve(answer, r, next, h.run)
+	if err != nil {
+		// The error is answered past this writer, by an outer handler or by the
+		// server: a page must be able to read a 401 or 429 too.
+		answer.Send(0)
+	}
+	return err
+}
+
+func pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return next.ServeHTTP(w, r)
+}
+
+func count(yes, no prometheus.Counter, allowed bool) {
+	if allowed {
+		yes.Inc()
+	} else {
+		no.Inc()
+	}
+}
+
+// requestOrigin returns the Origin of a request. Two Origin fields are nobody's
+// origin.
+func requestOrigin(r *http.Request) (from string, cross bool) {
+	switch values := r.Header["Origin"]; len(values) {
+	case 0:
+		return "", false
+	case 1:
+		return values[0], true
+	default:
+		return "", true
+	}
+}
+
+// apply replaces what the service said about CORS.
+func (h *Handler) apply(fields http.Header, from string, allowed bool) {
+	for name := range fields {
+		if len(name) > len(acPrefix) && strings.EqualFold(name[:len(acPrefix)], acPrefix) {
+			delete(fields, name)
+		}
+	}
+	if !h.origins.Any {
+		// Also where there was no Origin: a cache must not give this answer to
+		// a page.
+		addVary(fields, "Origin")
+	}
+	if allowed {
+		h.allow(fields, from)
+		fields[acExposeHeaders] = []string{h.exposed}
+	}
+}
+
+// allow names the origin. Where every origin is allowed the answer is the same
+// with and without an Origin, so that a cache can give it to both. Values are
+// always new slices: Caddy's header directive edits them in place.
+func (h *Handler) allow(fields http.Header, from string) {
+	if h.origins.Any {
+		fields[acAllowOrigin] = []string{"*"}
+		return
+	}
+	fields[acAllowOrigin] = []string{from}
+	if h.AllowCredentials {
+		fields[acAllowCredentials] = []string{"true"}
+	}
+}
+
+// preflight answers a preflight request. A refusal has no CORS field at all, so
+// that a page learns nothing of what others may do.
+func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, from string, allowed bool) {
+	fields := w.Header()
+	if !h.origins.Any {
+		addVary(fields, "Origin")
+	}
+	addVary(fields, acRequestMethod)
+	addVary(fields, acRequestHeaders)
+	method := r.Header[acRequestMethod][0]
+	asked := r.Header[acRequestHeaders]
+	if allowed && h.methodAllowed(method) && h.headersAllowed(asked) {
+		h.allow(fields, from)
+		list := h.methodList
+		if h.methods == nil {
+			// With credentials browsers take * for the name of a method.
+			list = method
+		}
+		fields[acAllowMethods] = []string{list}
+		if len(asked) > 0 {
+			fields[acAllowHeaders] = []string{strings.Join(asked, ", ")}
+		}
+		fields[acMaxAge] = []string{h.maxAge}
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (h *Handler) methodAllowed(method string) bool {
+	if !httpguts.ValidHeaderFieldName(method) { // it is a token too
+		return false
+	}
+	if h.methods == nil {
+		return true
+	}
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+		return true // safelisted: browsers ignore a refusal
+	}
+	_, ok := h.methods[method]
+	return ok
+}
+
+func (h *Handler) headersAllowed(values []string) bool {
+	total := 0
+	for _, value := range values {
+		if total += len(value); total > maxRequestHeaders {
+			return false
+		}
+		for name := range strings.SplitSeq(value, ",") {
+			name = strings.Trim(name, " \t")
+			if name == "" {
+				continue
+			}
+			if !httpguts.ValidHeaderFieldName(name) {
+				return false
+			}
+			if h.headers == nil {
+				continue
+			}
+			if _, ok := h.headers[strings.ToLower(name)]; !ok {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// addVary adds a name to Vary unless it is there.
+func addVary(fields http.Header, name string) {
+	given := fields["Vary"]
+	for _, value := range given {
+		for listed := range strings.SplitSeq(value, ",") {
+			if listed = strings.Trim(listed, " \t"); listed == "*" || strings.EqualFold(listed, name) {
+				return
+			}
+		}
+	}
+	fields["Vary"] = append(slices.Clip(given), name)
+}
