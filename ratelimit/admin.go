@@ -34,6 +34,8 @@ const adminTimeout = 2 * time.Second
 //	GET    /tentagate/ratelimit/{zone}/{key}  what is left of a key
 //	DELETE /tentagate/ratelimit/{zone}/{key}  forget what a key has used
 //
+// The key may also be given as the query parameter `key`.
+//
 // Zones are found in the process' pool rather than in a configuration: the
 // admin server is set up before the handlers are.
 type adminAPI struct{}
@@ -57,6 +59,10 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	key, err := url.PathUnescape(escaped)
 	if err != nil {
 		return apiError(http.StatusBadRequest, fmt.Errorf("key: %w", err))
+	}
+	if q := r.URL.Query(); q.Has("key") {
+		// A key with slashes or dots in a row does not survive in a path.
+		key, hasKey = q.Get("key"), true
 	}
 	hasKey = hasKey && key != ""
 	switch {

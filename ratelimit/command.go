@@ -47,11 +47,11 @@ func runLimits(cmd *cobra.Command, args []string) error {
 		address = caddy.DefaultAdminListen
 	}
 	uri := adminPath
-	for i, arg := range args {
-		if i > 0 {
-			uri += "/"
-		}
-		uri += url.PathEscape(arg)
+	if len(args) > 0 {
+		uri += url.PathEscape(args[0])
+	}
+	if len(args) > 1 {
+		uri += "?key=" + url.QueryEscape(args[1])
 	}
 	method := http.MethodGet
 	if reset {

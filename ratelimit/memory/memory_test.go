@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 	"github.com/pythopus/tentagate/ratelimit/memory"
@@ -311,4 +312,27 @@ func BenchmarkDecide(b *testing.B) {
 			s.Decide("10.0.0.1", p, 1, &d)
 		}
 	})
+}
+
+// What a million live keys take, and how long taking one more does.
+func BenchmarkMillionKeys(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := memory.New(memory.Options{MaxKeys: 2_000_000})
+	p := plan(b, gcra.Rate, "100/1h")
+	var d gcra.Decision
+	for i := range 1_000_000 {
+		s.Decide(strconv.Itoa(i), p, 1, &d)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	var buf [20]byte
+	i := 0
+	for b.Loop() {
+		i = (i + 7919) % 1_000_000
+		key := strconv.AppendInt(buf[:0], int64(i), 10)
+		s.Decide(unsafe.String(unsafe.SliceData(key), len(key)), p, 1, &d)
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1_000_000, "B/key")
 }
