@@ -39,9 +39,18 @@ type local struct {
 
 func newLocal() (caddy.Destructor, error) {
 	l := &local{table: epoch.New(), memory: memory.New(memory.DefaultMaximum), budgets: map[*tiers]int64{}}
-	// Memory is free at once after everything was invalidated, here or at
-	// another gateway.
-	l.table.OnAll(l.memory.Clear)
+	// Memory is freed after everything was invalidated, here or at another
+	// gateway.
+	l.table.OnAll(func() {
+		l.memory.Sweep(func(e *object.Entry) bool {
+			for _, o := range e.Variants {
+				if l.table.Check(e.Key, o) != object.Hard {
+					return false
+				}
+			}
+			return true
+		})
+	})
 	return l, nil
 }
 
@@ -153,7 +162,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return second{redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
 			Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
-			Ready: t.epochs.exchange.Ready,
+			Ready: t.epochs.exchange.Await,
 		})}, nil
 	})
 	if err != nil {

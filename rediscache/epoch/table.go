@@ -102,8 +102,8 @@ func (t *Table) Raise(e uint64) {
 	t.version.Add(1)
 }
 
-// OnAll has f called after a hard invalidation of everything, to free memory
-// at once. f must not call the table.
+// OnAll has f called after a hard invalidation of everything, to free memory.
+// f must not wait, and must not change the table.
 func (t *Table) OnAll(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

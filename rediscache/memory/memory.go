@@ -36,7 +36,13 @@ type Store struct {
 	cache   *otter.Cache[[16]byte, *item]
 	clock   otter.Clock
 	maximum atomic.Int64
-	close   sync.Once
+
+	// Of Sweep: whether one is under way, and whether another is to follow.
+	mu       sync.Mutex
+	sweeping bool
+	again    bool
+	closed   atomic.Bool
+	sweeps   sync.WaitGroup
 
 	// unsettled are the bytes that were set since the last eviction.
 	unsettled atomic.Int64
@@ -126,6 +132,50 @@ func (s *Store) Delete(key object.Key) { s.cache.Invalidate(key.Hash) }
 // Clear forgets everything.
 func (s *Store) Clear() { s.cache.InvalidateAll() }
 
+// Sweep forgets, in the background, all entries that dead says are of no use
+// any more. It asks a second time if it is called while it is at work.
+func (s *Store) Sweep(dead func(*object.Entry) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.again = true
+	if s.sweeping || s.closed.Load() {
+		return
+	}
+	s.sweeping = true
+	s.sweeps.Go(func() {
+		for s.more() {
+			s.sweep(dead)
+		}
+	})
+}
+
+// more reports whether a sweep is to be made.
+func (s *Store) more() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweeping = s.again && !s.closed.Load()
+	s.again = false
+	return s.sweeping
+}
+
+func (s *Store) sweep(dead func(*object.Entry) bool) {
+	for hash, it := range s.cache.All() {
+		if s.closed.Load() {
+			return
+		}
+		if !dead(it.entry) {
+			continue
+		}
+		// Only this entry: another may have taken its place.
+		s.cache.ComputeIfPresent(hash, func(now *item) (*item, otter.ComputeOp) {
+			if now == it {
+				return nil, otter.InvalidateOp
+			}
+			return nil, otter.CancelOp
+		})
+	}
+}
+
 // SetMaximum changes the budget. What is too much is evicted at once.
 func (s *Store) SetMaximum(maximum int64) {
 	if maximum <= 0 {
@@ -138,13 +188,18 @@ func (s *Store) SetMaximum(maximum int64) {
 
 // Close ends the tier's goroutines and frees what it keeps.
 func (s *Store) Close() {
-	s.close.Do(func() {
-		s.cache.StopAllGoroutines()
-		s.cache.InvalidateAll()
-		if c, ok := s.clock.(*otter.CoarseClock); ok {
-			c.Stop()
-		}
-	})
+	s.mu.Lock()
+	already := s.closed.Swap(true)
+	s.mu.Unlock()
+	if already {
+		return
+	}
+	s.sweeps.Wait()
+	s.cache.StopAllGoroutines()
+	s.cache.InvalidateAll()
+	if c, ok := s.clock.(*otter.CoarseClock); ok {
+		c.Stop()
+	}
 }
 
 // Stats are numbers of the tier, for metrics and the admin API.

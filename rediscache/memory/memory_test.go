@@ -264,11 +264,42 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
+// Sweep removes what is dead, in the background, and nothing that was set since.
+func TestSweep(t *testing.T) {
+	s, clock := newTest(t, 1<<24)
+	ctx := context.Background()
+	for i := range 1000 {
+		s.Set(key(i), entry(key(i), clock.time(), time.Hour, 10))
+	}
+	old := s.Get(ctx, key(2))
+	var replaced atomic.Bool
+	dead := func(e *object.Entry) bool {
+		if replaced.CompareAndSwap(false, true) {
+			s.Set(key(2), entry(key(2), clock.time(), time.Hour, 20))
+		}
+		return e == old || e.Key.Full != key(1).Full && len(e.Variants[0].Body) == 10
+	}
+	s.Sweep(dead)
+	s.Sweep(dead)
+	for deadline := time.Now().Add(10 * time.Second); s.Stats().Entries > 2 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if s.Get(ctx, key(1)) == nil || s.Get(ctx, key(2)) == nil || s.Get(ctx, key(3)) != nil {
+		t.Errorf("%+v", s.Stats())
+	}
+	s.Sweep(func(*object.Entry) bool { return false })
+	s.Close()
+	s.Sweep(dead)
+}
+
 func BenchmarkGet(b *testing.B) {
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := New(8 << 30)
-			defer s.Close()
+			defer func() {
+				b.StopTimer()
+				s.Close()
+			}()
 			keys := make([]object.Key, n)
 			o := entry(key(0), time.Now(), time.Hour, 10).Variants[0]
 			for i := range keys {

@@ -61,6 +61,8 @@ type Epochs struct {
 	synced atomic.Uint64
 	// ready is false while invalidations may have been missed.
 	ready atomic.Bool
+	// tried is closed after the first look at the log, successful or not.
+	tried chan struct{}
 	kick  chan struct{}
 
 	mu      sync.Mutex
@@ -106,7 +108,7 @@ func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
 	}
 	e := &Epochs{
 		table: table, o: o, name: rand.Text(), pending: newPending(),
-		kick: make(chan struct{}, 1), work: make(chan struct{}, 1),
+		tried: make(chan struct{}), kick: make(chan struct{}, 1), work: make(chan struct{}, 1),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -137,6 +139,25 @@ func (e *Epochs) Check(key object.Key, o *object.Object) object.Freshness {
 // Ready reports whether all invalidations are known here that were made until
 // a moment ago. While it is false, what others stored cannot be judged.
 func (e *Epochs) Ready() bool { return e.ready.Load() }
+
+// Await is Ready that waits for the first look at the log, so that a gateway
+// that starts does not pass by what is stored already.
+func (e *Epochs) Await(ctx context.Context) bool {
+	if e.ready.Load() {
+		return true
+	}
+	select {
+	case <-e.tried:
+	default:
+		e.Start()
+		select {
+		case <-e.tried:
+		case <-e.ctx.Done():
+		case <-ctx.Done():
+		}
+	}
+	return e.ready.Load()
+}
 
 // Invalidate makes the scope unusable here at once and at all other gateways.
 // It waits for Redis no longer than the budget, and not at all while Redis is
@@ -247,8 +268,9 @@ func (e *Epochs) sharePending(ctx context.Context) (more bool) {
 // synchronise reads the log again and again.
 func (e *Epochs) synchronise(ctx context.Context) {
 	defer e.done.Done()
-	for {
-		if err := e.sync(ctx); err != nil {
+	for first := true; ; first = false {
+		err := e.sync(ctx)
+		if err != nil {
 			if ctx.Err() != nil {
 				return
 			}
@@ -260,6 +282,9 @@ func (e *Epochs) synchronise(ctx context.Context) {
 			case e.work <- struct{}{}: // what could not be shared before
 			default:
 			}
+		}
+		if first {
+			close(e.tried)
 		}
 		timer := time.NewTimer(e.o.Period)
 		select {

@@ -208,7 +208,7 @@ func TestGivenUp(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	server := redistest.Start(t)
 	var ready atomic.Bool
-	s := newStore(t, Options{Client: hot(t, server.Addr()), Ready: ready.Load})
+	s := newStore(t, Options{Client: hot(t, server.Addr()), Ready: func(context.Context) bool { return ready.Load() }})
 	key := object.NewKey("k")
 	put(t, s, key, fresh(nil))
 	if get(s, key) != nil || s.Stats().Skipped != 1 {

@@ -24,6 +24,15 @@ type replica struct {
 
 func newReplica(t testing.TB, server *redistest.Server, deafened bool) *replica {
 	t.Helper()
+	r := startReplica(t, server, deafened)
+	r.epochs.Start()
+	inStep(t, r.epochs)
+	return r
+}
+
+// startReplica returns a replica that may not know of the invalidations yet.
+func startReplica(t testing.TB, server *redistest.Server, deafened bool) *replica {
+	t.Helper()
 	background := patient(t, server.Addr())
 	if deafened {
 		background = deafen(t, background)
@@ -31,10 +40,8 @@ func newReplica(t testing.TB, server *redistest.Server, deafened bool) *replica 
 	r := &replica{memory: memory.New(16 << 20)}
 	t.Cleanup(r.memory.Close)
 	r.epochs = NewEpochs(epoch.New(), EpochsOptions{Client: background, Budget: time.Second})
-	r.epochs.Start()
 	t.Cleanup(r.epochs.Close)
-	r.redis = newStore(t, Options{Client: hot(t, server.Addr()), Background: background, Ready: r.epochs.Ready, Budget: time.Second})
-	inStep(t, r.epochs)
+	r.redis = newStore(t, Options{Client: hot(t, server.Addr()), Background: background, Ready: r.epochs.Await, Budget: time.Second})
 	return r
 }
 
@@ -101,6 +108,24 @@ func TestReplicas(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The very first request of a replica finds what others stored.
+func TestFirstRequest(t *testing.T) {
+	server := redistest.Start(t)
+	a := newReplica(t, server, false)
+	key := object.NewKey("k")
+	a.fill(t, key, "/k", func() []byte { return []byte("answer") })
+	b := startReplica(t, server, false)
+	if o, from := b.get(key); o == nil || from != "redis" {
+		t.Errorf("got %v from %q", o, from)
+	}
+	// Without Redis it waits for no longer than it must.
+	server.Kill()
+	c := startReplica(t, server, false)
+	if o, _ := c.get(key); o != nil {
+		t.Errorf("got %v", o)
 	}
 }
 

@@ -59,8 +59,9 @@ type Options struct {
 	QueueLength int
 	QueueBytes  int64
 	// Ready reports whether what is read can be judged: whether the
-	// invalidations made elsewhere are known here. Default: always.
-	Ready func() bool
+	// invalidations made elsewhere are known here. It may wait for that until
+	// its context is done, which is within the budget. Default: always.
+	Ready func(context.Context) bool
 	// Changed, if set, is called when Redis is left alone because it does not
 	// answer (true), and when it is used again (false). It must not block.
 	Changed func(away bool)
@@ -110,7 +111,7 @@ func NewStore(o Options) *Store {
 		o.QueueBytes = DefaultQueueBytes
 	}
 	if o.Ready == nil {
-		o.Ready = func() bool { return true }
+		o.Ready = func(context.Context) bool { return true }
 	}
 	if o.Changed == nil {
 		o.Changed = func(bool) {}
@@ -164,14 +165,16 @@ func (s *Store) Get(ctx context.Context, key object.Key) *object.Entry {
 // Select returns those variants of the key that match accepts, newest first,
 // or nil. It takes no longer than the budget.
 func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []string, variant string) bool) *object.Entry {
-	if !s.o.Ready() {
+	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
+	defer cancel()
+	if s.breaker.Open() || !s.o.Ready(limited) {
 		s.n.skipped.Add(1)
 		return nil
 	}
 	// What is found is handed over by a channel, not a variable: a look-up that
 	// is late may still write to it.
 	found := make(chan *object.Entry, 1)
-	err := s.ask(ctx, func(ctx context.Context) error {
+	err := s.askWithin(ctx, limited, func(ctx context.Context) error {
 		e, err := s.fetch(ctx, key, match)
 		if err == nil && e != nil {
 			found <- e
@@ -203,6 +206,13 @@ var errNotAsked = errors.New("redis is not asked")
 // where the client's deadlines do not, as while it looks for a Cluster's nodes.
 // f may go on after ask has returned an error.
 func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
+	defer cancel()
+	return s.askWithin(ctx, limited, f)
+}
+
+// askWithin is ask with the rest of a budget, which limited is ctx with.
+func (s *Store) askWithin(ctx, limited context.Context, f func(context.Context) error) error {
 	if s.breaker.Open() {
 		return errNotAsked
 	}
@@ -211,8 +221,6 @@ func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
 	default:
 		return errNotAsked
 	}
-	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
-	defer cancel()
 	answer := make(chan error, 1)
 	go func() {
 		defer func() { <-s.reads }()
