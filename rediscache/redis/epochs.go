@@ -17,7 +17,7 @@ const (
 	// DefaultPeriod is the time between two looks at the log of invalidations.
 	// Pub/Sub is faster but may lose messages; the log does not.
 	DefaultPeriod = 400 * time.Millisecond
-	// syncTimeout bounds one look at the log, or one entry in it.
+	// syncTimeout bounds one command about the log.
 	syncTimeout = time.Second
 	// page is how much of the log is read at once, batch how many marks are
 	// written at once. A page is larger, so that it never ends within the marks
@@ -301,8 +301,6 @@ func (e *Epochs) synchronise(ctx context.Context) {
 // sync learns what is new in the log. If the log has lost something, after a
 // FLUSHALL, an eviction or a failover, it is given back what is known here.
 func (e *Epochs) sync(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
-	defer cancel()
 	first := e.generation == ""
 	known := e.synced.Load() // before reading: it grows meanwhile
 	since := known

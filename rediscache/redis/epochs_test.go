@@ -356,6 +356,47 @@ func TestMany(t *testing.T) {
 	}
 }
 
+// The log has a size that it cannot exceed. A gateway that starts when it is
+// full reads all of it, and gives all of it back when it is lost.
+func TestFullLog(t *testing.T) {
+	server := redistest.Start(t)
+	a := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	inStep(t, a)
+	table := epoch.New()
+	now := uint64(time.Now().UnixMicro())
+	members := make([]redis.Z, 0, 10_000)
+	count := 0
+	for m := epoch.Mark(0); ; m++ {
+		if _, ok := epoch.ParseMark(m.String()); !ok {
+			break
+		}
+		members = append(members, redis.Z{Score: float64(now + uint64(m)/3), Member: m.String()})
+		if count++; len(members) == cap(members) {
+			if err := server.Client().ZAdd(context.Background(), a.logKey(), members...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			members = members[:0]
+		}
+	}
+	server.Client().ZAdd(context.Background(), a.logKey(), members...)
+
+	b := NewEpochs(table, EpochsOptions{Client: patient(t, server.Addr()), Period: 50 * time.Millisecond})
+	began := time.Now()
+	b.Start()
+	t.Cleanup(b.Close)
+	inStep(t, b)
+	t.Logf("%d entries read in %v, %s in Redis", count, time.Since(began), server.Client().Info(context.Background(), "memory").Val()[:60])
+	known := 0
+	table.Each(0, func(epoch.Mark, uint64) { known++ })
+	if known != count {
+		t.Errorf("%d of %d are known", known, count)
+	}
+	server.Flush()
+	eventually(t, "restoring", func() bool {
+		return server.Client().ZCard(context.Background(), a.logKey()).Val() == int64(count)+1
+	})
+}
+
 func TestEpochsCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	a, b := newEpochs(t, patient(t, cluster.Addrs()...), DefaultPeriod), newEpochs(t, patient(t, cluster.Addrs()...), DefaultPeriod)

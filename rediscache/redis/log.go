@@ -116,6 +116,8 @@ type learned struct {
 
 // read returns the log after since.
 func (e *Epochs) read(ctx context.Context, since uint64) (*reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
 	reply, err := readLog.run(ctx, e.o.Client, []string{e.logKey(), e.generationKey()},
 		since, e.table.Now(), page, rand.Text(), logLife.Milliseconds()).Slice()
 	if err != nil {
@@ -207,6 +209,8 @@ func (e *Epochs) restore(ctx context.Context) error {
 	var err error
 	flush := func() {
 		if err == nil && len(args) > 0 {
+			ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+			defer cancel()
 			err = restoreLog.run(ctx, e.o.Client, []string{e.logKey()}, args...).Err()
 		}
 		args = args[:0]
