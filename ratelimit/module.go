@@ -376,7 +376,7 @@ func (h *Handler) newTier(repl *caddy.Replacer, name string, texts []string, quo
 	for _, text := range texts {
 		l, err := gcra.ParseLimit(repl.ReplaceKnown(text, ""))
 		if err != nil {
-			return nil, fmt.Errorf("limit: %w", err)
+			return nil, fmt.Errorf("limit %s: %w", text, err)
 		}
 		limits = append(limits, l)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -256,5 +258,26 @@ func TestServerReturnsLeases(t *testing.T) {
 	used := math.Ceil((tat - float64(now.Microseconds())) / float64(unit.Microseconds()))
 	if used != requests {
 		t.Errorf("%v units are used in Redis, %d were admitted (%d from leases)", used, requests, spent)
+	}
+}
+
+// A gateway that has been through an outage leaves nothing running.
+func TestNoGoroutineLeft(t *testing.T) {
+	server := redistest.Start(t)
+	before := goleak.IgnoreCurrent()
+	g := startGateway(t, "tentagate {\nredis %s\n}\n----\nratelimit 100000/1h {\nmode leased\n}\nratelimit 5/1h {\nkey all\n}", server.URL())
+	g.statuses(50, "/")
+	server.Kill()
+	for _, code := range g.statuses(50, "/") {
+		if code >= 500 {
+			t.Errorf("without redis: %d", code)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := goleak.Find(before); err != nil {
+		t.Error(err)
 	}
 }

@@ -275,6 +275,28 @@ func TestClusterBound(t *testing.T) {
 			t.Errorf("a node has no keys: %v", err)
 		}
 	}
+	// One hot key, in one partition on one node.
+	for _, leased := range []bool{false, true} {
+		for _, pulsed := range []bool{false, true} {
+			l := load{
+				instances: 4, keys: 1, duration: 1200 * time.Millisecond, client: client, cluster: true, leased: leased, pulsed: pulsed,
+				plan: plan(t, gcra.Rate, "1000/1s"), pause: 4 * time.Millisecond,
+			}
+			admitted, asked, took := l.run(t)
+			burst := 1000.0
+			if leased {
+				burst += 1000 * 0.020
+			}
+			if over := worst(admitted[0], burst, 1000); over > 0 {
+				t.Errorf("hot key, leased %v: %.1f above the bound", leased, over)
+			}
+			allowed := 1000 + 1000*took.Seconds()
+			t.Logf("hot key, leased %v, pulsed %v: %d asked, %d admitted of %.0f", leased, pulsed, asked, len(admitted[0]), allowed)
+			if !pulsed && float64(asked) > 2.5*allowed && float64(len(admitted[0])) < 0.97*allowed {
+				t.Errorf("hot key, leased %v: only %d admitted of %.0f", leased, len(admitted[0]), allowed)
+			}
+		}
+	}
 }
 
 // quiet drops go-redis' own messages about servers that tests take away.
