@@ -13,9 +13,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/spf13/cobra"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
@@ -245,7 +247,7 @@ func TestPurgeShared(t *testing.T) {
 }
 
 func TestPurgeCommand(t *testing.T) {
-	acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
+	ts := acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
 	mux := http.NewServeMux()
 	for _, route := range (adminCache{}).Routes() {
 		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -256,16 +258,40 @@ func TestPurgeCommand(t *testing.T) {
 	}
 	server := httptest.NewServer(mux)
 	defer server.Close()
-	address := strings.TrimPrefix(server.URL, "http://")
-	got, err := sendPurge(address, purgeRequest{Scope: object.Scope{Prefix: "https://example.com/"}})
-	if err != nil || !got.Purged || got.Shared != "no" {
-		t.Errorf("%+v %v", got, err)
+	address := "--address=" + strings.TrimPrefix(server.URL, "http://")
+	run := func(args ...string) error {
+		cmd := &cobra.Command{SilenceErrors: true, SilenceUsage: true}
+		caddycmd.Commands()["purge"].CobraFunc(cmd)
+		cmd.SetArgs(args)
+		return cmd.Execute()
 	}
-	if _, err := sendPurge(address, purgeRequest{}); err == nil || !strings.Contains(err.Error(), "exactly one of") {
-		t.Errorf("nothing named: %v", err)
+	for _, tc := range []struct {
+		args []string
+		want object.Freshness
+	}{
+		{[]string{"--url", "https://example.com/a"}, object.Hard},
+		{[]string{"--prefix=https://example.com/", "--soft"}, object.Soft},
+		{[]string{"--tag", "x", "--tag", "one"}, object.Hard},
+		{[]string{"--host", "example.org"}, object.Valid},
+		{[]string{"--all"}, object.Hard},
+	} {
+		key, o := keepObject(ts, "a", "one")
+		if err := run(append(tc.args, address)...); err != nil {
+			t.Errorf("%s: %v", tc.args, err)
+		}
+		if got := ts.epochs.Check(key, o); got != tc.want {
+			t.Errorf("%s: %d, want %d", tc.args, got, tc.want)
+		}
 	}
-	if _, err := sendPurge("127.0.0.1:1", purgeRequest{Scope: object.Scope{All: true}}); err == nil {
-		t.Error("no gateway, no error")
+	for part, args := range map[string][]string{
+		"exactly one of":         {address},
+		"must begin with http":   {"--url", "/a", address},
+		"asking the gateway":     {"--all", "--address=127.0.0.1:1"},
+		"unknown command \"now\"": {"--all", "now", address},
+	} {
+		if err := run(args...); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %v", args, err)
+		}
 	}
 }
 
