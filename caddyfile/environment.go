@@ -1,0 +1,318 @@
+package caddyfile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// The environment variables that the directive reads while a Caddyfile is
+// adapted. Those that hold a secret are only looked at for being set: their
+// values are read when the configuration is loaded, and stand in no
+// configuration.
+const (
+	envServices      = "BACKEND_SERVICES"
+	envServiceSuffix = "_SERVICE_URL"
+	envOrigins       = "ALLOWED_ORIGINS"
+	envSecret        = "JWT_SECRET_KEY"
+	envSecretFile    = "JWT_SECRET_KEY_FILE"
+	envPublicKey     = "JWT_PUBLIC_KEY"
+	envJWKS          = "JWT_JWKS_URL"
+	envDiscovery     = "JWT_DISCOVERY_URL"
+	envAlgorithm     = "JWT_ALGORITHM"
+	envIssuer        = "JWT_ISSUER"
+	envAudience      = "JWT_AUDIENCE"
+)
+
+// getenv returns the variable without the spaces and line ends around it that
+// files and manifests bring along.
+func getenv(name string) string { return strings.TrimSpace(os.Getenv(name)) }
+
+// servicesOfEnvironment reads the services from BACKEND_SERVICES or, if that is
+// not set, from the variables that end in _SERVICE_URL. There may be none.
+func servicesOfEnvironment() ([]*service, error) {
+	if text := getenv(envServices); text != "" {
+		services, err := parseServices(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", envServices, err)
+		}
+		return services, nil
+	}
+	return servicesOfVariables(os.Environ())
+}
+
+// servicesOfVariables reads USERS_SERVICE_URL=http://users:8000 and the like:
+// the name in lower case with dashes, several addresses with commas between
+// them.
+func servicesOfVariables(environ []string) (services []*service, err error) {
+	environ = slices.Clone(environ)
+	slices.Sort(environ)
+	for _, line := range environ {
+		variable, value, _ := strings.Cut(line, "=")
+		name, ok := strings.CutSuffix(variable, envServiceSuffix)
+		if !ok || name == "" || strings.TrimSpace(value) == "" {
+			continue
+		}
+		name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+		s, err := newService(name, splitList(value))
+		if err == nil {
+			services, err = addService(services, s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+	}
+	return services, nil
+}
+
+// formOfServices ends each error about the form of BACKEND_SERVICES.
+const formOfServices = `write it as {"users":"http://users:8000","orders":["http://o1:8000","http://o2:8000"]} or as users=http://users:8000,orders=http://orders:8000`
+
+// parseServices reads the value of BACKEND_SERVICES, a JSON object or a list of
+// name=URL.
+func parseServices(text string) ([]*service, error) {
+	switch {
+	case strings.HasPrefix(text, "{"):
+		return parseServicesJSON(text)
+	case strings.HasPrefix(text, "["), strings.HasPrefix(text, `"`):
+		return nil, fmt.Errorf("character 1: it begins with %q, not with a brace: %s", text[:1], formOfServices)
+	case strings.HasPrefix(text, "'"):
+		return nil, fmt.Errorf("character 1: the quotes are part of the value: leave the outer ones out, and %s", formOfServices)
+	}
+	var services []*service
+	entries := strings.Split(text, ",")
+	for i, entry := range entries {
+		entry = strings.TrimSpace(entry)
+		if entry == "" && i == len(entries)-1 && i > 0 {
+			break // a comma at the end
+		}
+		where := fmt.Sprintf("entry %d of %d: ", i+1, len(entries))
+		name, address, ok := strings.Cut(entry, "=")
+		if !ok || strings.Contains(name, "://") {
+			return nil, fmt.Errorf("%sit has no name: %s", where, formOfServices)
+		}
+		s, err := newService(strings.TrimSpace(name), []string{strings.TrimSpace(address)})
+		if err == nil {
+			services, err = addService(services, s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s%w", where, err)
+		}
+	}
+	return services, nil
+}
+
+// parseServicesJSON reads the object member by member, because decoding into a
+// map would lose duplicate names, and the order.
+func parseServicesJSON(text string) ([]*service, error) {
+	dec := json.NewDecoder(strings.NewReader(text))
+	if _, err := dec.Token(); err != nil {
+		return nil, jsonError(dec, text, err)
+	}
+	var services []*service
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return nil, jsonError(dec, text, err)
+		}
+		name, _ := token.(string) // the decoder takes nothing else as a name
+		end := dec.InputOffset()  // of the name, to say where the value is not right
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return nil, jsonError(dec, text, err)
+		}
+		addresses, err := parseAddresses(raw)
+		var s *service
+		if err != nil {
+			err = fmt.Errorf("service %s: %w", name, err)
+		} else if s, err = newService(name, addresses); err == nil {
+			services, err = addService(services, s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("character %d: %w", end+1, err)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, jsonError(dec, text, err)
+	}
+	if rest := strings.TrimSpace(text[dec.InputOffset():]); rest != "" {
+		return nil, fmt.Errorf("character %d: there is more behind the closing brace: %s", dec.InputOffset()+1, formOfServices)
+	}
+	if len(services) == 0 {
+		return nil, errors.New("it names no service: " + formOfServices)
+	}
+	return services, nil
+}
+
+func parseAddresses(raw json.RawMessage) ([]string, error) {
+	var one string
+	if json.Unmarshal(raw, &one) == nil && raw[0] == '"' {
+		return []string{one}, nil
+	}
+	var several []*string
+	if err := json.Unmarshal(raw, &several); err != nil || raw[0] != '[' {
+		return nil, errors.New("its value is neither a URL nor a list of URLs in quotes")
+	}
+	addresses := make([]string, len(several))
+	for i, address := range several {
+		if address == nil {
+			return nil, errors.New("its value is neither a URL nor a list of URLs in quotes")
+		}
+		addresses[i] = *address
+	}
+	return addresses, nil
+}
+
+// jsonError says where the JSON breaks, and what often broke it.
+func jsonError(dec *json.Decoder, text string, err error) error {
+	at := dec.InputOffset()
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset > 0 {
+		at = syntax.Offset - 1
+	}
+	hint := ""
+	switch {
+	case strings.Contains(text, "'"):
+		hint = ": JSON has double quotes"
+	case !strings.Contains(text, `"`):
+		hint = ": the double quotes are missing; a shell takes them away unless single quotes are around the value"
+	}
+	return fmt.Errorf("character %d: it is not JSON%s: %s", at+1, hint, formOfServices)
+}
+
+// originsOfEnvironment reads ALLOWED_ORIGINS, a list with commas or a JSON
+// list. There may be none.
+func originsOfEnvironment() ([]string, error) {
+	origins, err := parseOrigins(getenv(envOrigins))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", envOrigins, err)
+	}
+	return origins, nil
+}
+
+func parseOrigins(text string) ([]string, error) {
+	origins := splitList(text)
+	if strings.HasPrefix(text, "[") {
+		if err := json.Unmarshal([]byte(text), &origins); err != nil {
+			return nil, errors.New(`it begins like a JSON list, but is none: write it as https://app.example.com,https://admin.example.com`)
+		}
+	}
+	for i, origin := range origins {
+		if origin == "" || strings.ContainsAny(origin, "{}\"'` \t\r\n") {
+			return nil, fmt.Errorf("entry %d of %d: %q is not an origin: write it as https://app.example.com,https://admin.example.com", i+1, len(origins), origin)
+		}
+		// Other frameworks' settings add the slash, browsers never send it.
+		origins[i] = strings.TrimSuffix(origin, "/")
+	}
+	return origins, nil
+}
+
+// splitList splits at commas and drops empty entries.
+func splitList(text string) []string {
+	var list []string
+	for entry := range strings.SplitSeq(text, ",") {
+		if entry = strings.TrimSpace(entry); entry != "" {
+			list = append(list, entry)
+		}
+	}
+	return list
+}
+
+// hmacAlgorithms and publicKeyAlgorithms are what JWT_ALGORITHM takes.
+var (
+	hmacAlgorithms      = []string{"HS256", "HS384", "HS512"}
+	publicKeyAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+
+// authOfEnvironment returns the lines of a `jwt_auth` block: keys as
+// placeholders, everything else as it is now, so that a variable that is lost
+// later cannot widen what is accepted.
+func authOfEnvironment() ([][]string, error) {
+	key, err := keyOfEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	lines := [][]string{key}
+	hmac := key[0] == "secret"
+	accepted := publicKeyAlgorithms
+	if hmac {
+		accepted = hmacAlgorithms
+	}
+	algorithms := splitList(getenv(envAlgorithm))
+	for _, name := range algorithms {
+		switch {
+		case slices.Contains(accepted, name):
+		case hmac && slices.Contains(publicKeyAlgorithms, name):
+			return nil, fmt.Errorf("%s: %s verifies with a public key: set %s, %s or %s instead of %s",
+				envAlgorithm, name, envJWKS, envDiscovery, envPublicKey, envSecret)
+		case !hmac && slices.Contains(hmacAlgorithms, name):
+			return nil, fmt.Errorf("%s: %s verifies with a secret, but there are public keys: leave it out, or set it to one of %s",
+				envAlgorithm, name, strings.Join(accepted, ", "))
+		default:
+			return nil, fmt.Errorf("%s: unknown algorithm %q: accepted are %s", envAlgorithm, name, strings.Join(accepted, ", "))
+		}
+	}
+	if len(algorithms) == 0 && hmac {
+		algorithms = []string{"HS256"}
+	}
+	for _, option := range []struct {
+		name     string
+		variable string
+		values   []string
+	}{
+		{"algorithms", envAlgorithm, algorithms},
+		{"issuer", envIssuer, listOf(getenv(envIssuer))},
+		{"audience", envAudience, splitList(getenv(envAudience))},
+	} {
+		for _, value := range option.values {
+			if strings.ContainsAny(value, "{}\r\n") {
+				return nil, fmt.Errorf("%s: %q: it must have no braces and line ends", option.variable, value)
+			}
+		}
+		if len(option.values) > 0 {
+			lines = append(lines, append([]string{option.name}, option.values...))
+		}
+	}
+	return lines, nil
+}
+
+func listOf(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return []string{text}
+}
+
+// keyOfEnvironment chooses the one source of keys. With none set it is the
+// secret, and loading the configuration tells that it is missing.
+func keyOfEnvironment() ([]string, error) {
+	sources := []struct{ variable, option string }{
+		{envSecret, "secret"},
+		{envSecretFile, "secret"},
+		{envPublicKey, "public_key"},
+		{envJWKS, "jwks"},
+		{envDiscovery, "discovery"},
+	}
+	var set []string
+	key := []string{"secret", "{env." + envSecret + "}"}
+	for _, source := range sources {
+		value := getenv(source.variable)
+		if value == "" {
+			continue
+		}
+		set = append(set, source.variable)
+		key = []string{source.option, "{env." + source.variable + "}"}
+		if source.variable == envSecretFile {
+			if strings.ContainsAny(value, "{}\r\n") {
+				return nil, fmt.Errorf("%s: %q is not a path: it must have no braces and line ends", envSecretFile, value)
+			}
+			key[1] = "{file." + value + "}"
+		}
+	}
+	if len(set) > 1 {
+		return nil, fmt.Errorf("%s are all set, but tokens are verified with one of them: unset the others", strings.Join(set, " and "))
+	}
+	return key, nil
+}

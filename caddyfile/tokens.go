@@ -1,0 +1,184 @@
+package caddyfile
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// generated is the file of tokens that nobody wrote. Caddy takes a token of
+// another file for the first one of a new line, so that they can stand among
+// those of the operator.
+const generated = "tentagate"
+
+// statement is a line of a Caddyfile, perhaps with a block.
+type statement struct {
+	words []string
+	block []statement
+}
+
+func words(words ...string) statement { return statement{words: words} }
+
+// segment returns the statement as tokens. They are never text, so a value
+// cannot become more than one word, nor a brace.
+func (s statement) segment() caddyfile.Segment {
+	line := 1
+	return s.appendTo(nil, &line)
+}
+
+func (s statement) appendTo(tokens caddyfile.Segment, line *int) caddyfile.Segment {
+	add := func(text string) {
+		tokens = append(tokens, caddyfile.Token{File: generated, Line: *line, Text: text})
+	}
+	for _, word := range s.words {
+		add(word)
+	}
+	if len(s.block) > 0 {
+		add("{")
+		*line++
+		for _, inner := range s.block {
+			tokens = inner.appendTo(tokens, line)
+		}
+		add("}")
+	}
+	*line++
+	return tokens
+}
+
+// withBlock appends segments to the block of a segment, which may have none.
+func withBlock(segment caddyfile.Segment, more ...caddyfile.Segment) caddyfile.Segment {
+	result := append(caddyfile.Segment(nil), segment...)
+	last := result[len(result)-1]
+	closing := caddyfile.Token{File: generated, Line: last.Line + 1, Text: "}"}
+	if n := len(result) - 1; last.Text == "}" && blockOf(segment) {
+		closing, result = last, result[:n]
+	} else {
+		// The brace belongs to the line of the directive: it takes everything but
+		// the text from the name.
+		opening := result[0]
+		opening.Text = "{"
+		result = append(result, opening)
+	}
+	for _, m := range more {
+		result = append(result, m...)
+	}
+	return append(result, closing)
+}
+
+// blockOf reports whether the segment has a block that is not empty.
+func blockOf(segment caddyfile.Segment) bool {
+	d := caddyfile.NewDispenser(segment)
+	d.Next()
+	d.RemainingArgs()
+	return d.NextBlock(0)
+}
+
+// optionsOf returns the names of the options in the segment's block.
+func optionsOf(segment caddyfile.Segment) map[string]bool {
+	names := map[string]bool{}
+	d := caddyfile.NewDispenser(segment)
+	d.Next()
+	d.RemainingArgs()
+	for d.NextBlock(0) {
+		names[d.Val()] = true
+		d.NextSegment()
+	}
+	return names
+}
+
+// expansion makes routes of directives.
+type expansion struct {
+	h    httpcaddyfile.Helper
+	file string
+	line int
+	err  error
+}
+
+// parse returns the routes of one directive, which its own parser makes.
+func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
+	if e.err != nil {
+		return nil
+	}
+	// What Caddy says about a mistake ends with the place of the tokens around
+	// it, so these have the place of the tentagate directive.
+	around := func(text string, line int) caddyfile.Token {
+		return caddyfile.Token{File: e.file, Line: line, Text: text}
+	}
+	last := segment[len(segment)-1]
+	tokens := caddyfile.Segment{around(directiveName, e.line), around("{", e.line)}
+	tokens = append(tokens, segment...)
+	tokens = append(tokens, around("}", max(e.line, last.Line+last.NumLineBreaks())+1))
+	handler, err := httpcaddyfile.ParseSegmentAsSubroute(e.h.WithDispenser(caddyfile.NewDispenser(tokens)))
+	if err != nil {
+		e.err = err
+		return nil
+	}
+	return handler.(*caddyhttp.Subroute).Routes
+}
+
+// chain returns the routes of several directives, one after the other.
+func (e *expansion) chain(segments ...caddyfile.Segment) (routes caddyhttp.RouteList) {
+	for _, segment := range segments {
+		routes = join(routes, e.parse(segment))
+	}
+	return routes
+}
+
+// join appends routes to others. Handlers of neighbours that are both for every
+// request come into one route.
+func join(routes, more caddyhttp.RouteList) caddyhttp.RouteList {
+	for _, route := range more {
+		if n := len(routes) - 1; n >= 0 && always(routes[n]) && always(route) {
+			routes[n].HandlersRaw = append(routes[n].HandlersRaw, route.HandlersRaw...)
+			continue
+		}
+		routes = append(routes, route)
+	}
+	return routes
+}
+
+func always(route caddyhttp.Route) bool {
+	return len(route.MatcherSetsRaw) == 0 && route.Group == "" && !route.Terminal
+}
+
+// handle returns a route that does what `handle <matcher> { … }` does, once it
+// is in a group with others.
+func (e *expansion) handle(matcher caddy.ModuleMap, routes caddyhttp.RouteList) caddyhttp.Route {
+	var route caddyhttp.Route
+	if matcher != nil {
+		route.MatcherSetsRaw = []caddy.ModuleMap{matcher}
+	}
+	if len(routes) == 1 && always(routes[0]) {
+		route.HandlersRaw = routes[0].HandlersRaw
+	} else {
+		route.HandlersRaw = []json.RawMessage{module(&caddyhttp.Subroute{Routes: routes}, "subroute")}
+	}
+	return route
+}
+
+// group makes routes exclude each other: the first that matches is taken.
+func (e *expansion) group(routes ...caddyhttp.Route) caddyhttp.RouteList {
+	values := make([]httpcaddyfile.ConfigValue, len(routes))
+	for i, route := range routes {
+		values[i].Value = route
+	}
+	e.h.GroupRoutes(values)
+	for i := range routes {
+		routes[i] = values[i].Value.(caddyhttp.Route)
+	}
+	return routes
+}
+
+// module returns a handler's JSON.
+func module(handler any, name string) json.RawMessage {
+	return caddyconfig.JSONModuleObject(handler, "handler", name, nil)
+}
+
+// paths returns a matcher of paths.
+func paths(paths ...string) caddy.ModuleMap {
+	return caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath(paths), nil)}
+}

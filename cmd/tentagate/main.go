@@ -1,0 +1,20 @@
+// Command tentagate is the Caddy web server with TentaGate plugged in. Besides
+// Caddy's subcommands it has `gateway`, which runs a gateway from the
+// environment alone, `token` and `healthcheck`.
+package main
+
+import (
+	_ "time/tzdata" // an image from scratch has none
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/pythopus/tentagate"
+)
+
+func main() {
+	caddy.CustomBinaryName = "tentagate"
+	caddycmd.Main()
+}

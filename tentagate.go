@@ -1,0 +1,23 @@
+// Package tentagate turns Caddy into an API gateway: JWT authentication, rate
+// limiting, response caching, circuit breaking, CORS, health and metrics, as
+// handlers around Caddy's own reverse_proxy.
+//
+// It only imports the modules, so that one line plugs in all of them:
+//
+//	xcaddy build --with github.com/pythopus/tentagate
+//
+// Each feature can also be had alone, such as
+// github.com/pythopus/tentagate/ratelimit.
+package tentagate
+
+import (
+	_ "github.com/pythopus/tentagate/app"
+	_ "github.com/pythopus/tentagate/breaker"
+	_ "github.com/pythopus/tentagate/caddyfile"
+	_ "github.com/pythopus/tentagate/cors"
+	_ "github.com/pythopus/tentagate/guard"
+	_ "github.com/pythopus/tentagate/health"
+	_ "github.com/pythopus/tentagate/jwtauth"
+	_ "github.com/pythopus/tentagate/ratelimit"
+	_ "github.com/pythopus/tentagate/rediscache"
+)
