@@ -35,24 +35,19 @@ func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (
 		return none, true
 	}
 	token := rand.Text()
-	err := s.ask(ctx, func(ctx context.Context) error {
-		err := s.o.Client.SetArgs(ctx, s.key(key, "l"), token, redis.SetArgs{Mode: "NX", TTL: life}).Err()
-		if errors.Is(err, redis.Nil) {
-			return errTaken
-		}
-		return err
+	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
+	defer cancel()
+	_, err := ask(s, ctx, limited, func(ctx context.Context) (string, error) {
+		return s.o.Client.SetArgs(ctx, s.key(key, "l"), token, redis.SetArgs{Mode: "NX", TTL: life}).Result()
 	})
 	switch {
-	case errors.Is(err, errTaken):
-		return none, false
+	case errors.Is(err, redis.Nil):
+		return none, false // another gateway has it
 	case err != nil:
 		return none, true
 	}
 	return func() { s.enqueue(job{key: key, token: token}) }, true
 }
-
-// errTaken says that another gateway has the lease. It is an answer.
-var errTaken = errors.New("another gateway has the lease")
 
 // Await waits for what the holder of the lease stores, until usable accepts an
 // entry, the lease ends or ctx is done.
@@ -67,19 +62,18 @@ func (s *Store) Await(ctx context.Context, key object.Key, match func(vary []str
 		}
 		// The lease is looked at first: what its holder stored before it ended
 		// is found afterwards.
-		held := make(chan bool, 1)
-		err := s.ask(ctx, func(ctx context.Context) error {
-			n, err := s.o.Client.Exists(ctx, s.key(key, "l")).Result()
-			held <- n > 0
-			return err
+		limited, cancel := context.WithTimeout(ctx, s.o.Budget)
+		held, err := ask(s, ctx, limited, func(ctx context.Context) (int64, error) {
+			return s.o.Client.Exists(ctx, s.key(key, "l")).Result()
 		})
+		cancel()
 		if err != nil {
 			return nil
 		}
 		if e := s.Select(ctx, key, match); e != nil && usable(e) {
 			return e
 		}
-		if !<-held {
+		if held == 0 {
 			return nil
 		}
 	}

@@ -191,6 +191,28 @@ func TestOutages(t *testing.T) {
 	}
 }
 
+// What looks at the request must not be called after the request went on, for
+// it may change the request.
+func TestMatchIsOfTheRequest(t *testing.T) {
+	server := redistest.Start(t)
+	p := newProxy(t, server.Addr())
+	s := newStore(t, Options{Client: hot(t, p.addr()), Budget: 5 * time.Millisecond})
+	key := object.NewKey("k")
+	for i := range 3 {
+		o := fresh(noise(1000))
+		o.Vary, o.Variant = []string{"Accept"}, fmt.Sprint(i)
+		put(t, s, key, o)
+	}
+	for _, delay := range []time.Duration{0, time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond} {
+		p.delay.Store(int64(delay))
+		for range 50 {
+			request := map[string]string{"Accept": "1"}
+			s.Select(context.Background(), key, func(vary []string, v string) bool { return request["Accept"] == v })
+			request["Accept"] = "changed" // the race detector looks
+		}
+	}
+}
+
 // A request that is given up says nothing of Redis.
 func TestGivenUp(t *testing.T) {
 	server := redistest.Start(t)

@@ -171,69 +171,55 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 		s.n.skipped.Add(1)
 		return nil
 	}
-	// What is found is handed over by a channel, not a variable: a look-up that
-	// is late may still write to it.
-	found := make(chan *object.Entry, 1)
-	err := s.askWithin(ctx, limited, func(ctx context.Context) error {
-		e, err := s.fetch(ctx, key, match)
-		if err == nil && e != nil {
-			found <- e
-		}
-		return err
-	})
+	entry, err := s.fetch(ctx, limited, key, match)
 	switch {
 	case errors.Is(err, errNotAsked):
 		s.n.skipped.Add(1)
-		return nil
 	case err != nil:
-		return nil
-	}
-	select {
-	case e := <-found:
-		s.n.hits.Add(1)
-		return e
-	default:
+		// Counted by ask.
+	case entry == nil:
 		s.n.misses.Add(1)
-		return nil
+	default:
+		s.n.hits.Add(1)
 	}
+	return entry
 }
 
 // errNotAsked says that Redis is away or has too much to do.
 var errNotAsked = errors.New("redis is not asked")
 
-// ask calls f and returns what it returns, within the budget, and tells the
-// breaker of it. f runs in a goroutine of its own: so the budget holds even
-// where the client's deadlines do not, as while it looks for a Cluster's nodes.
-// f may go on after ask has returned an error.
-func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
-	defer cancel()
-	return s.askWithin(ctx, limited, f)
-}
-
-// askWithin is ask with the rest of a budget, which limited is ctx with.
-func (s *Store) askWithin(ctx, limited context.Context, f func(context.Context) error) error {
+// ask calls f and returns what it returns, within what is left of the budget:
+// limited is ctx with it. It tells the breaker how it went. f runs in a
+// goroutine of its own, so the budget holds even where the client's deadlines do
+// not, as while it looks for a Cluster's nodes; and it may go on after ask has
+// returned an error, so it must not use anything of the request.
+func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var r result
 	if s.breaker.Open() {
-		return errNotAsked
+		return r.value, errNotAsked
 	}
 	select {
 	case s.reads <- struct{}{}:
 	default:
-		return errNotAsked
+		return r.value, errNotAsked
 	}
-	answer := make(chan error, 1)
+	answer := make(chan result, 1)
 	go func() {
 		defer func() { <-s.reads }()
-		answer <- f(limited)
+		v, err := f(limited)
+		answer <- result{v, err}
 	}()
-	var err error
 	select {
-	case err = <-answer:
+	case r = <-answer:
 	case <-limited.Done():
-		err = limited.Err()
+		r.err = limited.Err()
 	}
 	switch {
-	case isAnswer(err) || errors.Is(err, errTaken):
+	case isAnswer(r.err):
 		s.breaker.Report(true)
 	case ctx.Err() != nil:
 		// The request is over; nothing can be said of Redis.
@@ -244,43 +230,50 @@ func (s *Store) askWithin(ctx, limited context.Context, f func(context.Context) 
 		s.n.errors.Add(1)
 		s.breaker.Report(false)
 	}
-	return err
+	return r.value, r.err
 }
 
-// fetch reads the index and the variants. The variant of a response without
-// Vary, the usual one, has a name known beforehand and is read together with
-// the index.
-func (s *Store) fetch(ctx context.Context, key object.Key, match func([]string, string) bool) (*object.Entry, error) {
-	var index *redis.MapStringStringCmd
-	var plain *redis.StringCmd
-	err := pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
-		index = p.HGetAll(ctx, s.key(key, "i"))
-		plain = p.Get(ctx, s.key(key, "v:"+plainVariant))
+// fetch reads the index, then the variants, then the parts of long bodies. The
+// variant of a response without Vary, the usual one, has a name known beforehand
+// and is read together with the index. match is only called here and not in the
+// functions given to ask: it looks at the request.
+func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([]string, string) bool) (*object.Entry, error) {
+	type first struct {
+		index *redis.MapStringStringCmd
+		plain *redis.StringCmd
+	}
+	got, err := ask(s, ctx, limited, func(ctx context.Context) (f first, err error) {
+		err = pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
+			f.index = p.HGetAll(ctx, s.key(key, "i"))
+			f.plain = p.Get(ctx, s.key(key, "v:"+plainVariant))
+		})
+		return f, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.repair(key, "i", index.Err())
-	s.repair(key, "v:"+plainVariant, plain.Err())
-
-	found := map[string]*redis.StringCmd{plainVariant: plain}
-	wanted := s.wanted(key, index.Val(), match)
-	if plain.Err() == nil && len(index.Val()) == 0 && match(nil, "") {
+	s.repair(key, "i", got.index.Err())
+	wanted := s.wanted(key, got.index.Val(), match)
+	if got.plain.Err() == nil && len(got.index.Val()) == 0 && match(nil, "") {
 		wanted = append(wanted, indexed{id: plainVariant}) // the index was evicted
 	}
-	err = pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
-		for _, v := range wanted {
-			if v.id != plainVariant {
-				found[v.id] = p.Get(ctx, s.key(key, "v:"+v.id))
-			}
+	var names []string
+	for _, v := range wanted {
+		if v.id != plainVariant {
+			names = append(names, "v:"+v.id)
 		}
-	})
+	}
+	values, err := s.values(ctx, limited, key, names)
 	if err != nil {
 		return nil, err
 	}
 	entry := &object.Entry{Key: key}
 	for _, v := range wanted {
-		o, err := s.open(ctx, key, v.id, found[v.id])
+		value := got.plain
+		if v.id != plainVariant {
+			value, values = values[0], values[1:]
+		}
+		o, err := s.open(ctx, limited, key, v.id, value)
 		if err != nil {
 			return nil, err
 		}
@@ -292,6 +285,22 @@ func (s *Store) fetch(ctx context.Context, key object.Key, match func([]string, 
 		return nil, nil
 	}
 	return entry, nil
+}
+
+// values reads some of the Redis keys of a primary key.
+func (s *Store) values(ctx, limited context.Context, key object.Key, names []string) ([]*redis.StringCmd, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return ask(s, ctx, limited, func(ctx context.Context) ([]*redis.StringCmd, error) {
+		values := make([]*redis.StringCmd, len(names))
+		err := pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
+			for i, name := range names {
+				values[i] = p.Get(ctx, s.key(key, name))
+			}
+		})
+		return values, err
+	})
 }
 
 // pipelined sends the commands in one go. Its error is the first that is no
@@ -316,15 +325,13 @@ func pipelined(ctx context.Context, c redis.UniversalClient, f func(redis.Pipeli
 
 // open decodes a variant and fetches the parts of its body. It returns nil for
 // one that is not there, is damaged or is another key's.
-func (s *Store) open(ctx context.Context, key object.Key, id string, cmd *redis.StringCmd) (*object.Object, error) {
-	if cmd == nil || cmd.Err() != nil {
-		if cmd != nil {
-			s.repair(key, "v:"+id, cmd.Err())
-		}
+func (s *Store) open(ctx, limited context.Context, key object.Key, id string, value *redis.StringCmd) (*object.Object, error) {
+	if value.Err() != nil {
+		s.repair(key, "v:"+id, value.Err())
 		return nil, nil
 	}
-	bytes, _ := cmd.Bytes()
-	h, err := decode(cmd.Val(), bytes)
+	bytes, _ := value.Bytes()
+	h, err := decode(value.Val(), bytes)
 	if err != nil {
 		s.discard(key, "v:"+id)
 		return nil, nil
@@ -332,21 +339,18 @@ func (s *Store) open(ctx context.Context, key object.Key, id string, cmd *redis.
 	if h.key != key.Full || h.bodySize > s.o.MaxBody || variantID(h.object) != id {
 		return nil, nil
 	}
-	var chunks [][]byte
-	if h.chunks > 0 {
-		parts := make([]*redis.StringCmd, h.chunks)
-		err := pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
-			for i := range parts {
-				parts[i] = p.Get(ctx, s.key(key, chunkName(id, i)))
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, part := range parts {
-			if b, err := part.Bytes(); err == nil {
-				chunks = append(chunks, b)
-			}
+	names := make([]string, h.chunks)
+	for i := range names {
+		names[i] = chunkName(id, i)
+	}
+	parts, err := s.values(ctx, limited, key, names)
+	if err != nil {
+		return nil, err
+	}
+	chunks := make([][]byte, 0, len(parts))
+	for _, part := range parts {
+		if b, err := part.Bytes(); err == nil {
+			chunks = append(chunks, b)
 		}
 	}
 	o, err := h.unpack(chunks)
