@@ -1,6 +1,7 @@
 package health
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,10 +51,9 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost := *h
-	lost.redis = new(app.Redis) // never reached
-	required := lost
-	required.Require = []string{"redis"}
+	lost := &Handler{Path: h.Path, LivePath: h.LivePath, ReadyPath: h.ReadyPath, redis: new(app.Redis)} // never reached
+	required := &Handler{Path: h.Path, LivePath: h.LivePath, ReadyPath: h.ReadyPath, redis: lost.redis, Require: []string{"redis"}}
+	lost.run, required.run = lost.serve, required.serve
 	for _, tc := range []struct {
 		name     string
 		h        *Handler
@@ -66,18 +66,25 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"plain", h, "GET", "/health", "", false, 200, `{"status":"healthy"}`},
 		{"plain while draining", h, "GET", "/health", "", true, 200, `{"status":"healthy"}`},
+		{"plain, lost redis", required, "GET", "/health", "", false, 200, `{"status":"healthy"}`},
 		{"HEAD", h, "HEAD", "/health", "", false, 200, ""},
+		{"HEAD of readiness", h, "HEAD", "/readyz", "", true, 503, ""},
 		{"POST", h, "POST", "/health", "", false, 405, `"status":405`},
-		{"verbose", h, "GET", "/health?verbose", "", false, 200, `"uptime"`},
-		{"by Accept", h, "GET", "/health", "application/health+json", false, 200, `"uptime"`},
-		{"verbose, lost redis", &lost, "GET", "/health?verbose=1", "", false, 200, `"redis:connection":[{"componentType":"datastore","status":"warn"}]`},
-		{"live", h, "GET", "/livez", "", true, 200, "alive"},
-		{"live, lost redis", &required, "GET", "/livez", "", false, 200, "alive"},
+		{"OPTIONS", h, "OPTIONS", "/livez", "", false, 405, `"status":405`},
+		{"verbose", h, "GET", "/health?verbose", "", false, 200, `{"status":"healthy","checks":{"uptime":[{"componentType":"system","observedValue":`},
+		{"by Accept", h, "GET", "/health", "text/html, Application/Health+JSON; q=0.5", false, 200, `{"status":"pass",`},
+		{"not by Accept", h, "GET", "/health", "application/health+json;q=0", false, 200, `{"status":"healthy"}`},
+		{"any type", h, "GET", "/health", "*/*", false, 200, `{"status":"healthy"}`},
+		{"verbose, lost redis", lost, "GET", "/health?verbose=1", "", false, 200, `"redis:connection":[{"componentType":"datastore","status":"warn"}]`},
+		{"verbose while draining", h, "GET", "/health?verbose", "", true, 200, `{"status":"warn","notes":["the server is shutting down"],`},
+		{"live", h, "GET", "/livez", "", true, 200, `{"status":"alive"}`},
+		{"live, lost redis", required, "GET", "/livez", "", false, 200, `{"status":"alive"}`},
 		{"ready", h, "GET", "/readyz", "", false, 200, `{"status":"ready"}`},
-		{"draining", h, "GET", "/readyz", "", true, 503, "draining"},
-		{"ready, lost redis", &lost, "GET", "/readyz", "", false, 200, `"redis":"warn"`},
-		{"unready, required redis", &required, "GET", "/readyz", "", false, 503, `"redis":"down"`},
+		{"draining", h, "GET", "/readyz", "", true, 503, `{"status":"draining"}`},
+		{"ready, lost redis", lost, "GET", "/readyz", "", false, 200, `{"status":"ready","redis":"warn"}`},
+		{"unready, required redis", required, "GET", "/readyz", "", false, 503, `{"status":"unready","redis":"down"}`},
 		{"another path", h, "GET", "/health/x", "", false, 418, ""},
+		{"another method of another path", h, "POST", "/x", "", false, 418, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := ask(tc.h, tc.method, tc.target, tc.accept, tc.draining)
@@ -86,6 +93,12 @@ func TestAnswers(t *testing.T) {
 			}
 			if tc.status != 418 && w.Header().Get("Cache-Control") != "no-store" {
 				t.Error("the answer may be cached")
+			}
+			if (tc.status == 405) != (w.Header().Get("Allow") == "GET, HEAD") {
+				t.Errorf("Allow is %q", w.Header().Get("Allow"))
+			}
+			if tc.status == 200 && tc.body != "" && !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%s is no JSON", w.Body)
 			}
 		})
 	}
@@ -98,9 +111,11 @@ func TestConfiguration(t *testing.T) {
 	for block, want := range map[string]string{
 		"health x":                        "it takes none",
 		"health {\n path\n}":              "missing argument",
-		"health {\n path a\n}":            "begin with a slash",
-		"health {\n path /livez\n}":       "each probe needs its own",
+		"health {\n live_path a\n}":       "live_path: \"a\" is not a path",
+		"health {\n path /livez\n}":       "each needs its own",
 		"health {\n path /a\n path /b\n}": "given more than once",
+		"health {\n path /a/*\n}":         "no wildcards",
+		"health {\n require\n}":           "missing argument",
 		"health {\n require postgres\n}":  "accepted is redis",
 		"health {\n require redis\n}":     "there is no Redis",
 		"health {\n log yes\n}":           "it takes none",
@@ -109,5 +124,29 @@ func TestConfiguration(t *testing.T) {
 		if _, err := load(t, block); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", block, err, want)
 		}
+	}
+}
+
+func BenchmarkServeHTTP(b *testing.B) {
+	h := new(Handler)
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: b.Context()})
+	defer cancel()
+	if err := h.Provision(ctx); err != nil {
+		b.Fatal(err)
+	}
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	})
+	for _, path := range []string{"/api/users", "/health"} {
+		b.Run(path, func(b *testing.B) {
+			w := httptest.NewRecorder()
+			r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, path, nil), caddy.NewReplacer(), w, &caddyhttp.Server{})
+			b.ReportAllocs()
+			for b.Loop() {
+				w.Body.Reset()
+				_ = h.ServeHTTP(w, r, next)
+			}
+		})
 	}
 }

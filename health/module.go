@@ -2,10 +2,8 @@
 package health
 
 import (
-	"encoding/json"
-	"errors"
-	"net/http"
-	"strconv"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +57,7 @@ type Handler struct {
 	Log bool `json:"log,omitempty"`
 
 	redis *app.Redis
+	run   problem.Handler // serve
 }
 
 // CaddyModule returns the Caddy module information.
@@ -81,133 +80,31 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.redis = a.Redis()
+	h.run = h.serve
 	return nil
 }
 
 // Validate checks the paths and the dependencies.
 func (h *Handler) Validate() error {
-	seen := map[string]bool{}
-	for _, path := range []string{h.Path, h.LivePath, h.ReadyPath} {
-		if !strings.HasPrefix(path, "/") {
-			return errors.New("path " + strconv.Quote(path) + ": it must begin with a slash")
+	paths := []string{h.Path, h.LivePath, h.ReadyPath}
+	for i, option := range []string{"path", "live_path", "ready_path"} {
+		path := paths[i]
+		switch {
+		case !strings.HasPrefix(path, "/"):
+			return fmt.Errorf("%s: %q is not a path: it must begin with a slash", option, path)
+		case strings.ContainsAny(path, "*?#{}"):
+			return fmt.Errorf("%s: %q is not a plain path: it has no wildcards, query or placeholders", option, path)
+		case slices.Contains(paths[:i], path):
+			return fmt.Errorf("%s: %q is the path of another probe: each needs its own", option, path)
 		}
-		if seen[path] {
-			return errors.New("path " + strconv.Quote(path) + ": each probe needs its own")
-		}
-		seen[path] = true
 	}
 	for _, name := range h.Require {
 		if name != dependencyRedis {
-			return errors.New("require " + strconv.Quote(name) + ": accepted is redis")
+			return fmt.Errorf("require: %q is not a dependency: accepted is %s", name, dependencyRedis)
 		}
 		if h.redis == nil {
-			return errors.New("require redis: there is no Redis in this configuration; set REDIS_URL or the global option `tentagate { redis … }`")
+			return fmt.Errorf("require %s: there is no Redis in this configuration: set REDIS_URL or the global option tentagate { redis <url> }", name)
 		}
-	}
-	return nil
-}
-
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return problem.Serve(w, r, next, h.serve)
-}
-
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	path := r.URL.Path
-	if path != h.Path && path != h.LivePath && path != h.ReadyPath {
-		return next.ServeHTTP(w, r)
-	}
-	if !h.Log {
-		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return problem.Error(problem.New(http.StatusMethodNotAllowed, "a probe is a GET or a HEAD"))
-	}
-	switch path {
-	case h.LivePath:
-		return respond(w, r, http.StatusOK, "application/json", map[string]any{"status": "alive"})
-	case h.ReadyPath:
-		return h.ready(w, r)
-	}
-	if detailed(r) {
-		return h.details(w, r)
-	}
-	return respond(w, r, http.StatusOK, "application/json", map[string]any{"status": "healthy"})
-}
-
-// ready says whether new traffic is wanted.
-func (h *Handler) ready(w http.ResponseWriter, r *http.Request) error {
-	switch {
-	case draining(r):
-		return respond(w, r, http.StatusServiceUnavailable, "application/json", map[string]any{"status": "draining"})
-	case h.redis == nil || h.redis.Up():
-		return respond(w, r, http.StatusOK, "application/json", map[string]any{"status": "ready"})
-	case len(h.Require) > 0:
-		return respond(w, r, http.StatusServiceUnavailable, "application/json", map[string]any{"status": "unready", dependencyRedis: "down"})
-	default:
-		// A shared dependency must not take all gateways out at once.
-		return respond(w, r, http.StatusOK, "application/json", map[string]any{"status": "ready", dependencyRedis: "warn"})
-	}
-}
-
-// details answers in the form of draft-inadarei-api-health-check.
-func (h *Handler) details(w http.ResponseWriter, r *http.Request) error {
-	status := "pass"
-	checks := map[string]any{
-		"uptime": []any{map[string]any{"status": "pass", "observedValue": int(time.Since(started).Seconds()), "observedUnit": "s"}},
-	}
-	if h.redis != nil {
-		state := "pass"
-		if !h.redis.Up() {
-			state, status = "warn", "warn"
-		}
-		checks["redis:connection"] = []any{map[string]any{"status": state, "componentType": "datastore"}}
-		checks["gateway:instances"] = []any{map[string]any{"status": "pass", "observedValue": h.redis.Instances()}}
-	}
-	if draining(r) {
-		status = "warn"
-		checks["gateway:draining"] = []any{map[string]any{"status": "warn"}}
-	}
-	// `healthy` is what the predecessor's clients look for.
-	return respond(w, r, http.StatusOK, "application/health+json", map[string]any{
-		"status": map[string]string{"pass": "healthy", "warn": "warn"}[status], "checks": checks,
-	})
-}
-
-func detailed(r *http.Request) bool {
-	if r.URL.RawQuery != "" && r.URL.Query().Has("verbose") {
-		return true
-	}
-	for _, accept := range r.Header["Accept"] {
-		if strings.Contains(accept, "application/health+json") {
-			return true
-		}
-	}
-	return false
-}
-
-// draining reports whether the server is shutting down.
-func draining(r *http.Request) bool {
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
-		return false
-	}
-	value, _ := repl.Get("http.shutting_down")
-	down, _ := value.(bool)
-	return down
-}
-
-func respond(w http.ResponseWriter, r *http.Request, status int, contentType string, value any) error {
-	body, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a prober that is gone is no error
 	}
 	return nil
 }

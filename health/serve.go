@@ -1,0 +1,197 @@
+package health
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/problem"
+)
+
+// modulePath is the name under which a build knows this module's version.
+const modulePath = "github.com/pythopus/tentagate"
+
+const (
+	typeJSON = "application/json"
+	// typeHealth is the form of details, after draft-inadarei-api-health-check.
+	typeHealth = "application/health+json"
+)
+
+// The answers without details.
+const (
+	healthy   = `{"status":"healthy"}`
+	alive     = `{"status":"alive"}`
+	ready     = `{"status":"ready"}`
+	readyWarn = `{"status":"ready","redis":"warn"}`
+	unready   = `{"status":"unready","redis":"down"}`
+	draining  = `{"status":"draining"}`
+)
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return problem.Serve(w, r, next, h.run)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	path := r.URL.Path
+	if path != h.Path && path != h.LivePath && path != h.ReadyPath {
+		return next.ServeHTTP(w, r)
+	}
+	if !h.Log {
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return problem.Error(problem.New(http.StatusMethodNotAllowed, "a probe is a GET or a HEAD"))
+	}
+	switch path {
+	case h.LivePath:
+		respond(w, r, http.StatusOK, typeJSON, alive)
+	case h.ReadyPath:
+		status, body := h.readiness(r)
+		respond(w, r, status, typeJSON, body)
+	default:
+		verbose, structured := wanted(r)
+		if !verbose && !structured {
+			respond(w, r, http.StatusOK, typeJSON, healthy)
+			return nil
+		}
+		body, err := json.Marshal(h.details(r, structured))
+		if err != nil {
+			return err
+		}
+		respond(w, r, http.StatusOK, typeHealth, string(body))
+	}
+	return nil
+}
+
+// readiness says whether new traffic is wanted.
+func (h *Handler) readiness(r *http.Request) (status int, body string) {
+	switch {
+	case shuttingDown(r):
+		return http.StatusServiceUnavailable, draining
+	case h.redis == nil || h.redis.Up():
+		return http.StatusOK, ready
+	case len(h.Require) > 0:
+		return http.StatusServiceUnavailable, unready
+	default:
+		// A shared dependency must not take all gateways out at once.
+		return http.StatusOK, readyWarn
+	}
+}
+
+// report and check are the members of the draft that have a meaning here.
+type report struct {
+	Status  string             `json:"status"`
+	Version string             `json:"version,omitempty"`
+	Notes   []string           `json:"notes,omitempty"`
+	Checks  map[string][]check `json:"checks"`
+}
+
+type check struct {
+	ComponentType string `json:"componentType,omitempty"`
+	Value         *int64 `json:"observedValue,omitempty"`
+	Unit          string `json:"observedUnit,omitempty"`
+	Status        string `json:"status"`
+}
+
+// details gathers what is known without asking anybody: the state of Redis is
+// that of the last heartbeat.
+func (h *Handler) details(r *http.Request, structured bool) report {
+	uptime := int64(time.Since(started) / time.Second)
+	result := report{
+		Status:  "healthy", // the word that the plain answer has
+		Version: version(),
+		Checks: map[string][]check{
+			"uptime": {{ComponentType: "system", Value: &uptime, Unit: "s", Status: "pass"}},
+		},
+	}
+	if structured {
+		result.Status = "pass" // the word of the draft
+	}
+	if h.redis != nil {
+		state := "pass"
+		if !h.redis.Up() {
+			state, result.Status = "warn", "warn"
+		}
+		instances := int64(h.redis.Instances())
+		result.Checks["redis:connection"] = []check{{ComponentType: "datastore", Status: state}}
+		result.Checks["gateway:instances"] = []check{{ComponentType: "system", Value: &instances, Status: state}}
+	}
+	if shuttingDown(r) {
+		result.Status = "warn"
+		result.Notes = []string{"the server is shutting down"}
+	}
+	return result
+}
+
+// wanted reports whether details were asked for, and whether by their media
+// type.
+func wanted(r *http.Request) (verbose, structured bool) {
+	if r.URL.RawQuery != "" {
+		verbose = r.URL.Query().Has("verbose")
+	}
+	for _, value := range r.Header["Accept"] {
+		for item := range strings.SplitSeq(value, ",") {
+			mediaType, params, err := mime.ParseMediaType(item)
+			if err != nil || mediaType != typeHealth {
+				continue
+			}
+			// A weight of 0 means "not this" (RFC 9110 §12.4.2).
+			if q, err := strconv.ParseFloat(params["q"], 64); err != nil || q > 0 {
+				return verbose, true
+			}
+		}
+	}
+	return verbose, false
+}
+
+// shuttingDown reports whether the server no longer wants new connections.
+func shuttingDown(r *http.Request) bool {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return false
+	}
+	value, _ := repl.Get("http.shutting_down")
+	down, _ := value.(bool)
+	return down
+}
+
+// version is the version of this module in the running binary, or empty if the
+// build did not record one.
+var version = sync.OnceValue(func() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	modules := append([]*debug.Module{&info.Main}, info.Deps...)
+	for _, module := range modules {
+		if module.Path != modulePath {
+			continue
+		}
+		if module.Replace != nil && module.Replace.Version != "" {
+			module = module.Replace
+		}
+		if module.Version != "(devel)" {
+			return module.Version
+		}
+	}
+	return ""
+})
+
+func respond(w http.ResponseWriter, r *http.Request, status int, contentType, body string) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write([]byte(body)) // a prober that is gone is no error
+	}
+}
