@@ -3,6 +3,7 @@ package cors
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -103,6 +104,30 @@ func TestErrorsCarryTheFields(t *testing.T) {
 	err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(refuse))
 	if !errors.As(err, new(caddyhttp.HandlerError)) || len(w.Header()[acAllowOrigin]) != 1 {
 		t.Errorf("passed on: %v %v", err, w.Header())
+	}
+}
+
+// The fields are there however the answer begins.
+func TestEveryBeginning(t *testing.T) {
+	h := handler(t, "cors https://app.example.com")
+	for name, begin := range map[string]caddyhttp.HandlerFunc{
+		"header": ok,
+		"body": func(w http.ResponseWriter, _ *http.Request) error {
+			_, err := io.WriteString(w, "x")
+			return err
+		},
+		"flush": func(w http.ResponseWriter, _ *http.Request) error { return http.NewResponseController(w).Flush() },
+		"copy": func(w http.ResponseWriter, _ *http.Request) error {
+			_, err := w.(io.ReaderFrom).ReadFrom(strings.NewReader("x"))
+			return err
+		},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Origin", "https://app.example.com")
+		// Result has the header as it was sent, not what was added later.
+		if got := serve(h, r, begin).Result().Header.Get(acAllowOrigin); got != "https://app.example.com" {
+			t.Errorf("%s: got %q", name, got)
+		}
 	}
 }
 

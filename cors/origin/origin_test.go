@@ -22,6 +22,7 @@ func TestAllows(t *testing.T) {
 		"https://a.any.test:8443": true, "https://a.any.test": true, "http://a.any.test": false,
 		"http://[::1]:8080": true, "http://[::1]": false, "http://[0:0::1]:8080": false, "http://[::2]": true, "http://[::2]:1": true, "http://[::2]x:1": false,
 		"http://192.0.2.1": true, "http://192.0.2.1:80": false, "https://" + strings.Repeat("a.", 130) + "example.org": false, "https://a..example.org": false,
+		"https://" + strings.Repeat("a.", 120) + "example.org": true, "https://" + strings.Repeat("a.", 122) + "example.org": false, // 251 and 255 characters
 		"https://A.example.org": false, "https://a.example.org\n": false, "https://a.example.org:": false, "https://a_b.example.org": true, "https://.": false,
 	} {
 		if got := s.Allows(from); got != want {
