@@ -177,10 +177,12 @@ func decideRedis(checks []*check) *check {
 		for i, c := range checks {
 			calls[i] = c.call()
 		}
+		began := time.Now()
 		if redisstore.DecideAll(calls) {
 			now := time.Now()
 			for _, c := range checks {
 				c.decided, c.counted = now, true
+				c.h.zone.metrics.latency.Observe(now.Sub(began).Seconds())
 			}
 			if refused := firstRefused(checks); refused != nil {
 				for _, c := range checks {

@@ -50,7 +50,7 @@ func BenchmarkStrict(b *testing.B) {
 	patient := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	b.Cleanup(func() { _ = patient.Close() })
 	ctx := context.Background()
-	if err := decideScript.Load(ctx, patient).Err(); err != nil {
+	if err := patient.ScriptLoad(ctx, decideOneSource).Err(); err != nil {
 		b.Fatal(err)
 	}
 	for _, n := range []int{1, 8, 64} {
@@ -61,7 +61,7 @@ func BenchmarkStrict(b *testing.B) {
 				k := keys[i%1000]
 				part := partition("z", k)
 				enc.add(take, []subject{{key: e.redisKey(part, "z", k), plan: p, cost: 1}})
-				if err := patient.Do(ctx, enc.command("evalsha", decideScript.Hash())...).Err(); err != nil {
+				if err := patient.Do(ctx, enc.evalsha()...).Err(); err != nil {
 					b.Error(err)
 				}
 			})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -276,6 +277,8 @@ func (e *Engine) flush() {
 // there are none; the goroutine has then given up its place.
 func (e *Engine) next(s *sender) bool {
 	clear(s.seen)
+	// Callers that are about to ask get the chance to be in this batch.
+	runtime.Gosched()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
@@ -334,12 +337,12 @@ func (e *Engine) sendOne(ctx context.Context, s *sender, calls []*call) error {
 	for _, c := range calls {
 		s.encoder.add(c.kind, c.subjects)
 	}
-	cmd := redis.NewCmd(ctx, s.encoder.command("evalsha", decideScript.Hash())...)
+	cmd := redis.NewCmd(ctx, s.encoder.evalsha()...)
 	_ = e.client.Process(ctx, cmd)
 	values, err := cmd.Slice()
 	if isNoScript(err) {
 		// The server was restarted. Nothing was carried out, so this is no retry.
-		cmd = redis.NewCmd(ctx, s.encoder.command("eval", decideSource)...)
+		cmd = redis.NewCmd(ctx, s.encoder.eval()...)
 		_ = e.client.Process(ctx, cmd)
 		values, err = cmd.Slice()
 	}
@@ -404,8 +407,8 @@ func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
 		}
 		units = append(units, unit{
 			part: part, calls: calls,
-			cmd:  redis.NewCmd(ctx, append([]any(nil), enc.command("evalsha", decideScript.Hash())...)...),
-			eval: append([]any(nil), enc.command("eval", decideSource)...),
+			cmd:  redis.NewCmd(ctx, append([]any(nil), enc.evalsha()...)...),
+			eval: append([]any(nil), enc.eval()...),
 		})
 	}
 	exec := func(units []*unit) {

@@ -15,7 +15,16 @@ import (
 //go:embed decide.lua
 var decideSource string
 
-var decideScript = redis.NewScript(decideSource)
+//go:embed decide_one.lua
+var decideOneSource string
+
+// script is a script and its hash.
+type script struct{ source, hash string }
+
+var (
+	decideScript    = script{decideSource, redis.NewScript(decideSource).Hash()}
+	decideOneScript = script{decideOneSource, redis.NewScript(decideOneSource).Hash()}
+)
 
 // Kinds of a request to the decide script.
 type kind uint8
@@ -64,6 +73,8 @@ type encoder struct {
 	plans  []*gcra.Plan
 	body   []any
 	merged []any
+	// plain is true while the special script for single limits will do.
+	plain bool
 }
 
 func (e *encoder) reset() {
@@ -75,6 +86,7 @@ func (e *encoder) reset() {
 	clear(e.plans)
 	clear(e.body)
 	clear(e.merged)
+	e.plain = true
 	e.names, e.plans, e.body, e.merged = e.names[:0], e.plans[:0], e.body[:0], e.merged[:0]
 }
 
@@ -94,11 +106,13 @@ func (e *encoder) plan(p *gcra.Plan) int {
 		}
 	}
 	e.plans = append(e.plans, p)
+	e.plain = e.plain && len(p.Policies()) == 1
 	return len(e.plans)
 }
 
 // add appends a request.
 func (e *encoder) add(k kind, subjects []subject) {
+	e.plain = e.plain && k == take && len(subjects) == 1
 	switch {
 	case k != take:
 		s := subjects[0]
@@ -114,7 +128,20 @@ func (e *encoder) add(k kind, subjects []subject) {
 	}
 }
 
-// command returns the call. It is valid until the next reset.
+// script returns the script that can decide the requests.
+func (e *encoder) script() script {
+	if e.plain {
+		return decideOneScript
+	}
+	return decideScript
+}
+
+// evalsha and eval return the call, by the script's hash or its text. It is
+// valid until the next.
+func (e *encoder) evalsha() []any { return e.command("evalsha", e.script().hash) }
+
+func (e *encoder) eval() []any { return e.command("eval", e.script().source) }
+
 func (e *encoder) command(verb, script string) []any {
 	m := append(e.merged[:0], verb, script, len(e.names))
 	m = append(m, e.names...)

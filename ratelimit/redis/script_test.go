@@ -142,12 +142,15 @@ func TestScriptAgainstModel(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	ctx := context.Background()
-	source := withClock(decideSource)
-	if source == decideSource {
-		t.Fatal("the script does not ask for the time")
+	sources := map[string]string{decideSource: withClock(decideSource), decideOneSource: withClock(decideOneSource)}
+	for source, changed := range sources {
+		if source == changed {
+			t.Fatal("the script does not ask for the time")
+		}
 	}
+	used := map[bool]int{}
 	rng := rand.New(rand.NewPCG(11, 12))
-	const batches = 1500
+	const batches = 2500
 	decisions, different := 0, 0
 	m := model{}
 	now := int64(60_000_000_000_000) // µs since 2025
@@ -162,6 +165,7 @@ func TestScriptAgainstModel(t *testing.T) {
 		}
 		plans = append(plans, plan(t, gcra.Rate, limits...))
 	}
+	single := []*gcra.Plan{plan(t, gcra.Rate, "10/70ms burst 30"), plan(t, gcra.Rate, "3/900ms")}
 	for b := range batches {
 		now += rng.Int64N(200_000)
 		var enc encoder
@@ -171,6 +175,8 @@ func TestScriptAgainstModel(t *testing.T) {
 			subjects []subject
 		}
 		var requests []request
+		// Every other batch is one for the special script. It works on the same keys.
+		plain := b%2 == 0
 		for range 1 + rng.IntN(40) {
 			n := 1
 			k := kind(0)
@@ -182,11 +188,17 @@ func TestScriptAgainstModel(t *testing.T) {
 			case 2, 3:
 				n = 2 + rng.IntN(2)
 			}
+			if plain {
+				k, n = take, 1
+			}
 			var subjects []subject
 			for i := range n {
 				// Each key of a joint request is another one, as zones are.
 				key := fmt.Sprintf("k%d-%d", i, rng.IntN(8))
 				p := plans[(rng.IntN(2)+len(key)+int(key[3]))%len(plans)]
+				if plain {
+					p = single[int(key[3])%len(single)]
+				}
 				cost := int64(rng.IntN(5)) - 1
 				if n > 1 || k != take {
 					cost = 1 + int64(rng.IntN(3))
@@ -201,10 +213,11 @@ func TestScriptAgainstModel(t *testing.T) {
 		if err := client.MSet(ctx, "clock:s", abs/1_000_000, "clock:us", abs%1_000_000).Err(); err != nil {
 			t.Fatal(err)
 		}
-		values, err := client.Do(ctx, enc.command("eval", source)...).Slice()
+		values, err := client.Do(ctx, enc.command("eval", sources[enc.script().source])...).Slice()
 		if err != nil {
 			t.Fatal(err)
 		}
+		used[enc.plain] += len(requests)
 		r := &reader{values}
 		for i, req := range requests {
 			decisions++
@@ -238,7 +251,7 @@ func TestScriptAgainstModel(t *testing.T) {
 	if decisions < 20_000 {
 		t.Errorf("only %d decisions", decisions)
 	}
-	t.Logf("%d decisions, %d different", decisions, different)
+	t.Logf("%d decisions, %d different; %d by the general script, %d by the special one", decisions, different, used[false], used[true])
 }
 
 // checkTTL checks that keys live until they are idle: no longer, and not a
@@ -354,4 +367,28 @@ func TestEnginesShareOneLimit(t *testing.T) {
 		t.Errorf("admitted %d, want 500", admitted)
 	}
 	t.Logf("%d decisions of Redis in %d round trips", asked, trips)
+}
+
+// Waiting as long as a refusal says is enough, and no more than is needed.
+func TestWaitIsTrue(t *testing.T) {
+	server := redistest.Start(t)
+	for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
+		e := newTestEngine(t, hotClient(t, server.Addr()), false)
+		z := e.NewZone(fmt.Sprint("z", algorithm), 0)
+		p := plan(t, algorithm, "5/300ms")
+		var d gcra.Decision
+		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
+		for range 5 {
+			refusals := 0
+			for c.Decide(); d.Admitted(); c.Decide() {
+				if refusals++; refusals > 1000 {
+					t.Fatal("never refused")
+				}
+			}
+			time.Sleep(time.Duration(d.Wait))
+			if c.Decide(); !d.Admitted() {
+				t.Errorf("algorithm %d: refused for another %v after the wait", algorithm, time.Duration(d.Wait))
+			}
+		}
+	}
 }
