@@ -129,9 +129,7 @@ var errNoCache = errors.New("no http_cache is running here")
 func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
 	result := purgeResult{Shared: "no"}
 	locals.Range(func(_, val any) bool {
-		for _, s := range scopes {
-			val.(*local).table.Invalidate(s)
-		}
+		val.(*local).table.Invalidate(scopes...)
 		result.Purged = true
 		return true
 	})

@@ -206,13 +206,13 @@ type invalidations struct {
 	exchange *redis.Epochs
 }
 
-// Invalidate makes the scope unusable here at once and at all other gateways.
-func (i *invalidations) Invalidate(s object.Scope) {
+// Invalidate makes the scopes unusable here at once and at all other gateways.
+func (i *invalidations) Invalidate(scopes ...object.Scope) {
 	if i.exchange != nil {
-		i.exchange.Invalidate(s)
+		i.exchange.Invalidate(scopes...)
 		return
 	}
-	i.Table.Invalidate(s)
+	i.Table.Invalidate(scopes...)
 }
 
 // Purge is Invalidate that tells of a scope that makes no sense, and whether

@@ -34,11 +34,16 @@ func New() *Table {
 // Now returns the epoch for a response whose request is sent after the call.
 func (t *Table) Now() uint64 { return t.clock.Load() }
 
-// Invalidate covers everything that the scope names and whose request was sent
-// until now.
-func (t *Table) Invalidate(s object.Scope) {
-	if marks, err := Marks(s); err == nil {
-		t.Bump(marks)
+// Invalidate covers everything that the scopes name and whose request was sent
+// until now. A scope that makes no sense names nothing.
+func (t *Table) Invalidate(scopes ...object.Scope) {
+	var all []Mark
+	for _, s := range scopes {
+		marks, _ := scopeMarks(s)
+		all = append(all, marks...)
+	}
+	if len(all) > 0 {
+		t.Bump(all)
 	}
 }
 

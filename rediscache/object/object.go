@@ -269,9 +269,11 @@ type Epochs interface {
 	// URL, a prefix of it, its host, its tags and groups, and all.
 	Check(key Key, o *Object) Freshness
 
-	// Invalidate makes everything unusable that the scope names and that was
-	// asked for until now, here and at all other gateways.
-	Invalidate(s Scope)
+	// Invalidate makes everything unusable that the scopes name and that was
+	// asked for until now, here at once and at all other gateways. It may wait a
+	// little for them to be told; scopes that belong together are best given
+	// together.
+	Invalidate(scopes ...Scope)
 }
 
 // Scope says what is invalidated. Exactly one of URL, Prefix, Host, Tag, Group

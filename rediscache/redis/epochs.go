@@ -159,13 +159,19 @@ func (e *Epochs) Await(ctx context.Context) bool {
 	return e.ready.Load()
 }
 
-// Invalidate makes the scope unusable here at once and at all other gateways.
+// Invalidate makes the scopes unusable here at once and at all other gateways.
 // It waits for Redis no longer than the budget, and not at all while Redis is
-// away; what was not shared then is shared later.
-func (e *Epochs) Invalidate(s object.Scope) {
+// away; what was not shared then is shared later. A scope that makes no sense
+// names nothing.
+func (e *Epochs) Invalidate(scopes ...object.Scope) {
 	ctx, cancel := context.WithTimeout(context.Background(), e.o.Budget)
 	defer cancel()
-	_, _ = e.Purge(ctx, s)
+	var all []epoch.Mark
+	for _, s := range scopes {
+		marks, _ := epoch.Marks(s)
+		all = append(all, marks...)
+	}
+	e.purge(ctx, all)
 }
 
 // Purge is Invalidate with the context's deadline for the wait. It reports
@@ -176,6 +182,13 @@ func (e *Epochs) Purge(ctx context.Context, scopes ...object.Scope) (shared bool
 	marks, err := epoch.Marks(scopes...)
 	if err != nil {
 		return false, err
+	}
+	return e.purge(ctx, marks), nil
+}
+
+func (e *Epochs) purge(ctx context.Context, marks []epoch.Mark) (shared bool) {
+	if len(marks) == 0 {
+		return true
 	}
 	e.Start()
 	e.mu.Lock()
@@ -190,13 +203,13 @@ func (e *Epochs) Purge(ctx context.Context, scopes ...object.Scope) (shared bool
 	default:
 	}
 	if !e.ready.Load() {
-		return false, nil
+		return false
 	}
 	select {
 	case <-p.done:
-		return p.ok, nil
+		return p.ok
 	case <-ctx.Done():
-		return false, nil
+		return false
 	}
 }
 
