@@ -139,7 +139,7 @@ func TestMissedWhileCut(t *testing.T) {
 	a, b := newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
 	inStep(t, a, b)
 	ctx := context.Background()
-	for i := range 20 {
+	for i := range 6 {
 		o := tagged(b, fmt.Sprint(i))
 		if err := server.Client().ClientKillByFilter(ctx, "TYPE", "pubsub").Err(); err != nil {
 			t.Fatal(err)
