@@ -51,7 +51,7 @@ for s in pairs(dirty) do
   local text = string.format('%.17g', far)
   if more[s] then
     text = text .. more[s]
-    for w in string.gmatch(more[s], '%S+') do far = math.max(far, tonumber(w)) end
+    for w in string.gmatch(more[s], '%S+') do far = math.max(far, tonumber(w) or 0) end
   end
   if far > now then
     redis.call('SET', KEYS[s], text, 'PX', ceil((far - now) / 1000))

@@ -32,6 +32,10 @@ const (
 	// one script occupies Redis.
 	maxSubjects = 128
 	maxRequests = 1024
+
+	// maxQueue bounds the requests that wait for a batch. Beyond it they are
+	// decided without Redis at once.
+	maxQueue = 1 << 16
 )
 
 // Options are the settings of an engine.
@@ -160,6 +164,9 @@ func (e *Engine) breaker(part int) *breaker {
 // errTimeout tells that Redis did not answer within the budget.
 var errTimeout = errors.New("redis did not answer within the budget")
 
+// errBusy tells that too many requests wait already.
+var errBusy = errors.New("too many requests wait for redis")
+
 // errClosed tells that the engine ends.
 var errClosed = errors.New("the connection is closed")
 
@@ -236,6 +243,11 @@ func (e *Engine) submit(c *call) {
 	if e.closed {
 		e.mu.Unlock()
 		c.finish(errClosed)
+		return
+	}
+	if len(e.queue) >= maxQueue {
+		e.mu.Unlock()
+		c.finish(errBusy)
 		return
 	}
 	e.queue = append(e.queue, c)

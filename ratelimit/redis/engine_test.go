@@ -1,0 +1,90 @@
+package redis
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+)
+
+// The queue is bounded, and whoever finds it full does not wait.
+func TestQueueIsBounded(t *testing.T) {
+	e := NewEngine(Options{})
+	e.inFlight = maxInFlight // nobody sends
+	defer func() {
+		e.mu.Lock()
+		e.queue, e.inFlight = nil, 0
+		e.mu.Unlock()
+		e.Close()
+	}()
+	p := plan(t, gcra.Rate, "1/1s")
+	for range maxQueue {
+		e.submit(&call{done: make(chan struct{}, 1)})
+	}
+	k := newCall(take, subject{plan: p, cost: 1}, time.Hour)
+	if err := e.do(k); err != errBusy {
+		t.Errorf("%v", err)
+	}
+}
+
+// After the end nothing is sent and nothing waits.
+func TestClosed(t *testing.T) {
+	server := redistest.Start(t)
+	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg"})
+	z := e.NewZone("z", 0)
+	e.Close()
+	var d gcra.Decision
+	c := Call{Zone: z, Key: "k", Plan: plan(t, gcra.Rate, "1/1s"), Cost: 1, Budget: time.Hour, Decision: &d}
+	if c.Decide(); d.Source != gcra.Local || !d.Admitted() {
+		t.Errorf("%+v", d)
+	}
+}
+
+// Requests that were given up before they were sent take nothing.
+func TestAbandonedCallsAreNotSent(t *testing.T) {
+	server := redistest.Start(t)
+	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	z := e.NewZone("z", 0)
+	p := plan(t, gcra.Rate, "100/10h")
+	e.mu.Lock()
+	e.inFlight = maxInFlight
+	e.mu.Unlock()
+	var d gcra.Decision
+	c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Millisecond, Decision: &d}
+	for range 5 {
+		if c.Decide(); d.Source != gcra.Local {
+			t.Fatalf("%+v", d)
+		}
+	}
+	e.mu.Lock()
+	e.inFlight = 0
+	e.mu.Unlock()
+	c.Budget = 5 * time.Second
+	if err := c.Peek(); err != nil || d.Meters[0].Remaining != 100 {
+		t.Errorf("%d remain in Redis, want 100 (%v)", d.Meters[0].Remaining, err)
+	}
+}
+
+// A value that another program wrote into a key spoils neither the batch nor
+// the key.
+func TestForeignValue(t *testing.T) {
+	server := redistest.Start(t)
+	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	z := e.NewZone("z", 0)
+	for _, limits := range [][]string{{"5/1h"}, {"5/1h", "9/10h"}} {
+		for _, value := range []string{"", "text", "text more", "1e99", "-5", " "} {
+			p := plan(t, gcra.Rate, limits...)
+			key := e.redisKey(partition("z", value), "z", value)
+			if err := server.Client().Set(t.Context(), key, value, time.Minute).Err(); err != nil {
+				t.Fatal(err)
+			}
+			var d gcra.Decision
+			c := Call{Zone: z, Key: value, Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
+			if c.Decide(); d.Source != gcra.Shared {
+				t.Errorf("%q: %+v", value, d)
+			}
+			z.denials.forget(value)
+		}
+	}
+}
