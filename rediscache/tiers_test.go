@@ -284,9 +284,9 @@ func TestPurgeCommand(t *testing.T) {
 		}
 	}
 	for part, args := range map[string][]string{
-		"exactly one of":         {address},
-		"must begin with http":   {"--url", "/a", address},
-		"asking the gateway":     {"--all", "--address=127.0.0.1:1"},
+		"exactly one of":          {address},
+		"must begin with http":    {"--url", "/a", address},
+		"asking the gateway":      {"--all", "--address=127.0.0.1:1"},
 		"unknown command \"now\"": {"--all", "now", address},
 	} {
 		if err := run(args...); err == nil || !strings.Contains(err.Error(), part) {
