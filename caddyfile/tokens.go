@@ -2,6 +2,7 @@ package caddyfile
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -51,11 +52,10 @@ func (s statement) appendTo(tokens caddyfile.Segment, line *int) caddyfile.Segme
 
 // withBlock appends segments to the block of a segment, which may have none.
 func withBlock(segment caddyfile.Segment, more ...caddyfile.Segment) caddyfile.Segment {
-	result := append(caddyfile.Segment(nil), segment...)
-	last := result[len(result)-1]
-	closing := caddyfile.Token{File: generated, Line: last.Line + 1, Text: "}"}
-	if n := len(result) - 1; last.Text == "}" && blockOf(segment) {
-		closing, result = last, result[:n]
+	result := slices.Clone(segment)
+	closing := caddyfile.Token{File: generated, Text: "}"}
+	if n := len(result) - 1; hasBlock(segment) {
+		closing, result = result[n], result[:n]
 	} else {
 		// The brace belongs to the line of the directive: it takes everything but
 		// the text from the name.
@@ -63,14 +63,26 @@ func withBlock(segment caddyfile.Segment, more ...caddyfile.Segment) caddyfile.S
 		opening.Text = "{"
 		result = append(result, opening)
 	}
+	line := result[len(result)-1].Line
 	for _, m := range more {
-		result = append(result, m...)
+		shift := 0
+		if m[0].File == generated {
+			shift = line + 1 - m[0].Line
+		}
+		for _, token := range m {
+			token.Line += shift
+			result = append(result, token)
+		}
+		line = result[len(result)-1].Line
+	}
+	if closing.File == generated {
+		closing.Line = line + 1
 	}
 	return append(result, closing)
 }
 
-// blockOf reports whether the segment has a block that is not empty.
-func blockOf(segment caddyfile.Segment) bool {
+// hasBlock reports whether the segment has a block that is not empty.
+func hasBlock(segment caddyfile.Segment) bool {
 	d := caddyfile.NewDispenser(segment)
 	d.Next()
 	d.RemainingArgs()

@@ -1,0 +1,267 @@
+package caddyfile
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/caddyserver/certmagic"
+	"github.com/spf13/cobra"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// builtin is the Caddyfile of `tentagate gateway`.
+//
+//go:embed gateway.Caddyfile
+var builtin string
+
+// What the flags replace in it.
+const (
+	builtinSite   = "{$SERVER_NAME::8000} {"
+	builtinAdmin  = "admin {$TENTAGATE_ADMIN:off}"
+	builtinImport = "import Caddyfile.d/*.caddyfile"
+)
+
+const (
+	defaultListen  = ":8000"
+	defaultAdmin   = "localhost:2019"
+	defaultEnvFile = ".env"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "gateway",
+		Usage: "[--listen <address>] [--env-file <path>] [--admin[=<address>]] [--print-caddyfile] [--demo]",
+		Short: "Runs the API gateway from the environment, without a configuration file",
+		Long: `
+Runs the API gateway of the Caddyfile that is built in. It needs BACKEND_SERVICES,
+the services as JSON or as name=URL with commas between them, and JWT_SECRET_KEY or
+another source of keys. A file .env in the working directory is read if there is
+one; variables that are set already are kept.
+
+--print-caddyfile prints the Caddyfile, as a beginning for one of your own.
+
+--demo serves two small services by itself and prints curl lines with a valid token
+that show what the gateway does. It needs no environment.`,
+		CobraFunc: func(cmd *cobra.Command) {
+			var c gatewayCommand
+			flags := cmd.Flags()
+			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, in place of SERVER_NAME (default "+defaultListen+")")
+			flags.StringVar(&c.envFile, "env-file", "", "File of environment variables (default "+defaultEnvFile+", if it exists)")
+			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, which is off by default; with the flag alone "+defaultAdmin)
+			flags.Lookup("admin").NoOptDefVal = defaultAdmin
+			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
+			flags.BoolVar(&c.demo, "demo", false, "Serve two services of its own and print curl lines to try")
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.OutOrStdout()) }
+		},
+	})
+}
+
+// gatewayCommand are the flags of `tentagate gateway`.
+type gatewayCommand struct {
+	listen, envFile, admin string
+	print, demo            bool
+}
+
+func (c *gatewayCommand) run(stdout io.Writer) error {
+	text, err := c.caddyfile()
+	if err != nil {
+		return err
+	}
+	if c.print {
+		_, err := io.WriteString(stdout, text)
+		return err
+	}
+	var d *demo
+	if c.demo {
+		// The demonstration has an environment of its own.
+		if d, err = startDemo(c.address()); err != nil {
+			return err
+		}
+		defer d.stop()
+		text = strings.Replace(text, builtinImport, "", 1)
+	} else if err := c.loadEnvironment(); err != nil {
+		return err
+	}
+	if err := c.checkEnvironment(); err != nil {
+		return err
+	}
+	caddy.TrapSignals()
+	limitMemory()
+	load := func() error {
+		config, err := adapt(text)
+		if err != nil {
+			return err
+		}
+		return caddy.Load(config, true)
+	}
+	if err := load(); err != nil {
+		return err
+	}
+	// SIGUSR1 reads the environment's files and services again.
+	caddy.SetLastConfig("(built in)", "caddyfile", func(string, string) error { return load() })
+	caddy.Log().Named("gateway").Info("serving the built-in Caddyfile")
+	if d != nil {
+		if err := d.print(stdout); err != nil {
+			return err
+		}
+	}
+	select {}
+}
+
+// caddyfile returns the built-in Caddyfile with what the flags say.
+func (c *gatewayCommand) caddyfile() (string, error) {
+	text := builtin
+	if c.listen != "" {
+		host, port, err := splitListen(c.listen)
+		if err != nil {
+			return "", err
+		}
+		if port == "0" {
+			if port, err = freePort(host); err != nil {
+				return "", fmt.Errorf("--listen %s: %w", c.listen, err)
+			}
+			c.listen = net.JoinHostPort(host, port)
+		}
+		site := ":" + port + " {"
+		if host != "" {
+			site += "\n\tbind " + host
+		}
+		text = strings.Replace(text, builtinSite, site, 1)
+	}
+	if c.admin != "" {
+		if _, _, err := splitListen(c.admin); err != nil && c.admin != off {
+			return "", fmt.Errorf("--admin %s: accepted are host:port and off", c.admin)
+		}
+		text = strings.Replace(text, builtinAdmin, "admin "+c.admin, 1)
+	}
+	return text, nil
+}
+
+// address returns where the gateway listens.
+func (c *gatewayCommand) address() string {
+	if c.listen == "" {
+		return defaultListen
+	}
+	return c.listen
+}
+
+// splitListen reads host:port or :port, with an IP address or a name as host.
+func splitListen(address string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(address)
+	n, bad := strconv.Atoi(port)
+	if err != nil || bad != nil || n < 0 || n > 65535 || host != "" && !isHost(host) {
+		return "", "", fmt.Errorf("--listen %q: write it as :8000, 127.0.0.1:8000 or [::1]:8000", address)
+	}
+	return host, port, nil
+}
+
+// freePort returns a port that nobody listens on.
+func freePort(host string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// loadEnvironment reads the environment file: the one that was asked for must
+// exist, the default one need not.
+func (c *gatewayCommand) loadEnvironment() error {
+	path := c.envFile
+	if path == "" {
+		path = defaultEnvFile
+	}
+	err := loadEnvFile(path)
+	if c.envFile == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// The file may have said where data is kept.
+	caddy.ConfigAutosavePath = filepath.Join(caddy.AppConfigDir(), "autosave.json")
+	caddy.DefaultStorage = &certmagic.FileStorage{Path: caddy.AppDataDir()}
+	return nil
+}
+
+// checkEnvironment checks the variables that stand in the Caddyfile, where a
+// mistake would be told as one of a line that nobody wrote.
+func (c *gatewayCommand) checkEnvironment() error {
+	for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD"} {
+		if text, ok := os.LookupEnv(name); ok {
+			if d, err := caddy.ParseDuration(text); err != nil || d < 0 {
+				return fmt.Errorf("%s: %q is not a duration such as 10s", name, text)
+			}
+		}
+	}
+	ranges := strings.Fields(strings.ReplaceAll(os.Getenv("TRUSTED_PROXIES"), ",", " "))
+	for i, text := range ranges {
+		if text == "private_ranges" {
+			continue
+		}
+		if _, err := caddyhttp.CIDRExpressionToPrefix(text); err != nil {
+			return fmt.Errorf("TRUSTED_PROXIES: entry %d of %d: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges",
+				i+1, len(ranges), text)
+		}
+	}
+	if err := os.Setenv("TRUSTED_PROXIES", strings.Join(ranges, " ")); err != nil {
+		return err
+	}
+	if name := os.Getenv("SERVER_NAME"); name != "" && c.listen != "" {
+		return fmt.Errorf("SERVER_NAME %q and --listen %s are both given: leave one of them out", name, c.listen)
+	}
+	for _, name := range []string{"SERVER_NAME", "TENTAGATE_ADMIN"} {
+		if text, ok := os.LookupEnv(name); ok && strings.TrimSpace(text) == "" {
+			// A manifest sets variables empty; then the default counts.
+			if err := os.Unsetenv(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// adapt turns the Caddyfile into a configuration.
+func adapt(text string) ([]byte, error) {
+	if found, err := filepath.Glob("Caddyfile.d/*.caddyfile"); err != nil || len(found) == 0 {
+		// Caddy warns of an import without a file.
+		text = strings.Replace(text, builtinImport, "", 1)
+	}
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	if adapter == nil {
+		return nil, errors.New("this binary was built without the Caddyfile adapter")
+	}
+	config, warnings, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	for _, warning := range warnings {
+		if strings.Contains(warning.Message, "not formatted") {
+			continue // nothing is, once the variables are in it
+		}
+		caddy.Log().Named("gateway").Warn(warning.String())
+	}
+	return config, err
+}
+
+// limitMemory keeps the heap within what the container allows.
+func limitMemory() {
+	_, _ = memlimit.Set(
+		memlimit.WithLogger(slog.New(slog.DiscardHandler)),
+		memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)),
+	)
+}

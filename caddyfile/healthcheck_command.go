@@ -1,0 +1,84 @@
+package caddyfile
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+const (
+	defaultHealthURL     = "http://127.0.0.1:8000/health"
+	defaultHealthTimeout = 3 * time.Second
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "healthcheck",
+		Usage: "[--url <url>] [--timeout <duration>] [--insecure]",
+		Short: "Asks a gateway whether it is healthy",
+		Long: `
+Sends one GET request and exits with 0 if the answer is 2xx, and with 1 otherwise. It is
+for containers without a shell or curl in them:
+
+	HEALTHCHECK CMD ["/tentagate", "healthcheck"]`,
+		CobraFunc: func(cmd *cobra.Command) {
+			var c healthCommand
+			flags := cmd.Flags()
+			flags.StringVar(&c.url, "url", defaultHealthURL, "What to ask")
+			flags.DurationVar(&c.timeout, "timeout", defaultHealthTimeout, "How long to wait for the answer")
+			flags.BoolVar(&c.insecure, "insecure", false, "Accept any certificate, as when a gateway is asked by its IP address")
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) }
+		},
+	})
+}
+
+// healthCommand are the flags of `tentagate healthcheck`.
+type healthCommand struct {
+	url      string
+	timeout  time.Duration
+	insecure bool
+}
+
+func (c *healthCommand) run(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	u, err := url.Parse(c.url)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("--url %q: write it as %s", c.url, defaultHealthURL)
+	}
+	if c.timeout <= 0 {
+		return fmt.Errorf("--timeout %s: it must be above zero", c.timeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("--url %q: %w", c.url, err)
+	}
+	client := &http.Client{
+		// No proxy of the environment: the gateway is asked itself.
+		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: c.insecure}}, //nolint:gosec // asked for
+		// A redirect means that something else than the gateway answers.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16))
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return fmt.Errorf("%s answered %s", c.url, resp.Status)
+	}
+	return nil
+}
