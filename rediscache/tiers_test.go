@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -69,6 +70,7 @@ func keepObject(ts *tiers, name string, tags ...string) (object.Key, *object.Obj
 }
 
 func TestTiersOutliveReload(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	a := tierApp(t, "")
 	ctx := context.Background()
 	first := acquireTest(t, a, tierSettings{memory: 1 << 20})
@@ -104,11 +106,13 @@ func TestTiersOutliveReload(t *testing.T) {
 	if fourth.memory.Get(ctx, key) != nil {
 		t.Error("what nobody uses is kept")
 	}
+	_ = fourth.release()
 }
 
 // Provision must not reach out: the address answers nothing, and there is
 // nothing to wait for.
 func TestTiersOffline(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
 	if n := ts.epochs.exchange.Stats().Failures; n != 0 {
 		t.Errorf("%d failures before the start", n)

@@ -1,0 +1,380 @@
+package rediscache
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"  // the adapter
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard" // reverse_proxy
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"        // the storage that certificates default to
+	_ "github.com/caddyserver/caddy/v2/modules/logging"            // log outputs
+
+	"github.com/pythopus/tentagate/internal/redistest"
+)
+
+// gatewayEnv holds the Caddyfile for a process that is a gateway.
+const gatewayEnv = "TENTAGATE_TEST_GATEWAY"
+
+// TestGatewayProcess is no test: it is the gateway of the tests below, which run
+// this binary again, because tiers are shared within a process.
+func TestGatewayProcess(t *testing.T) {
+	caddyfile := os.Getenv(gatewayEnv)
+	if caddyfile == "" {
+		return
+	}
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// gatewayProcess is a running gateway.
+type gatewayProcess struct {
+	t           testing.TB
+	http, admin string
+}
+
+// startGateway runs a gateway in a process of its own until the test ends.
+func startGateway(t testing.TB, redisURL, site string) *gatewayProcess {
+	t.Helper()
+	g := &gatewayProcess{t: t, http: freeAddr(t), admin: freeAddr(t)}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestGatewayProcess$")
+	cmd.Env = append(os.Environ(), gatewayEnv+"="+fmt.Sprintf(`{
+	admin %s
+	auto_https off
+	persist_config off
+	log {
+		output discard
+	}
+	tentagate {
+		redis %s
+	}
+}
+http://gateway.test:%s {
+	%s
+}
+`, g.admin, redisURL, g.http[strings.LastIndex(g.http, ":")+1:], site))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		select {
+		case err := <-exited:
+			if err != nil {
+				t.Errorf("the gateway: %v\n%s", err, out.String())
+			}
+		case <-time.After(20 * time.Second):
+			_ = cmd.Process.Kill()
+			t.Errorf("the gateway does not end\n%s", out.String())
+		}
+	})
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		// The admin API is there before the site; the site's port is what counts.
+		conn, err := net.Dial("tcp", g.http)
+		if err == nil {
+			_ = conn.Close()
+			return g
+		}
+		if time.Now().After(deadline) || len(exited) > 0 {
+			t.Fatalf("the gateway does not start: %v\n%s", err, out.String())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// reply is an answer of a gateway.
+type reply struct {
+	status int
+	body   string
+	header http.Header
+}
+
+func (r reply) hit() bool { return strings.Contains(r.header.Get("Cache-Status"), "hit") }
+
+var replicaClient = &http.Client{
+	Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+	Timeout:   30 * time.Second,
+}
+
+func (g *gatewayProcess) do(method, path string, fields ...string) (reply, error) {
+	r, err := http.NewRequest(method, "http://"+g.http+path, nil)
+	if err != nil {
+		return reply{}, err
+	}
+	// One name for all gateways, as behind a load balancer.
+	r.Host = "gateway.test"
+	for i := 0; i < len(fields); i += 2 {
+		r.Header.Set(fields[i], fields[i+1])
+	}
+	resp, err := replicaClient.Do(r)
+	if err != nil {
+		return reply{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, string(body), resp.Header}, err
+}
+
+func (g *gatewayProcess) get(path string) reply {
+	g.t.Helper()
+	r, err := g.do(http.MethodGet, path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return r
+}
+
+func (g *gatewayProcess) purge(body string) string {
+	g.t.Helper()
+	resp, err := replicaClient.Post("http://"+g.admin+purgeURI, "application/json", strings.NewReader(body))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		g.t.Fatalf("purge: %d %s %v", resp.StatusCode, text, err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func (g *gatewayProcess) stats() cacheStats {
+	g.t.Helper()
+	resp, err := replicaClient.Get("http://" + g.admin + statsURI)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var s cacheStats
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		g.t.Fatal(err)
+	}
+	return s
+}
+
+// versions is an origin whose answers have a version, which changes when asked.
+type versions struct {
+	*httptest.Server
+	version atomic.Int64
+	asked   atomic.Int64
+}
+
+func newVersions(t testing.TB) *versions {
+	v := &versions{}
+	v.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			v.version.Add(1)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		v.asked.Add(1)
+		w.Header().Set("Cache-Control", "max-age=600, stale-while-revalidate=600")
+		w.Header().Set("Surrogate-Key", "all "+strings.Trim(r.URL.Path, "/"))
+		fmt.Fprintf(w, "%s version %d", r.URL.Path, v.version.Load())
+	}))
+	t.Cleanup(v.Close)
+	return v
+}
+
+func within(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !f(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 15s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Two gateways with one Redis are one cache.
+func TestTwoGateways(t *testing.T) {
+	redisServer := redistest.Start(t)
+	origin := newVersions(t)
+	site := "http_cache {\n\t\tpurge_method {\n\t\t\tallow private_ranges\n\t\t}\n\t}\n\treverse_proxy " + origin.URL
+	a := startGateway(t, redisServer.URL(), site)
+	if r := a.get("/x"); r.hit() || r.body != "/x version 0" {
+		t.Fatalf("%+v", r)
+	}
+	within(t, "the write", func() bool { return redisServer.Client().DBSize(context.Background()).Val() >= 4 })
+	b := startGateway(t, redisServer.URL(), site)
+	if r := b.get("/x"); !r.hit() || r.body != "/x version 0" || origin.asked.Load() != 1 {
+		t.Errorf("the first request of the second gateway: %+v", r)
+	}
+
+	// Whatever the purge names, the other gateway hears of it.
+	for name, purge := range map[string]func(){
+		"url":    func() { a.purge(`{"url":"http://gateway.test/x"}`) },
+		"prefix": func() { a.purge(`{"prefix":"https://gateway.test/"}`) },
+		"host":   func() { a.purge(`{"host":"gateway.test"}`) },
+		"tag":    func() { a.purge(`{"tag":"x"}`) },
+		"all":    func() { a.purge(`{"all":true}`) },
+		"PURGE": func() {
+			if r, err := a.do("PURGE", "/x"); err != nil || r.status != 200 || !strings.Contains(r.body, `"shared":"yes"`) {
+				t.Errorf("PURGE: %+v %v", r, err)
+			}
+		},
+		"POST": func() {
+			if r, err := a.do(http.MethodPost, "/x"); err != nil || r.status != http.StatusNoContent {
+				t.Errorf("POST: %+v %v", r, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !a.get("/x").hit() || !b.get("/x").hit() {
+				a.get("/x")
+				within(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
+			}
+			want := fmt.Sprint("/x version ", origin.version.Add(1))
+			if name == "POST" {
+				want = fmt.Sprint("/x version ", origin.version.Load()+1)
+			}
+			purge()
+			if r := a.get("/x"); r.body != want {
+				t.Errorf("here: %+v", r)
+			}
+			within(t, "the other gateway", func() bool { return b.get("/x").body == want })
+			if r := a.get("/x"); r.body != want {
+				t.Errorf("here, after the other gateway stored: %+v", r)
+			}
+		})
+	}
+	if got := a.purge(`{"tag":"nothing"}`); got != `{"purged":true,"shared":"yes"}` {
+		t.Errorf("%s", got)
+	}
+	t.Run("soft", func(t *testing.T) {
+		within(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
+		want := fmt.Sprint("/x version ", origin.version.Add(1))
+		old := a.get("/x").body
+		a.purge(`{"tag":"all","soft":true}`)
+		if r := a.get("/x"); r.body != old || !r.hit() {
+			t.Errorf("what may be used stale is not: %+v", r)
+		}
+		within(t, "the refresh", func() bool { return a.get("/x").body == want && b.get("/x").body == want })
+	})
+}
+
+// Whatever happens to Redis under load, every answer is right and none is an
+// error.
+func TestGatewaysInTrouble(t *testing.T) {
+	redisServer := redistest.Start(t, "--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "yes")
+	origin := newVersions(t)
+	site := "http_cache {\n\t\tmemory 64KiB\n\t}\n\treverse_proxy " + origin.URL
+	gateways := []*gatewayProcess{startGateway(t, redisServer.URL(), site), startGateway(t, redisServer.URL(), site)}
+	var phase atomic.Value
+	phase.Store("well")
+	took := map[string][]time.Duration{}
+	var mu sync.Mutex
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for g := range 6 {
+		wg.Go(func() {
+			for i := g; ; i += 7 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				path := "/" + strconv.Itoa(i%1000)
+				began, name := time.Now(), phase.Load().(string)
+				r, err := gateways[i%2].do(http.MethodGet, path)
+				d := time.Since(began)
+				if err != nil || r.status != http.StatusOK || r.body != path+" version 0" {
+					t.Errorf("%s: %s: %d %q %v", name, path, r.status, r.body, err)
+					return
+				}
+				mu.Lock()
+				took[name] = append(took[name], d)
+				mu.Unlock()
+			}
+		})
+	}
+	count := func(name string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(took[name])
+	}
+	run := func(name string, begin, end func()) {
+		begin()
+		phase.Store(name)
+		within(t, name, func() bool { return t.Failed() || count(name) > 1500 })
+		end()
+		phase.Store("well after " + name)
+		within(t, "well after "+name, func() bool { return t.Failed() || count("well after "+name) > 300 })
+	}
+	nothing := func() {}
+	ctx := context.Background()
+	within(t, "well", func() bool { return t.Failed() || count("well") > 1500 })
+	run("frozen", redisServer.Freeze, redisServer.Thaw)
+	run("killed", redisServer.Kill, redisServer.Restart)
+	run("flushed", redisServer.Flush, nothing)
+	run("full", func() {
+		c := redisServer.Client()
+		for i := range 100 {
+			c.Set(ctx, "filler"+strconv.Itoa(i), strings.Repeat("x", 100_000), 0)
+		}
+	}, nothing)
+	run("corrupted", func() {
+		c := redisServer.Client()
+		for _, key := range c.Keys(ctx, "*:v:*").Val() {
+			c.SetRange(ctx, key, 20, "\x00\xff\x00")
+		}
+	}, nothing)
+	run("busy", func() { go redisServer.Client().Do(ctx, "DEBUG", "SLEEP", "1") }, nothing)
+	close(stop)
+	wg.Wait()
+	for _, g := range gateways {
+		s := g.stats()
+		if len(s.Redis) != 1 || s.Redis[0].Hits == 0 || s.Redis[0].Skipped == 0 || s.Redis[0].Late == 0 || s.Redis[0].Corrupt == 0 || s.Memory.Evictions == 0 {
+			t.Errorf("the second tier was not in use, or not in trouble: %+v", s)
+		}
+	}
+	for name, list := range took {
+		slices.Sort(list)
+		t.Logf("%-20s %6d requests, p50 %8v, p99 %8v, longest %8v", name, len(list), list[len(list)/2], list[len(list)*99/100], list[len(list)-1])
+	}
+}
