@@ -38,6 +38,11 @@ func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			stales.Inc()
 			return h.answer(w, r, stored, time.Now(), "hit; ttl="+wholeSeconds(stored.Fresh(time.Now()))+"; detail=stale-if-error")
 		}
+		if !f.rec.sent {
+			// The error is answered further out, with the fields that were set
+			// for it: Retry-After, WWW-Authenticate.
+			f.rec.merge()
+		}
 		return err
 	}
 	if !f.rec.sent && !f.rec.held {
