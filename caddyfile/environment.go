@@ -108,21 +108,25 @@ func parseServices(text string) ([]*service, error) {
 // parseServicesJSON reads the object member by member, because decoding into a
 // map would lose duplicate names, and the order.
 func parseServicesJSON(text string) ([]*service, error) {
-	dec := json.NewDecoder(strings.NewReader(text))
-	if _, err := dec.Token(); err != nil {
-		return nil, jsonError(dec, text, err)
+	var whole any
+	if err := json.Unmarshal([]byte(text), &whole); err != nil {
+		return nil, jsonError(text, err)
 	}
+	// From here on the decoder finds no mistake in the form.
+	dec := json.NewDecoder(strings.NewReader(text))
+	_, _ = dec.Token() // the opening brace
 	var services []*service
 	for dec.More() {
+		before := text[dec.InputOffset():]
+		at := len(text) - len(strings.TrimLeft(before, ", \t\r\n"))
 		token, err := dec.Token()
 		if err != nil {
-			return nil, jsonError(dec, text, err)
+			return nil, jsonError(text, err)
 		}
-		name, _ := token.(string) // the decoder takes nothing else as a name
-		end := dec.InputOffset()  // of the name, to say where the value is not right
+		name, _ := token.(string)
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return nil, jsonError(dec, text, err)
+			return nil, jsonError(text, err)
 		}
 		addresses, err := parseAddresses(raw)
 		var s *service
@@ -132,14 +136,8 @@ func parseServicesJSON(text string) ([]*service, error) {
 			services, err = addService(services, s)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("character %d: %w", end+1, err)
+			return nil, fmt.Errorf("character %d: %w", at+1, err)
 		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, jsonError(dec, text, err)
-	}
-	if rest := strings.TrimSpace(text[dec.InputOffset():]); rest != "" {
-		return nil, fmt.Errorf("character %d: there is more behind the closing brace: %s", dec.InputOffset()+1, formOfServices)
 	}
 	if len(services) == 0 {
 		return nil, errors.New("it names no service: " + formOfServices)
@@ -167,19 +165,19 @@ func parseAddresses(raw json.RawMessage) ([]string, error) {
 }
 
 // jsonError says where the JSON breaks, and what often broke it.
-func jsonError(dec *json.Decoder, text string, err error) error {
-	at := dec.InputOffset()
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset > 0 {
-		at = syntax.Offset - 1
+func jsonError(text string, err error) error {
+	at := int64(len(text))
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		at = syntax.Offset
 	}
 	hint := ""
 	switch {
-	case strings.Contains(text, "'"):
-		hint = ": JSON has double quotes"
 	case !strings.Contains(text, `"`):
 		hint = ": the double quotes are missing; a shell takes them away unless single quotes are around the value"
+	case strings.Contains(text, "'"):
+		hint = ": JSON has double quotes, not single ones"
 	}
-	return fmt.Errorf("character %d: it is not JSON%s: %s", at+1, hint, formOfServices)
+	return fmt.Errorf("character %d: it is not JSON%s: %s", at, hint, formOfServices)
 }
 
 // originsOfEnvironment reads ALLOWED_ORIGINS, a list with commas or a JSON
