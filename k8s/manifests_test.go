@@ -1,0 +1,204 @@
+// Package k8s holds the manifests; its test reads them as an API server does.
+package k8s
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// manifests are the documents of tentagate.yaml by kind.
+func manifests(t *testing.T) map[string][]any {
+	t.Helper()
+	data, err := os.ReadFile("tentagate.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]any{}
+	for i, document := range bytes.Split(data, []byte("\n---\n")) {
+		var meta struct {
+			Kind string `json:"kind"`
+		}
+		if err := yaml.Unmarshal(document, &meta); err != nil {
+			t.Fatalf("document %d: %v", i+1, err)
+		}
+		object := map[string]func() any{
+			"Namespace":               func() any { return new(corev1.Namespace) },
+			"ServiceAccount":          func() any { return new(corev1.ServiceAccount) },
+			"ConfigMap":               func() any { return new(corev1.ConfigMap) },
+			"Secret":                  func() any { return new(corev1.Secret) },
+			"Deployment":              func() any { return new(appsv1.Deployment) },
+			"Service":                 func() any { return new(corev1.Service) },
+			"HorizontalPodAutoscaler": func() any { return new(autoscalingv2.HorizontalPodAutoscaler) },
+			"PodDisruptionBudget":     func() any { return new(policyv1.PodDisruptionBudget) },
+			"NetworkPolicy":           func() any { return new(networkingv1.NetworkPolicy) },
+		}[meta.Kind]
+		if object == nil {
+			t.Fatalf("document %d: unknown kind %q", i+1, meta.Kind)
+		}
+		o := object()
+		if err := yaml.UnmarshalStrict(document, o); err != nil {
+			t.Fatalf("document %d, %s: %v", i+1, meta.Kind, err)
+		}
+		found[meta.Kind] = append(found[meta.Kind], o)
+	}
+	return found
+}
+
+func only[T any](t *testing.T, found map[string][]any, kind string) T {
+	t.Helper()
+	if len(found[kind]) != 1 {
+		t.Fatalf("%d documents of kind %s", len(found[kind]), kind)
+	}
+	return found[kind][0].(T)
+}
+
+func TestManifests(t *testing.T) {
+	found := manifests(t)
+	deployment := only[*appsv1.Deployment](t, found, "Deployment")
+	pod := deployment.Spec.Template.Spec
+	c := pod.Containers[0]
+	labels := deployment.Spec.Template.Labels
+
+	t.Run("selectors", func(t *testing.T) {
+		selectors := map[string]map[string]string{
+			"Deployment":          deployment.Spec.Selector.MatchLabels,
+			"Service":             only[*corev1.Service](t, found, "Service").Spec.Selector,
+			"PodDisruptionBudget": only[*policyv1.PodDisruptionBudget](t, found, "PodDisruptionBudget").Spec.Selector.MatchLabels,
+		}
+		for kind, selector := range selectors {
+			if len(selector) == 0 {
+				t.Errorf("%s selects everything", kind)
+			}
+			for name, value := range selector {
+				if labels[name] != value {
+					t.Errorf("%s selects %s=%s, which the pods have not", kind, name, value)
+				}
+			}
+		}
+		if ref := only[*autoscalingv2.HorizontalPodAutoscaler](t, found, "HorizontalPodAutoscaler").Spec.ScaleTargetRef; ref.Name != deployment.Name || deployment.Spec.Replicas != nil {
+			t.Error("the autoscaler does not own the replicas")
+		}
+	})
+	t.Run("restricted", func(t *testing.T) {
+		p, s := pod.SecurityContext, c.SecurityContext
+		if !*p.RunAsNonRoot || *p.RunAsUser != 65532 || p.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
+			*s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || !slices.Contains(s.Capabilities.Drop, "ALL") || *pod.AutomountServiceAccountToken {
+			t.Error("the pod may do more than it needs")
+		}
+		mounted := map[string]bool{}
+		for _, m := range c.VolumeMounts {
+			mounted[m.MountPath] = true
+		}
+		for _, path := range []string{"/data", "/config", "/tmp"} {
+			if !mounted[path] {
+				t.Errorf("%s is not writable", path)
+			}
+		}
+	})
+	t.Run("probes and ports", func(t *testing.T) {
+		ports := map[string]int32{}
+		for _, p := range c.Ports {
+			ports[p.Name] = p.ContainerPort
+		}
+		for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
+			if ports[probe.HTTPGet.Port.StrVal] == 0 {
+				t.Errorf("%s probe: no port %q", name, probe.HTTPGet.Port.StrVal)
+			}
+		}
+		for _, p := range only[*corev1.Service](t, found, "Service").Spec.Ports {
+			if ports[p.TargetPort.StrVal] == 0 {
+				t.Errorf("the service's target %q is no port", p.TargetPort.StrVal)
+			}
+		}
+		for _, policy := range found["NetworkPolicy"] {
+			for _, rule := range policy.(*networkingv1.NetworkPolicy).Spec.Ingress {
+				for _, p := range rule.Ports {
+					if ports[p.Port.StrVal] == 0 {
+						t.Errorf("a policy names the port %q, which is none", p.Port.StrVal)
+					}
+				}
+			}
+		}
+	})
+	t.Run("draining", func(t *testing.T) {
+		caddyfile := only[*corev1.ConfigMap](t, found, "ConfigMap").Data["Caddyfile"]
+		_, rest, ok := strings.Cut(caddyfile, "grace_period ")
+		if !ok {
+			t.Fatal("no grace_period: Caddy's own is eternal")
+		}
+		grace, err := time.ParseDuration(strings.Fields(rest)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		need := c.Lifecycle.PreStop.Sleep.Seconds + int64(grace.Seconds())
+		if have := *pod.TerminationGracePeriodSeconds; have <= need {
+			t.Errorf("the pod is killed after %ds, and needs %ds to drain", have, need)
+		}
+		if u := deployment.Spec.Strategy.RollingUpdate.MaxUnavailable; u.IntValue() != 0 {
+			t.Error("a rollout takes pods away before there are new ones")
+		}
+	})
+	t.Run("configuration", func(t *testing.T) {
+		if !slices.Contains(c.Args, "/etc/tentagate/Caddyfile") {
+			t.Error("the Caddyfile of the ConfigMap is not used")
+		}
+		secret := only[*corev1.Secret](t, found, "Secret")
+		if len(secret.StringData["JWT_SECRET_KEY"]) < 32 {
+			t.Error("the example's secret is shorter than accepted")
+		}
+		if strings.HasSuffix(c.Image, ":latest") || !strings.Contains(c.Image, ":") {
+			t.Error("the image has no tag of its own")
+		}
+		if c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
+			t.Error("resources are missing")
+		}
+	})
+}
+
+// The Dockerfile keeps to what the classic builder understands.
+func TestDockerfile(t *testing.T) {
+	data, err := os.ReadFile("../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(data), "\\\n", " ")
+	stage := ""
+	seen := map[string]string{}
+	for line := range strings.SplitSeq(text, "\n") {
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if word == "" || strings.HasPrefix(word, "#") {
+			continue
+		}
+		if word == "FROM" {
+			stage = rest
+		}
+		for _, bad := range []string{"--mount", "--chmod", "--link", "--platform", "<<", "--network", "--security"} {
+			if strings.Contains(rest, bad) {
+				t.Errorf("%s: the classic builder does not know %s", line, bad)
+			}
+		}
+		if !slices.Contains([]string{"FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}, word) {
+			t.Errorf("unknown instruction %s", word)
+		}
+		seen[word] = rest
+	}
+	if stage != "scratch" || seen["USER"] != "65532:65532" {
+		t.Errorf("the last stage is %q, the user %q", stage, seen["USER"])
+	}
+	for _, port := range []string{"8000", "8443", "9090"} {
+		if !strings.Contains(seen["EXPOSE"], port) {
+			t.Errorf("port %s is not exposed", port)
+		}
+	}
+}
