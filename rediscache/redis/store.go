@@ -81,6 +81,8 @@ type Store struct {
 	queued atomic.Int64
 	done   sync.WaitGroup
 
+	waiting waiting
+
 	n counters
 }
 
@@ -117,6 +119,7 @@ func NewStore(o Options) *Store {
 		o.Changed = func(bool) {}
 	}
 	s := &Store{o: o, reads: make(chan struct{}, maxReads)}
+	s.waiting.m = map[[16]byte][]waitingObject{}
 	s.breaker = newBreaker(o.Budget, func(ctx context.Context) error {
 		// A look-up and not PING: a Cluster that has lost slots answers PING.
 		err := o.Client.Exists(ctx, s.key(object.NewKey("probe"), "i")).Err()
@@ -165,6 +168,10 @@ func (s *Store) Get(ctx context.Context, key object.Key) *object.Entry {
 // Select returns those variants of the key that match accepts, newest first,
 // or nil. It takes no longer than the budget.
 func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []string, variant string) bool) *object.Entry {
+	if e := s.waiting.get(key, match); e != nil {
+		s.n.hits.Add(1)
+		return e
+	}
 	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
 	defer cancel()
 	if s.breaker.Open() || !s.o.Ready(limited) {

@@ -168,6 +168,41 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// What was set is found at once, while it waits to be written and afterwards.
+func TestFoundAtOnce(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	for i := range 300 {
+		key := object.NewKey(fmt.Sprint(i))
+		s.Set(key, with(key, fresh([]byte("old"))))
+		s.Set(key, with(key, fresh([]byte(fmt.Sprint(i)))))
+		for range 3 {
+			if o := get(s, key); o == nil || string(o.Body) != fmt.Sprint(i) {
+				t.Fatalf("%d: got %v", i, o)
+			}
+		}
+		if i%3 == 0 {
+			s.Delete(key)
+			eventually(t, "deletion", func() bool { return get(s, key) == nil })
+		}
+	}
+	eventually(t, "the writes", func() bool { return s.Stats().Writes == 600 })
+	if n := s.waiting.len(); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+	// What does not wait any more because it was dropped is not found.
+	server.Freeze()
+	for range 2 * tripAfter {
+		get(s, object.NewKey("x"))
+	}
+	key := object.NewKey("dropped")
+	s.Set(key, with(key, fresh(nil)))
+	if get(s, key) != nil || s.waiting.len() != 0 {
+		t.Error("a dropped response is kept")
+	}
+	server.Thaw()
+}
+
 func TestVariants(t *testing.T) {
 	server := redistest.Start(t)
 	s := newStore(t, Options{Client: hot(t, server.Addr())})

@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -40,7 +42,10 @@ func (s *Store) Set(key object.Key, e *object.Entry) {
 
 // Delete forgets all variants of the key, later. It frees memory; whether a
 // response may be used is a matter of its epoch.
-func (s *Store) Delete(key object.Key) { s.enqueue(job{key: key}) }
+func (s *Store) Delete(key object.Key) {
+	s.waiting.forget(key)
+	s.enqueue(job{key: key})
+}
 
 func (s *Store) enqueue(j job) {
 	s.mu.RLock()
@@ -54,12 +59,74 @@ func (s *Store) enqueue(j job) {
 		s.n.dropped.Add(1)
 		return
 	}
+	if j.object != nil {
+		s.waiting.add(j.key, j.object)
+	}
 	select {
 	case s.queues[j.key.Hash[0]%writers] <- j:
 	default:
+		s.waiting.remove(j.key, j.object)
 		s.queued.Add(-j.size)
 		s.n.dropped.Add(1)
 	}
+}
+
+// waiting are the objects that are not written yet. Who asks for them right
+// after they were set finds them here.
+type waiting struct {
+	mu sync.RWMutex
+	m  map[[16]byte][]waitingObject
+}
+
+type waitingObject struct {
+	key    string
+	object *object.Object
+}
+
+func (w *waiting) add(key object.Key, o *object.Object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.m[key.Hash] = append(w.m[key.Hash], waitingObject{key.Full, o})
+}
+
+func (w *waiting) remove(key object.Key, o *object.Object) {
+	if o == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := slices.DeleteFunc(w.m[key.Hash], func(x waitingObject) bool { return x.object == o })
+	if len(rest) == 0 {
+		delete(w.m, key.Hash)
+	} else {
+		w.m[key.Hash] = rest
+	}
+}
+
+func (w *waiting) forget(key object.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.m, key.Hash)
+}
+
+func (w *waiting) len() int {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return len(w.m)
+}
+
+// get returns the variants that match accepts, newest first, or nil.
+func (w *waiting) get(key object.Key, match func([]string, string) bool) *object.Entry {
+	w.mu.RLock()
+	list := slices.Clone(w.m[key.Hash])
+	w.mu.RUnlock()
+	var e *object.Entry
+	for _, x := range list {
+		if x.key == key.Full && match(x.object.Vary, x.object.Variant) {
+			e = e.With(key, x.object, maxFetched)
+		}
+	}
+	return e
 }
 
 // Close ends the tier. What is waiting to be written is written if that is
@@ -97,6 +164,7 @@ func (s *Store) write(queue <-chan job) {
 		}
 		if s.breaker.Open() || !last.IsZero() && time.Now().After(last) {
 			s.n.dropped.Add(1)
+			s.waiting.remove(j.key, j.object)
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
@@ -118,6 +186,7 @@ func (s *Store) do(ctx context.Context, j job) {
 		err = s.remove(ctx, j.key)
 	default:
 		err = s.store(ctx, j.key, j.object)
+		s.waiting.remove(j.key, j.object)
 	}
 	if err != nil {
 		s.n.writeErrors.Add(1)
