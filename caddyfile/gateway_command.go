@@ -224,9 +224,6 @@ func (c *gatewayCommand) checkEnvironment() error {
 	if err := os.Setenv("TRUSTED_PROXIES", strings.Join(ranges, " ")); err != nil {
 		return err
 	}
-	if name := os.Getenv("SERVER_NAME"); name != "" && c.listen != "" {
-		return fmt.Errorf("SERVER_NAME %q and --listen %s are both given: leave one of them out", name, c.listen)
-	}
 	for _, name := range []string{"SERVER_NAME", "TENTAGATE_ADMIN"} {
 		if text, ok := os.LookupEnv(name); ok && strings.TrimSpace(text) == "" {
 			// A manifest sets variables empty; then the default counts.
@@ -234,6 +231,9 @@ func (c *gatewayCommand) checkEnvironment() error {
 				return err
 			}
 		}
+	}
+	if name := os.Getenv("SERVER_NAME"); name != "" && c.listen != "" {
+		return fmt.Errorf("SERVER_NAME %q and --listen %s are both given: leave one of them out", name, c.listen)
 	}
 	return nil
 }

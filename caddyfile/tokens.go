@@ -120,10 +120,15 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 	around := func(text string, line int) caddyfile.Token {
 		return caddyfile.Token{File: e.file, Line: line, Text: text}
 	}
-	last := segment[len(segment)-1]
-	tokens := caddyfile.Segment{around(directiveName, e.line), around("{", e.line)}
-	tokens = append(tokens, segment...)
-	tokens = append(tokens, around("}", max(e.line, last.Line+last.NumLineBreaks())+1))
+	end := e.line
+	if last := segment[len(segment)-1]; last.File == e.file {
+		end = last.Line + last.NumLineBreaks() + 1
+	}
+	tokens := slices.Concat(
+		caddyfile.Segment{around(directiveName, e.line), around("{", e.line)},
+		segment,
+		caddyfile.Segment{around("}", end)},
+	)
 	handler, err := httpcaddyfile.ParseSegmentAsSubroute(e.h.WithDispenser(caddyfile.NewDispenser(tokens)))
 	if err != nil {
 		e.err = err
