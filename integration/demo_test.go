@@ -1,0 +1,117 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The demonstration as a new user runs it: every line that it prints is pasted
+// into a shell and answers what is printed with it.
+func TestDemo(t *testing.T) {
+	for _, tool := range []string{"sh", "curl", "grep"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not on PATH", tool)
+		}
+	}
+	g := prepare(t)
+	g.addr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	g.run([]string{"JWT_JWKS_URL=https://not.for.the.demonstration", "BACKEND_SERVICES=nor this"}, "gateway", "--demo", "--listen", g.addr)
+	const last = "its success closes the breaker"
+	eventually(t, "the lines to paste", func() bool {
+		_, rest, ok := strings.Cut(g.log.String(), last)
+		return ok && strings.Count(rest, "\n") >= 3
+	})
+	lines := strings.Split(g.log.String(), "\n")
+	tried := 0
+	for i, line := range lines {
+		want, ok := strings.CutPrefix(line, "# expect: ")
+		if !ok {
+			continue
+		}
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", lines[i+1]).Output()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("%s\nprinted %q, %v, want %q", lines[i+1], got, err, want)
+		}
+		tried++
+	}
+	if tried < 8 {
+		t.Errorf("only %d lines to paste:\n%s", tried, g.log.String())
+	}
+}
+
+// The gateway from an environment file alone, and its health from outside.
+func TestGatewayCommand(t *testing.T) {
+	backend, _ := echo(t)
+	g := prepare(t)
+	writeEnvFile(t, g, "# of the test\nexport JWT_SECRET_KEY='"+secret+"'\nBACKEND_SERVICES={\"users\":\""+backend.URL+"\"}\nALLOWED_ORIGINS=https://app.example.com\n")
+	g.run(nil, "gateway", "--listen", g.addr, "--admin="+g.admin)
+	g.waitReady()
+	bearer := token(t, "ann")
+	if a := g.get("/api/users/x", "Authorization", "Bearer "+bearer, "Origin", "https://app.example.com"); a.status != http.StatusOK || a.header.Get("Access-Control-Allow-Origin") == "" {
+		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	}
+	if a := g.get("/metrics"); !strings.Contains(a.body, "caddy_http_requests_total") || !strings.Contains(a.body, "tentagate_") {
+		t.Error("the metrics lack Caddy's series or TentaGate's")
+	}
+	if code, out := cli(t, nil, "healthcheck", "--url", g.url("/health")); code != 0 {
+		t.Errorf("healthcheck: %d %s", code, out)
+	}
+	if code, out := cli(t, nil, "healthcheck", "--url", g.url("/api/users/x")); code != 1 || !strings.Contains(out, "401") {
+		t.Errorf("healthcheck of a path that needs a token: %d %s", code, out)
+	}
+	for place, text := range map[string]string{"/config/": g.adminGet("/config/"), "the log": g.log.String()} {
+		if strings.Contains(text, secret) || strings.Contains(text, bearer) {
+			t.Errorf("%s shows a secret", place)
+		}
+	}
+	code, minted := cli(t, []string{"JWT_SECRET_KEY=" + secret}, "token", "--sub", "bob")
+	if code != 0 {
+		t.Fatalf("token: %d %s", code, minted)
+	}
+	if a := g.get("/api/users/x", "Authorization", "Bearer "+strings.TrimSpace(minted)); a.status != http.StatusOK {
+		t.Errorf("the token of `tentagate token`: %d %s", a.status, a.body)
+	}
+}
+
+func writeEnvFile(t *testing.T, g *gateway, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(g.home, ".env"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Each mistake ends the command with exit code 1 and says what to mend.
+func TestGatewayCommandErrors(t *testing.T) {
+	good := []string{"JWT_SECRET_KEY=" + secret, "BACKEND_SERVICES=users=http://127.0.0.1:1"}
+	for _, tc := range []struct {
+		name string
+		env  []string
+		args []string
+		want string
+	}{
+		{"nothing", nil, nil, "no services: set BACKEND_SERVICES"},
+		{"no secret", good[1:], nil, "set the environment variable JWT_SECRET_KEY"},
+		{"services", []string{good[0], `BACKEND_SERVICES={"users":"users:8000"}`}, nil, `BACKEND_SERVICES: character 2: service users: "users:8000" is not a URL`},
+		{"proxies", append([]string{"TRUSTED_PROXIES=10.0.0.0/8, all"}, good...), nil, `TRUSTED_PROXIES: entry 2 of 2: "all"`},
+		{"no env file", good, []string{"--env-file", "missing"}, "missing"},
+		{"listen", good, []string{"--listen", "8000"}, "--listen"},
+		{"argument", good, []string{"Caddyfile"}, `unknown command "Caddyfile"`},
+		{"flag", good, []string{"--config", "Caddyfile"}, "unknown flag: --config"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			listen := []string{"gateway"}
+			if tc.name != "listen" {
+				listen = append(listen, "--listen", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+			}
+			code, out := cli(t, tc.env, append(listen, tc.args...)...)
+			if code != 1 || !strings.Contains(out, tc.want) || strings.Contains(out, secret) {
+				t.Errorf("exit code %d, want 1 and %q:\n%s", code, tc.want, out)
+			}
+		})
+	}
+}
