@@ -274,7 +274,7 @@ func TestSweep(t *testing.T) {
 	old := s.Get(ctx, key(2))
 	var replaced atomic.Bool
 	dead := func(e *object.Entry) bool {
-		if replaced.CompareAndSwap(false, true) {
+		if e == old && replaced.CompareAndSwap(false, true) {
 			s.Set(key(2), entry(key(2), clock.time(), time.Hour, 20))
 		}
 		return e == old || e.Key.Full != key(1).Full && len(e.Variants[0].Body) == 10

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -399,13 +400,58 @@ func TestFullLog(t *testing.T) {
 
 func TestEpochsCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t)
-	a, b := newEpochs(t, patient(t, cluster.Addrs()...), DefaultPeriod), newEpochs(t, patient(t, cluster.Addrs()...), DefaultPeriod)
-	inStep(t, a, b)
-	for i := range 5 {
-		o := tagged(b, fmt.Sprint(i))
-		a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
-		eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	for name, period := range map[string]time.Duration{"by Pub/Sub": time.Hour, "by the log": 50 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			client := func() redis.UniversalClient {
+				c := patient(t, cluster.Addrs()...)
+				if period < time.Hour {
+					c = deafen(t, c)
+				}
+				return c
+			}
+			a, b := newEpochs(t, client(), period), newEpochs(t, client(), period)
+			inStep(t, a, b)
+			if period == time.Hour {
+				eventually(t, "subscriptions", func() bool {
+					n := int64(0)
+					for _, s := range cluster.Servers {
+						n += s.Client().PubSubNumSub(context.Background(), a.channel()).Val()[a.channel()]
+					}
+					return n == 2
+				})
+			}
+			for i := range 5 {
+				o := tagged(b, fmt.Sprint(i))
+				a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
+				eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+			}
+		})
 	}
+}
+
+// An invalidation by one client at a time, and by many, which share round trips.
+func BenchmarkInvalidate(b *testing.B) {
+	server := redistest.Start(b)
+	e := newEpochs(b, patient(b, server.Addr()), DefaultPeriod)
+	inStep(b, e)
+	var n atomic.Int64
+	run := func() {
+		e.Invalidate(object.Scope{URL: fmt.Sprint("https://example.com/", n.Add(1))})
+	}
+	b.Run("one", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			run()
+		}
+	})
+	b.Run("many", func(b *testing.B) {
+		b.SetParallelism(32)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				run()
+			}
+		})
+	})
 }
 
 func FuzzMessage(f *testing.F) {
