@@ -78,7 +78,8 @@ func TestEntraToken(t *testing.T) {
 	if second := <-l.got; !strings.HasSuffix(second, ".s2") {
 		t.Errorf("refreshed token %q", second)
 	}
-	if unsubscribe() != nil || unsubscribe() != nil || len(p.listeners) != 0 {
+	once, again := unsubscribe(), unsubscribe()
+	if once != nil || again != nil || len(p.listeners) != 0 {
 		t.Error("unsubscribing twice is not one unsubscription")
 	}
 }

@@ -82,7 +82,7 @@ func (h *Handler) ask(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			outcome := circuit.Ignored
-			if panicked == http.ErrAbortHandler && h.failures.abort && r.Context().Err() == nil && !body.failed.Load() {
+			if isAbort(panicked) && h.failures.abort && r.Context().Err() == nil && !body.failed.Load() {
 				outcome = circuit.Failure
 			}
 			done(outcome)
@@ -150,4 +150,10 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		b.failed.Store(true)
 	}
 	return n, err
+}
+
+// isAbort reports whether a handler broke off the answer on purpose.
+func isAbort(panicked any) bool {
+	err, ok := panicked.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/quic-go/quic-go/http3"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -254,7 +253,7 @@ https://localhost:$PORT {
 		transport http.RoundTripper
 	}{
 		{"HTTP/1.1", &http.Transport{TLSClientConfig: insecureTLS("http/1.1"), DisableKeepAlives: true}},
-		{"HTTP/2.0", &http2.Transport{TLSClientConfig: insecureTLS("h2")}},
+		{"HTTP/2.0", &http.Transport{TLSClientConfig: insecureTLS("h2"), ForceAttemptHTTP2: true}},
 		{"HTTP/3.0", h3},
 	} {
 		t.Run(tc.proto, func(t *testing.T) {

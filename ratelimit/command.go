@@ -77,7 +77,7 @@ func runLimits(cmd *cobra.Command, args []string) error {
 // printLimits writes the admin API's answer as a table.
 func printLimits(out io.Writer, body io.Reader, args int) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	defer w.Flush()
+	defer func() { _ = w.Flush() }()
 	dec := json.NewDecoder(body)
 	switch args {
 	case 0:

@@ -222,17 +222,20 @@ func TestKeys(t *testing.T) {
 		{
 			"joined values do not run together", &Handler{Key: []string{"{a}", "{b}"}},
 			client{vars: map[string]string{"a": "x|y", "b": "z"}},
-			client{vars: map[string]string{"a": "x", "b": "y|z"}}, false,
+			client{vars: map[string]string{"a": "x", "b": "y|z"}},
+			false,
 		},
 		{
 			"values in one text do not run together", &Handler{Key: []string{"{a}-{b}"}},
 			client{vars: map[string]string{"a": "x-y", "b": "z"}},
-			client{vars: map[string]string{"a": "x", "b": "y-z"}}, false,
+			client{vars: map[string]string{"a": "x", "b": "y-z"}},
+			false,
 		},
 		{
 			"long values differ at the end", &Handler{Key: []string{"{a}"}},
 			client{vars: map[string]string{"a": strings.Repeat("x", 5000) + "1"}},
-			client{vars: map[string]string{"a": strings.Repeat("x", 5000) + "2"}}, false,
+			client{vars: map[string]string{"a": strings.Repeat("x", 5000) + "2"}},
+			false,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -137,8 +137,19 @@ func TestWhatIsStored(t *testing.T) {
 func TestKeysAreApart(t *testing.T) {
 	g := newGateway(t, "http_cache 60s {\n key {\n per_user\n}\n}", says("Vary", "Accept-Language"))
 	requests := [][]string{
-		{"/a"}, {"/a", "user", "ann"}, {"/a", "user", "bob"}, {"/a", "Accept-Language", "de"}, {"/a", "user", "ann", "Accept-Language", "de"},
-		{"/b"}, {"/a?x"}, {"/a/"}, {"/%61"}, {"/A"}, {"/a?x&y"}, {"/a?y&x"}, {"/a%2F"},
+		{"/a"},
+		{"/a", "user", "ann"},
+		{"/a", "user", "bob"},
+		{"/a", "Accept-Language", "de"},
+		{"/a", "user", "ann", "Accept-Language", "de"},
+		{"/b"},
+		{"/a?x"},
+		{"/a/"},
+		{"/%61"},
+		{"/A"},
+		{"/a?x&y"},
+		{"/a?y&x"},
+		{"/a%2F"},
 	}
 	first := map[string]string{}
 	for i := range 2 {

@@ -111,8 +111,7 @@ func (p *Problem) encode(instance string) []byte {
 		if err != nil {
 			encoded = []byte("null")
 		}
-		key, _ := json.Marshal(name)
-		b.Write(key)
+		b.WriteString(strconv.Quote(name))
 		b.WriteByte(':')
 		b.Write(encoded)
 	}

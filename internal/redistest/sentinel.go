@@ -67,7 +67,7 @@ func StartSentinel(tb testing.TB) *Sentinel {
 func (s *Sentinel) waitReady() {
 	s.tb.Helper()
 	c := redis.NewSentinelClient(&redis.Options{Addr: s.addr})
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	ctx := context.Background()
 	deadline := time.Now().Add(startTimeout)
 	for {

@@ -111,12 +111,15 @@ func (j *jwk) value() (any, error) {
 		if curve == nil {
 			return nil, errors.New("its curve is not P-256, P-384 or P-521")
 		}
-		x, err1 := number(j.X)
-		y, err2 := number(j.Y)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, errors.New("x or y is not base64url")
+		x, err1 := base64.RawURLEncoding.DecodeString(j.X)
+		y, err2 := base64.RawURLEncoding.DecodeString(j.Y)
+		size := (curve.Params().BitSize + 7) / 8
+		if err := errors.Join(err1, err2); err != nil || len(x) != size || len(y) != size {
+			// RFC 7518 §6.2.1.2 asks for the full length.
+			return nil, fmt.Errorf("x or y is not base64url of %d bytes", size)
 		}
-		return &ecdsa.PublicKey{Curve: curve, X: x, Y: y}, nil
+		// Refuses a point that is not on the curve.
+		return ecdsa.ParseUncompressedPublicKey(curve, append(append([]byte{4}, x...), y...))
 	case "OKP":
 		x, err := base64.RawURLEncoding.DecodeString(j.X)
 		if j.Crv != "Ed25519" || err != nil || len(x) != ed25519.PublicKeySize {

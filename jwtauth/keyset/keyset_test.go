@@ -96,9 +96,18 @@ func TestFind(t *testing.T) {
 		keys     int
 		known    bool
 	}{
-		{"r", "RS256", 1, true}, {"r", "PS512", 1, true}, {"p", "PS256", 1, true}, {"p", "RS256", 0, true}, {"e", "EdDSA", 1, true}, {"e", "Ed25519", 1, true},
-		{"r", "HS256", 0, true}, {"r", "ES256", 0, true}, {"x", "RS256", 0, false},
-		{"", "EdDSA", 1, true}, {"", "RS256", 1, true}, {"", "PS256", 0, true}, // two keys could have made it
+		{"r", "RS256", 1, true},
+		{"r", "PS512", 1, true},
+		{"p", "PS256", 1, true},
+		{"p", "RS256", 0, true},
+		{"e", "EdDSA", 1, true},
+		{"e", "Ed25519", 1, true},
+		{"r", "HS256", 0, true},
+		{"r", "ES256", 0, true},
+		{"x", "RS256", 0, false},
+		{"", "EdDSA", 1, true},
+		{"", "RS256", 1, true},
+		{"", "PS256", 0, true}, // two keys could have made it
 	} {
 		keys, known := set.Find(tc.kid, tc.alg)
 		if len(keys) != tc.keys || known != tc.known {

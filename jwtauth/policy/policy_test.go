@@ -21,11 +21,25 @@ func TestRequirement(t *testing.T) {
 		values []string
 		want   bool
 	}{
-		{"role", []string{"user", "admin"}, true}, {"role", []string{"user"}, false}, {"role", nil, true}, {"Role", nil, false},
-		{"n", []string{"7"}, true}, {"b", []string{"true"}, true}, {"z", nil, false}, {"missing", nil, false},
-		{"roles", []string{"b"}, true}, {"roles", []string{"c"}, false}, {"roles", []string{"a,b"}, false},
-		{"realm.roles", []string{"x"}, true}, {"realm.deep.v", []string{"y"}, true}, {"realm.deep", []string{"y"}, false},
-		{"https://a.b/c.d", []string{"e"}, true}, {"nested", []string{"a"}, false}, {"empty", []string{""}, true}, {"", nil, false}, {".", nil, false},
+		{"role", []string{"user", "admin"}, true},
+		{"role", []string{"user"}, false},
+		{"role", nil, true},
+		{"Role", nil, false},
+		{"n", []string{"7"}, true},
+		{"b", []string{"true"}, true},
+		{"z", nil, false},
+		{"missing", nil, false},
+		{"roles", []string{"b"}, true},
+		{"roles", []string{"c"}, false},
+		{"roles", []string{"a,b"}, false},
+		{"realm.roles", []string{"x"}, true},
+		{"realm.deep.v", []string{"y"}, true},
+		{"realm.deep", []string{"y"}, false},
+		{"https://a.b/c.d", []string{"e"}, true},
+		{"nested", []string{"a"}, false},
+		{"empty", []string{""}, true},
+		{"", nil, false},
+		{".", nil, false},
 	} {
 		r := Requirement{Path: tc.path, Values: tc.values}
 		if got := r.Met(c); got != tc.want {

@@ -74,12 +74,12 @@ func (s *scanner) value(depth int) error {
 	if depth > maxDepth {
 		return errDepth
 	}
-	switch c := s.peek(); {
-	case c == '{':
+	switch s.peek() {
+	case '{':
 		return s.object(depth)
-	case c == '[':
+	case '[':
 		return s.array(depth)
-	case c == '"':
+	case '"':
 		_, err := s.text()
 		return err
 	default:

@@ -267,7 +267,6 @@ type sender struct {
 	calls   []*call
 	encoder encoder
 	seen    map[string]struct{}
-	cmds    []*redis.Cmd
 	parts   [Partitions][]*call
 }
 

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestQueueIsBounded(t *testing.T) {
 		e.submit(&call{done: make(chan struct{}, 1)})
 	}
 	k := newCall(take, subject{plan: p, cost: 1}, time.Hour)
-	if err := e.do(k); err != errBusy {
+	if err := e.do(k); !errors.Is(err, errBusy) {
 		t.Errorf("%v", err)
 	}
 }

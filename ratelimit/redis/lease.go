@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -236,7 +237,7 @@ func (z *Zone) startRefill(c *Call, h *held, want int64) {
 		sent := e.clock()
 		k := newCall(lease, subj, budget)
 		if err := e.do(k); err != nil {
-			if err != errTimeout {
+			if !errors.Is(err, errTimeout) {
 				k.release()
 			}
 			stop()

@@ -313,7 +313,7 @@ func TestNoRequestWaitsDuringOutage(t *testing.T) {
 }
 
 func TestBreaker(t *testing.T) {
-	var now int64 = int64(time.Hour)
+	now := int64(time.Hour)
 	e := NewEngine(Options{Clock: func() int64 { return now }})
 	defer e.Close()
 	e.prober.running = true // no prober: nothing to probe

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -123,7 +124,7 @@ func (c *Call) Decide() {
 	generation := z.denials.generation.Load()
 	k := newCall(take, s, c.budget())
 	if err := z.engine.do(k); err != nil {
-		if err != errTimeout {
+		if !errors.Is(err, errTimeout) {
 			k.release()
 		}
 		c.fallback()
@@ -179,7 +180,7 @@ func (c *Call) decideExact(s subject) {
 	x := &exactCall{op: "take", key: s.key, plan: c.Plan, cost: c.Cost, wall: z.engine.wall()}
 	k.exact = x
 	if err := z.engine.do(k); err != nil {
-		if err != errTimeout {
+		if !errors.Is(err, errTimeout) {
 			k.release()
 		}
 		c.fallback()
@@ -234,7 +235,7 @@ func DecideAll(calls []Call) bool {
 	k := newCall(take, subjects[0], budget)
 	k.subjects = subjects
 	if err := engine.do(k); err != nil {
-		if err != errTimeout {
+		if !errors.Is(err, errTimeout) {
 			k.release()
 		}
 		fallbackAll(calls)
