@@ -17,13 +17,25 @@ import (
 type Writer struct {
 	http.ResponseWriter
 	before func(h http.Header, status int)
+	hook   Hook
 	sent   bool
+}
+
+// Hook is called as the function of Before is.
+type Hook interface {
+	BeforeHeader(h http.Header, status int)
 }
 
 // Before returns a writer that calls before with the header and the status
 // just before they are sent.
 func Before(w http.ResponseWriter, before func(h http.Header, status int)) *Writer {
 	return &Writer{ResponseWriter: w, before: before}
+}
+
+// Init makes a writer, which may be a part of something else, what Before
+// returns, and allocates nothing.
+func (w *Writer) Init(rw http.ResponseWriter, hook Hook) {
+	*w = Writer{ResponseWriter: rw, hook: hook}
 }
 
 // Sent reports whether the final header was sent.
@@ -36,6 +48,10 @@ func (w *Writer) Send(status int) {
 		return
 	}
 	w.sent = true
+	if w.hook != nil {
+		w.hook.BeforeHeader(w.ResponseWriter.Header(), status)
+		return
+	}
 	w.before(w.ResponseWriter.Header(), status)
 }
 
