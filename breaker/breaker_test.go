@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -130,7 +132,7 @@ func TestClassification(t *testing.T) {
 			if strings.HasPrefix(tc.name, "aborted") && !isAbort(panicked) {
 				t.Errorf("panicked with %v", panicked)
 			}
-			if got := h.group.get("", h).State() == circuit.Open; got != tc.failure {
+			if got := h.member.Circuit("").State() == circuit.Open; got != tc.failure {
 				t.Errorf("counted as a failure: %v", got)
 			}
 		})
@@ -162,7 +164,7 @@ func TestObserve(t *testing.T) {
 			t.Errorf("%d", w.Code)
 		}
 	}
-	if h.group.get("", h).State() != circuit.Open {
+	if h.member.Circuit("").State() != circuit.Open {
 		t.Error("it does not tell what it would do")
 	}
 }
@@ -179,12 +181,15 @@ func TestKeys(t *testing.T) {
 	if to("a", status(200)) != 503 || to("b", status(200)) != 200 {
 		t.Error("circuits of two keys are one")
 	}
-	to("c", status(200)) // a, the longest unused, is forgotten
-	if to("a", status(200)) != 200 {
-		t.Error("more circuits than allowed")
+	to("c", status(200)) // b, of those without a state to lose the longest unused, is forgotten
+	if to("a", status(200)) != 503 {
+		t.Error("an open circuit was forgotten for a closed one")
 	}
-	if n := h.group.recent.Len(); n != 2 {
-		t.Errorf("%d circuits", n)
+	if got := to(strings.Repeat("x", 5000), status(500)); got != 500 {
+		t.Errorf("long key: %d", got)
+	}
+	if to(strings.Repeat("x", 5000), status(200)) != 503 || to(strings.Repeat("x", 5001), status(200)) != 200 {
+		t.Error("circuits of two long keys are one")
 	}
 }
 
@@ -202,35 +207,52 @@ func TestStateOutlivesReload(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
-	h := mustLoad(t, "circuit_breaker full {\n key {vars.x}\n max_keys 5\n window 20s\n trip 25% of 40\n consecutive 7\n slow 80% over 2s\n failure 502 5xx timeout\n open_for 10s max 2m jitter 20%\n half_open 2 max 5s\n mode observe\n}")
-	want := circuit.Settings{
-		Window: 20e9, Ratio: .25, MinRequests: 40, Consecutive: 7, SlowRatio: .8, SlowOver: 2e9,
-		OpenFor: 10e9, OpenMax: 120e9, Jitter: .2, Probes: 2, ProbeMax: 5e9,
+	h := mustLoad(t, "circuit_breaker full {\n key {vars.x}\n max_keys 5\n window 20s\n trip 25% of 40\n consecutive 7\n slow 80% over 2s\n failure 502 5xx timeout\n open_for 10s max 2m jitter 20%\n half_open 2 max 5s\n retry_after honor max 5m\n max_inflight adaptive min 5 max 50 queue 7 200ms\n share\n mode observe\n}")
+	want := registry.Rules{
+		Window: 20e9, Ratio: .25, MinRequests: 40, Consecutive: 7, SlowRatio: .8, SlowOver: 2e9, Failure: []string{"502", "5xx", "timeout"},
+		OpenFor: 10e9, OpenMax: 120e9, Jitter: .2, HalfOpen: 2, HalfOpenMax: 5e9, RetryAfterMax: 300e9,
 	}
-	if h.settings != want {
-		t.Errorf("got %+v\nwant %+v", h.settings, want)
+	if !reflect.DeepEqual(h.Rules, want) {
+		t.Errorf("got %+v\nwant %+v", h.Rules, want)
+	}
+	if want := (MaxInflight{Adaptive: true, Min: 5, Max: 50, Queue: 7, QueueWait: 200e6}); *h.MaxInflight != want || !h.Share {
+		t.Errorf("got %+v, share %v", h.MaxInflight, h.Share)
 	}
 	for options, want := range map[string]string{
-		"trip 0%":                       "trip: write it as",
-		"trip 101%":                     "trip: write it as",
-		"trip 50% of":                   "trip: write it as",
-		"trip 50% of none":              "not a number of requests",
-		"trip":                          "missing argument",
-		"consecutive 0":                 "from 1 to",
-		"consecutive 5\n consecutive 5": "given more than once",
-		"slow 80% 2s 3":                 "slow: write it as",
-		"failure 200":                   "accepted are status codes",
-		"open_for":                      "missing argument",
-		"open_for 30s max 10s":          "at least 30s",
-		"open_for 30s jitter 2":         "is not a share",
-		"open_for 30s min 3s":           "open_for: write it as",
-		"half_open 0":                   "at least one probe",
-		"half_open 1 max":               "half_open: write it as",
-		"mode shadow":                   "accepted are enforce and observe",
-		"key {http.request.uri}":        "clients choose paths",
-		"max_keys 0":                    "from 1 to",
-		"windows 10s":                   `unknown option "windows"`,
-		"open_for 10m max 5m":           "at least 10m",
+		"trip 0%":                           "trip: write it as",
+		"trip 101%":                         "trip: write it as",
+		"trip 50% of":                       "trip: write it as",
+		"trip 50% of none":                  "not a number of requests",
+		"trip":                              "missing argument",
+		"consecutive 0":                     "from 1 to",
+		"consecutive 5\n consecutive 5":     "given more than once",
+		"slow 80% 2s 3":                     "slow: write it as",
+		"failure 200":                       "accepted are status codes",
+		"open_for":                          "missing argument",
+		"open_for 30s max 10s":              "at least 30s",
+		"open_for 30s jitter 2":             "is not a share",
+		"open_for 30s min 3s":               "open_for: write it as",
+		"half_open 0":                       "at least one probe",
+		"half_open 1 max":                   "half_open: write it as",
+		"mode shadow":                       "accepted are enforce and observe",
+		"key {http.request.uri}":            "clients choose paths",
+		"max_keys 0":                        "from 1 to",
+		"windows 10s":                       `unknown option "windows"`,
+		"open_for 10m max 5m":               "at least 10m",
+		"open_for 1s max 5m max 6m":         "max is given more than once",
+		"key {http.auth.user.id}":           "not for a user",
+		"key /{path.0}":                     "clients choose paths",
+		"retry_after honor":                 "missing argument",
+		"retry_after obey max 5m":           "retry_after: write it as",
+		"max_inflight 0":                    "neither a number",
+		"max_inflight 5 min 3":              "max_inflight: write it as",
+		"max_inflight 5 queue":              "max_inflight: write it as",
+		"max_inflight 5 queue x":            "not a number of at least 1",
+		"max_inflight 5 queue 5 0s":         "not a duration above zero",
+		"max_inflight 5 queue 5 5s 7":       "max_inflight: write it as",
+		"max_inflight adaptive min 9 max 3": "min 9 is above max 3",
+		"share yes":                         "unexpected argument",
+		"open now":                          "unexpected argument",
 	} {
 		if _, err := load(t, "circuit_breaker x {\n "+options+"\n}"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", options, err, want)

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -8,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/parse"
 )
 
@@ -55,16 +57,19 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // matcher and without the handlers of `open`. Syntax of the directive:
 //
 //	circuit_breaker <name> [<matcher>] {
-//		key         <placeholders>
-//		max_keys    <number>
-//		window      <duration>
-//		trip        <percent>[ of <minimum>]
-//		consecutive <number>
-//		slow        <percent> over <duration>
-//		failure     <what...>
-//		open_for    <duration> [max <duration>] [jitter <percent>]
-//		half_open   <number> [max <duration>]
-//		mode        enforce|observe
+//		key          <placeholders>
+//		max_keys     <number>
+//		window       <duration>
+//		trip         <percent> [of <minimum>]
+//		consecutive  <number>
+//		slow         <percent> over <duration>
+//		failure      <what...>
+//		open_for     <duration> [max <duration>] [jitter <percent>]
+//		half_open    <number> [max <duration>]
+//		retry_after  honor max <duration>
+//		max_inflight <number>|adaptive [min <number>] [max <number>] [queue <number> [<duration>]]
+//		mode         enforce|observe
+//		share
 //		open {
 //			<handlers>
 //		}
@@ -87,37 +92,9 @@ func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) (err error) {
 		if err = seen.Once(d); err != nil {
 			return err
 		}
-		switch d.Val() {
-		case "key":
-			h.Key, err = parse.OneArg(d)
-		case "max_keys":
-			h.MaxKeys, err = parse.Int(d, 1, 1_000_000)
-		case "window":
-			h.Window, err = parse.Duration(d)
-		case "trip":
-			err = h.unmarshalTrip(d)
-		case "consecutive":
-			h.Consecutive, err = parse.Int(d, 1, 1_000_000)
-		case "slow":
-			err = h.unmarshalSlow(d)
-		case "failure":
-			if h.Failure, err = parse.Args(d, 1, -1); err == nil {
-				if _, bad := parseFailures(h.Failure); bad != nil {
-					err = d.Err(bad.Error())
-				}
-			}
-		case "open_for":
-			err = h.unmarshalOpenFor(d)
-		case "half_open":
-			err = h.unmarshalHalfOpen(d)
-		case "mode":
-			if h.Mode, err = parse.OneArg(d); err == nil && h.Mode != modeEnforce && h.Mode != modeObserve {
-				err = d.Errf("mode %q: accepted are enforce and observe", h.Mode)
-			}
-		case "open":
-			h.openSegment = &openBlock{d.NewFromNextSegment()}
-		default:
-			err = parse.Unknown(d, "key", "max_keys", "window", "trip", "consecutive", "slow", "failure", "open_for", "half_open", "mode", "open")
+		known := false
+		if known, err = h.UnmarshalOption(d); !known {
+			err = h.unmarshalOption(d)
 		}
 		if err != nil {
 			return err
@@ -126,87 +103,88 @@ func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) (err error) {
 	return nil
 }
 
-// unmarshalTrip reads `trip 50%` or `trip 50% of 20`.
-func (h *Handler) unmarshalTrip(d *caddyfile.Dispenser) error {
-	args, err := parse.Args(d, 1, 3)
-	if err != nil {
-		return err
-	}
-	var ok bool
-	if h.Ratio, ok = parse.Percent(args[0]); !ok || len(args) == 2 || len(args) == 3 && args[1] != "of" {
-		return d.Err("trip: write it as `trip 50%` or `trip 50% of 20`, with a share above 0% and at most 100%")
-	}
-	if len(args) == 3 {
-		if h.MinRequests, err = strconv.Atoi(args[2]); err != nil || h.MinRequests < 1 {
-			return d.Errf("trip: %q is not a number of requests of at least 1", args[2])
+// unmarshalOption reads an option that is none of the rules.
+func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
+	switch d.Val() {
+	case "key":
+		h.Key, err = parse.OneArg(d)
+	case "max_keys":
+		h.MaxKeys, err = parse.Int(d, 1, 1_000_000)
+	case "max_inflight":
+		h.MaxInflight = new(MaxInflight)
+		err = h.MaxInflight.unmarshal(d)
+	case "mode":
+		if h.Mode, err = parse.OneArg(d); err == nil && h.Mode != modeEnforce && h.Mode != modeObserve {
+			err = d.Errf("mode %q: accepted are enforce and observe", h.Mode)
 		}
+	case "share":
+		h.Share, err = true, parse.NoArgs(d)
+	case "open":
+		if d.CountRemainingArgs() > 0 {
+			return parse.NoArgs(d)
+		}
+		h.openSegment = &openBlock{d.NewFromNextSegment()}
+	default:
+		err = parse.Unknown(d, slices.Concat([]string{"key", "max_keys"}, registry.RuleOptions, []string{"max_inflight", "mode", "share", "open"})...)
 	}
-	return nil
+	return err
 }
 
-// unmarshalSlow reads `slow 80% over 2s`.
-func (h *Handler) unmarshalSlow(d *caddyfile.Dispenser) error {
-	args, err := parse.Args(d, 3, 3)
+// unmarshal reads `max_inflight 200 queue 50 100ms` and
+// `max_inflight adaptive min 10 max 500 queue 50 100ms`.
+func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
+	const form = "max_inflight: write it as `max_inflight 200` or `max_inflight adaptive min 10 max 500`, with `queue 50 100ms` behind it as you like"
+	args, err := parse.Args(d, 1, 8)
 	if err != nil {
 		return err
 	}
-	var ok bool
-	h.SlowRatio, ok = parse.Percent(args[0])
-	over, err := caddy.ParseDuration(args[2])
-	if !ok || args[1] != "over" || err != nil || over <= 0 {
-		return d.Err("slow: write it as `slow 80% over 2s`")
+	if args[0] == "adaptive" {
+		m.Adaptive = true
+	} else if m.Max, err = strconv.Atoi(args[0]); err != nil || m.Max < 1 {
+		return d.Errf("max_inflight: %q is neither a number of at least 1 nor adaptive", args[0])
 	}
-	h.SlowOver = caddy.Duration(over)
-	return nil
-}
-
-// unmarshalOpenFor reads `open_for 30s max 5m jitter 20%`.
-func (h *Handler) unmarshalOpenFor(d *caddyfile.Dispenser) error {
-	const form = "open_for: write it as `open_for 30s`, with `max 5m` and `jitter 20%` behind it as you like"
-	args, err := parse.Args(d, 1, 5)
-	if err != nil {
-		return err
+	number := func(i int) (int, error) {
+		if i >= len(args) {
+			return 0, d.Err(form)
+		}
+		n, err := strconv.Atoi(args[i])
+		if err != nil || n < 1 {
+			return 0, d.Errf("max_inflight: %s %q is not a number of at least 1", args[i-1], args[i])
+		}
+		return n, nil
 	}
-	first, err := caddy.ParseDuration(args[0])
-	if err != nil || first <= 0 || len(args)%2 == 0 {
-		return d.Err(form)
-	}
-	h.OpenFor = caddy.Duration(first)
+	seen := parse.Seen{}
 	for i := 1; i < len(args); i += 2 {
-		switch args[i] {
-		case "max":
-			most, err := caddy.ParseDuration(args[i+1])
-			if err != nil || most < first {
-				return d.Errf("open_for: max %q is not a duration of at least %s", args[i+1], args[0])
-			}
-			h.OpenMax = caddy.Duration(most)
-		case "jitter":
-			var ok bool
-			if h.Jitter, ok = parse.Percent(args[i+1]); !ok {
-				return d.Errf("open_for: jitter %q is not a share such as 20%%", args[i+1])
-			}
+		if seen.OnceAs(d, args[i]) != nil {
+			return d.Errf("max_inflight: %s is given more than once", args[i])
+		}
+		var field *int
+		switch {
+		case args[i] == "min" && m.Adaptive:
+			field = &m.Min
+		case args[i] == "max" && m.Adaptive:
+			field = &m.Max
+		case args[i] == "queue":
+			field = &m.Queue
 		default:
 			return d.Err(form)
 		}
-	}
-	return nil
-}
-
-// unmarshalHalfOpen reads `half_open 3 max 30s`.
-func (h *Handler) unmarshalHalfOpen(d *caddyfile.Dispenser) error {
-	args, err := parse.Args(d, 1, 3)
-	if err != nil {
-		return err
-	}
-	if h.HalfOpen, err = strconv.Atoi(args[0]); err != nil || h.HalfOpen < 1 || len(args) == 2 || len(args) == 3 && args[1] != "max" {
-		return d.Err("half_open: write it as `half_open 3` or `half_open 3 max 30s`, with at least one probe")
-	}
-	if len(args) == 3 {
-		most, err := caddy.ParseDuration(args[2])
-		if err != nil || most <= 0 {
-			return d.Errf("half_open: max %q is not a duration above zero", args[2])
+		if *field, err = number(i + 1); err != nil {
+			return err
 		}
-		h.HalfOpenMax = caddy.Duration(most)
+		if args[i] != "queue" || i+2 >= len(args) {
+			continue
+		}
+		if wait, err := caddy.ParseDuration(args[i+2]); err == nil {
+			if wait <= 0 {
+				return d.Errf("max_inflight: queue: %q is not a duration above zero", args[i+2])
+			}
+			m.QueueWait = caddy.Duration(wait)
+			i++
+		}
+	}
+	if m.Min > 0 && m.Max > 0 && m.Min > m.Max {
+		return d.Errf("max_inflight: min %d is above max %d", m.Min, m.Max)
 	}
 	return nil
 }

@@ -2,20 +2,25 @@ package breaker
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/breaker/circuit"
-	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/breaker/inflight"
+	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/problem"
 )
+
+// statePlaceholder has the state that a request met.
+const statePlaceholder = "http.circuit_breaker.state"
+
+// stateTexts are the values of the placeholder, boxed once.
+var stateTexts = [...]any{circuit.Closed: "closed", circuit.HalfOpen: "half_open", circuit.Open: "open"}
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	key := ""
@@ -23,83 +28,114 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if h.Key != "" && repl != nil {
 		key = repl.ReplaceAll(h.Key, "")
 	}
-	breaker := h.group.get(key, h)
-	permit, wait, ok := breaker.Allow()
+	c := h.member.Circuit(key)
+	state := c.State()
 	if repl != nil {
-		repl.Set("http.circuit_breaker.state", breaker.State().String())
+		repl.Set(statePlaceholder, stateTexts[state])
 	}
-	if !ok {
-		if h.Mode == modeObserve {
-			count(h.Name, "observed")
-			return next.ServeHTTP(w, r)
+	var place inflight.Place
+	if limiter := c.Limiter(); limiter != nil && (state != circuit.Open || h.Mode == modeObserve) {
+		var err error
+		if place, err = limiter.Acquire(r.Context()); err != nil {
+			if h.Mode != modeObserve {
+				return h.limited(w, r, err)
+			}
+			h.member.Count(registry.Observed)
+		} else {
+			defer place.Release()
 		}
-		return h.refuse(w, r, wait)
 	}
-	return h.ask(w, r, next, breaker, permit)
+	permit, wait, ok := c.Allow()
+	if !ok {
+		if h.Mode != modeObserve {
+			return h.refuse(w, r, wait)
+		}
+		h.member.Count(registry.Observed)
+	}
+	x := &exchange{h: h, r: r, circuit: c, permit: permit, told: !ok, place: place, began: time.Now()}
+	return x.run(w, next)
 }
 
 // refuse answers in place of the backend.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, wait time.Duration) error {
+	note(r, "open")
 	if h.fallback != nil {
-		count(h.Name, "fallback")
+		h.member.Count(registry.FellBack)
 		return h.fallback.ServeHTTP(w, r)
 	}
-	count(h.Name, "rejected")
-	seconds := max(int64((wait+time.Second-1)/time.Second), 1)
-	fields := w.Header()
-	fields.Set("Retry-After", strconv.FormatInt(seconds, 10))
-	fields.Set("Proxy-Status", "tentagate; error=destination_unavailable") // RFC 9209 §2.3.4
-	fields.Set("Cache-Control", "no-store")
-	return problem.Error(problem.New(http.StatusServiceUnavailable, "the service "+h.Name+" has failed too often and is left alone for a while"))
+	h.member.Count(registry.Rejected)
+	return unavailable(w, wait, "destination_unavailable", // RFC 9209 §2.3.4
+		"the service "+h.Name+" has failed too often and is left alone for a while")
 }
 
-// ask lets the request through and tells the breaker how it went.
-func (h *Handler) ask(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, breaker *circuit.Breaker, permit circuit.Permit) (err error) {
-	began := time.Now()
-	body := &clientBody{ReadCloser: r.Body}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = body
+// limited answers where too many requests are under way.
+func (h *Handler) limited(w http.ResponseWriter, r *http.Request, err error) error {
+	if registry.Gone(r) {
+		h.member.Count(registry.Ignored)
+		w.WriteHeader(statusClientGone)
+		return nil
 	}
-	var latency time.Duration
-	status, told := 0, false
-	grpc := strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
-	done := func(o circuit.Outcome) {
-		if told {
-			return
-		}
-		told = true
-		breaker.Done(permit, o, latency)
-		count(h.Name, outcomes[o])
+	note(r, "limited")
+	h.member.Count(registry.Limited)
+	detail := "the service " + h.Name + " has as many requests as it can take"
+	if errors.Is(err, inflight.ErrWaited) {
+		detail += ", and none ended in time"
 	}
-	answer := headers.Before(w, func(_ http.Header, code int) {
-		status, latency = code, time.Since(began)
-		// A probe has proved what it can when the header is there. It must not
-		// hold its place for as long as a stream lasts.
-		if permit.Probe() && !grpc && r.Context().Err() == nil {
-			done(h.failures.status(code))
-		}
-	})
-	defer func() {
-		if panicked := recover(); panicked != nil {
-			outcome := circuit.Ignored
-			if isAbort(panicked) && h.failures.abort && r.Context().Err() == nil && !body.failed.Load() {
-				outcome = circuit.Failure
+	return unavailable(w, 0, "connection_limit_reached", detail) // RFC 9209 §2.3.12
+}
+
+// statusClientGone is what Caddy has in its logs for a client that went away.
+const statusClientGone = 499
+
+func unavailable(w http.ResponseWriter, wait time.Duration, kind, detail string) error {
+	fields := w.Header()
+	fields.Set("Retry-After", strconv.FormatInt(max(int64((wait+time.Second-1)/time.Second), 1), 10))
+	fields.Set("Proxy-Status", "tentagate; error="+kind)
+	fields.Set("Cache-Control", "no-store")
+	return problem.Error(problem.New(http.StatusServiceUnavailable, detail))
+}
+
+// note puts the reason of a refusal into the access log.
+func note(r *http.Request, reason string) {
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Add(logField(reason))
+	}
+}
+
+// judge sorts what came back from the handlers behind. Whatever the client
+// caused is ignored: else one client could shut everybody out.
+func (x *exchange) judge(err error) circuit.Outcome {
+	if registry.Gone(x.r) || x.body.Failed() || problem.IsOwn(err) {
+		return circuit.Ignored
+	}
+	failures := x.h.member.Failures()
+	if err == nil {
+		if x.grpc && x.status == http.StatusOK {
+			if outcome, ok := failures.GRPC(x.Header()); ok {
+				return outcome
 			}
-			done(outcome)
-			panic(panicked)
 		}
-	}()
-	err = next.ServeHTTP(answer, r)
-	if err == nil && !answer.Sent() {
-		status, latency = http.StatusOK, time.Since(began)
+		return failures.Status(x.status)
 	}
-	if status == 0 {
-		latency = time.Since(began)
+	if _, ok := registry.AsOpen(err); ok {
+		return circuit.Ignored // refused by the transport
 	}
-	outcome := h.judge(r, body, answer.Header(), status, err, grpc)
-	done(outcome)
-	if err != nil && outcome == circuit.Ignored && body.failed.Load() && r.Context().Err() == nil && !problem.IsOwn(err) {
-		// Caddy takes a body that cannot be read for a fault of the backend.
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		return failures.Error(he.StatusCode)
+	}
+	return circuit.Ignored // not the backend's
+}
+
+// answerFor replaces errors with which Caddy blames the backend for what it did
+// not do.
+func (x *exchange) answerFor(w http.ResponseWriter, err error) error {
+	if err == nil || x.Sent() {
+		return err
+	}
+	if open, ok := registry.AsOpen(err); ok {
+		return x.h.refuseUpstream(w, x.r, open)
+	}
+	if x.body.Failed() && !registry.Gone(x.r) && !problem.IsOwn(err) {
 		if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode >= http.StatusInternalServerError {
 			return problem.Error(problem.New(http.StatusBadRequest, "the request body could not be read"))
 		}
@@ -107,53 +143,22 @@ func (h *Handler) ask(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	return err
 }
 
-// judge sorts what happened. Whatever the client caused is ignored: else one
-// client could shut everybody out.
-func (h *Handler) judge(r *http.Request, body *clientBody, fields http.Header, status int, err error, grpc bool) circuit.Outcome {
-	if r.Context().Err() != nil || body.failed.Load() || problem.IsOwn(err) {
-		return circuit.Ignored
+// refuseUpstream answers where the transport found no upstream that it would
+// ask.
+func (h *Handler) refuseUpstream(w http.ResponseWriter, r *http.Request, open *registry.OpenError) error {
+	note(r, "upstream_open")
+	if h.fallback != nil {
+		h.member.Count(registry.FellBack)
+		return h.fallback.ServeHTTP(w, r)
 	}
-	if err == nil {
-		if grpc && status == http.StatusOK {
-			return h.failures.grpc(fields)
-		}
-		return h.failures.status(status)
-	}
-	he, ok := errors.AsType[caddyhttp.HandlerError](err)
-	switch {
-	case !ok:
-		return circuit.Ignored // not the backend's
-	case he.StatusCode == http.StatusGatewayTimeout:
-		return failureIf(h.failures.timeout)
-	case he.StatusCode == http.StatusBadGateway || he.StatusCode == http.StatusServiceUnavailable:
-		return failureIf(h.failures.transport)
-	default:
-		return circuit.Ignored
-	}
+	h.member.Count(registry.Rejected)
+	return unavailable(w, open.Wait, "destination_unavailable", "all backends of the service "+h.Name+" have failed too often and are left alone for a while")
 }
 
-var outcomes = map[circuit.Outcome]string{
-	circuit.Success: "success", circuit.Neutral: "success", circuit.Failure: "failure", circuit.Ignored: "ignored",
-}
-
-// clientBody notes that the request body could not be read, which is never the
-// backend's fault.
-type clientBody struct {
-	io.ReadCloser
-	failed atomic.Bool
-}
-
-func (b *clientBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	// The transport closes a body that it no longer needs while it still reads.
-	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) {
-		b.failed.Store(true)
-	}
-	return n, err
-}
-
-// isAbort reports whether a handler broke off the answer on purpose.
-func isAbort(panicked any) bool {
-	err, ok := panicked.(error)
-	return ok && errors.Is(err, http.ErrAbortHandler)
+// streams reports whether the answer may last as long as the client wants, so
+// that waiting for its end would tell nothing of the backend for hours.
+func streams(fields http.Header, status int) bool {
+	return status == http.StatusSwitchingProtocols ||
+		strings.HasPrefix(fields.Get("Content-Type"), "text/event-stream") ||
+		caddyhttp.IsIncremental(fields)
 }

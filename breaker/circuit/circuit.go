@@ -17,77 +17,14 @@ import (
 	circuitbreaker "github.com/mercari/go-circuitbreaker"
 )
 
-// State is a state of a breaker.
-type State int32
-
-// The states. Half-open lets a few probes through.
-const (
-	Closed State = iota
-	HalfOpen
-	Open
-)
-
-// String returns the name that operators see.
-func (s State) String() string {
-	switch s {
-	case Open:
-		return "open"
-	case HalfOpen:
-		return "half_open"
-	default:
-		return "closed"
-	}
-}
-
-// Outcome is what a request says about the backend.
-type Outcome int
-
-const (
-	// Success is an answer of a working backend.
-	Success Outcome = iota
-	// Failure is the backend's fault.
-	Failure
-	// Neutral is an answer that counts as a success in the closed state, but
-	// does not prove recovery: a 4xx needs no working backend behind the server.
-	Neutral
-	// Ignored is the client's doing and says nothing.
-	Ignored
-)
-
-// Settings are the rules of a breaker. Zero values turn a rule off.
-type Settings struct {
-	// Window is how long results count.
-	Window time.Duration
-	// Ratio of failures, above 0 to 1, that opens once there are MinRequests
-	// results in the window.
-	Ratio       float64
-	MinRequests int
-	// Consecutive failures that open.
-	Consecutive int
-	// SlowRatio of answers slower than SlowOver that opens once there are
-	// MinRequests results in the window.
-	SlowRatio float64
-	SlowOver  time.Duration
-	// OpenFor is the first open time; it doubles with each failed probe up to
-	// OpenMax. Jitter, 0 to 1, lengthens it at random by up to that share.
-	OpenFor, OpenMax time.Duration
-	Jitter           float64
-	// Probes is how many requests the half-open state lets through at once, and
-	// how many must succeed to close.
-	Probes int
-	// ProbeMax is how long the half-open state may last without a result.
-	ProbeMax time.Duration
-}
-
-// Change is a change of state, for logs, metrics and events.
-type Change struct {
-	From, To State
-	// Rule is what opened: ratio, consecutive, slow, probe, or forced.
-	Rule string
-	// Total, Failures and Slow are the results in the window at that moment.
-	Total, Failures, Slow int
-	// OpenFor is how long it stays open.
-	OpenFor time.Duration
+// machine is what is used of the library.
+type machine interface {
+	// Fail opens, when closed or half-open.
+	Fail()
+	// Success closes, when half-open.
+	Success()
+	// Reset closes and ends the timer.
+	Reset()
 }
 
 // Permit is what an admitted request holds until Done.
@@ -96,39 +33,49 @@ type Permit struct {
 	probe      bool
 }
 
+// Probe reports whether the permit is one of the few of the half-open state.
+func (p Permit) Probe() bool { return p.probe }
+
 // Breaker is a circuit breaker. Its methods may be called by many goroutines.
 type Breaker struct {
 	clock    clock.Clock
-	machine  *circuitbreaker.CircuitBreaker
+	start    time.Time // all times are counted from it: the clock of the wall may be set, this one not
+	machine  machine
 	settings atomic.Pointer[Settings]
-	notify   func(Change)
+	notifier notifier
 
-	state      atomic.Int32
-	generation atomic.Uint64
-	openUntil  atomic.Int64 // Unix nanoseconds
-	halfSince  atomic.Int64
-	probes     atomic.Int64 // under way
-	recovered  atomic.Int64 // successful probes of this half-open state
-
-	forced      atomic.Int32 // 0 or the forced State + 1
-	forcedUntil atomic.Int64
+	word       atomic.Uint64 // see word
+	openUntil  atomic.Int64
+	probeSince atomic.Int64 // when the probes under way began, or last told of a result
+	halfSince  atomic.Int64 // when the first probe of this half-open state began, or 0
+	hinted     atomic.Int64 // until when other gateways' word halves the minimum of requests
+	forced     atomic.Pointer[forced]
 
 	mu          sync.Mutex
 	window      window // guarded by mu
-	consecutive int    // guarded by mu
-	pending     Change // guarded by mu: why the next change comes about
+	consecutive int    // failures in a row; guarded by mu
+	recovered   int    // successful probes of this half-open state; guarded by mu
+	uploads     int    // probes that wait for their client; guarded by mu
+	notBefore   int64  // until when the backend asked to be left alone; guarded by mu
+	last        Result // the last failure; guarded by mu
+	pending     Change // why the next change comes about; guarded by mu
+	closed      bool   // guarded by mu
 	backoff     openTime
-	closed      bool // guarded by mu
+
+	openedAt  atomic.Int64
+	openTotal atomic.Int64 // nanoseconds in the open state before openedAt
 }
 
-// New returns a closed breaker. notify is called after each change of state,
-// without a lock held; it may be nil. Close must be called at the end.
+// New returns a closed breaker. notify is called after each change of state, in
+// a goroutine of its own and in the order of the changes; it may be nil. Close
+// must be called at the end.
 func New(s Settings, c clock.Clock, notify func(Change)) *Breaker {
 	if c == nil {
 		c = clock.New()
 	}
-	b := &Breaker{clock: c, notify: notify}
+	b := &Breaker{clock: c, start: c.Now(), notifier: notifier{notify: notify}}
 	b.settings.Store(&s)
+	b.window.resize(s.Window)
 	b.backoff.b = b
 	b.machine = circuitbreaker.New(
 		circuitbreaker.WithClock(c),
@@ -143,245 +90,226 @@ func New(s Settings, c clock.Clock, notify func(Change)) *Breaker {
 	return b
 }
 
-// Configure applies other settings to the live breaker. What was counted stays.
+// now is the time since the breaker was made, in nanoseconds.
+func (b *Breaker) now() int64 { return int64(b.clock.Since(b.start)) }
+
+// Configure applies other settings to the live breaker. What was counted stays,
+// unless the window has another length.
 func (b *Breaker) Configure(s Settings) {
 	b.settings.Store(&s)
 }
 
 // State returns the state, a forced one if there is one.
 func (b *Breaker) State() State {
-	if s, ok := b.Forced(); ok {
+	if s, _, ok := b.Forced(); ok {
 		return s
 	}
-	return State(b.state.Load())
+	return word(b.word.Load()).state()
 }
 
 // Allow asks for admission. A refusal tells how long it will last; zero means
-// that probes are under way.
+// that probes are under way and nobody knows.
 func (b *Breaker) Allow() (p Permit, wait time.Duration, ok bool) {
-	if s, forced := b.Forced(); forced {
-		if s == Open {
-			return Permit{}, max(time.Duration(b.forcedUntil.Load()-b.clock.Now().UnixNano()), 0), false
+	w := word(b.word.Load())
+	if f := b.forced.Load(); f != nil {
+		if remaining := f.until - b.now(); remaining > 0 {
+			if f.state == Open {
+				return Permit{}, time.Duration(remaining), false
+			}
+			return Permit{generation: w.generation()}, 0, true
 		}
-		return Permit{generation: b.generation.Load()}, 0, true
+		b.forced.CompareAndSwap(f, nil)
 	}
-	switch State(b.state.Load()) {
+	switch w.state() {
 	case Open:
 		return Permit{}, b.OpenFor(), false
 	case HalfOpen:
 		return b.allowProbe()
 	default:
-		return Permit{generation: b.generation.Load()}, 0, true
+		return Permit{generation: w.generation()}, 0, true
 	}
+}
+
+// Ready reports whether Allow would admit, without taking a probe's place.
+func (b *Breaker) Ready() bool {
+	if s, _, ok := b.Forced(); ok {
+		return s != Open
+	}
+	w := word(b.word.Load())
+	return w.state() == Closed || w.state() == HalfOpen && w.probes() < b.settings.Load().probes()
 }
 
 // OpenFor returns how long the breaker will still refuse everything.
 func (b *Breaker) OpenFor() time.Duration {
-	return max(time.Duration(b.openUntil.Load()-b.clock.Now().UnixNano()), 0)
+	return max(time.Duration(b.openUntil.Load()-b.now()), 0)
 }
 
-func (b *Breaker) allowProbe() (Permit, time.Duration, bool) {
-	s := b.settings.Load()
-	generation := b.generation.Load()
-	for {
-		n := b.probes.Load()
-		if n >= int64(max(s.Probes, 1)) {
-			break
-		}
-		if !b.probes.CompareAndSwap(n, n+1) {
-			continue
-		}
-		if b.generation.Load() != generation {
-			// The state changed meanwhile; the change has reset the counter.
-			return Permit{}, 0, false
-		}
-		return Permit{generation: generation, probe: true}, 0, true
-	}
-	since := time.Duration(b.clock.Now().UnixNano() - b.halfSince.Load())
-	if s.ProbeMax > 0 && since > s.ProbeMax {
-		// Probes that never end must not keep the state for ever.
-		b.fail(generation, "probe")
-	}
-	return Permit{}, 0, false
-}
-
-// Done tells the outcome of an admitted request; latency is the time to the
-// response header. A permit of an earlier state is dropped: the request was
-// sent to a backend that was judged since.
-func (b *Breaker) Done(p Permit, outcome Outcome, latency time.Duration) {
-	if p.generation != b.generation.Load() {
+// Done tells the result of an admitted request. A permit of an earlier state is
+// dropped: the request was sent to a backend that was judged since.
+func (b *Breaker) Done(p Permit, r Result) {
+	if word(b.word.Load()).generation() != p.generation {
 		return
 	}
 	if p.probe {
-		b.doneProbe(p, outcome, latency)
+		b.doneProbe(p, r)
 		return
 	}
-	if outcome == Ignored || State(b.state.Load()) != Closed {
+	if r.Outcome == Ignored {
 		return
 	}
 	s := b.settings.Load()
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w := word(b.word.Load()); w.generation() != p.generation || w.state() != Closed || b.closed {
+		return
+	}
+	now := b.now()
 	b.window.resize(s.Window)
-	slow := s.SlowOver > 0 && latency > s.SlowOver
-	b.window.add(b.clock.Now().UnixNano(), outcome == Failure, slow)
-	if outcome == Failure {
+	b.window.add(now, r.Outcome == Failure, s.slow(r.Latency))
+	if r.Outcome == Failure {
 		b.consecutive++
+		b.failed(now, r)
 	} else {
 		b.consecutive = 0
 	}
-	rule := b.tripped(s)
-	b.mu.Unlock()
-	if rule != "" {
-		b.fail(p.generation, rule)
+	if rule := b.tripped(s, now); rule != "" {
+		b.open(rule, now)
 	}
 }
 
-// tripped returns the rule that asks to open, or "".
-func (b *Breaker) tripped(s *Settings) string {
+// failed remembers the last failure. b.mu is held.
+func (b *Breaker) failed(now int64, r Result) {
+	b.last = r
+	if r.RetryAfter > 0 {
+		b.notBefore = max(b.notBefore, now+int64(r.RetryAfter))
+	}
+}
+
+// tripped returns the rule that asks to open, or "". b.mu is held.
+func (b *Breaker) tripped(s *Settings, now int64) string {
 	if s.Consecutive > 0 && b.consecutive >= s.Consecutive {
 		return "consecutive"
 	}
-	total, failures, slow := b.window.sum(b.clock.Now().UnixNano())
-	if total < max(s.MinRequests, 1) {
+	if s.Ratio <= 0 && s.SlowRatio <= 0 {
 		return ""
 	}
-	if s.Ratio > 0 && float64(failures) >= s.Ratio*float64(total) {
+	c := b.window.sum(now)
+	least := max(s.MinRequests, 1)
+	if b.hinted.Load() > now {
+		least = (least + 1) / 2
+	}
+	if c.total < least {
+		return ""
+	}
+	if s.Ratio > 0 && float64(c.failures) >= s.Ratio*float64(c.total) {
 		return "ratio"
 	}
-	if s.SlowRatio > 0 && float64(slow) >= s.SlowRatio*float64(total) {
+	if s.SlowRatio > 0 && float64(c.slow) >= s.SlowRatio*float64(c.total) {
 		return "slow"
 	}
 	return ""
 }
 
-func (b *Breaker) doneProbe(p Permit, outcome Outcome, latency time.Duration) {
-	s := b.settings.Load()
-	if outcome == Success && s.SlowRatio > 0 && s.SlowOver > 0 && latency > s.SlowOver {
-		outcome = Failure // a backend that answers slowly has not recovered
+// open makes the machine open. b.mu is held.
+func (b *Breaker) open(rule string, now int64) {
+	c := b.window.sum(now)
+	b.pending = Change{
+		Rule: rule, Total: c.total, Failures: c.failures, Slow: c.slow,
+		Status: b.last.Status, Err: b.last.Err,
 	}
-	switch outcome {
-	case Failure:
-		b.fail(p.generation, "probe")
-	case Success:
-		b.mu.Lock()
-		if p.generation == b.generation.Load() && b.recovered.Add(1) >= int64(max(s.Probes, 1)) {
-			b.machine.Success()
-		} else if p.generation == b.generation.Load() {
-			b.probes.Add(-1)
-		}
-		change := b.take()
-		b.mu.Unlock()
-		b.tell(change)
-	default:
-		b.mu.Lock()
-		if p.generation == b.generation.Load() {
-			b.probes.Add(-1)
-		}
-		b.mu.Unlock()
-	}
-}
-
-// fail opens the breaker unless its state changed since the generation.
-func (b *Breaker) fail(generation uint64, rule string) {
-	b.mu.Lock()
-	if b.generation.Load() != generation || b.closed {
-		b.mu.Unlock()
-		return
-	}
-	total, failures, slow := b.window.sum(b.clock.Now().UnixNano())
-	b.pending = Change{Rule: rule, Total: total, Failures: failures, Slow: slow}
 	b.machine.Fail()
-	change := b.take()
-	b.mu.Unlock()
-	b.tell(change)
+	b.pending = Change{}
 }
 
 // changed is the library's hook. It runs under the library's lock, so it must
-// not call back into it.
-func (b *Breaker) changed(from, to circuitbreaker.State) {
-	now := b.clock.Now().UnixNano()
-	b.generation.Add(1)
-	b.probes.Store(0)
-	b.recovered.Store(0)
+// not call back into it; and with b.mu held, unless it was the timer that made
+// the breaker half-open.
+func (b *Breaker) changed(_, to circuitbreaker.State) {
+	now := b.now()
 	switch to {
 	case circuitbreaker.StateOpen:
-		b.state.Store(int32(Open))
+		c := b.pending
+		c.From, c.To, c.OpenFor = word(b.word.Load()).state(), Open, time.Duration(b.openUntil.Load()-now)
+		b.uploads, b.recovered = 0, 0
+		b.openedAt.Store(now)
+		b.enter(Open)
+		b.notifier.tell(c)
 	case circuitbreaker.StateHalfOpen:
-		b.halfSince.Store(now)
-		b.state.Store(int32(HalfOpen))
-		// The timer brought this about, with no call of ours on the stack that
-		// could tell of it after the library's lock is released.
-		go b.tell(&Change{From: Open, To: HalfOpen})
-		return
+		if word(b.word.Load()).state() != Open {
+			return // a timer that was late for Close
+		}
+		b.openTotal.Add(now - b.openedAt.Load())
+		b.probeSince.Store(0)
+		b.halfSince.Store(0)
+		b.enter(HalfOpen)
+		b.notifier.tell(Change{From: Open, To: HalfOpen})
 	case circuitbreaker.StateClosed:
-		// Called with b.mu held: a probe's success, or Close.
+		from := word(b.word.Load()).state()
+		if from == Open { // Close
+			b.openTotal.Add(now - b.openedAt.Load())
+		}
 		b.window.reset()
-		b.consecutive = 0
+		b.consecutive, b.uploads, b.recovered, b.notBefore = 0, 0, 0, 0
+		b.last = Result{}
 		b.backoff.closedAt = now
-		b.state.Store(int32(Closed))
-	}
-	b.pending.From, b.pending.To = convert(from), convert(to)
-	b.pending.OpenFor = time.Duration(b.openUntil.Load() - now)
-}
-
-func convert(s circuitbreaker.State) State {
-	switch s {
-	case circuitbreaker.StateOpen:
-		return Open
-	case circuitbreaker.StateHalfOpen:
-		return HalfOpen
-	default:
-		return Closed
+		b.enter(Closed)
+		if from != Closed && !b.closed {
+			b.notifier.tell(Change{From: from, To: Closed})
+		}
 	}
 }
 
-// take returns the change that the last call brought about, or nil.
-func (b *Breaker) take() *Change {
-	if b.pending.From == b.pending.To {
-		b.pending = Change{}
-		return nil
-	}
-	c := b.pending
-	b.pending = Change{}
-	return &c
-}
-
-func (b *Breaker) tell(c *Change) {
-	if c != nil && b.notify != nil {
-		b.notify(*c)
+// enter begins a state, and with it a generation of permits.
+func (b *Breaker) enter(s State) {
+	for {
+		old := b.word.Load()
+		if b.word.CompareAndSwap(old, uint64(word(old).next(s))) {
+			return
+		}
 	}
 }
 
-// Force holds the breaker open or closed for a time, whatever the results.
-func (b *Breaker) Force(s State, d time.Duration) {
-	b.forcedUntil.Store(b.clock.Now().Add(d).UnixNano())
-	b.forced.Store(int32(s) + 1)
+// Hint tells that another gateway found the backend failing, for so long: the
+// minimum of requests is halved meanwhile. It opens nothing by itself.
+func (b *Breaker) Hint(d time.Duration) {
+	until := b.now() + int64(d)
+	for {
+		old := b.hinted.Load()
+		if until <= old || b.hinted.CompareAndSwap(old, until) {
+			return
+		}
+	}
 }
 
-// Unforce gives the breaker back to its rules.
-func (b *Breaker) Unforce() { b.forced.Store(0) }
-
-// Forced returns the forced state, if there is one.
-func (b *Breaker) Forced() (State, bool) {
-	f := b.forced.Load()
-	if f == 0 {
-		return Closed, false
+// Snapshot tells how the breaker stands.
+func (b *Breaker) Snapshot() Snapshot {
+	s := Snapshot{State: b.State(), OpenFor: b.OpenFor()}
+	if _, remaining, ok := b.Forced(); ok {
+		s.Forced, s.ForcedFor = true, remaining
 	}
-	if b.clock.Now().UnixNano() >= b.forcedUntil.Load() {
-		b.forced.CompareAndSwap(f, 0)
-		return Closed, false
+	now := b.now()
+	s.Hinted = b.hinted.Load() > now
+	s.Open = time.Duration(b.openTotal.Load())
+	if word(b.word.Load()).state() == Open {
+		s.Open += time.Duration(max(now-b.openedAt.Load(), 0))
+	} else {
+		s.OpenFor = 0
 	}
-	return State(f - 1), true
-}
-
-// Counts returns the results in the window.
-func (b *Breaker) Counts() (total, failures, slow int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.window.sum(b.clock.Now().UnixNano())
+	c := b.window.sum(now)
+	s.Total, s.Failures, s.Slow, s.Consecutive = c.total, c.failures, c.slow, b.consecutive
+	return s
 }
 
-// Close ends the timer of an open breaker.
+// Idle reports whether nothing would be lost if the breaker were forgotten: it
+// is closed, not forced, and has no results in its window.
+func (b *Breaker) Idle() bool {
+	s := b.Snapshot()
+	return s.State == Closed && !s.Forced && s.Total == 0 && s.Consecutive == 0
+}
+
+// Close ends the timer of an open breaker. The breaker stays closed.
 func (b *Breaker) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -390,6 +318,3 @@ func (b *Breaker) Close() {
 		b.machine.Reset()
 	}
 }
-
-// Probe reports whether the permit is one of the few of the half-open state.
-func (p Permit) Probe() bool { return p.probe }

@@ -25,7 +25,7 @@ func run(b *Breaker, n int, o Outcome) (admitted int) {
 	for range n {
 		if p, _, ok := b.Allow(); ok {
 			admitted++
-			b.Done(p, o, 0)
+			b.Done(p, Result{Outcome: o})
 		}
 	}
 	return admitted
@@ -61,14 +61,14 @@ func TestConsecutive(t *testing.T) {
 }
 
 func TestRatio(t *testing.T) {
-	b, _ := newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
+	b, c := newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
 	run(b, 10, Success)
 	run(b, 9, Failure)
 	expect(t, b, Closed) // 19 results
 	run(b, 1, Failure)
 	expect(t, b, Open)
 
-	b, c := newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
+	b, c = newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
 	run(b, 19, Failure)
 	c.Add(12 * time.Second) // they leave the window
 	run(b, 11, Success)
@@ -80,7 +80,7 @@ func TestSlow(t *testing.T) {
 	b, c := newTest(t, Settings{Window: 10 * time.Second, SlowRatio: .8, SlowOver: 2 * time.Second, MinRequests: 10, OpenFor: time.Second, Probes: 1})
 	for range 10 {
 		p, _, _ := b.Allow()
-		b.Done(p, Success, 3*time.Second)
+		b.Done(p, Result{Outcome: Success, Latency: 3 * time.Second})
 	}
 	expect(t, b, Open)
 	c.Add(time.Second)
@@ -88,7 +88,7 @@ func TestSlow(t *testing.T) {
 	if !ok {
 		t.Fatal("no probe")
 	}
-	b.Done(p, Success, 3*time.Second)
+	b.Done(p, Result{Outcome: Success, Latency: 3 * time.Second})
 	expect(t, b, Open) // still slow
 }
 
@@ -125,9 +125,9 @@ func TestProbes(t *testing.T) {
 	if admitted.Load() != 3 {
 		t.Fatalf("%d probes, want 3", admitted.Load())
 	}
-	b.Done(<-permits, Neutral, 0) // proves nothing, frees its place
-	b.Done(<-permits, Ignored, 0)
-	b.Done(<-permits, Success, 0)
+	b.Done(<-permits, Result{Outcome: Neutral}) // proves nothing, frees its place
+	b.Done(<-permits, Result{Outcome: Ignored})
+	b.Done(<-permits, Result{Outcome: Success})
 	expect(t, b, HalfOpen)
 	if n := run(b, 2, Success); n != 2 {
 		t.Errorf("%d more probes", n)
@@ -142,14 +142,14 @@ func TestLateResults(t *testing.T) {
 	run(b, 2, Failure)
 	c.Add(time.Second)
 	expect(t, b, HalfOpen)
-	b.Done(early, Success, 0)
+	b.Done(early, Result{Outcome: Success})
 	expect(t, b, HalfOpen)
-	b.Done(also, Failure, 0)
+	b.Done(also, Result{Outcome: Failure})
 	expect(t, b, HalfOpen)
 	if p, _, ok := b.Allow(); !ok {
 		t.Error("the late results took the probe's place")
 	} else {
-		b.Done(p, Success, 0)
+		b.Done(p, Result{Outcome: Success})
 	}
 	expect(t, b, Closed)
 }
@@ -209,7 +209,7 @@ func TestForced(t *testing.T) {
 	run(b, 5, Failure)
 	expect(t, b, Closed)
 	b.Unforce()
-	if s, ok := b.Forced(); ok {
+	if s, _, ok := b.Forced(); ok {
 		t.Errorf("forced %v", s)
 	}
 	expect(t, b, Open) // what was counted meanwhile
@@ -286,8 +286,8 @@ func TestWindowAgainstModel(t *testing.T) {
 			}
 		}
 		model = kept
-		if gt, gf, gs := w.sum(now); gt != total || gf != failures || gs != slow {
-			t.Fatalf("step %d: got %d %d %d, want %d %d %d", step, gt, gf, gs, total, failures, slow)
+		if got := w.sum(now); got != (counts{total, failures, slow}) {
+			t.Fatalf("step %d: got %+v, want %d %d %d", step, got, total, failures, slow)
 		}
 	}
 }
@@ -300,7 +300,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			for i := range 20_000 {
 				if p, _, ok := b.Allow(); ok {
-					b.Done(p, Outcome(i%4), 0)
+					b.Done(p, Result{Outcome: Outcome(i % 4)})
 				}
 			}
 		})
@@ -315,7 +315,7 @@ func BenchmarkAllowDone(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			p, _, _ := br.Allow()
-			br.Done(p, Success, 0)
+			br.Done(p, Result{Outcome: Success})
 		}
 	})
 }

@@ -3,6 +3,8 @@ package circuit
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/cenkalti/backoff/v3"
 )
 
 // Defaults of the open time.
@@ -12,7 +14,8 @@ const (
 )
 
 // openTime is the library's back-off: each open state without a recovery in
-// between lasts twice as long. It is only called under the library's lock.
+// between lasts twice as long. The library calls it with its lock and the
+// breaker's held.
 type openTime struct {
 	b        *Breaker
 	failures int
@@ -31,7 +34,7 @@ func (o *openTime) NextBackOff() time.Duration {
 	if most <= 0 {
 		most = max(defaultOpenMax, first)
 	}
-	now := o.b.clock.Now().UnixNano()
+	now := o.b.now()
 	// A recovery shorter than the last open time was none.
 	if o.closedAt != 0 && time.Duration(now-o.closedAt) >= o.last {
 		o.failures = 0
@@ -51,6 +54,7 @@ func (o *openTime) NextBackOff() time.Duration {
 	if spread := time.Duration(s.Jitter * float64(d)); spread > 0 {
 		d += rand.N(spread)
 	}
+	d = max(d, time.Duration(o.b.notBefore-now)) // the backend's own wish is not made longer
 	o.b.openUntil.Store(now + int64(d))
 	return d
 }
@@ -58,3 +62,6 @@ func (o *openTime) NextBackOff() time.Duration {
 // Reset is called when the breaker closes. Whether that was a recovery is only
 // known at the next opening.
 func (*openTime) Reset() {}
+
+// Interface guard
+var _ backoff.BackOff = (*openTime)(nil)

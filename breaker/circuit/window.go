@@ -6,16 +6,18 @@ import "time"
 // of its length late.
 const buckets = 10
 
-// window counts results of the last while in a ring of buckets.
+const defaultWindow = 10 * time.Second
+
+// window counts results of the last while in a ring of buckets, and keeps their
+// sum.
 type window struct {
 	width int64 // of a bucket, in nanoseconds
-	ring  [buckets + 1]bucket
+	ring  [buckets + 1]counts
+	all   counts
 	last  int64 // number of the newest bucket
 }
 
-type bucket struct{ total, failures, slow int }
-
-const defaultWindow = 10 * time.Second
+type counts struct{ total, failures, slow int }
 
 // resize sets the length. Another length empties the window.
 func (w *window) resize(length time.Duration) {
@@ -27,17 +29,18 @@ func (w *window) resize(length time.Duration) {
 	}
 }
 
-// advance empties the buckets that time has passed.
+// advance takes out the buckets that time has passed.
 func (w *window) advance(now int64) {
-	if w.width == 0 {
-		w.resize(0)
-	}
 	n := now / w.width
 	if n <= w.last {
-		return // the clock stands, or stepped back
+		return
 	}
 	for i := max(w.last+1, n-buckets); i <= n; i++ {
-		w.ring[i%int64(len(w.ring))] = bucket{}
+		b := &w.ring[i%int64(len(w.ring))]
+		w.all.total -= b.total
+		w.all.failures -= b.failures
+		w.all.slow -= b.slow
+		*b = counts{}
 	}
 	w.last = n
 }
@@ -46,22 +49,20 @@ func (w *window) add(now int64, failed, slow bool) {
 	w.advance(now)
 	b := &w.ring[w.last%int64(len(w.ring))]
 	b.total++
+	w.all.total++
 	if failed {
 		b.failures++
+		w.all.failures++
 	}
 	if slow {
 		b.slow++
+		w.all.slow++
 	}
 }
 
-func (w *window) sum(now int64) (total, failures, slow int) {
+func (w *window) sum(now int64) counts {
 	w.advance(now)
-	for i := range w.ring {
-		total += w.ring[i].total
-		failures += w.ring[i].failures
-		slow += w.ring[i].slow
-	}
-	return total, failures, slow
+	return w.all
 }
 
 func (w *window) reset() { *w = window{width: w.width, last: w.last} }

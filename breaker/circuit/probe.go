@@ -1,0 +1,105 @@
+package circuit
+
+import "time"
+
+// allowProbe admits a request to the half-open state if a place is free.
+func (b *Breaker) allowProbe() (Permit, time.Duration, bool) {
+	s := b.settings.Load()
+	for {
+		old := b.word.Load()
+		w := word(old)
+		if w.state() != HalfOpen {
+			return Permit{}, b.OpenFor(), false // it changed since
+		}
+		if w.probes() >= s.probes() {
+			break
+		}
+		if !b.word.CompareAndSwap(old, old+1) {
+			continue
+		}
+		now := max(b.now(), 1)
+		b.probeSince.CompareAndSwap(0, now)
+		b.halfSince.CompareAndSwap(0, now)
+		return Permit{generation: w.generation(), probe: true}, 0, true
+	}
+	if s.ProbeMax > 0 && b.expired(s) {
+		b.expire(s)
+	}
+	return Permit{}, 0, false
+}
+
+func (b *Breaker) expired(s *Settings) bool {
+	now := max(b.now(), 1)
+	b.probeSince.CompareAndSwap(0, now)
+	return now-b.probeSince.Load() > int64(s.ProbeMax)
+}
+
+// expire ends probes that took too long: they must not keep the state for ever.
+// Where a client is what they wait for, the backend is not to blame, and others
+// may probe in their place.
+func (b *Breaker) expire(s *Settings) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w := word(b.word.Load()); w.state() != HalfOpen || w.probes() < s.probes() || !b.expired(s) || b.closed {
+		return // it changed since
+	}
+	if b.uploads > 0 {
+		b.uploads = 0
+		b.probeSince.Store(0)
+		b.enter(HalfOpen)
+		return
+	}
+	b.open("probe", b.now())
+}
+
+// Uploading tells that a probe begins, or ceases, to wait for its client.
+func (b *Breaker) Uploading(p Permit, waits bool) {
+	if !p.probe {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case word(b.word.Load()).generation() != p.generation:
+	case waits:
+		b.uploads++
+	default:
+		b.uploads--
+	}
+}
+
+func (b *Breaker) doneProbe(p Permit, r Result) {
+	s := b.settings.Load()
+	if r.Outcome == Success && s.SlowRatio > 0 && s.slow(r.Latency) {
+		r.Outcome = Failure // a backend that answers slowly has not recovered
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w := word(b.word.Load()); w.generation() != p.generation || b.closed {
+		return
+	}
+	now := b.now()
+	if r.Outcome == Neutral && s.ProbeMax > 0 && now-b.halfSince.Load() >= int64(s.ProbeMax) {
+		// Where every client's request is refused, nothing better will come.
+		r.Outcome = Success
+	}
+	switch r.Outcome {
+	case Failure:
+		b.failed(now, r)
+		b.open("probe", now)
+		return
+	case Success:
+		b.recovered++
+		if b.recovered >= s.probes() {
+			b.machine.Success()
+			return
+		}
+	}
+	// The time of the probes still under way counts from here. Where none is,
+	// the next one begins it.
+	b.probeSince.Store(0)
+	b.word.Add(^uint64(0)) // frees the place; the generation cannot change while b.mu is held
+	if word(b.word.Load()).probes() > 0 {
+		b.probeSince.CompareAndSwap(0, max(now, 1))
+	}
+}

@@ -1,0 +1,140 @@
+package breaker
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/inflight"
+	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/internal/headers"
+)
+
+// exchange is a request that was let through, and its answer.
+type exchange struct {
+	headers.Writer
+
+	h       *Handler
+	r       *http.Request
+	circuit *registry.Circuit
+	permit  circuit.Permit
+	place   inflight.Place // nil without max_inflight
+	body    registry.Body
+	began   time.Time
+
+	status     int
+	latency    time.Duration
+	retryAfter time.Duration
+	grpc       bool
+	told       bool // the circuit knows the result, or does not want it
+	unwritable bool // the client does not take the answer
+}
+
+// run lets the request through and tells the circuit how it went.
+func (x *exchange) run(w http.ResponseWriter, next caddyhttp.Handler) (err error) {
+	x.Writer.Init(w, x)
+	x.grpc = strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/grpc")
+	if registry.Wraps(x.r.Body) {
+		x.body.ReadCloser = x.r.Body
+		if x.permit.Probe() {
+			x.circuit.Uploading(x.permit, true)
+			x.body.Ended = func() { x.circuit.Uploading(x.permit, false) }
+		}
+		x.r.Body = &x.body
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// A panic, or the end of the goroutine, passes through; the permit must not
+		// be lost with it.
+		panicked := recover()
+		outcome := circuit.Ignored
+		if isAbort(panicked) && !registry.Gone(x.r) && !x.body.Failed() && !x.unwritable {
+			outcome = x.h.member.Failures().Abort()
+		}
+		x.done(outcome, nil)
+		if panicked != nil {
+			panic(panicked)
+		}
+	}()
+	err = next.ServeHTTP(x, x.r)
+	returned = true
+	if !x.Sent() {
+		x.latency = x.elapsed()
+		if err == nil {
+			x.status = http.StatusOK
+		}
+	}
+	x.done(x.judge(err), err)
+	return x.answerFor(w, err)
+}
+
+// elapsed is the time since the request began, without that for which the
+// client let the gateway wait.
+func (x *exchange) elapsed() time.Duration {
+	return max(time.Since(x.began)-x.body.Waited(), 0)
+}
+
+// BeforeHeader is called when the response header has come.
+func (x *exchange) BeforeHeader(fields http.Header, status int) {
+	x.status, x.latency = status, x.elapsed()
+	failures := x.h.member.Failures()
+	x.retryAfter = failures.RetryAfter(fields, x.began)
+	gone := registry.Gone(x.r)
+	if x.place != nil {
+		ok := !gone && failures.Status(status) == circuit.Success
+		x.place.Header(ok && x.body.Waited() <= x.latency/10)
+	}
+	if x.told || gone || x.body.Failed() {
+		return
+	}
+	switch outcome, known := circuit.Success, false; {
+	case x.grpc && status == http.StatusOK:
+		// The status of a call is in the trailer, unless it is all there is. For a
+		// probe, that the call was begun is enough: it may be a stream.
+		if outcome, known = failures.GRPC(fields); known || x.permit.Probe() {
+			x.done(outcome, nil)
+		}
+	case x.permit.Probe() || streams(fields, status):
+		// A probe has proved what it can when the header is there. It must not
+		// hold its place for as long as a stream lasts.
+		x.done(failures.Status(status), nil)
+	}
+}
+
+// done tells the circuit the result, the first time that it is called.
+func (x *exchange) done(outcome circuit.Outcome, err error) {
+	if x.told {
+		return
+	}
+	x.told = true
+	result := circuit.Result{Outcome: outcome, Latency: x.latency, RetryAfter: x.retryAfter, Status: x.status, Err: err}
+	x.circuit.Done(x.permit, result)
+	x.h.member.CountResult(result)
+}
+
+// Write notes that the client does not take the answer: that the proxy breaks
+// off then is not the backend's fault.
+func (x *exchange) Write(p []byte) (int, error) {
+	n, err := x.Writer.Write(p)
+	if err != nil {
+		x.unwritable = true
+	}
+	return n, err
+}
+
+func logField(reason string) zap.Field { return zap.String("circuit_breaker", reason) }
+
+// isAbort reports whether a handler broke off the answer on purpose.
+func isAbort(panicked any) bool {
+	err, ok := panicked.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
+}

@@ -1,0 +1,227 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/breaker/circuit"
+)
+
+func init() {
+	caddy.RegisterModule(adminAPI{})
+}
+
+// adminPath is where the admin API has the breakers.
+const adminPath = "/tentagate/breakers"
+
+// Bounds of a forced state.
+const (
+	defaultForced = 10 * time.Minute
+	maxForced     = 30 * 24 * time.Hour
+)
+
+// adminAPI shows breakers and forces their states:
+//
+//	GET  /tentagate/breakers               all of them
+//	GET  /tentagate/breakers/{name}        those of a name
+//	POST /tentagate/breakers/{name}        {"state": "open|closed|auto", "for": "10m"}
+//	POST /tentagate/breakers/{name}/{key}  the same for one key or upstream
+//
+// The key may also be given as the query parameter `key`, and `scope` narrows a
+// name that a handler and a transport share. A forced state ends by itself, after
+// 10 minutes unless `for` says otherwise; it survives a reload, not a restart.
+//
+// Breakers are found in the process' pool rather than in a configuration: the
+// admin server is set up before the handlers are.
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.tentagate_breakers",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Routes returns the admin API's routes.
+func (a adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.serve)},
+	}
+}
+
+// breakerState is how a breaker stands.
+type breakerState struct {
+	Name  string `json:"name"`
+	Scope Scope  `json:"scope"`
+	Key   string `json:"key"`
+	State string `json:"state"`
+	// Forced says for how many more seconds the state is forced.
+	Forced float64 `json:"forced_seconds,omitempty"`
+	// Open says for how many more seconds it refuses everything.
+	Open        float64 `json:"open_seconds,omitempty"`
+	Requests    int     `json:"requests"`
+	Failures    int     `json:"failures"`
+	Slow        int     `json:"slow"`
+	Consecutive int     `json:"consecutive"`
+	Hinted      bool    `json:"hinted,omitempty"`
+	InFlight    int     `json:"in_flight,omitempty"`
+	Queued      int     `json:"queued,omitempty"`
+	Limit       int     `json:"limit,omitempty"`
+	// Rule and LastError are those of the last opening.
+	Rule      string `json:"last_rule,omitempty"`
+	LastError string `json:"last_error,omitempty"`
+}
+
+// target is what a request is about.
+type target struct {
+	name, key, scope string
+	hasKey           bool
+}
+
+func parseTarget(u *url.URL) (t target, err error) {
+	rest := strings.TrimPrefix(strings.TrimPrefix(u.EscapedPath(), adminPath), "/")
+	name, key, hasKey := strings.Cut(rest, "/")
+	if t.name, err = url.PathUnescape(name); err != nil {
+		return t, fmt.Errorf("name: %w", err)
+	}
+	if t.key, err = url.PathUnescape(key); err != nil {
+		return t, fmt.Errorf("key: %w", err)
+	}
+	t.hasKey = hasKey && key != ""
+	q := u.Query()
+	if q.Has("key") {
+		// A key with slashes or dots in a row does not survive in a path.
+		t.key, t.hasKey = q.Get("key"), true
+	}
+	t.scope = q.Get("scope")
+	return t, nil
+}
+
+func (t *target) groups() (found []*Group) {
+	for _, g := range eachGroup() {
+		if (t.name == "" || g.Name == t.name) && (t.scope == "" || string(g.Scope) == t.scope) {
+			found = append(found, g)
+		}
+	}
+	return found
+}
+
+func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	t, err := parseTarget(r.URL)
+	if err != nil {
+		return apiError(http.StatusBadRequest, err)
+	}
+	found := t.groups()
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodPost:
+		w.Header().Set("Allow", "GET, POST")
+		return apiError(http.StatusMethodNotAllowed, errors.New("accepted are GET and POST"))
+	case r.Method == http.MethodPost && t.name == "":
+		return apiError(http.StatusBadRequest, errors.New("a name is needed: POST "+adminPath+"/{name}"))
+	case t.name != "" && len(found) == 0:
+		return apiError(http.StatusNotFound, fmt.Errorf("no breaker %q", t.name))
+	}
+	if r.Method == http.MethodPost {
+		if err := t.force(r.Body, found); err != nil {
+			return err
+		}
+	}
+	list := []breakerState{}
+	for _, g := range found {
+		list = append(list, g.describe(&t)...)
+	}
+	if t.hasKey && len(list) == 0 {
+		return apiError(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "\t")
+	return enc.Encode(list)
+}
+
+// order is the body of a POST request.
+type orderRequest struct {
+	// open, closed or auto.
+	State string `json:"state"`
+	// How long, such as 10m. Default: 10m, at most 30d.
+	For string `json:"for"`
+}
+
+func (t *target) force(body io.Reader, found []*Group) error {
+	dec := json.NewDecoder(io.LimitReader(body, 4096))
+	dec.DisallowUnknownFields()
+	var o orderRequest
+	if err := dec.Decode(&o); err != nil {
+		return apiError(http.StatusBadRequest, fmt.Errorf(`body: %w: want {"state": "open|closed|auto", "for": "10m"}`, err))
+	}
+	state, auto, ok := parseState(o.State)
+	if !ok {
+		return apiError(http.StatusBadRequest, fmt.Errorf("state %q: accepted are open, closed and auto", o.State))
+	}
+	d := defaultForced
+	if o.For != "" {
+		var err error
+		if d, err = caddy.ParseDuration(o.For); err != nil || d <= 0 || d > maxForced {
+			return apiError(http.StatusBadRequest, fmt.Errorf("for %q: it is not a duration above zero and of at most 30d, such as 10m", o.For))
+		}
+	}
+	if auto {
+		d = 0
+	}
+	ok = false
+	for _, g := range found {
+		ok = g.force(t.key, !t.hasKey, state, d) || ok
+	}
+	if !ok {
+		return apiError(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
+	}
+	caddy.Log().Named("tentagate.breaker").Info("circuit breaker forced",
+		zapFields(t, o.State, d)...)
+	return nil
+}
+
+func (g *Group) describe(t *target) (list []breakerState) {
+	circuits := g.each()
+	if len(circuits) == 0 && !t.hasKey {
+		// Nobody asked for it yet.
+		return []breakerState{{Name: g.Name, Scope: g.Scope, State: circuit.Closed.String()}}
+	}
+	for _, c := range circuits {
+		if t.hasKey && c.Key != t.key {
+			continue
+		}
+		s := c.Snapshot()
+		b := breakerState{
+			Name: g.Name, Scope: g.Scope, Key: c.Key, State: s.State.String(), Forced: s.ForcedFor.Seconds(), Open: s.OpenFor.Seconds(),
+			Requests: s.Total, Failures: s.Failures, Slow: s.Slow, Consecutive: s.Consecutive, Hinted: s.Hinted,
+		}
+		if change := c.opening.Load(); change != nil {
+			b.Rule, b.LastError = change.Rule, lastError(*change)
+		}
+		if l := c.Limiter(); l != nil {
+			b.InFlight, b.Queued, b.Limit = l.Stats()
+		}
+		list = append(list, b)
+	}
+	return list
+}
+
+func apiError(status int, err error) error {
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+// Interface guards
+var (
+	_ caddy.Module      = adminAPI{}
+	_ caddy.AdminRouter = adminAPI{}
+)

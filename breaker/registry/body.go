@@ -1,0 +1,67 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Body is a request body that notes what reading it tells of the client: a body
+// that cannot be read is never the backend's fault, and neither is the time for
+// which the client lets the gateway wait.
+type Body struct {
+	io.ReadCloser
+
+	// Ended, if set, is called once, when there is nothing more to wait for.
+	Ended func()
+
+	failed atomic.Bool
+	closed atomic.Bool
+	ended  atomic.Bool
+	waited atomic.Int64
+}
+
+// Wraps reports whether there is a body to read.
+func Wraps(body io.ReadCloser) bool { return body != nil && body != http.NoBody }
+
+// Read reads from the client.
+func (b *Body) Read(p []byte) (int, error) {
+	began := time.Now()
+	n, err := b.ReadCloser.Read(p)
+	b.waited.Add(int64(time.Since(began)))
+	if err != nil {
+		// The transport closes a body that it no longer needs, perhaps while it
+		// still reads.
+		if !errors.Is(err, io.EOF) && !b.closed.Load() {
+			b.failed.Store(true)
+		}
+		b.end()
+	}
+	return n, err
+}
+
+// Close closes the body.
+func (b *Body) Close() error {
+	b.closed.Store(true)
+	b.end()
+	return b.ReadCloser.Close()
+}
+
+func (b *Body) end() {
+	if b.Ended != nil && b.ended.CompareAndSwap(false, true) {
+		b.Ended()
+	}
+}
+
+// Failed reports whether the client did not send its body as it should.
+func (b *Body) Failed() bool { return b.failed.Load() }
+
+// Waited returns how long the gateway waited for the client.
+func (b *Body) Waited() time.Duration { return time.Duration(b.waited.Load()) }
+
+// Gone reports whether the client went away, as opposed to a deadline that the
+// gateway set for the request.
+func Gone(r *http.Request) bool { return errors.Is(r.Context().Err(), context.Canceled) }

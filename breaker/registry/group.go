@@ -1,0 +1,304 @@
+package registry
+
+import (
+	"container/list"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/inflight"
+)
+
+// Scope says what a circuit stands for.
+type Scope string
+
+// The scopes.
+const (
+	Service  Scope = "service"  // what is behind a circuit_breaker handler
+	Upstream Scope = "upstream" // an address of a reverse_proxy with the transport
+	Slot     Scope = "slot"     // a whole reverse_proxy
+)
+
+// forgetAfter is how long a circuit with nothing to remember is kept unused, so
+// that addresses that are gone are forgotten.
+const forgetAfter = 10 * time.Minute
+
+// evictionScan is how many circuits are looked at for one without a state to
+// lose, when there are too many.
+const evictionScan = 64
+
+// Clock is the clock of new circuits. Tests set it.
+var Clock clock.Clock = clock.New()
+
+// groups are the circuits by scope and name. They survive a reload.
+var groups = caddy.NewUsagePool()
+
+// Group are the circuits of one name.
+type Group struct {
+	Scope Scope
+	Name  string
+
+	mu       sync.Mutex
+	circuits map[string]*list.Element // guarded by mu
+	recent   list.List                // of *Circuit, most recently used first; guarded by mu
+	members  []*Member                // oldest first; guarded by mu
+	forced   *order                   // for circuits made later; guarded by mu
+	openTime time.Duration            // of circuits that are forgotten; guarded by mu
+
+	single atomic.Pointer[Circuit] // the circuit of the empty key, found without a lock
+}
+
+// order is a forced state of all circuits of a name.
+type order struct {
+	state circuit.State
+	until time.Time
+}
+
+// Circuit is a breaker with a key.
+type Circuit struct {
+	*circuit.Breaker
+	Key string
+
+	owner   atomic.Pointer[Member] // the newest member that uses it: its rules apply, and it tells of changes
+	limiter atomic.Pointer[inflight.Limiter]
+	used    atomic.Int64 // Unix nanoseconds; guarded by the group's mu, but for the single one
+	opening atomic.Pointer[circuit.Change]
+}
+
+func poolKey(scope Scope, name string) string { return string(scope) + "/" + name }
+
+// join adds the member to the group of its name. Members of one configuration
+// must agree on the rules: their circuits are the same.
+func join(m *Member) error {
+	val, _, err := groups.LoadOrNew(poolKey(m.scope, m.name), func() (caddy.Destructor, error) {
+		return &Group{Scope: m.scope, Name: m.name, circuits: map[string]*list.Element{}}, nil
+	})
+	if err != nil {
+		return err
+	}
+	g := val.(*Group)
+	g.mu.Lock()
+	for _, other := range g.members {
+		if other.config == m.config && !reflect.DeepEqual(other.rules(), m.rules()) {
+			g.mu.Unlock()
+			_, _ = groups.Delete(poolKey(m.scope, m.name))
+			return fmt.Errorf("name %q: used twice with different rules, but there is one state for a name: choose another name, or write the same rules", m.name)
+		}
+	}
+	g.members = append(g.members, m)
+	g.mu.Unlock()
+	m.group = g
+	return nil
+}
+
+// leave takes the member out. The circuits stay as long as the group has one.
+func (g *Group) leave(m *Member) error {
+	g.mu.Lock()
+	g.members = slices.DeleteFunc(g.members, func(other *Member) bool { return other == m })
+	for e := g.recent.Front(); e != nil; e = e.Next() {
+		// An older configuration takes over where a newer one failed to start.
+		e.Value.(*Circuit).owner.CompareAndSwap(m, nil)
+	}
+	g.mu.Unlock()
+	_, err := groups.Delete(poolKey(g.Scope, g.Name))
+	return err
+}
+
+// Destruct ends the circuits when the last configuration that has them is gone.
+func (g *Group) Destruct() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for e := g.recent.Front(); e != nil; e = e.Next() {
+		e.Value.(*Circuit).Close()
+	}
+	return nil
+}
+
+// get returns the circuit of a key, with the rules of the member that asks.
+func (g *Group) get(key string, m *Member) *Circuit {
+	if key == "" {
+		if c := g.single.Load(); c != nil {
+			c.adopt(m)
+			return c
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := Clock.Now()
+	if e, ok := g.circuits[key]; ok {
+		g.recent.MoveToFront(e)
+		c := e.Value.(*Circuit)
+		c.used.Store(now.UnixNano())
+		c.adopt(m)
+		return c
+	}
+	c := &Circuit{Key: key}
+	c.owner.Store(m)
+	c.used.Store(now.UnixNano())
+	c.Breaker = circuit.New(m.settings, Clock, func(change circuit.Change) { g.changed(c, change) })
+	c.setLimiter(m)
+	if g.forced != nil {
+		if left := g.forced.until.Sub(now); left > 0 {
+			c.Force(g.forced.state, left)
+		}
+	}
+	g.forget(now)
+	for g.recent.Len() >= m.maxKeys {
+		g.drop(g.victim())
+	}
+	g.circuits[key] = g.recent.PushFront(c)
+	if key == "" {
+		g.single.Store(c)
+	}
+	return c
+}
+
+// victim returns the circuit to forget: the longest unused of those without a
+// state to lose, so that nobody closes an open circuit by making many others.
+// g.mu is held, and there is one.
+func (g *Group) victim() *list.Element {
+	n := 0
+	for e := g.recent.Back(); e != nil && n < evictionScan; e, n = e.Prev(), n+1 {
+		if s := e.Value.(*Circuit).Snapshot(); s.State == circuit.Closed && !s.Forced {
+			return e
+		}
+	}
+	return g.recent.Back()
+}
+
+// forget drops the circuits that nobody used for a while and that have nothing
+// to remember. g.mu is held.
+func (g *Group) forget(now time.Time) {
+	for e := g.recent.Back(); e != nil; {
+		c := e.Value.(*Circuit)
+		if now.UnixNano()-c.used.Load() < int64(forgetAfter) {
+			return
+		}
+		previous := e.Prev()
+		s := c.Snapshot()
+		// Nobody probes an address that is gone: that it failed is forgotten too.
+		if c.Key != "" && !s.Forced && s.State != circuit.Open && s.Total == 0 {
+			g.drop(e)
+		}
+		e = previous
+	}
+}
+
+// drop forgets a circuit. g.mu is held.
+func (g *Group) drop(e *list.Element) {
+	c := g.recent.Remove(e).(*Circuit)
+	delete(g.circuits, c.Key)
+	g.openTime += c.Snapshot().Open
+	c.Close()
+	if c.Key == "" {
+		g.single.CompareAndSwap(c, nil)
+	}
+}
+
+// adopt gives the circuit the rules of a member of a newer configuration.
+func (c *Circuit) adopt(m *Member) {
+	owner := c.owner.Load()
+	if owner == m || owner != nil && owner.sequence > m.sequence {
+		return
+	}
+	if c.owner.CompareAndSwap(owner, m) {
+		c.Configure(m.settings)
+		c.setLimiter(m)
+	}
+}
+
+func (c *Circuit) setLimiter(m *Member) {
+	if m.inflight.Max <= 0 {
+		c.limiter.Store(nil)
+		return
+	}
+	if old := c.limiter.Load(); old != nil && (*old).Configure(m.inflight) {
+		return
+	}
+	fresh := inflight.New(m.inflight)
+	c.limiter.Store(&fresh)
+}
+
+// Limiter returns what bounds the requests under way, or nil.
+func (c *Circuit) Limiter() inflight.Limiter {
+	if l := c.limiter.Load(); l != nil {
+		return *l
+	}
+	return nil
+}
+
+// each returns the circuits, those of the longest unused last.
+func (g *Group) each() []*Circuit {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forget(Clock.Now())
+	all := make([]*Circuit, 0, g.recent.Len())
+	for e := g.recent.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*Circuit))
+	}
+	return all
+}
+
+// lookup returns the circuit of a key, if there is one, and leaves it as it is.
+func (g *Group) lookup(key string) *Circuit {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e, ok := g.circuits[key]; ok {
+		return e.Value.(*Circuit)
+	}
+	return nil
+}
+
+// force orders a state for the circuit of a key, or for all, also those made
+// later. It reports whether there is such a circuit.
+func (g *Group) force(key string, all bool, state circuit.State, d time.Duration) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if all {
+		g.forced = nil
+		if d > 0 {
+			g.forced = &order{state, Clock.Now().Add(d)}
+		}
+	}
+	found := all
+	for e := g.recent.Front(); e != nil; e = e.Next() {
+		c := e.Value.(*Circuit)
+		if !all && c.Key != key {
+			continue
+		}
+		found = true
+		if d > 0 {
+			c.Force(state, d)
+		} else {
+			c.Unforce()
+		}
+	}
+	return found
+}
+
+// eachGroup returns the groups in the order of their names.
+func eachGroup() []*Group {
+	var all []*Group
+	groups.Range(func(_, value any) bool {
+		if g, ok := value.(*Group); ok {
+			all = append(all, g)
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b *Group) int {
+		return strings.Compare(a.Name+"\x00"+string(a.Scope), b.Name+"\x00"+string(b.Scope))
+	})
+	return all
+}
+
+// Interface guard
+var _ caddy.Destructor = (*Group)(nil)

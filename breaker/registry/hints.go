@@ -1,0 +1,177 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/breaker/circuit"
+)
+
+// Bounds of the exchange of hints.
+const (
+	hintQueue   = 64               // openings that wait for Redis; more are not told
+	hintTimeout = 2 * time.Second  // of telling one
+	hintMax     = 10 * time.Minute // what another gateway's word is good for
+	hintSize    = 4096             // bytes of a message
+)
+
+// hintPool has the exchange of hints per connection to Redis.
+var hintPool = caddy.NewUsagePool()
+
+// hint says that a circuit opened. It has a duration, not a time: the clocks of
+// the gateways need not agree.
+type hint struct {
+	From  string `json:"from"`
+	Scope Scope  `json:"scope"`
+	Name  string `json:"name"`
+	Key   string `json:"key,omitempty"`
+	Ms    int64  `json:"ms"`
+}
+
+// hints tells other gateways of circuits that opened here, and takes notice of
+// theirs. Nothing waits for it, and nothing depends on it: without Redis there
+// are just no hints.
+type hints struct {
+	id       string
+	poolKey  string
+	channel  string
+	client   redis.UniversalClient
+	outgoing chan hint
+	cancel   context.CancelFunc
+	done     sync.WaitGroup
+	giveBack func()
+}
+
+func acquireHints(a *app.App) (*hints, error) {
+	rd := a.Redis()
+	key := rd.Key() + "/" + a.KeyPrefix()
+	val, _, err := hintPool.LoadOrNew(key, func() (caddy.Destructor, error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		h := &hints{
+			id: a.InstanceID(), poolKey: key, channel: a.KeyPrefix() + ":breaker:opened", client: rd.Background(),
+			outgoing: make(chan hint, hintQueue), cancel: cancel, giveBack: rd.Retain(),
+		}
+		h.done.Go(func() { h.send(ctx) })
+		h.done.Go(func() { h.listen(ctx) })
+		return h, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return val.(*hints), nil
+}
+
+func (h *hints) release() error {
+	if h == nil {
+		return nil
+	}
+	_, err := hintPool.Delete(h.poolKey)
+	return err
+}
+
+// Destruct ends the exchange when the last configuration that wants it is gone.
+func (h *hints) Destruct() error {
+	h.cancel()
+	h.done.Wait()
+	h.giveBack()
+	return nil
+}
+
+// publish tells that a circuit is open for so long.
+func (h *hints) publish(g *Group, key string, d time.Duration) {
+	if h == nil || d <= 0 {
+		return
+	}
+	select {
+	case h.outgoing <- hint{From: h.id, Scope: g.Scope, Name: g.Name, Key: key, Ms: min(d, hintMax).Milliseconds()}:
+	default:
+	}
+}
+
+func (h *hints) send(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case out := <-h.outgoing:
+			text, err := json.Marshal(out)
+			if err != nil {
+				continue
+			}
+			limited, cancel := context.WithTimeout(ctx, hintTimeout)
+			_ = h.client.Publish(limited, h.channel, text).Err()
+			cancel()
+		}
+	}
+}
+
+// listen takes hints until the context ends. The client connects again by
+// itself.
+func (h *hints) listen(ctx context.Context) {
+	sub := h.client.Subscribe(ctx, h.channel)
+	defer sub.Close()
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case message, ok := <-messages:
+			if !ok {
+				return
+			}
+			h.take(message.Payload)
+		}
+	}
+}
+
+// take applies a hint to the circuit it is about, if there is one here.
+func (h *hints) take(text string) {
+	var in hint
+	if len(text) > hintSize || json.Unmarshal([]byte(text), &in) != nil || in.From == h.id || in.Ms <= 0 {
+		return
+	}
+	val, loaded := loadGroup(in.Scope, in.Name)
+	if !loaded {
+		return
+	}
+	if c := val.lookup(in.Key); c != nil {
+		if m := c.owner.Load(); m != nil && m.hints == h {
+			c.Hint(min(time.Duration(in.Ms), time.Duration(hintMax/time.Millisecond)) * time.Millisecond)
+		}
+	}
+}
+
+func loadGroup(scope Scope, name string) (found *Group, ok bool) {
+	groups.Range(func(key, value any) bool {
+		if key == poolKey(scope, name) {
+			found, ok = value.(*Group)
+			return false
+		}
+		return true
+	})
+	return found, ok
+}
+
+// parseState reads a state that can be forced; auto ends it.
+func parseState(text string) (state circuit.State, auto, ok bool) {
+	switch text {
+	case "open":
+		return circuit.Open, false, true
+	case "closed":
+		return circuit.Closed, false, true
+	case "auto":
+		return circuit.Closed, true, true
+	default:
+		return circuit.Closed, false, false
+	}
+}
+
+// Interface guard
+var _ caddy.Destructor = (*hints)(nil)

@@ -1,0 +1,208 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/inflight"
+	"github.com/pythopus/tentagate/internal/metrics"
+)
+
+// DefaultMaxKeys is how many circuits a name may have unless it says otherwise.
+const DefaultMaxKeys = 1000
+
+// Options are what a module wants of its circuits besides rules.
+type Options struct {
+	Scope    Scope
+	Name     string
+	MaxKeys  int
+	Inflight inflight.Settings // Max 0: no bound
+	Share    bool              // tell other gateways of openings, and listen to theirs
+}
+
+// Member is a module of a configuration that uses the circuits of a name.
+type Member struct {
+	scope    Scope
+	name     string
+	given    Rules
+	settings circuit.Settings
+	failures *Failures
+	inflight inflight.Settings
+	maxKeys  int
+	sequence uint64 // members of newer configurations have higher ones
+	config   *prometheus.Registry
+	counters [outcomes]prometheus.Counter
+	group    *Group
+	hints    *hints
+	events   *caddyevents.App
+	ctx      caddy.Context
+	logger   *zap.Logger
+}
+
+var sequence atomic.Uint64
+
+// Join completes and checks the rules, and finds the circuits of an earlier
+// configuration. Leave must be called at the end.
+func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
+	rules.setDefaults()
+	if o.Name == "" {
+		return nil, errors.New("name: missing: a breaker has a name, for metrics and administration")
+	}
+	if err := rules.check(); err != nil {
+		return nil, err
+	}
+	failures, err := ParseFailures(rules.Failure)
+	if err != nil {
+		return nil, err
+	}
+	failures.retryAfter = time.Duration(rules.RetryAfterMax)
+	if o.MaxKeys <= 0 {
+		o.MaxKeys = DefaultMaxKeys
+	}
+	m := &Member{
+		scope: o.Scope, name: o.Name, given: *rules, settings: rules.settings(), failures: failures,
+		inflight: o.Inflight, maxKeys: o.MaxKeys, sequence: sequence.Add(1),
+		config: ctx.GetMetricsRegistry(), ctx: ctx, logger: ctx.Logger(),
+	}
+	metrics.Register(m.config, collectors()...)
+	for i := range m.counters {
+		m.counters[i] = requests.WithLabelValues(m.name, string(m.scope), Outcome(i).String())
+	}
+	if val, err := ctx.AppIfConfigured("events"); err == nil {
+		m.events, _ = val.(*caddyevents.App)
+	}
+	if err := join(m); err != nil {
+		return nil, err
+	}
+	if o.Share {
+		a, err := app.Get(ctx)
+		if err == nil && a.Redis() != nil {
+			m.hints, err = acquireHints(a)
+		}
+		if err != nil {
+			_ = m.Leave()
+			return nil, fmt.Errorf("share: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// Leave releases the circuits. It may be called on nil.
+func (m *Member) Leave() error {
+	if m == nil || m.group == nil {
+		return nil
+	}
+	g := m.group
+	m.group = nil
+	return errors.Join(g.leave(m), m.hints.release())
+}
+
+// rules are what members of one configuration must agree on.
+func (m *Member) rules() any {
+	return struct {
+		Rules
+		inflight.Settings
+		int
+	}{m.given, m.inflight, m.maxKeys}
+}
+
+// Circuit returns the circuit of a key.
+func (m *Member) Circuit(key string) *Circuit { return m.group.get(boundKey(key), m) }
+
+// Ready reports whether the circuit of a key, if there is one, would admit a
+// request. It changes nothing.
+func (m *Member) Ready(key string) bool {
+	c := m.group.lookup(boundKey(key))
+	return c == nil || c.Ready()
+}
+
+// Failures returns what counts as a failure.
+func (m *Member) Failures() *Failures { return m.failures }
+
+// Name returns the name of the circuits.
+func (m *Member) Name() string { return m.name }
+
+// changed tells of a change of state: in the metrics, the log and the events,
+// and where they want to know, to other gateways.
+func (g *Group) changed(c *Circuit, change circuit.Change) {
+	transitions.WithLabelValues(g.Name, string(g.Scope), change.From.String(), change.To.String()).Inc()
+	if change.To == circuit.Open {
+		c.opening.Store(&change)
+	}
+	m := c.owner.Load()
+	if m == nil {
+		return // its configuration is gone, and no other asked for it yet
+	}
+	fields := []zap.Field{
+		zap.String("name", g.Name), zap.String("scope", string(g.Scope)), zap.String("key", c.Key),
+		zap.String("from", change.From.String()), zap.String("to", change.To.String()),
+	}
+	data := map[string]any{"name": g.Name, "scope": string(g.Scope), "key": c.Key, "from": change.From.String(), "to": change.To.String()}
+	if change.To == circuit.Open {
+		reason := lastError(change)
+		fields = append(fields,
+			zap.String("rule", change.Rule), zap.Int("requests", change.Total), zap.Int("failures", change.Failures), zap.Int("slow", change.Slow),
+			zap.String("last_error", reason), zap.Duration("open_for", change.OpenFor))
+		if s, _, ok := c.Forced(); ok {
+			fields = append(fields, zap.String("forced", s.String()))
+		}
+		m.logger.Warn("circuit breaker opened", fields...)
+		data["rule"], data["open_for"], data["last_error"] = change.Rule, change.OpenFor.String(), reason
+		m.hints.publish(g, c.Key, change.OpenFor)
+	} else {
+		m.logger.Info("circuit breaker changed", fields...)
+	}
+	if m.events == nil || m.ctx.Err() != nil {
+		return
+	}
+	name := map[circuit.State]string{
+		circuit.Open: "circuit_breaker_opened", circuit.HalfOpen: "circuit_breaker_half_opened", circuit.Closed: "circuit_breaker_closed",
+	}[change.To]
+	if m.events.ShouldEmit(name) {
+		m.events.Emit(m.ctx, name, data)
+	}
+}
+
+// maxError bounds what a backend can write into a log line.
+const maxError = 200
+
+func lastError(change circuit.Change) string {
+	text := ""
+	switch {
+	case change.Err != nil:
+		text = change.Err.Error()
+	case change.Status != 0:
+		text = fmt.Sprintf("status %d", change.Status)
+	}
+	if len(text) > maxError {
+		text = text[:maxError] + "…"
+	}
+	return text
+}
+
+// OpenError is the refusal of a circuit.
+type OpenError struct {
+	Name, Key string
+	// Wait is how long it will refuse, or zero if probes are under way.
+	Wait time.Duration
+}
+
+func (e *OpenError) Error() string {
+	if e.Key == "" {
+		return fmt.Sprintf("circuit breaker %s is open", e.Name)
+	}
+	return fmt.Sprintf("circuit breaker %s is open for %s", e.Name, e.Key)
+}
+
+// AsOpen returns the refusal of a circuit that err is about.
+func AsOpen(err error) (*OpenError, bool) { return errors.AsType[*OpenError](err) }

@@ -1,0 +1,138 @@
+// Package registry holds the circuits of this process by name: what the
+// handler, the transport and the native slot share, with rules, metrics, events
+// and administration.
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/breaker/circuit"
+)
+
+// Defaults of the rules.
+const (
+	defaultRatio       = .5
+	defaultMinRequests = 20
+	defaultWindow      = 10 * time.Second
+	defaultOpenFor     = 30 * time.Second
+	defaultOpenMax     = 5 * time.Minute
+	defaultProbes      = 3
+	defaultProbing     = 30 * time.Second
+)
+
+// Rules say when a circuit opens and closes.
+//
+// With none of `ratio`, `consecutive` and `slow_ratio` given, it opens when half
+// of at least 20 requests in 10 seconds failed.
+type Rules struct {
+	// How long results count. Default: 10s.
+	Window caddy.Duration `json:"window,omitempty"`
+
+	// Share of failures, above 0 to 1, that opens. Default: 0.5 if no other rule
+	// is given, else this rule is off.
+	Ratio float64 `json:"ratio,omitempty"`
+
+	// How many requests the window must have for a share to mean anything.
+	// Default: 20.
+	MinRequests int `json:"min_requests,omitempty"`
+
+	// How many failures in a row open. Default: 0, this rule is off.
+	Consecutive int `json:"consecutive,omitempty"`
+
+	// Share of slow answers, above 0 to 1, that opens. Default: 0, this rule is
+	// off.
+	SlowRatio float64 `json:"slow_ratio,omitempty"`
+
+	// Time to the response header beyond which an answer is slow. The time for
+	// which a client lets the gateway wait for its upload is not part of it.
+	// Required with `slow_ratio`.
+	SlowOver caddy.Duration `json:"slow_over,omitempty"`
+
+	// What is a failure: status codes (`502`), classes (`4xx`, `5xx`),
+	// `transport`, `timeout` and `abort`. Default: 5xx transport timeout abort.
+	Failure []string `json:"failure,omitempty"`
+
+	// How long it is open at first; it doubles with each failed probe. Default:
+	// 30s.
+	OpenFor caddy.Duration `json:"open_for,omitempty"`
+
+	// The longest it is open. Default: 5m, or `open_for` if that is more.
+	OpenMax caddy.Duration `json:"open_max,omitempty"`
+
+	// Share, 0 to 1, by which an open time is lengthened at random, so that
+	// replicas do not probe in step. Default: 0.
+	Jitter float64 `json:"jitter,omitempty"`
+
+	// How many probes the half-open state lets through at once, and how many must
+	// succeed to close, 1 to 65535. Default: 3.
+	HalfOpen int `json:"half_open,omitempty"`
+
+	// How long probes may take before it opens again. Default: 30s.
+	HalfOpenMax caddy.Duration `json:"half_open_max,omitempty"`
+
+	// Where a failure carries Retry-After (RFC 9110 §10.2.3), an opening that it
+	// is part of lasts at least until then, but no longer than this. Default: 0,
+	// Retry-After is not looked at.
+	RetryAfterMax caddy.Duration `json:"retry_after_max,omitempty"`
+}
+
+// setDefaults completes the rules.
+func (r *Rules) setDefaults() {
+	if len(r.Failure) == 0 {
+		r.Failure = slices.Clone(defaultFailures)
+	}
+	if r.Ratio == 0 && r.Consecutive == 0 && r.SlowRatio == 0 {
+		r.Ratio = defaultRatio
+	}
+	orElse(&r.MinRequests, defaultMinRequests)
+	orElse(&r.HalfOpen, defaultProbes)
+	orElse(&r.Window, caddy.Duration(defaultWindow))
+	orElse(&r.OpenFor, caddy.Duration(defaultOpenFor))
+	orElse(&r.OpenMax, max(caddy.Duration(defaultOpenMax), r.OpenFor))
+	orElse(&r.HalfOpenMax, caddy.Duration(defaultProbing))
+}
+
+func orElse[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// check refuses rules that cannot mean what the operator wants.
+func (r *Rules) check() error {
+	switch {
+	case !(r.Ratio >= 0 && r.Ratio <= 1), !(r.SlowRatio >= 0 && r.SlowRatio <= 1):
+		return errors.New("ratio, slow_ratio: a share is above 0 and at most 1")
+	case r.SlowRatio > 0 && r.SlowOver <= 0:
+		return errors.New("slow: it needs a time, such as `slow 80% over 2s`")
+	case r.SlowOver > 0 && r.SlowRatio == 0:
+		return errors.New("slow: it needs a share, such as `slow 80% over 2s`")
+	case !(r.Jitter >= 0 && r.Jitter <= 1):
+		return errors.New("jitter: a share is 0 to 1")
+	case r.MinRequests < 1, r.Consecutive < 0:
+		return errors.New("min_requests is at least 1, consecutive is not negative")
+	case r.HalfOpen < 1 || r.HalfOpen > circuit.MaxProbes:
+		return fmt.Errorf("half_open %d: accepted are 1 to %d probes", r.HalfOpen, circuit.MaxProbes)
+	case r.Window <= 0, r.OpenFor <= 0, r.HalfOpenMax <= 0, r.SlowOver < 0, r.RetryAfterMax < 0:
+		return errors.New("window, open_for, half_open_max, slow_over and retry_after_max are above zero")
+	case r.OpenFor > r.OpenMax:
+		return fmt.Errorf("open_for %s: it is longer than its max %s", time.Duration(r.OpenFor), time.Duration(r.OpenMax))
+	}
+	return nil
+}
+
+// settings are the rules in the engine's terms.
+func (r *Rules) settings() circuit.Settings {
+	return circuit.Settings{
+		Window: time.Duration(r.Window), Ratio: r.Ratio, MinRequests: r.MinRequests, Consecutive: r.Consecutive,
+		SlowRatio: r.SlowRatio, SlowOver: time.Duration(r.SlowOver),
+		OpenFor: time.Duration(r.OpenFor), OpenMax: time.Duration(r.OpenMax), Jitter: r.Jitter,
+		Probes: r.HalfOpen, ProbeMax: time.Duration(r.HalfOpenMax),
+	}
+}
