@@ -180,12 +180,21 @@ func (t *tiers) release1(pool *caddy.UsagePool, key string) {
 	})
 }
 
-// start begins what needs the network. The handler calls it with each request:
-// a configuration that is only validated must not reach out.
+// startWait is how long the first requests wait for the invalidations of other
+// gateways.
+const startWait = 20 * time.Millisecond
+
+// start begins what needs the network. The handler calls it with each request,
+// for a configuration that is only validated must not reach out. The first
+// requests wait a moment for what other gateways have invalidated.
 func (t *tiers) start() {
-	if t.epochs.exchange != nil {
-		t.epochs.exchange.Start()
+	e := t.epochs.exchange
+	if e == nil || e.Tried() {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	e.Await(ctx)
 }
 
 // release gives the tiers back, the last acquired first.

@@ -140,15 +140,25 @@ func (e *Epochs) Check(key object.Key, o *object.Object) object.Freshness {
 // a moment ago. While it is false, what others stored cannot be judged.
 func (e *Epochs) Ready() bool { return e.ready.Load() }
 
+// Tried reports whether the log was looked at since the start, successfully or
+// not.
+func (e *Epochs) Tried() bool {
+	select {
+	case <-e.tried:
+		return true
+	default:
+		return false
+	}
+}
+
 // Await is Ready that waits for the first look at the log, so that a gateway
-// that starts does not pass by what is stored already.
+// that starts does not pass by what is stored already, and does not give what
+// it stores an epoch from before all others.
 func (e *Epochs) Await(ctx context.Context) bool {
 	if e.ready.Load() {
 		return true
 	}
-	select {
-	case <-e.tried:
-	default:
+	if !e.Tried() {
 		e.Start()
 		select {
 		case <-e.tried:
