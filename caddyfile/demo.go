@@ -200,8 +200,8 @@ func (d *demo) steps() []step {
 		{"… is left alone for a while: its breaker is open …", "503", curl(code, "/api/flaky/works")},
 		{"… while the other service is served as before.", "200", curl(code, "/api/hello/meanwhile")},
 		{
-			fmt.Sprintf("After %d seconds one request tries it, and its success closes the breaker.", int(demoOpen.Seconds())), "200",
-			fmt.Sprintf("sleep %d; ", int(demoOpen.Seconds())) + curl(code, "/api/flaky/works"),
+			fmt.Sprintf("After %d seconds it is tried again, and its success closes the breaker. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
+			`{"service":"flaky","state":"working"}`, curl(" -f --retry 3", "/api/flaky/works"),
 		},
 	}
 }
