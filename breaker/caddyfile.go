@@ -92,7 +92,7 @@ func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) (err error) {
 		if err = seen.Once(d); err != nil {
 			return err
 		}
-		known := false
+		var known bool
 		if known, err = h.UnmarshalOption(d); !known {
 			err = h.unmarshalOption(d)
 		}

@@ -96,11 +96,11 @@ func (x *exchange) BeforeHeader(fields http.Header, status int) {
 	if x.told || gone || x.body.Failed() {
 		return
 	}
-	switch outcome, known := circuit.Success, false; {
+	switch outcome, known := failures.GRPC(fields); {
 	case x.grpc && status == http.StatusOK:
 		// The status of a call is in the trailer, unless it is all there is. For a
 		// probe, that the call was begun is enough: it may be a stream.
-		if outcome, known = failures.GRPC(fields); known || x.permit.Probe() {
+		if known || x.permit.Probe() {
 			x.done(outcome, nil)
 		}
 	case x.permit.Probe() || streams(fields, status):

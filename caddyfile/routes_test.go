@@ -14,9 +14,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/pythopus/tentagate/internal/servertest"
-
 	_ "github.com/pythopus/tentagate"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 const secret = "a-secret-of-the-tests-of-this-package-0123456789"

@@ -61,14 +61,14 @@ func TestConsecutive(t *testing.T) {
 }
 
 func TestRatio(t *testing.T) {
-	b, c := newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
-	run(b, 10, Success)
-	run(b, 9, Failure)
-	expect(t, b, Closed) // 19 results
-	run(b, 1, Failure)
-	expect(t, b, Open)
+	first, _ := newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
+	run(first, 10, Success)
+	run(first, 9, Failure)
+	expect(t, first, Closed) // 19 results
+	run(first, 1, Failure)
+	expect(t, first, Open)
 
-	b, c = newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
+	b, c := newTest(t, Settings{Window: 10 * time.Second, Ratio: .5, MinRequests: 20})
 	run(b, 19, Failure)
 	c.Add(12 * time.Second) // they leave the window
 	run(b, 11, Success)
