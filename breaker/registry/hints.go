@@ -143,7 +143,7 @@ func (h *hints) take(text string) {
 	}
 	if c := val.lookup(in.Key); c != nil {
 		if m := c.owner.Load(); m != nil && m.hints == h {
-			c.Hint(min(time.Duration(in.Ms), hintMax/time.Millisecond) * time.Millisecond)
+			c.Hint(time.Duration(min(in.Ms, int64(hintMax/time.Millisecond))) * time.Millisecond)
 		}
 	}
 }
