@@ -48,10 +48,10 @@ func newStore(t testing.TB, o Options) *Store {
 // eventually waits until f is true. It fails the test rather than wait forever.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !f() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 15s", what)
+			t.Fatalf("%s: not within 60s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
