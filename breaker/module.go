@@ -188,11 +188,7 @@ func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 }
 
 // Cleanup releases the state; the next configuration may hold it already.
-func (h *Handler) Cleanup() error {
-	m := h.member
-	h.member = nil
-	return m.Leave()
-}
+func (h *Handler) Cleanup() error { return h.member.Leave() }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	return problem.Serve(w, r, next, h.serve)

@@ -246,6 +246,13 @@ https://localhost:$PORT {
 	insecureTLS := func(protocols ...string) *tls.Config {
 		return &tls.Config{InsecureSkipVerify: true, NextProtos: protocols, ServerName: "localhost"}
 	}
+	eventually(t, "the server's certificate", func() bool {
+		conn, err := tls.Dial("tcp", g.addr, insecureTLS("http/1.1"))
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
 	h3 := &http3.Transport{TLSClientConfig: insecureTLS("h3")}
 	defer h3.Close()
 	for _, tc := range []struct {

@@ -182,9 +182,8 @@ func (h *Handler) Cleanup() error {
 	}
 	// Their context ended with the configuration's.
 	h.refreshes.Wait()
-	t := h.tiers
-	h.tiers = nil
-	return t.release()
+	// A request that outlasts its configuration still finds the tiers.
+	return h.tiers.release()
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {

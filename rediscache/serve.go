@@ -60,7 +60,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 // cacheable reports whether the request is one that the cache answers: not one
 // with a body, nor one that wants a connection or a stream of its own.
 func cacheable(r *http.Request) bool {
-	if r.ContentLength != 0 || r.Header["Upgrade"] != nil || r.ProtoMajor == 2 && r.Method == http.MethodConnect {
+	// HTTP/3 tells an unknown length where there is no body.
+	if r.ContentLength > 0 || len(r.TransferEncoding) > 0 || r.Header["Upgrade"] != nil || r.ProtoMajor == 2 && r.Method == http.MethodConnect {
 		return false
 	}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") || strings.Contains(r.Header.Get("Accept"), "text/event-stream") {

@@ -43,6 +43,7 @@ type Member struct {
 	config   *prometheus.Registry
 	counters [outcomes]prometheus.Counter
 	group    *Group
+	left     atomic.Bool
 	hints    *hints
 	events   *caddyevents.App
 	ctx      caddy.Context
@@ -99,12 +100,11 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 
 // Leave releases the circuits. It may be called on nil.
 func (m *Member) Leave() error {
-	if m == nil || m.group == nil {
+	// The group stays for requests that outlast their configuration.
+	if m == nil || m.group == nil || m.left.Swap(true) {
 		return nil
 	}
-	g := m.group
-	m.group = nil
-	return errors.Join(g.leave(m), m.hints.release())
+	return errors.Join(m.group.leave(m), m.hints.release())
 }
 
 // rules are what members of one configuration must agree on.

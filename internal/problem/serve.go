@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -31,16 +32,26 @@ type Handler func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler
 // has already begun.
 func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve Handler) error {
 	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	if !ok || vars[claimedVar] != nil {
+	if !ok {
 		return serve(w, r, next)
 	}
-	vars[claimedVar] = true
+	claimed, _ := vars[claimedVar].(*atomic.Bool)
+	if claimed == nil {
+		// Written before anything else runs for the request, and never again: a
+		// connection that the proxy still dials may read the variables after the
+		// handlers have returned.
+		claimed = new(atomic.Bool)
+		vars[claimedVar] = claimed
+	}
+	if claimed.Swap(true) {
+		return serve(w, r, next)
+	}
 
 	answer := headers.Before(w, func(http.Header, int) {})
 	err := serve(answer, r, next)
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
-	delete(vars, claimedVar)
+	claimed.Store(false)
 	if err == nil || answer.Sent() || hasErrorRoute(r, err) {
 		return err
 	}
