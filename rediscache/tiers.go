@@ -162,7 +162,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return second{redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
 			Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
-			Ready: t.epochs.exchange.Await,
+			Ready: t.epochs.exchange.Await, Admit: t.epochs.exchange.Admit,
 		})}, nil
 	})
 	if err != nil {

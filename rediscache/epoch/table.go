@@ -158,18 +158,21 @@ func (t *Table) check(o *object.Object) object.Freshness {
 	if o.Epoch < t.floor.Load() {
 		return object.Hard
 	}
-	c := checker{t: t, epoch: o.Epoch}
-	if c.all() {
+	return Look(o, func(m Mark) bool { return t.marks[m].Load() > o.Epoch })
+}
+
+// Look says what invalidations do to the response if later reports of their
+// marks that they are later than the response.
+func Look(o *object.Object, later func(Mark) bool) object.Freshness {
+	c := checker{later: later}
+	if c.index(allIndex) {
 		return object.Hard
 	}
 	var array [256]byte
 	host := plainHost(o.Host)
 
 	buf := appendPath(append(append(array[:0], kindURL), host...), o.Path)
-	if c.name(buf) {
-		return object.Hard
-	}
-	if c.prefixes(buf) {
+	if c.name(buf) || c.prefixes(buf) {
 		return object.Hard
 	}
 	if c.name(append(append(buf[:0], kindHost), host...)) {
@@ -194,17 +197,14 @@ func (t *Table) check(o *object.Object) object.Freshness {
 // checker looks names up for one response. Its methods return true for a hard
 // invalidation, and remember a soft one.
 type checker struct {
-	t     *Table
-	epoch uint64
+	later func(Mark) bool
 	soft  bool
 }
 
 func (c *checker) index(i uint32) bool {
-	c.soft = c.soft || c.t.marks[mark(i, true)].Load() > c.epoch
-	return c.t.marks[mark(i, false)].Load() > c.epoch
+	c.soft = c.soft || c.later(mark(i, true))
+	return c.later(mark(i, false))
 }
-
-func (c *checker) all() bool { return c.index(allIndex) }
 
 func (c *checker) name(name []byte) bool {
 	at := place(name)
@@ -215,7 +215,7 @@ func (c *checker) name(name []byte) bool {
 // marked reports whether all places of a name have a later epoch.
 func (c *checker) marked(at [places]uint32, soft bool) bool {
 	for _, i := range at {
-		if c.t.marks[mark(i, soft)].Load() <= c.epoch {
+		if !c.later(mark(i, soft)) {
 			return false
 		}
 	}
@@ -229,8 +229,7 @@ func (c *checker) prefixes(url []byte) bool {
 	url[0] = kindPrefix
 	defer func() { url[0] = kind }()
 	for n := range min(len(url)-1, MaxPrefix) + 1 {
-		soft := c.t.marks[mark(lenIndex+uint32(n), true)].Load() > c.epoch
-		hard := c.t.marks[mark(lenIndex+uint32(n), false)].Load() > c.epoch
+		soft, hard := c.later(mark(lenIndex+uint32(n), true)), c.later(mark(lenIndex+uint32(n), false))
 		if !soft && !hard {
 			continue
 		}

@@ -23,6 +23,9 @@ const (
 	flagZstd    = 1 << 0 // the body is compressed
 	flagChunked = 1 << 1 // the body is in keys of its own
 
+	// maxEpoch is the highest epoch that the log in Redis can hold exactly.
+	maxEpoch = 1 << 53
+
 	flagMustRevalidate = 1 << 0
 	flagNoCache        = 1 << 1
 
@@ -161,7 +164,7 @@ func decode(value string, bytes []byte) (*head, error) {
 	for _, d := range []*time.Duration{&o.InitialAge, &o.Lifetime, &o.StaleWhileRevalidate, &o.StaleIfError} {
 		*d = r.duration()
 	}
-	o.Epoch = r.number(math.MaxUint64)
+	o.Epoch = r.number(maxEpoch)
 	rules := r.byte()
 	o.MustRevalidate, o.NoCache = rules&flagMustRevalidate != 0, rules&flagNoCache != 0
 	o.Scheme, o.Host, o.Path = r.text(), r.text(), r.text()

@@ -66,7 +66,8 @@ type Epochs struct {
 	kick  chan struct{}
 
 	mu      sync.Mutex
-	pending *pending
+	pending *pending // to be written
+	writing *pending // being written, or nil
 	work    chan struct{}
 
 	// Only the goroutine that synchronises uses these.
@@ -139,6 +140,30 @@ func (e *Epochs) Check(key object.Key, o *object.Object) object.Freshness {
 // Ready reports whether all invalidations are known here that were made until
 // a moment ago. While it is false, what others stored cannot be judged.
 func (e *Epochs) Ready() bool { return e.ready.Load() }
+
+// Admit reports whether a response that another gateway stored may come in. Its
+// epoch is of that gateway, which may be ahead of this one. So it is not
+// comparable with invalidations made here that have no epoch in the log yet:
+// what they concern stays out until they have. And this gateway catches up, so
+// that the next invalidation is later than all it has seen.
+func (e *Epochs) Admit(o *object.Object) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range []*pending{e.pending, e.writing} {
+		if p == nil || len(p.marks) == 0 {
+			continue
+		}
+		found := epoch.Look(o, func(m epoch.Mark) bool {
+			_, has := p.marks[m]
+			return has
+		})
+		if found != object.Valid {
+			return false
+		}
+	}
+	e.table.Advance(o.Epoch)
+	return true
+}
 
 // Tried reports whether the log was looked at since the start, successfully or
 // not.
@@ -251,7 +276,7 @@ func (e *Epochs) sharePending(ctx context.Context) (more bool) {
 		e.mu.Unlock()
 		return false
 	}
-	e.pending = newPending()
+	e.pending, e.writing = newPending(), p
 	clock := e.table.Now()
 	e.mu.Unlock()
 
@@ -274,16 +299,17 @@ func (e *Epochs) sharePending(ctx context.Context) (more bool) {
 		clock = at
 	}
 	p.ok = len(marks) == 0
+	e.mu.Lock()
 	if !p.ok {
 		// To be tried again after the next successful look at the log.
 		e.failures.Add(1)
 		e.ready.Store(false)
-		e.mu.Lock()
 		for _, m := range marks {
 			e.pending.marks[m] = struct{}{}
 		}
-		e.mu.Unlock()
 	}
+	e.writing = nil
+	e.mu.Unlock()
 	close(p.done)
 	return p.ok
 }

@@ -295,6 +295,44 @@ func TestInvalidateWhenFull(t *testing.T) {
 	}
 }
 
+// What another gateway stored has an epoch of a gateway that may be ahead. An
+// invalidation made here counts for it nevertheless, whether it came in before
+// or comes afterwards.
+func TestAheadOfUs(t *testing.T) {
+	server := redistest.Start(t)
+	p := newProxy(t, server.Addr())
+	e := newEpochs(t, hot(t, p.addr()), 50*time.Millisecond)
+	inStep(t, e)
+	ahead := func(tag string) *object.Object {
+		o := tagged(e, tag)
+		o.Epoch += 1_000_000
+		return o
+	}
+	p.hole.Store(true)
+	eventually(t, "noticing", func() bool { return !e.Ready() })
+	early := ahead("x")
+	if !e.Admit(early) || e.freshness(early) != object.Valid {
+		t.Fatal("kept out without a reason")
+	}
+	e.Invalidate(object.Scope{Tag: "x"})
+	if e.freshness(early) != object.Hard {
+		t.Error("what came in before is used after the invalidation")
+	}
+	if e.Admit(ahead("x")) {
+		t.Error("what may be older than the invalidation comes in")
+	}
+	if !e.Admit(ahead("y")) {
+		t.Error("what it does not concern stays out")
+	}
+	p.hole.Store(false)
+	p.cut()
+	eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 && e.Ready() })
+	eventually(t, "the new epoch", func() bool { return e.Admit(tagged(e, "x")) })
+	if early.Epoch >= e.Now() {
+		t.Error("the epoch in the log is not later than all that were seen")
+	}
+}
+
 // One gateway is cut off from Redis while the other is not. What it invalidates
 // meanwhile is shared afterwards, and what it missed it learns.
 func TestCutOff(t *testing.T) {

@@ -21,12 +21,14 @@ func TestLease(t *testing.T) {
 	server := redistest.Start(t)
 	key := object.NewKey("k")
 	var asked, got atomic.Int32
-	var wg sync.WaitGroup
+	var wg, tried sync.WaitGroup
+	tried.Add(5)
 	for range 5 {
 		s := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
 		wg.Go(func() {
 			ctx := context.Background()
 			free, granted := s.Lease(ctx, key, time.Minute)
+			tried.Done()
 			if !granted {
 				if e := s.Await(ctx, key, anyVariant, anyEntry); e != nil && string(e.Variants[0].Body) == "answer" {
 					got.Add(1)
@@ -34,6 +36,7 @@ func TestLease(t *testing.T) {
 				return
 			}
 			asked.Add(1)
+			tried.Wait() // whoever comes later would find no lease
 			s.Set(key, with(key, fresh([]byte("answer"))))
 			free()
 		})

@@ -41,7 +41,7 @@ func startReplica(t testing.TB, server *redistest.Server, deafened bool) *replic
 	t.Cleanup(r.memory.Close)
 	r.epochs = NewEpochs(epoch.New(), EpochsOptions{Client: background, Budget: time.Second})
 	t.Cleanup(r.epochs.Close)
-	r.redis = newStore(t, Options{Client: hot(t, server.Addr()), Background: background, Ready: r.epochs.Await, Budget: time.Second})
+	r.redis = newStore(t, Options{Client: hot(t, server.Addr()), Background: background, Ready: r.epochs.Await, Admit: r.epochs.Admit, Budget: time.Second})
 	return r
 }
 

@@ -62,6 +62,9 @@ type Options struct {
 	// invalidations made elsewhere are known here. It may wait for that until
 	// its context is done, which is within the budget. Default: always.
 	Ready func(context.Context) bool
+	// Admit reports whether a response that was read may be used at all; see
+	// Epochs.Admit. Default: always.
+	Admit func(*object.Object) bool
 	// Changed, if set, is called when Redis is left alone because it does not
 	// answer (true), and when it is used again (false). It must not block.
 	Changed func(away bool)
@@ -114,6 +117,9 @@ func NewStore(o Options) *Store {
 	}
 	if o.Ready == nil {
 		o.Ready = func(context.Context) bool { return true }
+	}
+	if o.Admit == nil {
+		o.Admit = func(*object.Object) bool { return true }
 	}
 	if o.Changed == nil {
 		o.Changed = func(bool) {}
@@ -284,7 +290,7 @@ func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([
 		if err != nil {
 			return nil, err
 		}
-		if o != nil && match(o.Vary, o.Variant) {
+		if o != nil && match(o.Vary, o.Variant) && s.o.Admit(o) {
 			entry.Variants = append(entry.Variants, o)
 		}
 	}
