@@ -24,20 +24,42 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //
 //	http_cache [<matcher>] [<ttl>] {
 //		ttl                    [<status>] <duration>
+//		max_error_ttl          <duration>
 //		memory                 <size>
 //		max_object_size        <size>
+//		max_variants           <n>
 //		store                  memory|redis|both
+//		compress
+//		lease
 //		stale_while_revalidate <duration>
 //		stale_if_error         <duration>
+//		collapse_timeout       <duration>
+//		fill_timeout           <duration>
+//		hit_for_miss           <duration>
+//		jitter                 <percent>
+//		early_refresh
 //		key {
 //			per_user
-//			query  <name...>
-//			header <name...>
+//			query  allow <name…> | deny <name…> | sort
+//			header <name…>
+//			cookie <name…>
+//			value  <placeholder…>
 //		}
-//		tags <field...>
+//		tags               <field…>
+//		targets            <field…>
+//		set_cookie         bypass|strip|store
+//		store_cors
+//		match_type
+//		request_directives ignore|honour
+//		cache_status       on|off|key
+//		profile            rfc9111
+//		hosts              <host…>
+//		bypass {
+//			<matchers>
+//		}
 //		purge_method {
-//			allow <address...>
-//			users <subject...>
+//			allow <address…>
+//			users <subject…>
 //		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -101,54 +123,179 @@ func (h *Handler) unmarshalTTL(d *caddyfile.Dispenser, seen parse.Seen) error {
 	return err
 }
 
+// options are the names of the options, for errors.
+var options = []string{
+	"ttl", "max_error_ttl", "memory", "max_object_size", "max_variants", "store", "compress", "lease",
+	"stale_while_revalidate", "stale_if_error", "collapse_timeout", "fill_timeout", "hit_for_miss", "jitter", "early_refresh",
+	"key", "tags", "targets", "set_cookie", "store_cors", "match_type", "request_directives", "cache_status", "profile",
+	"hosts", "bypass", "purge_method",
+}
+
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
-	switch d.Val() {
+	flag := func(v *bool) error {
+		*v = true
+		return parse.NoArgs(d)
+	}
+	switch option := d.Val(); option {
+	case "max_error_ttl":
+		h.MaxErrorTTL, err = parse.Duration(d)
 	case "memory":
 		h.Memory, err = parse.Size(d)
 	case "max_object_size":
 		h.MaxObjectSize, err = parse.Size(d)
+	case "max_variants":
+		h.MaxVariants, err = parse.Int(d, 1, 1000)
 	case "store":
-		if h.Store, err = parse.OneArg(d); err == nil && h.Store != storeMemory && h.Store != storeRedis && h.Store != storeBoth {
-			err = d.Errf("store: %q: accepted are memory, redis and both", h.Store)
-		}
+		h.Store, err = word(d, storeMemory, storeRedis, storeBoth)
+	case "compress":
+		err = flag(&h.Compress)
+	case "lease":
+		err = flag(&h.Lease)
 	case "stale_while_revalidate":
 		h.StaleWhileRevalidate, err = parse.Duration(d)
 	case "stale_if_error":
 		h.StaleIfError, err = parse.Duration(d)
+	case "collapse_timeout":
+		h.CollapseTimeout, err = parse.Duration(d)
+	case "fill_timeout":
+		h.FillTimeout, err = parse.Duration(d)
+	case "hit_for_miss":
+		h.HitForMiss, err = parse.Duration(d)
+	case "jitter":
+		var text string
+		if text, err = parse.OneArg(d); err != nil {
+			return err
+		}
+		var ok bool
+		if h.Jitter, ok = parse.Percent(text); !ok || h.Jitter > 0.5 {
+			err = d.Errf("jitter: %q is not a percentage above 0%% and up to 50%%", text)
+		}
+	case "early_refresh":
+		err = flag(&h.EarlyRefresh)
 	case "key":
 		err = h.unmarshalKey(d)
 	case "tags":
 		h.Tags, err = parse.Args(d, 1, -1)
+	case "targets":
+		h.Targets, err = parse.Args(d, 1, -1)
+	case "set_cookie":
+		h.SetCookie, err = word(d, cookieBypass, cookieStrip, cookieStore)
+	case "store_cors":
+		err = flag(&h.StoreCORS)
+	case "match_type":
+		err = flag(&h.MatchType)
+	case "request_directives":
+		h.RequestDirectives, err = word(d, directivesIgnore, directivesHonour)
+	case "cache_status":
+		h.CacheStatus, err = word(d, statusOn, statusOff, statusKey)
+	case "profile":
+		h.Profile, err = word(d, profileRFC9111)
+	case "hosts":
+		h.Hosts, err = parse.Args(d, 1, -1)
+	case "bypass":
+		if err = parse.NoArgs(d); err != nil {
+			return err
+		}
+		var set caddy.ModuleMap
+		if set, err = caddyhttp.ParseCaddyfileNestedMatcherSet(d); err == nil {
+			if len(set) == 0 {
+				return d.Err("bypass: the block has no matchers, such as `path /live/*`")
+			}
+			h.BypassRaw = append(h.BypassRaw, set)
+		}
 	case "purge_method":
 		h.PurgeMethod, err = unmarshalPurgeMethod(d)
 	default:
-		err = parse.Unknown(d, "ttl", "memory", "max_object_size", "store", "stale_while_revalidate", "stale_if_error", "key", "tags", "purge_method")
+		err = parse.Unknown(d, options...)
 	}
 	return err
+}
+
+// word reads the only argument of an option that takes one of a few words.
+func word(d *caddyfile.Dispenser, accepted ...string) (string, error) {
+	option := d.Val()
+	text, err := parse.OneArg(d)
+	if err != nil {
+		return "", err
+	}
+	list := ""
+	for i, a := range accepted {
+		if text == a {
+			return text, nil
+		}
+		switch {
+		case i > 0 && i == len(accepted)-1:
+			list += " and "
+		case i > 0:
+			list += ", "
+		}
+		list += a
+	}
+	if len(accepted) == 1 {
+		return "", d.Errf("%s: %q: accepted is %s", option, text, list)
+	}
+	return "", d.Errf("%s: %q: accepted are %s", option, text, list)
 }
 
 func (h *Handler) unmarshalKey(d *caddyfile.Dispenser) (err error) {
 	if err = parse.NoArgs(d); err != nil {
 		return err
 	}
+	h.Key = &KeyOptions{}
 	seen := parse.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err = seen.Once(d); err != nil {
-			return err
-		}
-		switch d.Val() {
-		case "per_user":
-			h.PerUser, err = true, parse.NoArgs(d)
-		case "query":
-			h.Query, err = parse.Args(d, 1, -1)
-		case "header":
-			h.KeyHeaders, err = parse.Args(d, 1, -1)
-		default:
-			err = parse.Unknown(d, "per_user", "query", "header")
+		if d.Val() == "query" {
+			err = h.unmarshalQuery(d, seen)
+		} else if err = seen.Once(d); err == nil {
+			switch d.Val() {
+			case "per_user":
+				h.Key.PerUser, err = true, parse.NoArgs(d)
+			case "header":
+				h.Key.Headers, err = parse.Args(d, 1, -1)
+			case "cookie":
+				h.Key.Cookies, err = parse.Args(d, 1, -1)
+			case "value":
+				h.Key.Values, err = parse.Args(d, 1, -1)
+			default:
+				err = parse.Unknown(d, "per_user", "query", "header", "cookie", "value")
+			}
 		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// unmarshalQuery reads `query allow a b`, `query deny utm_*` and `query sort`.
+func (h *Handler) unmarshalQuery(d *caddyfile.Dispenser, seen parse.Seen) error {
+	args, err := parse.Args(d, 1, -1)
+	if err != nil {
+		return err
+	}
+	kind, names := args[0], args[1:]
+	if err := seen.OnceAs(d, "query "+kind); err != nil {
+		return err
+	}
+	switch kind {
+	case "sort":
+		h.Key.QuerySort = true
+		if len(names) > 0 {
+			return d.Errf("query sort: unexpected argument %q: it takes none", names[0])
+		}
+		return nil
+	case "allow":
+		h.Key.QueryAllow = names
+	case "deny":
+		h.Key.QueryDeny = names
+	default:
+		return d.Errf("query: %q: accepted are allow, deny and sort", kind)
+	}
+	if len(names) == 0 {
+		return d.Errf("query %s: missing argument: it takes at least 1 value", kind)
+	}
+	if h.Key.QueryAllow != nil && h.Key.QueryDeny != nil {
+		return d.Err("query: allow and deny exclude each other")
 	}
 	return nil
 }

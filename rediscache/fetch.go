@@ -1,11 +1,10 @@
 package rediscache
 
 import (
-	"io"
+	"context"
+	"errors"
 	"net/http"
-	"strconv"
-	"strings"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -14,250 +13,290 @@ import (
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
-// fetch asks the service, with the validators of a stored response if there is
-// one, and stores what may be stored.
-func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, t *target, stored *object.Object) error {
-	validating := stored != nil && !conditional(r) && r.Header["Range"] == nil
-	if validating {
-		validating = setValidators(r.Header, stored.Header)
+// timeout is context.WithTimeout, and context.WithCancel without a limit.
+func timeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit <= 0 {
+		return context.WithCancel(ctx)
 	}
-	f := &fill{h: h, r: r, t: t, epoch: h.tiers.epochs.Now(), requested: time.Now(), stored: stored, validating: validating}
-	f.rec = newRecorder(w, f.begin)
-	f.rec.hold = f.hold
-	f.rec.limit = h.MaxObjectSize
-	err := next.ServeHTTP(f.rec, r)
-	if validating {
-		// The request itself is changed and not a copy: Caddy's placeholders
-		// read the one they were made for.
-		delete(r.Header, "If-None-Match")
-		delete(r.Header, "If-Modified-Since")
+	return context.WithTimeout(ctx, limit)
+}
+
+// fwd is why the request goes forward (RFC 9211 §2.2).
+func (x *inquiry) fwd() string {
+	switch {
+	case x.r.Method == http.MethodPost:
+		return "method"
+	case x.hit.object != nil && x.wish.NoCache:
+		return "request"
+	case x.hit.object != nil:
+		return "stale"
+	case x.hit.others:
+		return "vary-miss"
+	}
+	return "uri-miss"
+}
+
+// fetch asks the service and sends its answer on. f is nil if nobody waits for
+// it. It runs in the goroutine of the request, which the handlers behind rely
+// on, even when the client is gone.
+func (x *inquiry) fetch(f *flight) error {
+	missResult.Inc()
+	misses.WithLabelValues(x.fwd()).Inc()
+	x.h.tell(x.r, "miss")
+	c := x.newFill(f)
+	defer c.close()
+	panicked, err := c.run()
+	if panicked != nil {
+		return c.broken(panicked)
 	}
 	if err != nil {
-		misses.Inc()
-		if !f.rec.sent && f.staleIfError() {
-			stales.Inc()
-			return h.answer(w, r, stored, time.Now(), "hit; ttl="+wholeSeconds(stored.Fresh(time.Now()))+"; detail=stale-if-error")
+		return c.failed(err)
+	}
+	if c.held {
+		return c.settle()
+	}
+	return c.finish()
+}
+
+// newFill prepares a request to the service.
+func (x *inquiry) newFill(f *flight) *fill {
+	c := &fill{x: x, f: f, fields: http.Header{}}
+	if server := x.w.Header()["Server"]; server != nil {
+		c.fields["Server"] = server // handlers may remove it
+	}
+	ctx := x.r.Context()
+	if x.r.Method != http.MethodPost && !x.background {
+		// What is asked for on behalf of several, or to be stored, does not end
+		// with the client that happened to be the first.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
+		c.cancel = cancel
+		c.unwatch = context.AfterFunc(x.r.Context(), c.clientGone)
+	}
+	c.out = x.r.WithContext(ctx)
+	if x.r.ContentLength < 0 && x.r.Method != http.MethodPost {
+		c.out.Body, c.out.ContentLength = http.NoBody, 0 // see hasBody
+	}
+	c.prepareRequest()
+	c.epoch = x.h.tiers.epochs.Now()
+	c.requested = time.Now()
+	return c
+}
+
+// prepareRequest makes the request that is sent to the service: conditional if
+// something is stored, and without what is no part of the key but could change
+// the answer.
+func (c *fill) prepareRequest() {
+	x := c.x
+	header := x.r.Header
+	own := func() http.Header {
+		if !c.ownHeader {
+			header, c.ownHeader = header.Clone(), true
+			c.out.Header = header
 		}
-		if !f.rec.sent {
-			// The error is answered further out, with the fields that were set
-			// for it: Retry-After, WWW-Authenticate.
-			f.rec.merge()
+		return header
+	}
+	stored := x.hit.object
+	ranged := len(header["Range"]) > 0
+	switch {
+	case x.r.Method != http.MethodGet:
+	case stored != nil && stored.Status == http.StatusOK && rfc9111.HasValidator(stored.Header):
+		c.validating = rfc9111.SetValidators(own(), stored.Header)
+		delete(own(), "Range")
+		c.judges = true
+	case ranged:
+	case c.f != nil || x.background:
+		// The answer is for everybody, so it must be a whole one.
+		c.judges = true
+		if rfc9111.Conditional(header) || len(header["If-Range"]) > 0 {
+			rfc9111.RemoveConditions(own())
 		}
+		c.completing = c.completable()
+		if p := c.completing; p != nil {
+			own()["Range"] = []string{"bytes=" + formatInt(int64(len(p.Body))) + "-"}
+			if etag := p.Header.Get("Etag"); rfc9111.IsStrong(etag) {
+				own()["If-Range"] = []string{etag}
+			}
+		}
+	}
+	for _, name := range overrides {
+		if len(header[name]) > 0 && !slices.Contains(x.h.Key.Headers, name) {
+			delete(own(), name)
+		}
+	}
+	if x.h.filtersQuery() && x.r.URL.RawQuery != "" {
+		u := *x.r.URL
+		u.RawQuery = x.h.keptQuery(u.RawQuery)
+		c.out.URL = &u
+	}
+}
+
+// completable returns the stored beginning of what is asked for, if the rest of
+// it would make it whole (RFC 9111 §3.3).
+func (c *fill) completable() *object.Object {
+	x := c.x
+	if c.x.hit.object != nil || x.background {
+		return nil
+	}
+	now := time.Now()
+	var best *object.Object
+	x.t.keys(func(key object.Key) bool {
+		key = partKey(key)
+		for _, o := range x.h.parts(x.r, key) {
+			p := x.h.prepare(o)
+			variant := partVariant(o.Vary, x.r.Header, rangeOf(o.Variant))
+			if p.part.Start != 0 || p.part.End != int64(len(o.Body)) || p.size <= p.part.End || variant != o.Variant ||
+				x.h.tiers.epochs.Check(key, o) != object.Valid || !x.h.mayHavePart(x.t, key, o) || o.Fresh(now) <= 0 {
+				continue
+			}
+			if !rfc9111.IsStrong(o.Header.Get("Etag")) && x.h.Profile != profileRFC9111 {
+				continue
+			}
+			if best == nil || len(o.Body) > len(best.Body) {
+				best = o
+			}
+		}
+		return best != nil
+	})
+	return best
+}
+
+// run calls the handlers behind. reverse_proxy ends a response that breaks off
+// with a panic.
+func (c *fill) run() (panicked any, err error) {
+	defer func() { panicked = recover() }()
+	return nil, c.x.next.ServeHTTP(c, c.out)
+}
+
+// isAbort reports whether a panic is how a handler says that a response broke
+// off.
+func isAbort(panicked any) bool {
+	err, ok := panicked.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
+}
+
+// broken is for a panic of the handlers behind.
+func (c *fill) broken(panicked any) error {
+	x := c.x
+	brokeOff := isAbort(panicked)
+	if brokeOff && !c.sent && x.h.mayServeStale(&x.hit, time.Now()) {
+		return c.standIn()
+	}
+	c.abort()
+	if x.background {
+		if !brokeOff {
+			x.h.logger.Error("a handler behind the cache panicked during a refresh in the background")
+		}
+		return nil
+	}
+	panic(panicked)
+}
+
+// failed is for an error of the handlers behind. It is never stored.
+func (c *fill) failed(err error) error {
+	x := c.x
+	if c.sent || c.stream != nil {
+		c.abort()
 		return err
 	}
-	if !f.rec.sent && !f.rec.held {
-		f.rec.WriteHeader(http.StatusOK) // an empty answer
+	status := http.StatusInternalServerError
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 {
+		status = he.StatusCode
 	}
+	if status >= http.StatusInternalServerError {
+		if x.h.mayServeStale(&x.hit, time.Now()) {
+			return c.standIn()
+		}
+		// Those who wait would learn no more if they asked.
+		c.f.arrive(func() { c.f.what, c.f.err, c.f.fields = arrivedError, err, c.fields.Clone() })
+	}
+	merge(x.w.Header(), c.fields)
+	x.h.addStatus(x.w.Header(), &rfc9111.Status{Fwd: x.fwd(), FwdStatus: 0}, x.t)
+	return err
+}
+
+// standIn answers with the stale response (RFC 5861 §4).
+func (c *fill) standIn() error {
+	x := c.x
+	c.f.arrive(func() { x.arrived(c.f, arrivedStale, x.hit.object, x.hit.key) })
+	if x.background {
+		return nil
+	}
+	return x.h.answerStale(x.w, x.r, &x.hit, time.Now(), "stale-if-error")
+}
+
+// settle answers after a response that was kept from the client: a 304 to our
+// own condition, an error where a stale response may stand in, or a part that
+// does not fit.
+func (c *fill) settle() error {
+	x := c.x
 	switch {
-	case f.rec.held && f.rec.status == http.StatusNotModified:
-		revalidated.Inc()
-		return h.answer(w, r, f.update(), time.Now(), "fwd=stale; fwd-status=304; stored")
-	case f.rec.held:
-		misses.Inc()
-		stales.Inc()
-		return h.answer(w, r, stored, time.Now(), "hit; ttl="+wholeSeconds(stored.Fresh(time.Now()))+"; detail=stale-if-error")
+	case c.status == http.StatusNotModified && rfc9111.Confirms(x.hit.object.Header, c.fields):
+		return c.confirm()
+	case c.status >= http.StatusInternalServerError:
+		return c.standIn()
 	}
-	misses.Inc()
-	f.rec.trailers()
-	f.finish()
-	return nil
+	// The service spoke of another response than the one that is stored: ask
+	// again, for the whole.
+	if c.completing != nil {
+		x.h.forgetParts(x.t)
+	}
+	x.hit = found{}
+	return x.fetch(c.f)
 }
 
-// setValidators makes the request conditional on a stored response, if that has
-// a validator (RFC 9111 §4.3.1).
-func setValidators(request, stored http.Header) (set bool) {
-	if etag := stored.Get("Etag"); etag != "" {
-		request["If-None-Match"], set = []string{etag}, true
-	}
-	if modified := stored.Get("Last-Modified"); modified != "" {
-		request["If-Modified-Since"], set = []string{modified}, true
-	}
-	return set
-}
-
-// fill is one request to the service.
-type fill struct {
-	h          *Handler
-	r          *http.Request
-	t          *target
-	epoch      uint64
-	requested  time.Time
-	received   time.Time
-	stored     *object.Object // the response that is stale, or nil
-	validating bool
-	rec        *recorder
-
-	object *object.Object // what will be stored if the body ends well, or nil
-	key    object.Key
-}
-
-// hold decides at the header whether the answer is kept from the client: a 304
-// that only the cache asked for, or an error where a stale response may be used.
-func (f *fill) hold(status int) bool {
-	if status == http.StatusNotModified {
-		return f.validating
-	}
-	switch status {
-	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return f.staleIfError()
-	}
-	return false
-}
-
-func (f *fill) staleIfError() bool {
-	return f.stored != nil && !f.stored.MustRevalidate && !f.stored.NoCache &&
-		-f.stored.Fresh(time.Now()) < f.stored.StaleIfError
-}
-
-// begin runs when the header of the answer is about to be sent.
-func (f *fill) begin(fields http.Header, status int) {
-	f.received = time.Now()
-	f.object, f.key = f.storable(fields, status)
-	f.rec.keep = f.object != nil
-	reason := "uri-miss"
-	if f.stored != nil {
-		reason = "stale"
-	}
-	text := "fwd=" + reason + "; fwd-status=" + strconv.Itoa(status)
-	if f.object != nil {
-		text += "; stored"
-	}
-	setStatus(f.rec, f.r, text)
-}
-
-// storable decides whether and where a response is stored (RFC 9111 §3).
-func (f *fill) storable(fields http.Header, status int) (*object.Object, object.Key) {
-	var none object.Key
-	if f.r.Method != http.MethodGet || f.r.Header["Range"] != nil {
-		return nil, none
-	}
-	d := rfc9111.ParseCacheControl(fields)
-	names, never := rfc9111.Vary(fields)
-	lifetime, explicit := rfc9111.Explicit(fields, d, f.received)
-	switch {
-	case never || d.Has("no-store") || fields["Set-Cookie"] != nil || fields["Content-Range"] != nil:
-		return nil, none
-	case strings.HasPrefix(fields.Get("Content-Type"), "text/event-stream") || fields["Trailer"] != nil:
-		return nil, none
-	case !explicit:
-		ttl, ok := f.h.StatusTTL[status]
-		if !ok && (status == 200 || status == 203 || status == 301 || status == 308) {
-			ttl, ok = f.h.TTL, f.h.TTL > 0
+// confirm freshens the stored response (RFC 9111 §4.3.4) and answers with it.
+func (c *fill) confirm() error {
+	x, h := c.x, c.x.h
+	stored := x.hit.object
+	header := rfc9111.Update(stored.Header, c.fields)
+	verdict := h.policy.Judge(&rfc9111.Exchange{
+		Method: http.MethodGet, Authorized: x.t.authorized, Cookie: x.t.cookie, Status: stored.Status, Header: header,
+		Requested: c.requested, Received: c.received,
+	})
+	o := c.newObject(header, stored.Status, &verdict)
+	o.Body, o.Trailer = stored.Body, stored.Trailer
+	// Which variant it is was settled when it was selected.
+	key, ok := x.place(&verdict)
+	status := rfc9111.Status{Fwd: x.fwd(), FwdStatus: http.StatusNotModified, Stored: ok}
+	if ok {
+		h.keep(x.r, key, o)
+		if reusable(&verdict) {
+			c.f.arrive(func() { x.arrived(c.f, arrivedObject, o, key) })
 		}
-		if !ok || d.Has("no-cache") {
-			return nil, none
-		}
-		lifetime = time.Duration(ttl)
-	case !rfc9111.Understood(status):
-		return nil, none
+	} else {
+		h.forget(x.r, x.hit.key, stored)
 	}
-	key := f.t.shared
-	switch {
-	case f.t.authenticated && !rfc9111.SharedDespiteAuthorization(d), d.Has("private"):
-		if f.t.private == nil {
-			return nil, none
-		}
-		key = *f.t.private
+	results.revalidated.Inc()
+	if x.background {
+		return nil
 	}
-	if length, err := strconv.ParseInt(fields.Get("Content-Length"), 10, 64); err == nil && length > f.h.MaxObjectSize {
-		return nil, none
-	}
-	o := &object.Object{
-		Status: status, Header: rfc9111.Storable(fields), Vary: names, Variant: rfc9111.Variant(names, f.r.Header),
-		RequestTime: f.requested, Epoch: f.epoch, ResponseTime: f.received,
-		InitialAge: rfc9111.InitialAge(fields, f.requested, f.received), Lifetime: lifetime,
-		MustRevalidate: rfc9111.MustRevalidate(d), NoCache: d.Has("no-cache"),
-		Scheme: f.t.scheme, Host: f.t.host, Path: f.t.path, Tags: f.h.tagsOf(fields),
-	}
-	for name := range o.Header {
-		// What a CORS handler further out decides for each request anew.
-		if strings.HasPrefix(name, "Access-Control-") {
-			delete(o.Header, name)
-		}
-	}
-	delete(o.Header, "Cache-Status")
-	if o.Header["Date"] == nil {
-		o.Header["Date"] = []string{f.received.UTC().Format(http.TimeFormat)}
-	}
-	o.StaleWhileRevalidate, o.StaleIfError = time.Duration(f.h.StaleWhileRevalidate), time.Duration(f.h.StaleIfError)
-	if v, ok := d.Seconds("stale-while-revalidate"); ok {
-		o.StaleWhileRevalidate = v
-	}
-	if v, ok := d.Seconds("stale-if-error"); ok {
-		o.StaleIfError = v
-	}
-	return o, key
+	return h.answer(x.w, x.r, o, time.Now(), outcome{word: "revalidated", status: status})
 }
 
-func (h *Handler) tagsOf(fields http.Header) []string {
-	var tags []string
-	for _, name := range h.Tags {
-		for _, value := range fields[name] {
-			tags = append(tags, strings.FieldsFunc(value, func(c rune) bool { return c == ' ' || c == ',' || c == '\t' })...)
-		}
-	}
-	return tags
-}
-
-// finish stores the object if its body came whole.
-func (f *fill) finish() {
-	if f.object == nil || !f.rec.keep {
+// refresh asks the service in the background for what was sent stale. If
+// somebody asks already, that is enough.
+func (h *Handler) refresh(r *http.Request, next caddyhttp.Handler, t *target, hit found) {
+	f, leads := inFlight.join(t.flightKey(t.hasPrivate && hit.key.Full == t.private.Full))
+	if !leads {
 		return
 	}
-	if text := f.rec.fields.Get("Content-Length"); text != "" && text != strconv.Itoa(len(f.rec.body)) {
+	clone, cancel := h.detach(r)
+	if clone == nil {
+		inFlight.land(f)
 		return
 	}
-	if f.r.Context().Err() != nil {
-		return // the client is gone, and the end of the body may have been lost with it
-	}
-	f.object.Body = f.rec.body
-	delete(f.object.Header, "Content-Length")
-	f.h.keep(f.r, f.key, f.object)
+	own := *t
+	h.background.Go(func() {
+		defer cancel()
+		defer inFlight.land(f)
+		defer func() {
+			if p := recover(); p != nil {
+				h.logger.Error("refreshing in the background", panicField(p))
+			}
+		}()
+		x := &inquiry{h: h, w: &discard{header: http.Header{}}, r: clone, next: next, t: &own, wish: rfc9111.Wish{MaxAge: -1, MaxStale: -1}, hit: hit, background: true}
+		refreshes.Inc()
+		_ = x.lead(f)
+	})
 }
-
-// update refreshes the stored response with a 304 (RFC 9111 §4.3.4).
-func (f *fill) update() *object.Object {
-	fields := rfc9111.Update(f.stored.Header, f.rec.fields)
-	fields.Del("Cache-Status")
-	f.received = time.Now()
-	fresh, key := f.storable(fields, f.stored.Status)
-	if fresh == nil {
-		o := f.stored.Clone()
-		o.Header = fields
-		return o
-	}
-	fresh.Body = f.stored.Body
-	delete(fresh.Header, "Content-Length")
-	f.h.keep(f.r, key, fresh)
-	return fresh
-}
-
-// keep puts the object into the tiers.
-func (h *Handler) keep(r *http.Request, key object.Key, o *object.Object) {
-	if h.tiers.memory != nil {
-		h.tiers.memory.Set(key, h.tiers.memory.Get(r.Context(), key).With(key, o, maxVariants))
-	}
-	if h.tiers.redis != nil {
-		h.tiers.redis.Set(key, (*object.Entry)(nil).With(key, o, maxVariants))
-	}
-}
-
-// inFlight are the objects that are being refreshed in the background.
-type inFlight struct{ m sync.Map }
-
-var refreshing inFlight
-
-func (f *inFlight) begin(o *object.Object) bool {
-	_, running := f.m.LoadOrStore(o, struct{}{})
-	return !running
-}
-
-func (f *inFlight) end(o *object.Object) { f.m.Delete(o) }
-
-// discard is the client of a request that nobody waits for.
-type discard struct{ header http.Header }
-
-func (d *discard) Header() http.Header               { return d.header }
-func (*discard) Write(p []byte) (int, error)         { return len(p), nil }
-func (*discard) WriteHeader(int)                     {}
-func (*discard) ReadFrom(r io.Reader) (int64, error) { return io.Copy(io.Discard, r) }

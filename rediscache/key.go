@@ -2,60 +2,215 @@ package rediscache
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
-// target is what a request asks for.
+// keyVersion is part of every key. It changes with how keys are made.
+const keyVersion = "2"
+
+// target is what a request asks for, and on whose behalf.
 type target struct {
-	scheme, host, path string // path with the query, as the client wrote it
-	shared             object.Key
+	scheme, host, path, query string // as the client wrote them
+	hasQuery                  bool
+
+	shared object.Key
 	// private is the key in the user's own partition, if there is one.
-	private *object.Key
-	// authenticated requests get what everybody may have, or what is theirs.
-	authenticated bool
+	private    object.Key
+	hasPrivate bool
+
+	// authorized requests get what everybody may have, or what is theirs.
+	authorized bool
+	// cookie: the request has cookies that are no part of the key.
+	cookie bool
+
+	// known are the names that select the variant, as far as is known, and
+	// variant the request's values of them.
+	known   []string
+	variant string
+
+	// ambiguous: the path may be read differently by two servers.
+	ambiguous bool
 }
 
 // targetOf reads the request. Nothing is decoded: `/x%2Fy` is not `/x/y`.
-func (h *Handler) targetOf(r *http.Request) *target {
-	t := &target{scheme: "http", host: strings.ToLower(r.Host), path: r.URL.EscapedPath()}
-	if r.TLS != nil {
-		t.scheme = "https"
+func (h *Handler) targetOf(r *http.Request) target {
+	t := target{host: plainHost(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != ""}
+	scheme, forwarded := origin(r)
+	t.scheme = scheme
+	rewritten := ""
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		path, query := original.URL.EscapedPath(), original.URL.RawQuery
+		if path != t.path || query != t.query {
+			// What the service is asked for is another than what the client
+			// asked for. Both count: two services may be asked for one path.
+			t.ambiguous = ambiguous(t.path)
+			rewritten = r.URL.EscapedPath() + "?" + h.keptQuery(t.query)
+			t.path, t.query, t.hasQuery = path, query, original.URL.ForceQuery || query != ""
+		}
 	}
-	query := r.URL.RawQuery
-	if query != "" && h.Query != nil {
-		query = h.keptQuery(query)
+
+	t.ambiguous = t.ambiguous || ambiguous(t.path)
+
+	var array [512]byte
+	b := appendPart(array[:0], keyVersion)
+	b = appendPart(b, t.scheme)
+	b = appendPart(b, t.host)
+	b = appendPart(b, forwarded)
+	b = appendPart(b, t.path)
+	query := h.keptQuery(t.query)
+	if v, ok := h.queries.of(t.host, t.path); ok {
+		b = append(b, 'n')
+		query = v.Query(query)
+	} else if t.hasQuery {
+		b = append(b, '?')
 	}
-	if query != "" {
-		t.path += "?" + query
+	b = appendPart(b, query)
+	b = appendPart(b, rewritten)
+	if h.Key.Headers != nil || h.Key.Cookies != nil || h.Key.Values != nil {
+		b = h.appendOptions(b, r)
 	}
-	parts := []string{"1", t.scheme, t.host, t.path}
-	for _, name := range h.KeyHeaders {
-		parts = append(parts, name, strings.Join(r.Header[name], ","))
+	t.shared = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
+
+	id, known := identity.From(r)
+	t.authorized = known || len(r.Header["Authorization"]) > 0
+	if known && h.Key.PerUser {
+		b = appendPart(append(b, 'u'), id.Partition())
+		t.private = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
+		t.hasPrivate = true
 	}
-	t.shared = object.NewKey(parts...)
-	id, ok := identity.From(r)
-	t.authenticated = ok || r.Header["Authorization"] != nil
-	if ok && h.PerUser {
-		key := object.NewKey(append(parts, "user", id.Partition())...)
-		t.private = &key
-	}
+	t.cookie = len(r.Header["Cookie"]) > 0 && len(h.Key.Cookies) == 0
 	return t
 }
 
-// keptQuery returns the parameters that are part of the key, in their order.
+func appendPart(b []byte, s string) []byte {
+	b = strconv.AppendInt(b, int64(len(s)), 10)
+	return append(append(b, ':'), s...)
+}
+
+// origin returns the scheme that the client used, and what a trusted proxy says
+// of the host. Services see both, and answer with redirects to them.
+func origin(r *http.Request) (scheme, forwardedHost string) {
+	scheme = "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if r.Header["X-Forwarded-Proto"] == nil && r.Header["X-Forwarded-Host"] == nil {
+		return scheme, ""
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
+		return scheme, "" // reverse_proxy overwrites them
+	}
+	switch proto := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); proto {
+	case "http", "https":
+		scheme = proto
+	}
+	return scheme, strings.Join(r.Header["X-Forwarded-Host"], ",")
+}
+
+func plainHost(host string) string {
+	host = strings.ToLower(host)
+	if strings.HasSuffix(host, ":80") || strings.HasSuffix(host, ":443") {
+		host = host[:strings.LastIndexByte(host, ':')]
+	}
+	return strings.TrimSuffix(host, ".")
+}
+
+// appendOptions appends what the operator added to the key.
+func (h *Handler) appendOptions(b []byte, r *http.Request) []byte {
+	for _, name := range h.Key.Headers {
+		values := r.Header[name]
+		b = strconv.AppendInt(append(b, 'h'), int64(len(values)), 10)
+		for _, v := range values {
+			b = appendPart(append(b, ' '), v)
+		}
+	}
+	for _, name := range h.Key.Cookies {
+		b = append(b, 'c')
+		for _, cookie := range r.CookiesNamed(name) {
+			b = appendPart(append(b, ' '), cookie.Value)
+		}
+	}
+	if len(h.Key.Values) > 0 {
+		repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		for _, v := range h.Key.Values {
+			if repl != nil {
+				v = repl.ReplaceAll(v, "")
+			}
+			b = appendPart(append(b, 'v'), v)
+		}
+	}
+	return b
+}
+
+// filtersQuery reports whether not every query parameter counts.
+func (h *Handler) filtersQuery() bool { return h.Key.QueryAllow != nil || h.Key.QueryDeny != nil }
+
+// keptQuery returns the parameters that are part of the key.
 func (h *Handler) keptQuery(query string) string {
+	if query == "" || !h.filtersQuery() && !h.Key.QuerySort {
+		return query
+	}
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
 		name, _, _ := strings.Cut(pair, "=")
-		if slices.Contains(h.Query, name) {
-			kept = append(kept, pair)
+		if decoded, err := url.QueryUnescape(name); err == nil {
+			name = decoded
 		}
+		if h.Key.QueryAllow != nil && !listed(h.Key.QueryAllow, name) || listed(h.Key.QueryDeny, name) {
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	if h.Key.QuerySort {
+		slices.SortStableFunc(kept, func(a, b string) int {
+			a, _, _ = strings.Cut(a, "=")
+			b, _, _ = strings.Cut(b, "=")
+			return strings.Compare(a, b)
+		})
 	}
 	return strings.Join(kept, "&")
 }
 
-func (t *target) url() string { return t.scheme + "://" + t.host + t.path }
+func listed(list []string, name string) bool {
+	for _, l := range list {
+		if prefix, ok := strings.CutSuffix(l, "*"); ok && strings.HasPrefix(name, prefix) || l == name {
+			return true
+		}
+	}
+	return false
+}
+
+// pathQuery is what object.Object.Path holds.
+func (t *target) pathQuery() string {
+	if t.hasQuery {
+		return t.path + "?" + t.query
+	}
+	return t.path
+}
+
+// url is the URL that the client asked for.
+func (t *target) url() string { return t.scheme + "://" + t.host + t.pathQuery() }
+
+// partition is the text that tells one user's requests from another's.
+func (t *target) partition() string { return t.private.Full }
+
+// partKey is the key under which parts (206) of what the key names are kept.
+func partKey(k object.Key) object.Key { return object.NewKey("part", k.Full) }
+
+// know remembers which fields select the variant.
+func (t *target) know(names []string, header http.Header) {
+	t.known = names
+	t.variant = rfc9111.Variant(names, header)
+}

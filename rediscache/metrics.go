@@ -2,17 +2,45 @@ package rediscache
 
 import "github.com/prometheus/client_golang/prometheus"
 
-var requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Namespace: "tentagate",
-	Subsystem: "http_cache",
-	Name:      "requests_total",
-	Help:      "Requests by result: hit, stale, revalidated, miss, bypass.",
-}, []string{"result"})
+func opts(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Namespace: "tentagate", Subsystem: "http_cache", Name: name, Help: help}
+}
 
 var (
-	hits        = requests.WithLabelValues("hit")
-	stales      = requests.WithLabelValues("stale")
-	revalidated = requests.WithLabelValues("revalidated")
-	misses      = requests.WithLabelValues("miss")
-	bypasses    = requests.WithLabelValues("bypass")
+	requests = prometheus.NewCounterVec(opts("requests_total",
+		"Requests by how they were answered: hit, stale, stale_error, revalidated, collapsed, miss, bypass, only_if_cached."), []string{"result"})
+	misses = prometheus.NewCounterVec(opts("misses_total",
+		"Requests that the service was asked for, by why: uri-miss, vary-miss, stale, request, method."), []string{"reason"})
+	notStored = prometheus.NewCounterVec(opts("not_stored_total",
+		"Responses that were not stored, by why."), []string{"reason"})
+	refreshes = prometheus.NewCounter(opts("refreshes_total",
+		"Requests to services in the background, to refresh what was sent stale."))
+	invalidated = prometheus.NewCounter(opts("invalidated_total",
+		"URLs and groups made invalid by requests with an unsafe method."))
+	fillSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "tentagate", Subsystem: "http_cache", Name: "fill_seconds",
+		Help:    "Time until the service begins to answer.",
+		Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	})
+	widths = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "tentagate", Subsystem: "http_cache", Name: "collapse_width",
+		Help:    "Requests that one request to a service was for.",
+		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
+	})
 )
+
+// results are the counters of requests, looked up once.
+var results = struct {
+	hit, stale, staleError, revalidated, collapsed, bypass, onlyIfCached prometheus.Counter
+}{
+	hit: requests.WithLabelValues("hit"), stale: requests.WithLabelValues("stale"), staleError: requests.WithLabelValues("stale_error"),
+	revalidated: requests.WithLabelValues("revalidated"), collapsed: requests.WithLabelValues("collapsed"),
+	bypass: requests.WithLabelValues("bypass"), onlyIfCached: requests.WithLabelValues("only_if_cached"),
+}
+
+var missResult = requests.WithLabelValues("miss")
+
+// collectors are all collectors of the feature.
+func collectors() []prometheus.Collector {
+	return append(tierCollectors(), requests, misses, notStored, refreshes, invalidated, fillSeconds, widths)
+}

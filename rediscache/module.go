@@ -1,14 +1,28 @@
 // Package rediscache is the `http_cache` handler: a shared HTTP cache (RFC
 // 9111) in the memory of the process and, for all gateways together, in Redis.
+//
+// A request takes one of these ways:
+//
+//   - It cannot be answered from a cache: it passes (bypass.go), and if its
+//     method is unsafe, what is stored for its target becomes invalid (unsafe.go).
+//   - A stored response may be used: it is sent (lookup.go, answer.go, ranges.go).
+//   - Somebody is fetching the same: their answer is shared while it arrives, if
+//     it may be (flight.go, follow.go).
+//   - The service is asked (fetch.go, recorder.go), and what it says is stored if
+//     rfc9111 allows (keep.go).
 package rediscache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -18,19 +32,37 @@ import (
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/rediscache/memory"
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
 const (
 	storeMemory = "memory"
 	storeRedis  = "redis"
 	storeBoth   = "both"
+
+	profileRFC9111 = "rfc9111"
+
+	cookieBypass = "bypass"
+	cookieStrip  = "strip"
+	cookieStore  = "store"
+
+	directivesIgnore = "ignore"
+	directivesHonour = "honour"
+
+	statusOn  = "on"
+	statusOff = "off"
+	statusKey = "key"
 )
 
 const (
-	defaultMaxObject = 1 << 20
-	redisBudget      = 20 * time.Millisecond
-	maxVariants      = 20
-	refreshTimeout   = 30 * time.Second
+	defaultMaxObject   = 1 << 20
+	defaultVariants    = 20
+	defaultMaxError    = 10 * time.Second
+	defaultWait        = 5 * time.Second
+	defaultFillTimeout = 30 * time.Second
+	defaultRemember    = 2 * time.Minute
+	redisBudget        = 20 * time.Millisecond
+	cleanupWait        = 3 * time.Second
 )
 
 func init() {
@@ -38,8 +70,8 @@ func init() {
 }
 
 // Handler answers GET and HEAD requests from what services answered before. It
-// follows the responses' own caching fields, and where a response has none the
-// operator's times.
+// follows the responses' own caching fields (RFC 9111), and where a response
+// has none the operator's times.
 type Handler struct {
 	// How long a response with status 200, 203, 301 or 308 is fresh that says
 	// nothing about caching. Default: it is not stored.
@@ -48,6 +80,10 @@ type Handler struct {
 	// The same for other statuses, by status code. Default: none.
 	StatusTTL map[int]caddy.Duration `json:"status_ttl,omitempty"`
 
+	// The longest that a response with a status of 500 or above is fresh,
+	// whatever it says. Default: 10s; no bound in profile rfc9111.
+	MaxErrorTTL caddy.Duration `json:"max_error_ttl,omitempty"`
+
 	// Budget of the memory tier of the whole process in bytes; of several handlers
 	// the largest counts. Default: 256MiB.
 	Memory int64 `json:"memory,omitempty"`
@@ -55,9 +91,20 @@ type Handler struct {
 	// The largest body that is stored, in bytes. Larger ones pass. Default: 1MiB.
 	MaxObjectSize int64 `json:"max_object_size,omitempty"`
 
+	// How many variants (RFC 9111 §4.1) of one URL are kept. Default: 20.
+	MaxVariants int `json:"max_variants,omitempty"`
+
 	// Where responses are kept: `memory`, `redis` or `both`. Default: both, if the
 	// app has a Redis, else memory.
 	Store string `json:"store,omitempty"`
+
+	// Keep bodies without a content coding compressed (zstd) in Redis. Default:
+	// false.
+	Compress bool `json:"compress,omitempty"`
+
+	// Let one of all gateways ask the service for a URL while the others wait
+	// for its answer, which costs a round trip to Redis per miss. Default: false.
+	Lease bool `json:"lease,omitempty"`
 
 	// How long a stale response may be used while it is refreshed, where it does
 	// not say itself (RFC 5861). Default: not at all.
@@ -67,31 +114,124 @@ type Handler struct {
 	// does not say itself (RFC 5861). Default: not at all.
 	StaleIfError caddy.Duration `json:"stale_if_error,omitempty"`
 
-	// Keep what may not be shared in a partition of the authenticated user alone.
-	// Without it the answer to an authenticated request is only stored if RFC
-	// 9111 §3.5 lets everybody have it. Default: false.
-	PerUser bool `json:"per_user,omitempty"`
+	// How long a request waits for the answer to another one to the same URL
+	// before it asks the service itself. Default: 5s.
+	CollapseTimeout caddy.Duration `json:"collapse_timeout,omitempty"`
 
-	// Query parameters that are part of the key; others are ignored. Default:
-	// the whole query as it stands.
-	Query []string `json:"query,omitempty"`
+	// How long the service is still waited for when the client that caused the
+	// request is gone, and at most for a refresh in the background. Default: 30s.
+	FillTimeout caddy.Duration `json:"fill_timeout,omitempty"`
 
-	// Request fields that are part of the key. Default: none.
-	KeyHeaders []string `json:"key_headers,omitempty"`
+	// How long it is remembered that the answers of a URL cannot be shared, so
+	// that requests for it do not wait for each other. Default: 2m.
+	HitForMiss caddy.Duration `json:"hit_for_miss,omitempty"`
+
+	// The largest part of its lifetime by which a response is made to end
+	// earlier, at random, so that what was stored together does not end
+	// together: 0 to 0.5. Default: 0.
+	Jitter float64 `json:"jitter,omitempty"`
+
+	// Refresh what is asked for often a little before it ends, at random.
+	// Default: false.
+	EarlyRefresh bool `json:"early_refresh,omitempty"`
+
+	// What makes requests different beside scheme, host, path and query.
+	Key *KeyOptions `json:"key,omitempty"`
 
 	// Response fields that hold the tags to purge by. Default: Surrogate-Key,
 	// Cache-Tag, xkey.
 	Tags []string `json:"tags,omitempty"`
 
+	// Response fields with directives for this cache (RFC 9213); the first that a
+	// response has counts instead of Cache-Control. Default: TentaGate-Cache-Control,
+	// CDN-Cache-Control.
+	Targets []string `json:"targets,omitempty"`
+
+	// What becomes of a response with Set-Cookie: `bypass` does not store it,
+	// `strip` stores it without that field, `store` stores it as it is. Default:
+	// bypass; store in profile rfc9111.
+	SetCookie string `json:"set_cookie,omitempty"`
+
+	// Store Access-Control-* fields too. By default they are left out: what
+	// they say depends on who asks. Use it where the service decides about CORS
+	// itself and sends `Vary: Origin`.
+	StoreCORS bool `json:"store_cors,omitempty"`
+
+	// Do not store a response whose Content-Type does not agree with the
+	// extension of its path, against web cache deception. Default: false.
+	MatchType bool `json:"match_type,omitempty"`
+
+	// Whether the wishes of a request for a fresher or staler answer (no-cache,
+	// max-age, min-fresh, max-stale) are heeded: `ignore` or `honour`. no-store
+	// and only-if-cached always are. Default: ignore, since any client could
+	// empty the cache otherwise.
+	RequestDirectives string `json:"request_directives,omitempty"`
+
+	// Whether responses have a Cache-Status field (RFC 9211): `on`, `off`, or
+	// `key`, which includes the key. Default: on.
+	CacheStatus string `json:"cache_status,omitempty"`
+
+	// `rfc9111` stores what the RFC allows to store, for conformance runs: any
+	// status and Set-Cookie with explicit freshness, and it guesses the freshness
+	// from Last-Modified (10 %). Default: none.
+	Profile string `json:"profile,omitempty"`
+
+	// Hosts whose responses are stored; requests for others pass. Default: all
+	// that reach the handler.
+	Hosts []string `json:"hosts,omitempty"`
+
+	// Requests that are not answered from the cache and whose answers are not
+	// stored. Default: none.
+	BypassRaw caddyhttp.RawMatcherSets `json:"bypass,omitempty" caddy:"namespace=http.matchers"`
+
 	// Who may purge with the PURGE method. Default: nobody.
 	PurgeMethod *PurgeMethod `json:"purge_method,omitempty"`
 
-	tiers     *tiers
-	ctx       context.Context
-	refreshes sync.WaitGroup
+	bypass  caddyhttp.MatcherSets
+	policy  rfc9111.Policy
+	hosts   map[string]bool
+	tiers   *tiers
+	logger  *zap.Logger
+	queries queryRules
+
+	ctx        context.Context
+	stop       context.CancelFunc
+	background sync.WaitGroup
 }
 
-var defaultTags = []string{"Surrogate-Key", "Cache-Tag", "Xkey"}
+// KeyOptions are what makes requests different, beside the scheme, host, path
+// and query of their URL.
+type KeyOptions struct {
+	// Keep what may not be shared in a partition of the authenticated user alone.
+	// Without it the answer to an authenticated request is only stored if RFC
+	// 9111 §3.5 lets everybody have it. Default: false.
+	PerUser bool `json:"per_user,omitempty"`
+
+	// Query parameters that are part of the key; others are ignored, and not sent
+	// to the service. Default: the whole query as it stands.
+	QueryAllow []string `json:"query_allow,omitempty"`
+
+	// Query parameters that are ignored, and not sent to the service. A name that
+	// ends in `*` stands for all that begin so, such as `utm_*`. Default: none.
+	QueryDeny []string `json:"query_deny,omitempty"`
+
+	// The order of query parameters does not matter. Default: false.
+	QuerySort bool `json:"query_sort,omitempty"`
+
+	// Request fields that are part of the key. Default: none.
+	Headers []string `json:"headers,omitempty"`
+
+	// Cookies that are part of the key. Default: none.
+	Cookies []string `json:"cookies,omitempty"`
+
+	// Placeholders whose values are part of the key. Default: none.
+	Values []string `json:"values,omitempty"`
+}
+
+var (
+	defaultTags    = []string{"Surrogate-Key", "Cache-Tag", "Xkey"}
+	defaultTargets = []string{"Tentagate-Cache-Control", "Cdn-Cache-Control"}
+)
 
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
@@ -103,89 +243,200 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets the defaults and finds the tiers of an earlier configuration.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.ctx = ctx
-	metrics.Register(ctx.GetMetricsRegistry(), append(tierCollectors(), requests)...)
+	h.logger = ctx.Logger()
+	h.ctx, h.stop = context.WithCancel(ctx)
+	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	a, err := app.Get(ctx)
 	if err != nil {
 		return err
 	}
-	if h.Memory == 0 {
-		h.Memory = memory.DefaultMaximum
-	}
-	if h.MaxObjectSize == 0 {
-		h.MaxObjectSize = defaultMaxObject
-	}
-	if len(h.Tags) == 0 {
-		h.Tags = defaultTags
-	}
-	for i, name := range h.Tags {
-		h.Tags[i] = http.CanonicalHeaderKey(name)
-	}
-	for i, name := range h.KeyHeaders {
-		h.KeyHeaders[i] = http.CanonicalHeaderKey(name)
-	}
-	if h.Store == "" {
-		h.Store = storeMemory
-		if a.Redis() != nil {
-			h.Store = storeBoth
-		}
-	}
+	h.setDefaults(a)
 	if err := h.check(a); err != nil {
 		return err
+	}
+	if h.BypassRaw != nil {
+		loaded, err := ctx.LoadModule(h, "BypassRaw")
+		if err != nil {
+			return fmt.Errorf("bypass: loading matchers: %w", err)
+		}
+		if err := h.bypass.FromInterface(loaded); err != nil {
+			return fmt.Errorf("bypass: %w", err)
+		}
 	}
 	if h.PurgeMethod != nil {
 		if err := h.PurgeMethod.provision(); err != nil {
 			return err
 		}
 	}
+	h.policy = rfc9111.Policy{
+		Targets:              h.Targets,
+		TTL:                  h.ttl,
+		Heuristic:            h.Profile == profileRFC9111,
+		MaxError:             time.Duration(h.MaxErrorTTL),
+		StaleWhileRevalidate: time.Duration(h.StaleWhileRevalidate),
+		StaleIfError:         time.Duration(h.StaleIfError),
+	}
 	var settings tierSettings
 	if h.Store != storeRedis {
 		settings.memory = h.Memory
 	}
 	if h.Store != storeMemory {
-		settings.redis = &secondSettings{budget: redisBudget, maxBody: int(h.MaxObjectSize)}
+		settings.redis = &secondSettings{budget: redisBudget, maxBody: int(h.MaxObjectSize), compress: h.Compress}
 	}
 	h.tiers, err = acquireTiers(a, settings)
 	return err
 }
 
-func (h *Handler) check(a *app.App) error {
-	switch h.Store {
-	case storeMemory:
-	case storeRedis, storeBoth:
-		if a.Redis() == nil {
-			return fmt.Errorf("store %s: there is no Redis in this configuration; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)
+func (h *Handler) setDefaults(a *app.App) {
+	orInt := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
 		}
-	default:
-		return fmt.Errorf("store %q: accepted are memory, redis and both", h.Store)
 	}
-	if h.TTL < 0 || h.StaleWhileRevalidate < 0 || h.StaleIfError < 0 || h.Memory < 0 || h.MaxObjectSize < 0 {
-		return fmt.Errorf("ttl, stale_while_revalidate, stale_if_error, memory and max_object_size are not negative")
+	orTime := func(v *caddy.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = caddy.Duration(d)
+		}
+	}
+	orText := func(v *string, d string) {
+		if *v == "" {
+			*v = d
+		}
+	}
+	orInt(&h.Memory, memory.DefaultMaximum)
+	orInt(&h.MaxObjectSize, defaultMaxObject)
+	if h.MaxVariants == 0 {
+		h.MaxVariants = defaultVariants
+	}
+	orTime(&h.CollapseTimeout, defaultWait)
+	orTime(&h.FillTimeout, defaultFillTimeout)
+	orTime(&h.HitForMiss, defaultRemember)
+	orText(&h.RequestDirectives, directivesIgnore)
+	orText(&h.CacheStatus, statusOn)
+	if h.Profile == profileRFC9111 {
+		orText(&h.SetCookie, cookieStore)
+	} else {
+		orText(&h.SetCookie, cookieBypass)
+		orTime(&h.MaxErrorTTL, defaultMaxError)
+	}
+	if a.Redis() != nil {
+		orText(&h.Store, storeBoth)
+	}
+	orText(&h.Store, storeMemory)
+	if len(h.Tags) == 0 {
+		h.Tags = defaultTags
+	}
+	if len(h.Targets) == 0 {
+		h.Targets = defaultTargets
+	}
+	if h.Key == nil {
+		h.Key = &KeyOptions{}
+	}
+	h.Tags, h.Targets, h.Key.Headers = canonical(h.Tags), canonical(h.Targets), canonical(h.Key.Headers)
+	h.hosts = nil
+	for _, host := range h.Hosts {
+		if h.hosts == nil {
+			h.hosts = map[string]bool{}
+		}
+		h.hosts[strings.ToLower(host)] = true
+	}
+}
+
+func canonical(names []string) []string {
+	names = slices.Clone(names)
+	for i, name := range names {
+		names[i] = http.CanonicalHeaderKey(name)
+	}
+	return names
+}
+
+// ttl is the operator's time for a response that says nothing.
+func (h *Handler) ttl(status int) time.Duration {
+	if ttl, ok := h.StatusTTL[status]; ok {
+		return time.Duration(ttl)
+	}
+	switch status {
+	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusPartialContent, http.StatusMovedPermanently, http.StatusPermanentRedirect:
+		return time.Duration(h.TTL)
+	}
+	return 0
+}
+
+func (h *Handler) check(a *app.App) error {
+	oneOf := func(option, value string, accepted ...string) error {
+		if slices.Contains(accepted, value) {
+			return nil
+		}
+		return fmt.Errorf("%s %q: accepted are %s", option, value, strings.Join(accepted, ", "))
+	}
+	profile := h.Profile
+	if profile == "" {
+		profile = profileRFC9111
+	}
+	if err := errors.Join(
+		oneOf("store", h.Store, storeMemory, storeRedis, storeBoth),
+		oneOf("set_cookie", h.SetCookie, cookieBypass, cookieStrip, cookieStore),
+		oneOf("request_directives", h.RequestDirectives, directivesIgnore, directivesHonour),
+		oneOf("cache_status", h.CacheStatus, statusOn, statusOff, statusKey),
+		oneOf("profile", profile, profileRFC9111),
+	); err != nil {
+		return err
+	}
+	if h.Store != storeMemory && a.Redis() == nil {
+		return fmt.Errorf("store %s: there is no Redis in this configuration; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)
+	}
+	for name, v := range map[string]int64{
+		"ttl": int64(h.TTL), "max_error_ttl": int64(h.MaxErrorTTL), "memory": h.Memory, "max_object_size": h.MaxObjectSize,
+		"max_variants": int64(h.MaxVariants), "stale_while_revalidate": int64(h.StaleWhileRevalidate), "stale_if_error": int64(h.StaleIfError),
+		"collapse_timeout": int64(h.CollapseTimeout), "fill_timeout": int64(h.FillTimeout), "hit_for_miss": int64(h.HitForMiss),
+	} {
+		if v < 0 {
+			return fmt.Errorf("%s: it is not negative", name)
+		}
+	}
+	if !(h.Jitter >= 0 && h.Jitter <= 0.5) {
+		return fmt.Errorf("jitter %v: accepted are 0 to 0.5", h.Jitter)
 	}
 	for status := range h.StatusTTL {
-		if status < 200 || status > 599 || status == 206 || status == 304 {
+		if status < 200 || status > 599 || status == http.StatusPartialContent || status == http.StatusNotModified {
 			return fmt.Errorf("ttl %d: it is not the status of a response that can be stored", status)
 		}
 	}
-	for _, name := range h.KeyHeaders {
-		if strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Cookie") {
-			return fmt.Errorf("key header %s: use per_user, which separates users whatever they send", name)
+	if h.Key.QueryAllow != nil && h.Key.QueryDeny != nil {
+		return errors.New("key: query allow and query deny exclude each other")
+	}
+	for _, name := range h.Key.Headers {
+		if name == "Authorization" || name == "Cookie" {
+			return fmt.Errorf("key header %s: use per_user, which separates users whatever they send, or cookie, which names one", name)
 		}
 	}
 	return nil
 }
 
-// Cleanup releases the tiers; the next configuration may hold them already.
+// Cleanup ends what runs in the background and releases the tiers; the next
+// configuration may hold them already.
 func (h *Handler) Cleanup() error {
+	if h.stop != nil {
+		h.stop()
+	}
+	ended := make(chan struct{})
+	go func() {
+		h.background.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(cleanupWait):
+		h.logger.Warn("a refresh in the background does not end")
+	}
 	if h.tiers == nil {
 		return nil
 	}
-	// Their context ended with the configuration's.
-	h.refreshes.Wait()
 	// A request that outlasts its configuration still finds the tiers.
 	return h.tiers.release()
 }
 
+// ServeHTTP answers from the cache, or asks the service.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	return problem.Serve(w, r, next, h.serve)
 }

@@ -1,227 +1,181 @@
 package rediscache
 
 import (
-	"bytes"
-	"context"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/internal/headers"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	h.tiers.start()
 	if h.PurgeMethod.handles(r) {
-		return h.PurgeMethod.serve(w, r, h.targetOf(r).url(), h.tiers.epochs)
+		t := h.targetOf(r)
+		return h.PurgeMethod.serve(w, r, t.url(), h.tiers.epochs)
 	}
-	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		return h.passUnsafe(w, r, next)
-	case !cacheable(r):
-		bypasses.Inc()
-		setStatus(w, r, "fwd=bypass")
-		return next.ServeHTTP(w, r)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return h.other(w, r, next)
+	}
+	if reason := h.bypassReason(r); reason != "" {
+		return h.pass(w, r, next, reason)
 	}
 	t := h.targetOf(r)
-	wants := rfc9111.ParseCacheControl(r.Header)
-	stored, key := h.lookup(r, t)
-	now := time.Now()
-	if stored != nil {
-		fresh := stored.Fresh(now)
-		if h.tiers.epochs.Check(key, stored) == object.Soft {
-			fresh = min(fresh, 0)
-		}
-		switch {
-		case fresh > 0 && !stored.NoCache:
-			hits.Inc()
-			return h.answer(w, r, stored, now, "hit; ttl="+wholeSeconds(fresh))
-		case -fresh < stored.StaleWhileRevalidate && !stored.MustRevalidate && !stored.NoCache:
-			stales.Inc()
-			h.refresh(r, next, t, stored)
-			return h.answer(w, r, stored, now, "hit; ttl="+wholeSeconds(fresh))
-		}
+	if t.ambiguous {
+		return h.pass(w, r, next, "ambiguous-path")
 	}
-	if wants.Has("only-if-cached") {
-		w.Header().Set("Cache-Status", "tentagate; fwd=request; detail=only-if-cached")
-		w.WriteHeader(http.StatusGatewayTimeout)
-		return nil
+	wish := rfc9111.ReadWish(r.Header, h.RequestDirectives == directivesHonour)
+	if wish.NoStore {
+		return h.pass(w, r, next, "request-no-store")
 	}
-	return h.fetch(w, r, next, t, stored)
-}
 
-// cacheable reports whether the request is one that the cache answers: not one
-// with a body, nor one that wants a connection or a stream of its own.
-func cacheable(r *http.Request) bool {
-	// HTTP/3 tells an unknown length where there is no body.
-	if r.ContentLength > 0 || len(r.TransferEncoding) > 0 || r.Header["Upgrade"] != nil || r.ProtoMajor == 2 && r.Method == http.MethodConnect {
-		return false
-	}
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") || strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-		return false
-	}
-	return !rfc9111.ParseCacheControl(r.Header).Has("no-store")
-}
-
-// lookup finds the stored response that the request may get: the user's own
-// first, then what everybody may have.
-func (h *Handler) lookup(r *http.Request, t *target) (*object.Object, object.Key) {
-	if t.private != nil {
-		if o := h.find(r, *t.private); o != nil {
-			return o, *t.private
-		}
-	}
-	o := h.find(r, t.shared)
-	if o != nil && t.authenticated && !rfc9111.SharedDespiteAuthorization(rfc9111.ParseCacheControl(o.Header)) {
-		// It was stored for nobody in particular, who may not be this client.
-		return nil, t.shared
-	}
-	return o, t.shared
-}
-
-// find asks the tiers in turn.
-func (h *Handler) find(r *http.Request, key object.Key) *object.Object {
-	if h.tiers.memory != nil {
-		if o := h.pick(r, key, h.tiers.memory.Get(r.Context(), key)); o != nil {
-			return o
-		}
-	}
-	if h.tiers.redis == nil {
-		return nil
-	}
-	e := h.tiers.redis.Get(r.Context(), key)
-	o := h.pick(r, key, e)
-	if o != nil && h.tiers.memory != nil {
-		h.tiers.memory.Set(key, e)
-	}
-	return o
-}
-
-// pick selects the variant for the request (RFC 9111 §4.1).
-func (h *Handler) pick(r *http.Request, key object.Key, e *object.Entry) *object.Object {
-	if e == nil {
-		return nil
-	}
-	for _, o := range e.Variants {
-		if o.Variant == rfc9111.Variant(o.Vary, r.Header) && h.tiers.epochs.Check(key, o) != object.Hard {
-			return o
-		}
-	}
-	return nil
-}
-
-// answer sends a stored response.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, o *object.Object, now time.Time, status string) error {
-	fields := w.Header()
-	for name, values := range o.Header {
-		if name == "Vary" {
-			fields[name] = append(append([]string(nil), fields[name]...), values...)
-			continue
-		}
-		// New slices: Caddy's header directive edits them in place.
-		fields[name] = append([]string(nil), values...)
-	}
-	fields["Age"] = []string{wholeSeconds(o.Age(now))}
-	setStatus(w, r, status)
-	if o.Status == http.StatusOK && (r.Header["Range"] != nil || conditional(r)) {
-		modified, _ := rfc9111.ParseDate(o.Header.Get("Last-Modified"))
-		if o.Header["Content-Type"] == nil {
-			fields["Content-Type"] = nil // or ServeContent would guess one
-		}
-		http.ServeContent(w, r, "", modified, bytes.NewReader(o.Body))
-		return nil
-	}
-	if o.Status != http.StatusNoContent {
-		fields["Content-Length"] = []string{strconv.Itoa(len(o.Body))}
-	}
-	w.WriteHeader(o.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(o.Body) // a client that is gone is no error
-	}
-	return nil
-}
-
-func conditional(r *http.Request) bool {
-	for _, name := range []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since"} {
-		if r.Header[name] != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// setStatus adds to Cache-Status (RFC 9211) and sets the placeholder.
-func setStatus(w http.ResponseWriter, r *http.Request, status string) {
-	fields := w.Header()
-	fields["Cache-Status"] = append(append([]string(nil), fields["Cache-Status"]...), "tentagate; "+status)
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Set("http.cache.status", status)
-	}
-}
-
-func wholeSeconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
-
-// passUnsafe lets a request with another method through. One that may change
-// something makes what is stored for its target unusable, if it succeeds (RFC
-// 9111 §4.4).
-func (h *Handler) passUnsafe(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	bypasses.Inc()
-	t := h.targetOf(r)
-	if r.Method == http.MethodOptions || r.Method == http.MethodTrace || r.Method == http.MethodConnect {
-		return next.ServeHTTP(w, r)
-	}
-	return next.ServeHTTP(headers.Before(w, func(fields http.Header, status int) {
-		if status >= 200 && status < 400 {
-			h.invalidate(t, fields)
-		}
-	}), r)
-}
-
-func (h *Handler) invalidate(t *target, fields http.Header) {
-	urls := []string{t.url()}
-	base, err := url.Parse(t.url())
-	if err == nil {
-		for _, name := range []string{"Location", "Content-Location"} {
-			if u, err := base.Parse(fields.Get(name)); err == nil && fields.Get(name) != "" && u.Scheme == base.Scheme && u.Host == base.Host {
-				u.Fragment = ""
-				urls = append(urls, u.String())
+	hit := h.lookupMemory(r, &t)
+	if hit.object != nil {
+		now := time.Now()
+		switch what, fresh := h.judge(&hit, &wish, now); what {
+		case useFresh:
+			results.hit.Inc()
+			return h.answer(w, r, hit.object, now, outcome{word: "hit", status: rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}})
+		case useStale, useRefreshing:
+			if what == useRefreshing {
+				h.refresh(r, next, &t, hit)
 			}
+			return h.answerStale(w, r, &hit, now, "")
 		}
 	}
-	for _, u := range urls {
-		h.tiers.epochs.Invalidate(object.Scope{URL: u})
+	return h.miss(w, r, next, t, wish, hit)
+}
+
+// pass lets a request through that the cache has no part in.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, reason string) error {
+	results.bypass.Inc()
+	h.tell(r, "bypass")
+	if h.CacheStatus == statusOff {
+		return next.ServeHTTP(w, r)
+	}
+	s := rfc9111.Status{Fwd: "bypass", Detail: reason}
+	if reason == "request-no-store" {
+		s = rfc9111.Status{Fwd: "request", Detail: "no-store"}
+	}
+	return next.ServeHTTP(beforeHeader(w, func(fields http.Header, _ int) { h.addStatus(fields, &s, nil) }), r)
+}
+
+// miss answers a request for which the first tier has nothing to send as it is.
+func (h *Handler) miss(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, at target, wish rfc9111.Wish, hit found) error {
+	t := &at
+	x := &inquiry{h: h, w: w, r: r, next: next, t: t, wish: wish, hit: hit}
+	switch {
+	case wish.OnlyIfCached:
+		return x.onlyIfCached()
+	case r.Method == http.MethodHead || len(r.Header["Range"]) > 0:
+		return x.single()
+	}
+	return x.collapsed()
+}
+
+// inquiry is a request that the first tier could not answer.
+type inquiry struct {
+	h    *Handler
+	w    http.ResponseWriter
+	r    *http.Request
+	next caddyhttp.Handler
+	t    *target
+	wish rfc9111.Wish
+	// hit is what is stored but could not be used as it is.
+	hit found
+	// background: nobody waits for the answer.
+	background bool
+}
+
+// second asks the second tier. It reports whether the request is answered.
+func (x *inquiry) second() (answered bool, err error) {
+	better := x.h.lookupRedis(x.r, x.t)
+	if better.object == nil {
+		x.hit.others = x.hit.others || better.others
+		return false, nil
+	}
+	if x.hit.object == nil || better.object.ResponseTime.After(x.hit.object.ResponseTime) || better.object.Epoch > x.hit.object.Epoch {
+		x.hit = better
+	}
+	return x.fromStored()
+}
+
+// fromStored answers with what is stored, if it may be used by now.
+func (x *inquiry) fromStored() (answered bool, err error) {
+	now := time.Now()
+	what, fresh := x.h.judge(&x.hit, &x.wish, now)
+	switch {
+	case what == useFresh:
+		results.hit.Inc()
+		if x.background {
+			return true, nil
+		}
+		return true, x.h.answer(x.w, x.r, x.hit.object, now, outcome{word: "hit", status: rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}})
+	case what == useNot || x.background:
+		return false, nil
+	case what == useRefreshing:
+		x.h.refresh(x.r, x.next, x.t, x.hit)
+	}
+	return true, x.h.answerStale(x.w, x.r, &x.hit, now, "")
+}
+
+// onlyIfCached answers from the second tier or with a 504 (RFC 9111 §5.2.1.7).
+func (x *inquiry) onlyIfCached() error {
+	if answered, err := x.second(); answered {
+		return err
+	}
+	results.onlyIfCached.Inc()
+	x.h.tell(x.r, "miss")
+	x.h.addStatus(x.w.Header(), &rfc9111.Status{Fwd: "request", Detail: "only-if-cached"}, nil)
+	return problem.Error(problem.New(http.StatusGatewayTimeout, "the answer is not in the cache, and the request does not want another"))
+}
+
+// tell sets the placeholder and the field of the access log.
+func (h *Handler) tell(r *http.Request, word string) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set(placeholder, words[word])
+	}
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs != nil {
+		if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.String("cache", word))
+		}
 	}
 }
 
-// refresh asks the service again in the background for a response that was
-// served stale.
-func (h *Handler) refresh(r *http.Request, next caddyhttp.Handler, t *target, stored *object.Object) {
-	if !refreshing.begin(stored) {
+const placeholder = "http.cache.status"
+
+// words are the values of the placeholder, boxed once.
+var words = map[string]any{
+	"hit": "hit", "stale": "stale", "revalidated": "revalidated", "miss": "miss", "collapsed": "collapsed", "bypass": "bypass", "invalidate": "invalidate",
+}
+
+// addStatus adds the cache's member to Cache-Status (RFC 9211): it is the last,
+// since this cache is nearer to the client than those that are there already.
+func (h *Handler) addStatus(fields http.Header, s *rfc9111.Status, t *target) {
+	if h.CacheStatus == statusOff {
 		return
 	}
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if server == nil {
-		refreshing.end(stored)
-		return
+	if h.CacheStatus == statusKey && t != nil {
+		s.Key = strings.ToValidUTF8(t.shared.Full, "?")
 	}
-	// The client's request ends before this one; nothing of its context may be
-	// used by two goroutines.
-	ctx, cancel := context.WithTimeout(h.ctx, refreshTimeout)
-	clone := r.Clone(ctx)
-	clone.Body, clone.ContentLength = http.NoBody, 0
-	sink := &discard{header: http.Header{}}
-	clone = caddyhttp.PrepareRequest(clone, caddy.NewReplacer(), sink, server)
-	h.refreshes.Go(func() {
-		defer cancel()
-		defer refreshing.end(stored)
-		defer func() { _ = recover() }() // reverse_proxy aborts by a panic
-		_ = h.fetch(sink, clone, next, t, stored)
-	})
+	var array [160]byte
+	text := string(s.Append(array[:0], cacheName))
+	fields["Cache-Status"] = append(append([]string(nil), fields["Cache-Status"]...), text)
+}
+
+// cacheName is what this cache is called in Cache-Status.
+const cacheName = "tentagate"
+
+func seconds64(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d < 0 && d%time.Second != 0 {
+		s--
+	}
+	return s
 }

@@ -97,6 +97,9 @@ type Object struct {
 	// memo is what Epochs.Check found last. It also keeps an object from being
 	// copied by assignment: use Clone.
 	memo atomic.Uint64
+
+	// prepared is what SetPrepared left.
+	prepared atomic.Value
 }
 
 // Clone returns a copy for an update. It shares the body and the maps.
@@ -118,6 +121,14 @@ func (o *Object) CheckMemo() uint64 { return o.memo.Load() }
 
 // SetCheckMemo leaves a value for CheckMemo.
 func (o *Object) SetCheckMemo(v uint64) { o.memo.Store(v) }
+
+// Prepared returns what SetPrepared left, nil at first. It is for whoever sends
+// the object, so that what is the same for each request is computed once. It
+// does not count into Size.
+func (o *Object) Prepared() any { return o.prepared.Load() }
+
+// SetPrepared leaves a value, always of one type, for Prepared.
+func (o *Object) SetPrepared(v any) { o.prepared.Store(v) }
 
 // Age returns the current age (RFC 9111 §4.2.3).
 func (o *Object) Age(now time.Time) time.Duration {
@@ -142,7 +153,7 @@ func (o *Object) UsefulUntil() time.Time {
 
 // Size returns what the object costs in memory, headers included.
 func (o *Object) Size() int {
-	n := 256 + cap(o.Body) + len(o.Variant) + len(o.Host) + len(o.Path)
+	n := 384 + cap(o.Body) + len(o.Variant) + len(o.Host) + len(o.Path)
 	for _, h := range []http.Header{o.Header, o.Trailer} {
 		for name, values := range h {
 			n += 48 + len(name)

@@ -1,90 +1,201 @@
-// Package rfc9111 are the rules of HTTP caching (RFC 9111) as pure functions:
-// no input or output, no clock of their own.
 package rfc9111
 
 import (
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// maxSeconds is what a larger number of seconds counts as (RFC 9111 §1.2.2).
-const maxSeconds = 1 << 31
+// MaxSeconds is what a larger number of seconds counts as (RFC 9111 §1.2.2).
+const MaxSeconds = 1 << 31
 
-// Directives are those of a Cache-Control field (RFC 9111 §5.2), by their
-// lower-case names. A directive without a value has an empty one.
-type Directives map[string]string
+// Directive is one member of a Cache-Control field (RFC 9111 §5.2).
+type Directive struct {
+	// Name is in lower case.
+	Name string
+	// Value is the argument without its quotes; Given tells `no-cache` from
+	// `no-cache=""`.
+	Value string
+	Given bool
+	// Bad is set if the argument is not in the form of the grammar.
+	Bad bool
+}
 
-// ParseCacheControl reads the Cache-Control fields. A malformed directive is
-// left out and does not spoil the others; of one that stands twice the first
-// counts, unless it is a time and they differ: then the shortest, since a stale
-// answer is the worse mistake (RFC 9111 §4.2.1).
+// Directives are the members of all Cache-Control fields of a message, in
+// their order.
+type Directives []Directive
+
+// ParseCacheControl reads the Cache-Control fields of a message. A member
+// without a proper name is left out and does not spoil the others.
 func ParseCacheControl(h http.Header) Directives {
-	values := h["Cache-Control"]
+	return parseDirectives(h["Cache-Control"])
+}
+
+func parseDirectives(values []string) Directives {
 	if len(values) == 0 {
 		return nil
 	}
-	d := Directives{}
+	d := make(Directives, 0, 4)
 	for _, value := range values {
 		for value != "" {
 			var item string
 			item, value = cutItem(value)
-			name, argument, _ := strings.Cut(item, "=")
-			name = strings.ToLower(strings.Trim(name, " \t"))
-			if !isToken(name) {
-				continue
+			if one, ok := parseDirective(item); ok {
+				d = append(d, one)
 			}
-			argument = unquote(strings.Trim(argument, " \t"))
-			if earlier, twice := d[name]; twice {
-				if a, ok := seconds(earlier); !ok || a <= mustSeconds(argument) {
-					continue
-				}
-			}
-			d[name] = argument
 		}
 	}
 	return d
 }
 
-func mustSeconds(text string) time.Duration {
-	d, _ := seconds(text)
-	return d
+func parseDirective(item string) (d Directive, ok bool) {
+	item = trimOWS(item)
+	name, argument, given := strings.Cut(item, "=")
+	d.Given = given
+	// No blanks belong around the equals sign. Who wrote them meant the
+	// directive, so it counts, but its argument does not.
+	if n := trimOWS(name); n != name {
+		name, d.Bad = n, true
+	}
+	if a := trimOWS(argument); a != argument {
+		argument, d.Bad = a, true
+	}
+	if !isToken(name) {
+		return d, false
+	}
+	d.Name = strings.ToLower(name)
+	switch {
+	case !given:
+	case strings.HasPrefix(argument, `"`):
+		if d.Value, ok = unquote(argument); !ok {
+			d.Bad = true
+		}
+	default:
+		d.Value = argument
+		d.Bad = d.Bad || !isToken(argument)
+	}
+	return d, true
 }
 
-// cutItem cuts at the next comma outside of quotes.
+// Has reports whether the directive is given, with whatever argument.
+func (d Directives) Has(name string) bool {
+	for i := range d {
+		if d[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Seconds returns the time that a directive states. One that is not a proper
+// number counts as zero: whoever wrote it wanted a limit. If it stands several
+// times the shortest counts (RFC 9111 §4.2.1).
+func (d Directives) Seconds(name string) (value time.Duration, given bool) {
+	for i := range d {
+		if d[i].Name != name {
+			continue
+		}
+		v, ok := ParseSeconds(d[i].Value)
+		if !ok || d[i].Bad {
+			v = 0
+		}
+		if !given || v < value {
+			value = v
+		}
+		given = true
+	}
+	return value, given
+}
+
+// Fields returns the field names that the argument of `private` or `no-cache`
+// lists, canonical, and whether the directive stands without such a list (or
+// with a malformed one) and so concerns the whole response.
+func (d Directives) Fields(name string) (fields []string, whole bool) {
+	for i := range d {
+		if d[i].Name != name {
+			continue
+		}
+		if !d[i].Given || d[i].Bad {
+			whole = true
+			continue
+		}
+		n := len(fields)
+		for item := range strings.SplitSeq(d[i].Value, ",") {
+			if item = trimOWS(item); item == "" {
+				continue
+			} else if !isToken(item) {
+				whole = true
+			} else {
+				fields = append(fields, http.CanonicalHeaderKey(item))
+			}
+		}
+		whole = whole || len(fields) == n
+	}
+	return fields, whole
+}
+
+// ParseSeconds reads delta-seconds (RFC 9111 §1.2.2).
+func ParseSeconds(text string) (time.Duration, bool) {
+	if text == "" {
+		return 0, false
+	}
+	n := int64(0)
+	for i := range len(text) {
+		c := text[i]
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		if n = n*10 + int64(c-'0'); n > MaxSeconds {
+			n = MaxSeconds
+		}
+	}
+	return time.Duration(n) * time.Second, true
+}
+
+// cutItem cuts at the next comma outside of quotes. A quote that is never
+// closed is a character like others, or it would hide the rest.
 func cutItem(s string) (item, rest string) {
-	quoted := false
-	for i := 0; i < len(s); i++ {
+	first := -1 // the first comma inside of the present quotes
+	for i, quoted := 0, false; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '\\' && quoted:
 			i++
 		case c == '"':
-			quoted = !quoted
+			quoted, first = !quoted, -1
 		case c == ',' && !quoted:
 			return s[:i], s[i+1:]
+		case c == ',' && first < 0:
+			first = i
+		}
+		if i >= len(s)-1 && quoted && first >= 0 {
+			return s[:first], s[first+1:]
 		}
 	}
 	return s, ""
 }
 
-func unquote(s string) string {
+// unquote reads a quoted-string (RFC 9110 §5.6.4).
+func unquote(s string) (string, bool) {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
-		return s
+		return "", false
 	}
 	s = s[1 : len(s)-1]
-	if !strings.Contains(s, `\`) {
-		return s
+	if strings.IndexByte(s, '\\') < 0 {
+		return s, strings.IndexByte(s, '"') < 0
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
+		switch {
+		case s[i] == '"':
+			return "", false
+		case s[i] == '\\':
+			if i++; i == len(s) {
+				return "", false
+			}
 		}
 		b.WriteByte(s[i])
 	}
-	return b.String()
+	return b.String(), true
 }
 
 func isToken(s string) bool {
@@ -97,36 +208,4 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// seconds reads delta-seconds (RFC 9111 §1.2.2).
-func seconds(text string) (time.Duration, bool) {
-	if text == "" {
-		return 0, false
-	}
-	for i := range len(text) {
-		if text[i] < '0' || text[i] > '9' {
-			return 0, false
-		}
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		n = math.MaxUint64 // too many digits
-	}
-	return time.Duration(min(n, maxSeconds)) * time.Second, true
-}
-
-// Has reports whether the directive is given.
-func (d Directives) Has(name string) bool {
-	_, ok := d[name]
-	return ok
-}
-
-// Seconds returns the time of a directive. One that is given without a proper
-// value is zero: whoever wrote it wanted a limit (RFC 9111 §4.2.1).
-func (d Directives) Seconds(name string) (value time.Duration, given bool) {
-	text, given := d[name]
-	if !given {
-		return 0, false
-	}
-	value, _ = seconds(text)
-	return value, true
-}
+func trimOWS(s string) string { return strings.Trim(s, " \t") }

@@ -2,81 +2,96 @@ package rfc9111
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// ParseDate reads an HTTP date (RFC 9110 §5.6.7) in one of its three forms and
-// no other.
-func ParseDate(text string) (time.Time, bool) {
-	for _, layout := range []string{http.TimeFormat, time.RFC850, time.ANSIC} {
-		// Parsing is lenient, printing is not: what prints differently was not
-		// in the form. The names of days and zones are compared without case.
-		t, err := time.Parse(layout, text)
-		if err == nil && (strings.EqualFold(t.UTC().Format(layout), text) || layout == time.RFC850 && strings.HasSuffix(text, " GMT")) {
-			return t.UTC(), true
-		}
-	}
-	return time.Time{}, false
-}
+// maxHeuristic is the longest freshness that is guessed: longer guesses should
+// carry a warning to the user, for which there is no field any more.
+const maxHeuristic = 24 * time.Hour
 
-// Explicit returns the freshness lifetime that a response states for a shared
-// cache (RFC 9111 §4.2.1), and whether it states one.
-func Explicit(h http.Header, d Directives, received time.Time) (lifetime time.Duration, given bool) {
-	for _, name := range []string{"s-maxage", "max-age"} {
-		if v, ok := d.Seconds(name); ok {
-			return v, true
-		}
+// Explicit returns the freshness lifetime that the response states for a shared
+// cache (RFC 9111 §4.2.1), and whether it states one. received is when the
+// response came.
+func (c Control) Explicit(h http.Header, received time.Time) (lifetime time.Duration, given bool) {
+	if v, ok := c.Seconds("s-maxage"); ok {
+		return v, true
 	}
-	expires, ok := h["Expires"]
+	if v, ok := c.Seconds("max-age"); ok {
+		return v, true
+	}
+	if c.Targeted {
+		return 0, false
+	}
+	values, ok := h["Expires"]
 	if !ok {
 		return 0, false
 	}
-	at, ok := ParseDate(expires[0])
-	if !ok || len(expires) > 1 {
+	expires, ok := Date(values, received)
+	if !ok {
 		return 0, true // in the past (RFC 9111 §5.3)
 	}
-	date, ok := ParseDate(h.Get("Date"))
+	date, ok := Date(h["Date"], received)
 	if !ok {
 		date = received
 	}
-	return max(at.Sub(date), 0), true
+	return min(max(expires.Sub(date), 0), MaxSeconds*time.Second), true
 }
 
-// InitialAge returns the corrected initial age (RFC 9111 §4.2.3).
+// Guess returns a tenth of the time since the response was last modified (RFC
+// 9111 §4.2.2), zero if that is not known or must not be guessed.
+func (c Control) Guess(h http.Header, status int, received time.Time) time.Duration {
+	if !Heuristic(status) && !c.Has("public") {
+		return 0
+	}
+	modified, ok := Date(h["Last-Modified"], received)
+	if !ok {
+		return 0
+	}
+	date, ok := Date(h["Date"], received)
+	if !ok {
+		date = received
+	}
+	return min(max(date.Sub(modified)/10, 0), maxHeuristic)
+}
+
+// Date reads a field that holds one date. Several differing ones are none.
+func Date(values []string, now time.Time) (time.Time, bool) {
+	if len(values) == 0 {
+		return time.Time{}, false
+	}
+	for _, v := range values[1:] {
+		if v != values[0] {
+			return time.Time{}, false
+		}
+	}
+	return ParseDate(trimOWS(values[0]), now)
+}
+
+// InitialAge returns the corrected initial age (RFC 9111 §4.2.3). requested and
+// received are when the request was sent and the response came.
 func InitialAge(h http.Header, requested, received time.Time) time.Duration {
 	apparent := time.Duration(0)
-	if date, ok := ParseDate(h.Get("Date")); ok {
-		apparent = max(received.Sub(date), 0)
+	if date, ok := Date(h["Date"], received); ok {
+		// Dates have whole seconds: less than one says nothing.
+		if apparent = received.Sub(date); apparent < time.Second {
+			apparent = 0
+		}
 	}
-	age := time.Duration(0)
-	if values := h["Age"]; len(values) > 0 {
-		// The first member of a list counts; what is no number is ignored.
-		first, _, _ := strings.Cut(values[0], ",")
-		age, _ = seconds(strings.Trim(first, " \t"))
+	return max(apparent, Age(h)+max(received.Sub(requested), 0))
+}
+
+// Age reads the Age field: the first member counts, and what is not a whole
+// number is no age (RFC 9111 §5.1).
+func Age(h http.Header) time.Duration {
+	values := h["Age"]
+	if len(values) == 0 {
+		return 0
 	}
-	return max(apparent, age+received.Sub(requested))
+	first, _, _ := strings.Cut(values[0], ",")
+	age, _ := ParseSeconds(trimOWS(first))
+	return age
 }
 
-// understood are the statuses whose meaning for a cache is known here (RFC 9110
-// §15); others are stored only where their freshness is explicit.
-var understood = map[int]bool{
-	200: true, 203: true, 204: true, 300: true, 301: true, 302: true, 303: true, 307: true, 308: true,
-	404: true, 405: true, 410: true, 414: true, 451: true, 501: true,
-}
-
-// Understood reports whether a response with the status may be stored. Partial
-// answers are not: they are no answer to a request for the whole.
-func Understood(status int) bool { return understood[status] }
-
-// SharedDespiteAuthorization reports whether the answer to an authenticated
-// request may be given to others (RFC 9111 §3.5).
-func SharedDespiteAuthorization(d Directives) bool {
-	return d.Has("public") || d.Has("s-maxage") || d.Has("must-revalidate")
-}
-
-// MustRevalidate reports whether a stale response may never be used (RFC 9111
-// §5.2.2.2, §5.2.2.8, §5.2.2.10).
-func MustRevalidate(d Directives) bool {
-	return d.Has("must-revalidate") || d.Has("proxy-revalidate") || d.Has("s-maxage")
-}
+func formatInt(v int64) string { return strconv.FormatInt(v, 10) }

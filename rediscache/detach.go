@@ -1,0 +1,80 @@
+package rediscache
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
+)
+
+// detach returns a copy of the request for a goroutine of its own, that lives
+// on when the client's request has ended. Caddy keeps maps in the context of a
+// request that only its own goroutine may use, so the copy has its own: the
+// variables as they are now, and those placeholders that handlers in front have
+// set. It is nil where there is no server to run it for.
+func (h *Handler) detach(r *http.Request) (*http.Request, context.CancelFunc) {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil || h.ctx.Err() != nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, time.Duration(h.FillTimeout))
+	clone := r.Clone(ctx)
+	clone.Body, clone.ContentLength, clone.TransferEncoding = http.NoBody, 0, nil
+	clone.Method = http.MethodGet
+	clone.Header.Del("Range")
+	rfc9111.RemoveConditions(clone.Header)
+	original, hasOriginal := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if hasOriginal && original.URL != nil {
+		u := *original.URL
+		original.URL = &u
+		original.Header = nil
+	}
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars = maps.Clone(vars)
+
+	repl := caddy.NewReplacer()
+	clone = caddyhttp.PrepareRequest(clone, repl, &discard{header: http.Header{}}, server)
+	if fresh, ok := clone.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		maps.Copy(fresh, vars)
+	}
+	if hasOriginal {
+		clone = clone.WithContext(context.WithValue(clone.Context(), caddyhttp.OriginalRequestCtxKey, original))
+	}
+	if was, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(func(key string) (any, bool) {
+			if !settled(key) {
+				return nil, false
+			}
+			return was.Get(key)
+		})
+	}
+	return clone, cancel
+}
+
+// settled reports whether a placeholder was set for good before the cache was
+// reached, and reading it touches nothing but the locked table of its replacer.
+func settled(key string) bool {
+	for _, prefix := range []string{"http.auth.", "http.regexp.", "http.ratelimit."} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// discard is the client of a request that nobody waits for.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header       { return d.header }
+func (*discard) Write(p []byte) (int, error) { return len(p), nil }
+func (*discard) WriteHeader(int)             {}
+
+func panicField(p any) zap.Field { return zap.Any("panic", p) }

@@ -1,0 +1,93 @@
+package rediscache
+
+import (
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
+)
+
+// prepared is what is computed once per stored response, so that a hit need
+// not.
+type prepared struct {
+	// names and values are the header as it is sent, counts how many values each
+	// name has.
+	names  []string
+	values []string
+	counts []int
+
+	hasVary, hasServer bool
+
+	// forAuthorized: everybody may have it (RFC 9111 §3.5).
+	forAuthorized bool
+	// implicit: its freshness is the operator's idea, and it does not say that it
+	// is public.
+	implicit  bool
+	immutable bool
+	// fill is how long the service took.
+	fill time.Duration
+
+	// part is what a 206 is a part of; whole is set for any other.
+	part  rfc9111.Range
+	size  int64
+	whole bool
+
+	hits atomic.Int32
+}
+
+// prepare returns what is prepared for the object.
+func (h *Handler) prepare(o *object.Object) *prepared {
+	if p, ok := o.Prepared().(*prepared); ok {
+		return p
+	}
+	p := h.newPrepared(o, true)
+	o.SetPrepared(p)
+	return p
+}
+
+// newPrepared is prepare for an object whose body may not be there yet.
+func (h *Handler) newPrepared(o *object.Object, whole bool) *prepared {
+	c := rfc9111.ReadControl(o.Header, h.Targets)
+	_, explicit := c.Explicit(o.Header, o.ResponseTime)
+	p := &prepared{
+		forAuthorized: c.SharedDespiteAuthorization(),
+		implicit:      !explicit && !c.Has("public"),
+		immutable:     c.Immutable(),
+		fill:          max(o.ResponseTime.Sub(o.RequestTime), 0),
+		whole:         o.Status != http.StatusPartialContent,
+	}
+	for name, values := range o.Header {
+		switch name {
+		case "Age", "Content-Length":
+			continue
+		case "Vary":
+			p.hasVary = true
+		case "Server":
+			p.hasServer = true
+		}
+		p.names = append(p.names, name)
+		p.values = append(p.values, values...)
+		p.counts = append(p.counts, len(values))
+	}
+	if whole && hasContent(o.Status) && len(o.Trailer) == 0 {
+		p.names = append(p.names, "Content-Length")
+		p.values = append(p.values, strconv.Itoa(len(o.Body)))
+		p.counts = append(p.counts, 1)
+	}
+	if !p.whole {
+		if r, size, ok := rfc9111.ContentRange(o.Header); ok {
+			// What came is what there is, whatever was announced.
+			r.End = min(r.End, r.Start+int64(len(o.Body)))
+			p.part, p.size = r, size
+		}
+	}
+	return p
+}
+
+// hasContent reports whether responses with the status have a body.
+func hasContent(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}

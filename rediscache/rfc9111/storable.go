@@ -1,0 +1,195 @@
+package rfc9111
+
+import (
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Policy is what the operator decides where the RFC leaves it open.
+type Policy struct {
+	// Targets are the names of targeted fields, the first that is there counts
+	// (RFC 9213).
+	Targets []string
+
+	// TTL returns the freshness of a response that says nothing about it, by
+	// its status. Zero: it is not stored.
+	TTL func(status int) time.Duration
+
+	// Heuristic has the freshness guessed from Last-Modified, where TTL has none.
+	Heuristic bool
+
+	// MaxError bounds the lifetime of responses with a status of 500 and above.
+	// Zero: no bound.
+	MaxError time.Duration
+
+	// StaleWhileRevalidate and StaleIfError are for responses that do not say.
+	StaleWhileRevalidate, StaleIfError time.Duration
+}
+
+// Exchange is one request and its response, as far as caching is concerned.
+type Exchange struct {
+	// Method is that of the request.
+	Method string
+	// Authorized is set if the request carried credentials, by Authorization or
+	// as somebody that the gateway authenticated.
+	Authorized bool
+	// Cookie is set if the request had cookies that are no part of the key.
+	Cookie bool
+	// Range is set if the request asked for a part.
+	Range bool
+
+	Status              int
+	Header              http.Header
+	Requested, Received time.Time
+}
+
+// Reason says why a response is not stored, in words for Cache-Status.
+type Reason string
+
+// The reasons.
+const (
+	Stored        Reason = ""
+	NotAMethod    Reason = "method"
+	NoStore       Reason = "no-store"
+	IsPrivate     Reason = "private"
+	Authorization Reason = "authorization"
+	VaryStar      Reason = "vary-star"
+	NoFreshness   Reason = "no-freshness"
+	NotAStatus    Reason = "status"
+	CookieRequest Reason = "cookie"
+	StaleOnly     Reason = "stale"
+)
+
+// Verdict is what may be done with a response.
+type Verdict struct {
+	// Shared is Stored if everybody may get the response, otherwise it says
+	// why not. One is Stored if it may be kept for the user who asked for it.
+	Shared, One Reason
+
+	// Lifetime is the freshness lifetime; Explicit is set if the response states
+	// it.
+	Lifetime time.Duration
+	Explicit bool
+	Age      time.Duration
+
+	StaleWhileRevalidate, StaleIfError time.Duration
+	MustRevalidate, NoCache, Immutable bool
+
+	// Omit are fields that must not be stored in the shared cache.
+	Omit []string
+}
+
+// Judge decides whether the response may be stored (RFC 9111 §3) and for how
+// long it is fresh.
+func (p *Policy) Judge(x *Exchange) Verdict {
+	c := ReadControl(x.Header, p.Targets)
+	var v Verdict
+	deny := func(r Reason) Verdict { v.Shared, v.One = r, r; return v }
+
+	switch {
+	case x.Method != http.MethodGet && x.Method != http.MethodPost:
+		return deny(NotAMethod)
+	case x.Status < 200 || x.Status == http.StatusNotModified || x.Status == http.StatusPartialContent && !x.Range:
+		return deny(NotAStatus)
+	case c.NoStore(x.Status):
+		return deny(NoStore)
+	}
+	if _, never := Vary(x.Header); never {
+		return deny(VaryStar)
+	}
+
+	v.Age = InitialAge(x.Header, x.Requested, x.Received)
+	v.Immutable = c.Immutable()
+	omit, noCache := c.NoCache()
+	v.NoCache, v.Omit = noCache, omit
+	v.MustRevalidate = c.MustRevalidate()
+
+	v.Lifetime, v.Explicit = c.Explicit(x.Header, x.Received)
+	if !v.Explicit {
+		if x.Method == http.MethodPost {
+			return deny(NoFreshness) // RFC 9110 §9.3.3
+		}
+		if p.TTL != nil {
+			v.Lifetime = p.TTL(x.Status)
+		}
+		if v.Lifetime == 0 && p.Heuristic {
+			v.Lifetime = c.Guess(x.Header, x.Status, x.Received)
+		}
+	}
+	if x.Status >= 500 && p.MaxError > 0 {
+		v.Lifetime = min(v.Lifetime, p.MaxError)
+	}
+	v.StaleWhileRevalidate = c.StaleWindow("stale-while-revalidate", p.StaleWhileRevalidate)
+	v.StaleIfError = c.StaleWindow("stale-if-error", p.StaleIfError)
+	if v.MustRevalidate || v.NoCache {
+		v.StaleWhileRevalidate, v.StaleIfError = 0, 0
+	}
+
+	if r := v.useful(x, c); r != Stored {
+		return deny(r)
+	}
+
+	private, whole := c.Private()
+	v.Omit = append(v.Omit, private...)
+	switch {
+	case whole:
+		v.Shared = IsPrivate
+	case x.Authorized && !c.SharedDespiteAuthorization():
+		v.Shared = Authorization
+	case x.Cookie && !v.Explicit && !c.Has("public"):
+		// The operator's own time is for responses that do not say for whom
+		// they are; to a request with a session they may be for one.
+		v.Shared = CookieRequest
+	}
+	return v
+}
+
+// useful reports whether storing would ever save anything: the response is
+// fresh for a while, or can be validated.
+func (v *Verdict) useful(x *Exchange, c Control) Reason {
+	if v.Lifetime > v.Age && !v.NoCache {
+		return Stored
+	}
+	validator := HasValidator(x.Header)
+	switch {
+	case !v.Explicit && v.Lifetime == 0 && !v.NoCache && !(c.Has("public") && validator):
+		return NoFreshness
+	case validator && x.Status == http.StatusOK:
+		return Stored
+	case v.Lifetime+max(v.StaleWhileRevalidate, v.StaleIfError) > v.Age && !v.NoCache:
+		return Stored
+	}
+	return StaleOnly
+}
+
+// HasValidator reports whether the stored response can be validated (RFC 9111
+// §4.3.1).
+func HasValidator(h http.Header) bool {
+	return len(h["Etag"]) > 0 || len(h["Last-Modified"]) > 0
+}
+
+// perConnection speak about one connection (RFC 9110 §7.6.1) or about one
+// exchange with a proxy, and are never stored.
+var perConnection = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Authentication-Info",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// StoredFields returns a copy of the fields without those that are never stored
+// (RFC 9111 §3.1) and without omit. Names are canonical.
+func StoredFields(h http.Header, omit ...string) http.Header {
+	var listed []string
+	for _, value := range h["Connection"] {
+		listed = append(listed, listNames(value)...)
+	}
+	kept := make(http.Header, len(h))
+	for name, values := range h {
+		if slices.Contains(perConnection, name) || slices.Contains(listed, name) || slices.Contains(omit, name) ||
+			len(name) > len(http.TrailerPrefix) && name[:len(http.TrailerPrefix)] == http.TrailerPrefix {
+			continue
+		}
+		kept[name] = slices.Clone(values)
+	}
+	return kept
+}

@@ -1,0 +1,215 @@
+package rediscache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+// errAborted ends a stream whose origin broke off.
+var errAborted = errors.New("the response broke off")
+
+// errLagging ends a reader that does not keep up with a response that is too
+// large to be kept.
+var errLagging = errors.New("the client is too slow for a response that is not kept")
+
+// stallTimeout is how long a response that is not kept waits for a client that
+// takes nothing.
+const stallTimeout = 10 * time.Second
+
+// stream is the content of a response while it arrives. One writer appends,
+// many readers follow. As long as it is not larger than limit all of it is
+// kept; after that only what the readers have not had yet, and the writer waits
+// for them.
+type stream struct {
+	limit int
+	stall time.Duration
+
+	mu      sync.Mutex
+	buf     []byte
+	base    int64 // buf begins at this byte of the content
+	over    bool
+	ended   bool
+	err     error
+	wake    chan struct{} // closed when there is more; nil while nobody waits
+	space   chan struct{} // closed when readers have moved on
+	readers map[*reader]struct{}
+}
+
+// reader is a client that follows a stream.
+type reader struct {
+	s    *stream
+	at   int64
+	lost bool
+}
+
+func newStream(limit int64, expected int64) *stream {
+	s := &stream{limit: int(limit), stall: stallTimeout}
+	if expected > 0 && expected <= limit {
+		s.buf = make([]byte, 0, expected)
+	}
+	return s
+}
+
+// write appends p. It reports whether all of the content is still kept.
+func (s *stream) write(p []byte) (kept bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over && len(s.buf)+len(p) > s.limit {
+		s.over = true
+	}
+	if s.over {
+		s.makeSpace(len(p))
+		if len(s.readers) == 0 {
+			s.base += int64(len(s.buf) + len(p))
+			s.buf = nil
+			return false
+		}
+	}
+	s.buf = append(s.buf, p...)
+	s.wakeUp()
+	return !s.over
+}
+
+// makeSpace drops what all readers have had and waits until there is space for
+// n bytes more. Who takes nothing for too long is lost.
+func (s *stream) makeSpace(n int) {
+	for {
+		slowest := s.base + int64(len(s.buf))
+		for r := range s.readers {
+			slowest = min(slowest, r.at)
+		}
+		if drop := int(slowest - s.base); drop > 0 {
+			// A new array: readers may still send from the old one.
+			s.buf = append(make([]byte, 0, max(len(s.buf)-drop+n, s.limit)), s.buf[drop:]...)
+			s.base = slowest
+		}
+		if len(s.buf) == 0 || len(s.buf)+n <= s.limit {
+			return
+		}
+		s.space = make(chan struct{})
+		space := s.space
+		s.mu.Unlock()
+		timer := time.NewTimer(s.stall)
+		stalled := false
+		select {
+		case <-space:
+		case <-timer.C:
+			stalled = true
+		}
+		timer.Stop()
+		s.mu.Lock()
+		if stalled {
+			for r := range s.readers {
+				if r.at == slowest {
+					r.lost = true
+					delete(s.readers, r)
+				}
+			}
+			s.wakeUp()
+		}
+	}
+}
+
+func (s *stream) wakeUp() {
+	if s.wake != nil {
+		close(s.wake)
+		s.wake = nil
+	}
+}
+
+// end ends the stream, with what went wrong if it is not whole. It returns the
+// content if all of it was kept.
+func (s *stream) end(err error) (body []byte, kept bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.ended, s.err = true, err
+		s.wakeUp()
+	}
+	return s.buf, !s.over
+}
+
+// follow returns a reader at a byte of the content, nil if that is gone.
+func (s *stream) follow(at int64) *reader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at < s.base || s.over && !s.ended && at < s.base+int64(len(s.buf)) && len(s.readers) == 0 {
+		return nil
+	}
+	r := &reader{s: s, at: at}
+	if s.readers == nil {
+		s.readers = map[*reader]struct{}{}
+	}
+	s.readers[r] = struct{}{}
+	return r
+}
+
+// watched reports whether anybody follows.
+func (s *stream) watched() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.readers) > 0
+}
+
+// next returns what came since the last call, waiting for it. The error is
+// io.EOF at the end of a whole response.
+func (r *reader) next(done <-chan struct{}) ([]byte, error) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if r.lost {
+			return nil, errLagging
+		}
+		if off := r.at - s.base; off < int64(len(s.buf)) {
+			chunk := s.buf[off:len(s.buf):len(s.buf)]
+			r.at += int64(len(chunk))
+			r.moved()
+			return chunk, nil
+		}
+		if s.ended {
+			if s.err != nil {
+				return nil, s.err
+			}
+			return nil, io.EOF
+		}
+		if s.wake == nil {
+			s.wake = make(chan struct{})
+		}
+		wake := s.wake
+		s.mu.Unlock()
+		select {
+		case <-wake:
+		case <-done:
+			s.mu.Lock()
+			return nil, context.Canceled
+		}
+		s.mu.Lock()
+	}
+}
+
+// moved tells a writer that waits for space. It is called with the lock held.
+func (r *reader) moved() {
+	if r.s.space != nil {
+		close(r.s.space)
+		r.s.space = nil
+	}
+}
+
+// idle reports whether the reader has had all that there is by now.
+func (r *reader) idle() bool {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.at >= r.s.base+int64(len(r.s.buf))
+}
+
+// close ends the reader.
+func (r *reader) close() {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	delete(r.s.readers, r)
+	r.moved()
+}
