@@ -1,9 +1,10 @@
 package token
 
 import (
-	"encoding/json"
 	"errors"
-	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -18,189 +19,334 @@ var (
 	errDepth     = errors.New("nested too deeply")
 )
 
-// decodeObject decodes a JSON object and refuses what parsers read
-// differently: a name that stands twice in one object at any depth, invalid
-// UTF-8, text behind the object (RFC 7515 §4, RFC 7519 §7.2, RFC 8725 §2.6).
-func decodeObject(data []byte) (map[string]any, error) {
-	if !utf8.Valid(data) {
-		return nil, errUTF8
-	}
-	s := scanner{data: data}
-	s.space()
-	if s.peek() != '{' {
-		return nil, errNotObject
-	}
-	if err := s.value(0); err != nil {
-		return nil, err
-	}
-	s.space()
-	if s.at != len(data) {
-		return nil, errSyntax
-	}
-	var m map[string]any
-	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, errSyntax
-	}
-	return m, nil
+// DecodeObject decodes a JSON object into what encoding/json would make of it,
+// in one pass, and refuses what parsers read differently: a name that stands
+// twice in one object at any depth, invalid UTF-8, half a surrogate pair, a
+// number that no float64 holds, text behind the object (RFC 7515 §4, RFC 7519
+// §7.2, RFC 8725 §2.6, RFC 7493 §2.1). The result shares the memory of text.
+func DecodeObject(text string) (map[string]any, error) {
+	m, _, err := decodeObject(text)
+	return m, err
 }
 
-// scanner walks JSON once. It checks structure and names; the syntax of
-// numbers and literals is left to encoding/json, which reads the same bytes
-// afterwards.
-type scanner struct {
-	data []byte
-	at   int
+// decodeObject also returns how many values the object consists of.
+func decodeObject(text string) (m map[string]any, values int, err error) {
+	if !utf8.ValidString(text) {
+		return nil, 0, errUTF8
+	}
+	d := decoder{text: text}
+	d.space()
+	if d.peek() != '{' {
+		return nil, 0, errNotObject
+	}
+	if m, err = d.object(0); err != nil {
+		return nil, 0, err
+	}
+	d.space()
+	if d.at != len(text) {
+		return nil, 0, errSyntax
+	}
+	return m, d.values, nil
 }
 
-func (s *scanner) peek() byte {
-	if s.at < len(s.data) {
-		return s.data[s.at]
+// decoder reads JSON (RFC 8259) once, from left to right.
+type decoder struct {
+	text   string
+	at     int
+	values int
+}
+
+// peek returns the next byte, and 0, which never stands in JSON outside of a
+// text, at the end.
+func (d *decoder) peek() byte {
+	if d.at < len(d.text) {
+		return d.text[d.at]
 	}
 	return 0
 }
 
-func (s *scanner) space() {
-	for s.at < len(s.data) {
-		switch s.data[s.at] {
+func (d *decoder) space() {
+	for d.at < len(d.text) {
+		switch d.text[d.at] {
 		case ' ', '\t', '\r', '\n':
-			s.at++
+			d.at++
 		default:
 			return
 		}
 	}
 }
 
-func (s *scanner) value(depth int) error {
+func (d *decoder) value(depth int) (any, error) {
 	if depth > maxDepth {
-		return errDepth
+		return nil, errDepth
 	}
-	switch s.peek() {
-	case '{':
-		return s.object(depth)
-	case '[':
-		return s.array(depth)
+	d.values++
+	switch c := d.peek(); c {
 	case '"':
-		_, err := s.text()
-		return err
+		return d.string()
+	case '{':
+		return d.object(depth)
+	case '[':
+		return d.array(depth)
+	case 't':
+		return true, d.literal("true")
+	case 'f':
+		return false, d.literal("false")
+	case 'n':
+		return nil, d.literal("null")
 	default:
-		start := s.at
-		for s.at < len(s.data) && !slices.Contains([]byte(",]} \t\r\n"), s.data[s.at]) {
-			s.at++
-		}
-		if s.at == start {
-			return errSyntax
-		}
-		return nil
+		return d.number()
 	}
 }
 
-func (s *scanner) object(depth int) error {
-	s.at++ // {
-	var few [16]string
-	names := few[:0]
-	var many map[string]struct{}
-	for first := true; ; first = false {
-		s.space()
-		if s.peek() == '}' && first {
-			s.at++
-			return nil
-		}
-		name, err := s.text()
-		if err != nil {
-			return err
-		}
-		// A small object is compared name by name; a large one by a map, so
-		// that a hostile one costs no square of its size.
-		if many == nil && len(names) == len(few) {
-			many = make(map[string]struct{}, 4*len(few))
-			for _, n := range names {
-				many[n] = struct{}{}
-			}
-		}
-		if many != nil {
-			if _, dup := many[name]; dup {
-				return errDuplicate
-			}
-			many[name] = struct{}{}
-		} else {
-			if slices.Contains(names, name) {
-				return errDuplicate
-			}
-			names = append(names, name)
-		}
-		s.space()
-		if s.peek() != ':' {
-			return errSyntax
-		}
-		s.at++
-		s.space()
-		if err := s.value(depth + 1); err != nil {
-			return err
-		}
-		s.space()
-		switch s.peek() {
-		case ',':
-			s.at++
-		case '}':
-			s.at++
-			return nil
-		default:
-			return errSyntax
-		}
+func (d *decoder) literal(word string) error {
+	if !strings.HasPrefix(d.text[d.at:], word) {
+		return errSyntax
 	}
+	d.at += len(word)
+	return nil
 }
 
-func (s *scanner) array(depth int) error {
-	s.at++ // [
-	s.space()
-	if s.peek() == ']' {
-		s.at++
-		return nil
+func (d *decoder) object(depth int) (map[string]any, error) {
+	d.at++ // {
+	// Most payloads have more than the 8 members that the smallest map holds.
+	size := 0
+	if depth == 0 && len(d.text)-d.at > 200 {
+		size = 16
+	}
+	m := make(map[string]any, size)
+	d.space()
+	if d.peek() == '}' {
+		d.at++
+		return m, nil
 	}
 	for {
-		s.space()
-		if err := s.value(depth + 1); err != nil {
-			return err
+		name, err := d.string()
+		if err != nil {
+			return nil, err
 		}
-		s.space()
-		switch s.peek() {
+		d.space()
+		if d.peek() != ':' {
+			return nil, errSyntax
+		}
+		d.at++
+		d.space()
+		value, err := d.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		// A name that is new makes the map grow.
+		before := len(m)
+		m[name] = value
+		if len(m) == before {
+			return nil, errDuplicate
+		}
+		d.space()
+		switch d.peek() {
 		case ',':
-			s.at++
-		case ']':
-			s.at++
-			return nil
+			d.at++
+			d.space()
+		case '}':
+			d.at++
+			return m, nil
 		default:
-			return errSyntax
+			return nil, errSyntax
 		}
 	}
 }
 
-// text reads a string and returns it with its escapes resolved, so that
-// `"\u0073ub"` is seen to be `"sub"`.
-func (s *scanner) text() (string, error) {
-	if s.peek() != '"' {
+func (d *decoder) array(depth int) ([]any, error) {
+	d.at++ // [
+	list := []any{}
+	d.space()
+	if d.peek() == ']' {
+		d.at++
+		return list, nil
+	}
+	for {
+		value, err := d.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, value)
+		d.space()
+		switch d.peek() {
+		case ',':
+			d.at++
+			d.space()
+		case ']':
+			d.at++
+			return list, nil
+		default:
+			return nil, errSyntax
+		}
+	}
+}
+
+// string reads a text with its escapes resolved, so that `"\u0073ub"` is seen
+// to be `"sub"`.
+func (d *decoder) string() (string, error) {
+	if d.peek() != '"' {
 		return "", errSyntax
 	}
-	start := s.at
-	escaped := false
-	for s.at++; s.at < len(s.data); s.at++ {
-		switch c := s.data[s.at]; {
+	d.at++
+	rest := d.text[d.at:]
+	for i := range len(rest) {
+		switch c := rest[i]; {
+		case c == '"':
+			d.at += i + 1
+			return rest[:i], nil
 		case c == '\\':
-			escaped = true
-			s.at++
+			return d.escaped(i)
 		case c < 0x20:
 			return "", errSyntax
-		case c == '"':
-			s.at++
-			if !escaped {
-				return string(s.data[start+1 : s.at-1]), nil
-			}
-			var text string
-			if err := json.Unmarshal(s.data[start:s.at], &text); err != nil {
-				return "", errSyntax
-			}
-			return text, nil
 		}
 	}
 	return "", errSyntax
+}
+
+// escaped reads a text whose first escape stands n bytes ahead.
+func (d *decoder) escaped(n int) (string, error) {
+	out := make([]byte, 0, n+64)
+	out = append(out, d.text[d.at:d.at+n]...)
+	d.at += n
+	for d.at < len(d.text) {
+		c := d.text[d.at]
+		d.at++
+		switch {
+		case c == '"':
+			return string(out), nil
+		case c < 0x20:
+			return "", errSyntax
+		case c != '\\':
+			out = append(out, c)
+			continue
+		}
+		c = d.peek()
+		d.at++
+		switch c {
+		case '"', '\\', '/':
+			out = append(out, c)
+		case 'b':
+			out = append(out, '\b')
+		case 'f':
+			out = append(out, '\f')
+		case 'n':
+			out = append(out, '\n')
+		case 'r':
+			out = append(out, '\r')
+		case 't':
+			out = append(out, '\t')
+		case 'u':
+			r, err := d.unicode()
+			if err != nil {
+				return "", err
+			}
+			out = utf8.AppendRune(out, r)
+		default:
+			return "", errSyntax
+		}
+	}
+	return "", errSyntax
+}
+
+// unicode reads what follows `\u`. Half a surrogate pair names no character:
+// two such texts that differ would be read as one.
+func (d *decoder) unicode() (rune, error) {
+	r, ok := d.hex()
+	if !ok {
+		return 0, errSyntax
+	}
+	if !utf16.IsSurrogate(r) {
+		return r, nil
+	}
+	if !strings.HasPrefix(d.text[d.at:], `\u`) {
+		return 0, errUTF8
+	}
+	d.at += 2
+	low, ok := d.hex()
+	if !ok {
+		return 0, errSyntax
+	}
+	if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+		return 0, errUTF8
+	}
+	return r, nil
+}
+
+func (d *decoder) hex() (rune, bool) {
+	if len(d.text)-d.at < 4 {
+		return 0, false
+	}
+	var r rune
+	for _, c := range []byte(d.text[d.at : d.at+4]) {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	d.at += 4
+	return r, true
+}
+
+// number reads a number, in the form that RFC 8259 §6 gives it and no other.
+func (d *decoder) number() (any, error) {
+	start := d.at
+	if d.peek() == '-' {
+		d.at++
+	}
+	first := d.at
+	whole := d.digits()
+	if whole == 0 || whole > 1 && d.text[first] == '0' {
+		return nil, errSyntax
+	}
+	integer := true
+	if d.peek() == '.' {
+		integer = false
+		d.at++
+		if d.digits() == 0 {
+			return nil, errSyntax
+		}
+	}
+	if c := d.peek(); c == 'e' || c == 'E' {
+		integer = false
+		d.at++
+		if c := d.peek(); c == '+' || c == '-' {
+			d.at++
+		}
+		if d.digits() == 0 {
+			return nil, errSyntax
+		}
+	}
+	// Such an integer is exact.
+	if integer && whole <= 15 {
+		var n int64
+		for _, c := range []byte(d.text[first:d.at]) {
+			n = n*10 + int64(c-'0')
+		}
+		if first > start && n != 0 {
+			n = -n
+		}
+		return float64(n), nil
+	}
+	f, err := strconv.ParseFloat(d.text[start:d.at], 64)
+	if err != nil {
+		return nil, errSyntax
+	}
+	return f, nil
+}
+
+func (d *decoder) digits() (n int) {
+	for c := d.peek(); '0' <= c && c <= '9'; c = d.peek() {
+		d.at++
+		n++
+	}
+	return n
 }

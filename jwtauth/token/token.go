@@ -31,6 +31,12 @@ var (
 	ErrAlgorithm = errors.New("algorithm not accepted")
 )
 
+var (
+	errCrit  = fmt.Errorf("%w: crit is not supported", ErrHeader)
+	errB64   = fmt.Errorf("%w: b64 is not supported", ErrHeader)
+	errNoAlg = fmt.Errorf("%w: alg is missing", ErrHeader)
+)
+
 // strict refuses padding and non-canonical last characters (RFC 7515 §2).
 var strict = base64.RawURLEncoding.Strict()
 
@@ -41,7 +47,7 @@ type Token struct {
 	Algorithm, KeyID, Type string
 
 	signed    string // what the signature is over
-	payload   []byte
+	payload   string
 	signature []byte
 }
 
@@ -51,62 +57,66 @@ func Parse(text string) (*Token, error) {
 	if len(text) > MaxLength {
 		return nil, ErrTooLong
 	}
-	var dots [2]int
-	n := 0
-	for i := range len(text) {
-		switch c := text[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.' && n < 2:
-			dots[n] = i
-			n++
-		default:
-			return nil, ErrMalformed
-		}
-	}
-	if n != 2 || dots[0] == 0 || dots[1] == len(text)-1 {
+	first := strings.IndexByte(text, '.')
+	last := strings.LastIndexByte(text, '.')
+	if first <= 0 || last == first || last == len(text)-1 || strings.IndexByte(text[first+1:last], '.') >= 0 {
 		return nil, ErrMalformed
 	}
-	header, err := strict.DecodeString(text[:dots[0]])
+	// encoding/base64 skips line ends, and refuses all else that is not of the
+	// alphabet.
+	if strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0 {
+		return nil, ErrMalformed
+	}
+	// One buffer for the three parts.
+	decoded := make([]byte, 0, strict.DecodedLen(len(text)))
+	decoded, err := strict.AppendDecode(decoded, []byte(text[:first]))
 	if err != nil {
 		return nil, ErrMalformed
 	}
-	t := &Token{signed: text[:dots[1]]}
-	if t.payload, err = strict.DecodeString(text[dots[0]+1 : dots[1]]); err != nil {
+	header := len(decoded)
+	if decoded, err = strict.AppendDecode(decoded, []byte(text[first+1:last])); err != nil {
 		return nil, ErrMalformed
 	}
-	if t.signature, err = strict.DecodeString(text[dots[1]+1:]); err != nil {
+	payload := len(decoded)
+	if decoded, err = strict.AppendDecode(decoded, []byte(text[last+1:])); err != nil {
 		return nil, ErrMalformed
 	}
-	return t, t.readHeader(header)
+	content := string(decoded[:payload])
+	t := &Token{signed: text[:last], payload: content[header:], signature: decoded[payload:]}
+	return t, t.readHeader(content[:header])
 }
 
 // readHeader takes what is needed of the header. Keys that a header brings or
 // points to (jwk, jku, x5c, x5u) are never used, and so may stand there.
-func (t *Token) readHeader(data []byte) error {
-	h, err := decodeObject(data)
+func (t *Token) readHeader(text string) error {
+	h, err := DecodeObject(text)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrHeader, err)
 	}
 	// No extension is understood, so none may be critical (RFC 7515 §4.1.11);
 	// `b64` changes what is signed (RFC 7797).
-	for _, name := range []string{"crit", "b64"} {
-		if _, given := h[name]; given {
-			return fmt.Errorf("%w: %s is not supported", ErrHeader, name)
-		}
+	if _, given := h["crit"]; given {
+		return errCrit
 	}
-	for name, field := range map[string]*string{"alg": &t.Algorithm, "kid": &t.KeyID, "typ": &t.Type} {
-		value, given := h[name]
+	if _, given := h["b64"]; given {
+		return errB64
+	}
+	for _, member := range [...]struct {
+		name  string
+		field *string
+	}{{"alg", &t.Algorithm}, {"kid", &t.KeyID}, {"typ", &t.Type}} {
+		value, given := h[member.name]
 		if !given {
 			continue
 		}
 		text, ok := value.(string)
 		if !ok {
-			return fmt.Errorf("%w: %s is not a string", ErrHeader, name)
+			return fmt.Errorf("%w: %s is not a string", ErrHeader, member.name)
 		}
-		*field = text
+		*member.field = text
 	}
 	if t.Algorithm == "" {
-		return fmt.Errorf("%w: alg is missing", ErrHeader)
+		return errNoAlg
 	}
 	return nil
 }
@@ -129,7 +139,7 @@ func (t *Token) Verify(algorithm string, key any) error {
 
 // Claims decodes the payload.
 func (t *Token) Claims() (Claims, error) {
-	m, err := decodeObject(t.payload)
+	m, err := DecodeObject(t.payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
 	}
@@ -139,18 +149,28 @@ func (t *Token) Claims() (Claims, error) {
 // IsType reports whether the token's type is one of the accepted, compared
 // without case and without `application/` (RFC 7515 §4.1.9). A token without a
 // type is accepted if "JWT" is.
-func (t *Token) IsType(accepted []string) bool {
-	typ := strings.ToLower(t.Type)
-	typ = strings.TrimPrefix(typ, "application/")
+func (t *Token) IsType(accepted []string) bool { return IsType(t.Type, accepted) }
+
+// IsType is Token.IsType for a type taken from a token before.
+func IsType(typ string, accepted []string) bool {
+	typ = shortType(typ)
 	if typ == "" {
-		typ = "jwt"
+		typ = "JWT"
 	}
 	for _, a := range accepted {
-		if strings.ToLower(strings.TrimPrefix(a, "application/")) == typ {
+		if strings.EqualFold(shortType(a), typ) {
 			return true
 		}
 	}
 	return false
+}
+
+func shortType(typ string) string {
+	const prefix = "application/"
+	if len(typ) > len(prefix) && strings.EqualFold(typ[:len(prefix)], prefix) {
+		return typ[len(prefix):]
+	}
+	return typ
 }
 
 // methods are the accepted algorithms (RFC 7518 §3, RFC 8037, RFC 9864). PS

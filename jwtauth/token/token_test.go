@@ -255,7 +255,7 @@ func FuzzDecodeObject(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := decodeObject(data)
+		m, err := DecodeObject(string(data))
 		if err != nil {
 			return
 		}
