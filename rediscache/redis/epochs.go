@@ -24,10 +24,6 @@ const (
 	// of its first epoch.
 	page  = 4000
 	batch = 500
-	// relearn is how long the whole log is read again and again after parts of
-	// it were lost: other gateways write what they still know of it.
-	relearn       = 10 * time.Second
-	relearnPeriod = 2 * time.Second
 	// logLife is how long invalidations are kept: longer than any response.
 	logLife = maxLife + 24*time.Hour
 )
@@ -71,9 +67,8 @@ type Epochs struct {
 	work    chan struct{}
 
 	// Only the goroutine that synchronises uses these.
-	generation string
-	relearning time.Time // until when the whole log is read again
-	relearned  time.Time // when it was last
+	generation, server string
+	restored           uint64 // how often the log had been completed when it was read last
 
 	start  sync.Once
 	ctx    context.Context
@@ -347,38 +342,40 @@ func (e *Epochs) synchronise(ctx context.Context) {
 	}
 }
 
-// sync learns what is new in the log. If the log has lost something, after a
-// FLUSHALL, an eviction or a failover, it is given back what is known here.
+// sync learns what is new in the log. If the log may have lost something, after a
+// FLUSHALL, an eviction or a failover, it is given back what is known here. What
+// others give back is older than what was read last, so then all is read again.
 func (e *Epochs) sync(ctx context.Context) error {
 	first := e.generation == ""
 	known := e.synced.Load() // before reading: it grows meanwhile
 	since := known
-	if now := time.Now(); first || now.Before(e.relearning) && now.Sub(e.relearned) > relearnPeriod {
-		since, e.relearned = 0, now
+	if first {
+		since = 0
 	}
 	r, err := e.read(ctx, since)
 	if err != nil {
 		return err
 	}
+	lost := !first && e.isLost(r, known)
 	switch {
 	case first:
-		if r.created {
-			// Without a log nothing is known of what others have stored before.
-			e.table.Raise(r.now)
-		}
-		e.relearning = time.Now().Add(relearn)
-	case r.created || r.generation != e.generation || r.top < known:
+		// What was invalidated before the log was begun nobody can tell, so what
+		// was stored before is not used.
+		e.table.Raise(r.birth)
+	case lost:
 		e.lost.Add(1)
 		e.generation = "lost" // so that a failure now is made good later
-		e.relearning = time.Now().Add(relearn)
 		if err := e.restore(ctx); err != nil {
 			return err
 		}
+	}
+	if lost || !first && r.restored != e.restored {
 		since = 0
 		if r, err = e.read(ctx, since); err != nil {
 			return err
 		}
 	}
+	generation, server, restored := r.generation, r.server, r.restored
 	for {
 		for _, l := range r.learned {
 			e.learn(l.marks, l.epoch)
@@ -396,8 +393,14 @@ func (e *Epochs) sync(ctx context.Context) error {
 	}
 	raise(&e.synced, since)
 	e.table.Advance(since)
-	e.generation = r.generation
+	e.generation, e.server, e.restored = generation, server, restored
 	return nil
+}
+
+// isLost reports whether the log is another than the one known here, or an older
+// copy of it.
+func (e *Epochs) isLost(r *reading, known uint64) bool {
+	return r.created || r.generation != e.generation || r.server != e.server || r.top < known
 }
 
 // learn applies those marks that are not known to be as late already.
@@ -435,6 +438,10 @@ func (e *Epochs) listen(ctx context.Context) {
 }
 
 func (e *Epochs) hear(payload string) {
+	if payload == messageRestored {
+		e.look()
+		return
+	}
 	prev, at, from, marks, ok := parseMessage(payload)
 	if !ok || from == e.name {
 		return
@@ -444,6 +451,11 @@ func (e *Epochs) hear(payload string) {
 		raise(&e.synced, at)
 		return
 	}
+	e.look()
+}
+
+// look has the log looked at soon.
+func (e *Epochs) look() {
 	select {
 	case e.kick <- struct{}{}:
 	default:

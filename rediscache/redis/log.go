@@ -74,20 +74,23 @@ func (e *Epochs) append(ctx context.Context, marks []epoch.Mark, clock uint64) (
 
 // readLog returns what is later than ARGV[1]. It begins a log where there is
 // none, and keeps the log's end no lower than the clock of any gateway, so that
-// what comes next is later everywhere. KEYS: the log, the generation; ARGV:
-// since, the caller's clock, the most entries, a name for a new generation, the
-// life of the log in ms.
+// what comes next is later everywhere. The generation is a hash: the name of this
+// log, the epoch at which it was begun, and how often it was completed since.
+// KEYS: the log, the generation; ARGV: since, the caller's clock, the most
+// entries, a name for a new generation, the life of the log in ms.
 var readLog = newScript(`
 local function text(n) return string.format('%.0f', n) end
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local top = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local generation = redis.call('GET', KEYS[2])
+local of = redis.call('HMGET', KEYS[2], 'name', 'birth', 'restored')
 local created = '0'
-if not generation or not top[2] then
+if not of[1] or not of[2] or not top[2] then
 	created = '1'
-	generation = ARGV[4]
-	redis.call('SET', KEYS[2], generation)
+	local birth = text(math.max(now, top[2] and tonumber(top[2]) or 0, tonumber(ARGV[2])))
+	of = {ARGV[4], birth, '0'}
+	redis.call('DEL', KEYS[2])
+	redis.call('HSET', KEYS[2], 'name', of[1], 'birth', of[2], 'restored', of[3])
 	if not top[2] then redis.call('ZADD', KEYS[1], text(now), 'clock') end
 end
 top = top[2] and tonumber(top[2]) or 0
@@ -95,17 +98,25 @@ if top < tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], text(ARGV[2]), 'cloc
 local life = tonumber(ARGV[5])
 if redis.call('PTTL', KEYS[1]) < life / 2 then redis.call('PEXPIRE', KEYS[1], life) end
 if redis.call('PTTL', KEYS[2]) < life / 2 then redis.call('PEXPIRE', KEYS[2], life) end
+local info = redis.pcall('INFO', 'replication')
+local server = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
 local news = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
-return {text(now), text(top), generation, created, news}
+return {text(top), of[2], of[3] or '0', of[1], server, created, news}
 `)
 
 // reading is a part of the log.
 type reading struct {
-	now, top   uint64
-	generation string
-	created    bool
-	learned    []learned
-	count      int
+	top uint64
+	// generation and server tell which log this is. The server's name changes
+	// with a failover, which may lose the end of the log.
+	generation, server string
+	// birth is when the log was begun. Nothing is known of before.
+	birth uint64
+	// restored counts how often gateways gave the log back what it had lost.
+	restored uint64
+	created  bool
+	learned  []learned
+	count    int
 }
 
 // learned are the marks of one epoch.
@@ -131,11 +142,11 @@ func (e *Epochs) read(ctx context.Context, since uint64) (*reading, error) {
 }
 
 func parseReading(reply []any) (*reading, error) {
-	if len(reply) != 5 {
-		return nil, fmt.Errorf("the log answered %d parts, not 5", len(reply))
+	if len(reply) != 7 {
+		return nil, fmt.Errorf("the log answered %d parts, not 7", len(reply))
 	}
 	r := &reading{}
-	var texts [4]string
+	var texts [6]string
 	for i := range texts {
 		s, ok := reply[i].(string)
 		if !ok {
@@ -143,17 +154,16 @@ func parseReading(reply []any) (*reading, error) {
 		}
 		texts[i] = s
 	}
-	var err error
-	if r.now, err = strconv.ParseUint(texts[0], 10, 64); err != nil {
-		return nil, err
+	for i, number := range []*uint64{&r.top, &r.birth, &r.restored} {
+		var err error
+		if *number, err = strconv.ParseUint(texts[i], 10, 64); err != nil {
+			return nil, err
+		}
 	}
-	if r.top, err = strconv.ParseUint(texts[1], 10, 64); err != nil {
-		return nil, err
-	}
-	r.generation, r.created = texts[2], texts[3] == "1"
-	news, ok := reply[4].([]any)
+	r.generation, r.server, r.created = texts[3], texts[4], texts[5] == "1"
+	news, ok := reply[6].([]any)
 	if !ok {
-		return nil, fmt.Errorf("the log answered %T, not a list", reply[4])
+		return nil, fmt.Errorf("the log answered %T, not a list", reply[6])
 	}
 	r.count = len(news) / 2
 	for i := 0; i+1 < len(news); i += 2 {
@@ -190,14 +200,24 @@ func parseEpoch(s string) (uint64, error) {
 }
 
 // restoreLog enters marks with the epochs that they had, unless the log has
-// later ones. KEYS: the log; ARGV: epoch, mark, epoch, mark…
+// later ones. Who has read the log already may have passed these epochs by, so
+// the generation says that there is more. KEYS: the log, the generation; ARGV:
+// epoch, mark, epoch, mark…
 var restoreLog = newScript(`
+local news = 0
 for i = 1, #ARGV, 2 do
 	local has = redis.call('ZSCORE', KEYS[1], ARGV[i + 1])
-	if not has or tonumber(has) < tonumber(ARGV[i]) then redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
+	if not has or tonumber(has) < tonumber(ARGV[i]) then
+		redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+		news = news + 1
+	end
 end
-return 1
+if news > 0 then redis.call('HINCRBY', KEYS[2], 'restored', 1) end
+return news
 `)
+
+// messageRestored is published when the log got back what it had lost.
+const messageRestored = "restored"
 
 // restore gives the log what is known here.
 func (e *Epochs) restore(ctx context.Context) error {
@@ -207,11 +227,14 @@ func (e *Epochs) restore(ctx context.Context) error {
 	}
 	var args []any
 	var err error
+	news := 0
 	flush := func() {
 		if err == nil && len(args) > 0 {
 			ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 			defer cancel()
-			err = restoreLog.run(ctx, e.o.Client, []string{e.logKey()}, args...).Err()
+			var n int
+			n, err = restoreLog.run(ctx, e.o.Client, []string{e.logKey(), e.generationKey()}, args...).Int()
+			news += n
 		}
 		args = args[:0]
 	}
@@ -222,6 +245,10 @@ func (e *Epochs) restore(ctx context.Context) error {
 		}
 	})
 	flush()
+	if news > 0 && err == nil {
+		// Only a hint: the others see it when they look next.
+		_ = e.o.Client.Publish(ctx, e.channel(), messageRestored).Err()
+	}
 	return err
 }
 

@@ -31,7 +31,7 @@ func careless(t testing.TB, addr string) redis.UniversalClient {
 // proxy stands between a client and a server. It can be slow, or swallow all.
 type proxy struct {
 	listener net.Listener
-	to       string
+	to       atomic.Value
 	delay    atomic.Int64
 	hole     atomic.Bool
 	mu       sync.Mutex
@@ -44,7 +44,8 @@ func newProxy(t testing.TB, to string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, to: to}
+	p := &proxy{listener: l}
+	p.to.Store(to)
 	p.done.Go(p.serve)
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -55,6 +56,12 @@ func newProxy(t testing.TB, to string) *proxy {
 }
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+// direct leads all connections, which have to be made anew, to another server.
+func (p *proxy) direct(to string) {
+	p.to.Store(to)
+	p.cut()
+}
 
 // cut closes all connections.
 func (p *proxy) cut() {
@@ -72,7 +79,7 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", p.to)
+		out, err := net.Dial("tcp", p.to.Load().(string))
 		if err != nil {
 			_ = in.Close()
 			continue
