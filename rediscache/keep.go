@@ -56,7 +56,9 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 	if h.Jitter > 0 && o.Lifetime > o.InitialAge {
 		o.Lifetime -= time.Duration(rand.Float64() * h.Jitter * float64(o.Lifetime-o.InitialAge))
 	}
-	if rule, given := rfc9111.NoVarySearch(fields); h.queries.learn(x.t.host, x.t.path, rule, given) {
+	rule, given := rfc9111.NoVarySearch(fields)
+	o.AnyQuery = given || h.filtersQuery() || h.Key.QuerySort
+	if h.queries.learn(x.t.host, x.t.path, rule, given) {
 		fresh := h.targetOf(x.r)
 		x.t.shared, x.t.private = fresh.shared, fresh.private
 		if key, ok := x.place(v); ok {

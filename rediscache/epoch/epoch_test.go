@@ -76,6 +76,71 @@ func check(t *testing.T, table *Table, o *object.Object, want object.Freshness) 
 	}
 }
 
+// A response to several queries is hit by an invalidation of any of them; others
+// are not.
+func TestAnyQuery(t *testing.T) {
+	for _, tc := range []struct {
+		stored, purged string
+		hit            bool
+	}{
+		{"/a?x=1", "/a?x=1", true},
+		{"/a?x=1", "/a?x=2", true},
+		{"/a?x=1", "/a", true},
+		{"/a?x=1", "/a?", true},
+		{"/a", "/a?x=2", true},
+		{"/a", "/a", true},
+		{"/a?x=1", "/a/b?x=1", false},
+		{"/a?x=1", "/b?x=1", false},
+		{"/a/b", "/a", false},
+	} {
+		for _, soft := range []bool{false, true} {
+			table := New()
+			any, one := stored(table, tc.stored), stored(table, tc.stored)
+			any.AnyQuery = true
+			table.Invalidate(object.Scope{URL: "https://example.com" + tc.purged, Soft: soft})
+			want := object.Valid
+			switch {
+			case tc.hit && soft:
+				want = object.Soft
+			case tc.hit:
+				want = object.Hard
+			}
+			check(t, table, any, want)
+			if tc.stored != tc.purged {
+				want = object.Valid
+			}
+			check(t, table, one, want)
+			check(t, table, stored(table, tc.stored), object.Valid)
+		}
+	}
+}
+
+// Spellings that RFC 3986 §6.2.2 calls equivalent are one name; others are not.
+func TestSpelling(t *testing.T) {
+	for _, tc := range []struct {
+		stored, purged string
+		hit            bool
+	}{
+		{"/%7euser/a%2fb?q=%c3%a9", "/~user/a%2Fb?q=%C3%A9", true},
+		{"/%41", "/A", true},
+		{"/a%2Fb", "/a/b", false},
+		{"/%", "/%", true},
+		{"/%4", "/%4", true},
+		{"/%zz", "/%zz", true},
+		{"/%25%34%31", "/%2541", true},
+		{"/%2541", "/A", false},
+	} {
+		table := New()
+		o := stored(table, tc.stored)
+		table.Invalidate(object.Scope{URL: "https://example.com" + tc.purged})
+		want := object.Valid
+		if tc.hit {
+			want = object.Hard
+		}
+		check(t, table, o, want)
+	}
+}
+
 func TestHardBeatsSoft(t *testing.T) {
 	table := New()
 	o := stored(table, "/x", "one")

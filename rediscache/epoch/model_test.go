@@ -20,6 +20,7 @@ func (m *model) check(o *object.Object, n int) object.Freshness {
 	for _, s := range m.log[n:] {
 		hit := s.All ||
 			s.URL != "" && strings.TrimPrefix(s.URL, "https://") == url ||
+			s.URL != "" && o.AnyQuery && path(strings.TrimPrefix(s.URL, "https://")) == path(url) ||
 			s.Prefix != "" && strings.HasPrefix(url, strings.TrimPrefix(s.Prefix, "https://")) ||
 			s.Host != "" && s.Host == strings.ToLower(o.Host) ||
 			s.Tag != "" && slices.Contains(o.Tags, s.Tag) ||
@@ -32,6 +33,11 @@ func (m *model) check(o *object.Object, n int) object.Freshness {
 		}
 	}
 	return found
+}
+
+func path(url string) string {
+	before, _, _ := strings.Cut(url, "?")
+	return before
 }
 
 func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
@@ -54,7 +60,7 @@ func TestModel(t *testing.T) {
 		for range 60 {
 			switch r.IntN(3) {
 			case 0:
-				o := &object.Object{Scheme: "https", Host: pick(r, hosts), Path: pick(r, paths), Epoch: table.Now()}
+				o := &object.Object{Scheme: "https", Host: pick(r, hosts), Path: pick(r, paths), AnyQuery: r.IntN(3) == 0, Epoch: table.Now()}
 				for range r.IntN(3) {
 					o.Tags = append(o.Tags, pick(r, words))
 				}

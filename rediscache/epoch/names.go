@@ -1,6 +1,7 @@
 package epoch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -64,6 +65,7 @@ func ParseMark(s string) (Mark, bool) {
 // The kinds of names. A name is hashed with its kind in front.
 const (
 	kindURL    = 'u'
+	kindQuery  = 'q' // a URL without its query, whatever query it is asked for with
 	kindPrefix = 'p'
 	kindHost   = 'h'
 	kindTag    = 't'
@@ -121,6 +123,13 @@ func scopeMarks(s object.Scope) ([]Mark, error) {
 			return nil, fmt.Errorf("url %q: %w", s.URL, err)
 		}
 		buf = append(append(append(buf, kindURL), host...), path...)
+		marks := nameMarks(buf, s.Soft)
+		if bare := withoutQuery(buf); len(bare) < len(buf) {
+			// A response to several queries does not know all of them.
+			bare[0] = kindQuery
+			marks = append(marks, nameMarks(bare, s.Soft)...)
+		}
+		return marks, nil
 	case s.Prefix != "":
 		host, path, err := splitURL(s.Prefix)
 		if err != nil {
@@ -211,18 +220,34 @@ func plainHost(host string) string {
 	return strings.TrimSuffix(host, ".")
 }
 
+// withoutQuery returns the part of a name before the query.
+func withoutQuery(name []byte) []byte {
+	if i := bytes.IndexByte(name, '?'); i >= 0 {
+		return name[:i]
+	}
+	return name
+}
+
 // appendPath appends the path and query, escaping what a request target should
-// not hold as browsers do, so that a URL copied from an address bar fits.
-// Responses and invalidations go through it alike.
+// not hold as browsers do, so that a URL copied from an address bar fits, and
+// with one spelling for what RFC 3986 §6.2.2 calls equivalent. Responses and
+// invalidations go through it alike.
 func appendPath(buf []byte, path string) []byte {
 	const hex = "0123456789ABCDEF"
 	if path == "" || path[0] != '/' {
 		buf = append(buf, '/')
 	}
-	for i := range len(path) {
+	for i := 0; i < len(path); i++ {
 		switch c := path[i]; {
 		case c == '#':
 			return buf
+		case c == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]):
+			i += 2
+			if c = unhex(path[i-1])<<4 | unhex(path[i]); isUnreserved(c) {
+				buf = append(buf, c)
+			} else {
+				buf = append(buf, '%', hex[c>>4], hex[c&15])
+			}
 		case c <= ' ' || c == '"' || c == '<' || c == '>' || c >= 0x7f:
 			buf = append(buf, '%', hex[c>>4], hex[c&15])
 		default:
@@ -230,4 +255,19 @@ func appendPath(buf []byte, path string) []byte {
 		}
 	}
 	return buf
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
+
+func isUnreserved(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || strings.IndexByte("-._~", c) >= 0
 }

@@ -172,7 +172,7 @@ func Look(o *object.Object, later func(Mark) bool) object.Freshness {
 	host := plainHost(o.Host)
 
 	buf := appendPath(append(append(array[:0], kindURL), host...), o.Path)
-	if c.name(buf) || c.prefixes(buf) {
+	if c.name(buf) || o.AnyQuery && c.queries(buf) || c.prefixes(buf) {
 		return object.Hard
 	}
 	if c.name(append(append(buf[:0], kindHost), host...)) {
@@ -220,6 +220,18 @@ func (c *checker) marked(at [places]uint32, soft bool) bool {
 		}
 	}
 	return true
+}
+
+// queries looks up a URL without its query, and whether it was invalidated with
+// any query.
+func (c *checker) queries(url []byte) bool {
+	bare := withoutQuery(url)
+	if len(bare) < len(url) && c.name(bare) {
+		return true
+	}
+	bare[0] = kindQuery
+	defer func() { bare[0] = kindURL }()
+	return c.name(bare)
 }
 
 // prefixes looks up the beginnings of the URL, but only those of a length that

@@ -88,6 +88,11 @@ type Object struct {
 	// origin and prefix. Path is the escaped path with the query.
 	Scheme, Host, Path string
 
+	// AnyQuery: the object answers the same URL with other queries too
+	// (No-Vary-Search, or parameters that the operator left out of the key). An
+	// invalidation of any of them concerns it.
+	AnyQuery bool
+
 	// Tags are the surrogate keys that the origin gave the response.
 	Tags []string
 
@@ -111,7 +116,7 @@ func (o *Object) Clone() *Object {
 		InitialAge: o.InitialAge, Lifetime: o.Lifetime,
 		StaleWhileRevalidate: o.StaleWhileRevalidate, StaleIfError: o.StaleIfError,
 		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache,
-		Scheme: o.Scheme, Host: o.Host, Path: o.Path, Tags: o.Tags, Groups: o.Groups,
+		Scheme: o.Scheme, Host: o.Host, Path: o.Path, AnyQuery: o.AnyQuery, Tags: o.Tags, Groups: o.Groups,
 	}
 }
 

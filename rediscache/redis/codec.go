@@ -28,6 +28,7 @@ const (
 
 	flagMustRevalidate = 1 << 0
 	flagNoCache        = 1 << 1
+	flagAnyQuery       = 1 << 2
 
 	checksumSize = 8
 	// chunkSize is how much of a body one key holds at most. Redis moves a key
@@ -93,6 +94,9 @@ func encode(h *head, body []byte) []byte {
 	}
 	if o.NoCache {
 		rules |= flagNoCache
+	}
+	if o.AnyQuery {
+		rules |= flagAnyQuery
 	}
 	b = append(b, rules)
 	for _, s := range []string{o.Scheme, o.Host, o.Path} {
@@ -166,7 +170,7 @@ func decode(value string, bytes []byte) (*head, error) {
 	}
 	o.Epoch = r.number(maxEpoch)
 	rules := r.byte()
-	o.MustRevalidate, o.NoCache = rules&flagMustRevalidate != 0, rules&flagNoCache != 0
+	o.MustRevalidate, o.NoCache, o.AnyQuery = rules&flagMustRevalidate != 0, rules&flagNoCache != 0, rules&flagAnyQuery != 0
 	o.Scheme, o.Host, o.Path = r.text(), r.text(), r.text()
 	o.Tags, o.Groups = r.texts(), r.texts()
 	o.Header, o.Trailer = r.fields(), r.fields()

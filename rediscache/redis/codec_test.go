@@ -28,7 +28,7 @@ func sample(body []byte) *object.Object {
 		RequestTime: time.UnixMicro(1_700_000_000_123_456), ResponseTime: time.UnixMicro(1_700_000_001_000_001),
 		Epoch: 1_700_000_000_000_007, InitialAge: 1500 * time.Millisecond, Lifetime: time.Minute,
 		StaleWhileRevalidate: time.Second, StaleIfError: time.Hour,
-		MustRevalidate: true, NoCache: true,
+		MustRevalidate: true, NoCache: true, AnyQuery: true,
 		Scheme: "https", Host: "example.com", Path: "/a%2Fb?c=d",
 		Tags: []string{"one", "two"}, Groups: []string{"g"},
 	}
