@@ -11,134 +11,198 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+
+	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
 // maxKeys bounds what a key set may hold.
 const maxKeys = 100
 
-var errNoKeys = errors.New("the key set has no usable key")
+var (
+	errNoKeys = errors.New("the key set has no usable key")
+	errMixed  = errors.New("the key set has secrets and public keys: they never stand together")
+)
 
-// jwk are the members of a JSON Web Key that are needed to verify.
-type jwk struct {
-	Kty    string   `json:"kty"`
-	Kid    string   `json:"kid"`
-	Use    string   `json:"use"`
-	KeyOps []string `json:"key_ops"`
-	Alg    string   `json:"alg"`
-	Crv    string   `json:"crv"`
-	N      string   `json:"n"`
-	E      string   `json:"e"`
-	X      string   `json:"x"`
-	Y      string   `json:"y"`
-}
-
-// ParseJWKS reads a key set. A key that is broken, unknown or not for
-// signatures is left out, and does not spoil the others; what was left out is
-// returned for the log. A set in which no key is left is an error.
-func ParseJWKS(data []byte, accepted []string) (set *Set, left []error, err error) {
-	var document struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
+// ParseJWKS reads a key set (RFC 7517 §5). A key that is broken, unknown or not
+// for signatures is left out, and does not spoil the others; what was left out
+// is returned for the log. A set in which no key is left is an error.
+//
+// secrets accepts symmetric keys (`oct`), in a set that has no others: with
+// both, a public key could be taken for a secret (RFC 8725 §2.1).
+func ParseJWKS(data []byte, accepted []string, secrets bool) (set *Set, left []error, err error) {
+	// A map has exact names: a struct would take `KEYS` too.
+	var document map[string]json.RawMessage
 	if err := json.Unmarshal(data, &document); err != nil {
-		return nil, nil, errors.New("the key set is not JSON")
+		return nil, nil, errors.New("the key set is not a JSON object")
 	}
-	if len(document.Keys) > maxKeys {
-		return nil, nil, fmt.Errorf("the key set has %d keys: at most %d are accepted", len(document.Keys), maxKeys)
+	var raws []json.RawMessage
+	if err := json.Unmarshal(document["keys"], &raws); err != nil {
+		return nil, nil, errors.New("the key set has no array of keys")
 	}
-	set = &Set{named: true}
+	if len(raws) > maxKeys {
+		return nil, nil, fmt.Errorf("the key set has %d keys: at most %d are accepted", len(raws), maxKeys)
+	}
+	var keys []Key
 	seen := map[string]bool{}
-	for i, raw := range document.Keys {
-		k, err := parseJWK(raw, accepted)
+	for i, raw := range raws {
+		k, err := parseJWK(raw, accepted, secrets)
 		if err != nil {
 			left = append(left, fmt.Errorf("key %d: %w", i+1, err))
 			continue
 		}
 		if k.ID != "" && seen[k.ID] {
 			// Which of two is meant cannot be known; neither may be used.
-			set.keys = slices.DeleteFunc(set.keys, func(other Key) bool { return other.ID == k.ID })
+			keys = slices.DeleteFunc(keys, func(other Key) bool { return other.ID == k.ID })
 			left = append(left, fmt.Errorf("key %d: its kid stands twice", i+1))
 			continue
 		}
 		seen[k.ID] = true
-		set.keys = append(set.keys, k)
+		keys = append(keys, k)
 	}
-	if len(set.keys) == 0 {
+	if len(keys) == 0 {
 		return nil, left, errNoKeys
 	}
-	return set, left, nil
+	for i := range keys {
+		if keys[i].isSecret() != keys[0].isSecret() {
+			return nil, left, errMixed
+		}
+	}
+	return newSet(keys, true), left, nil
 }
 
-func parseJWK(raw []byte, accepted []string) (Key, error) {
-	var j jwk
-	if err := json.Unmarshal(raw, &j); err != nil {
-		return Key{}, errors.New("a member has the wrong type")
+// jwk are the members of a JSON Web Key, by their exact names.
+type jwk map[string]any
+
+// text returns a member that is a text, "" where there is none.
+func (j jwk) text(name string) (string, error) {
+	value, given := j[name]
+	text, ok := value.(string)
+	if given && !ok {
+		return "", fmt.Errorf("its %s is not a text", name)
 	}
-	if j.Use != "" && j.Use != "sig" {
-		return Key{}, errors.New("its use is not sig")
+	return text, nil
+}
+
+// bytes returns a member that is base64url; it must be there.
+func (j jwk) bytes(name string) ([]byte, error) {
+	text, err := j.text(name)
+	if err != nil {
+		return nil, err
 	}
-	if j.KeyOps != nil && !slices.Contains(j.KeyOps, "verify") {
-		return Key{}, errors.New("its key_ops lack verify")
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(data) == 0 {
+		return nil, fmt.Errorf("its %s is not base64url", name)
 	}
-	value, err := j.value()
+	return data, nil
+}
+
+func parseJWK(raw []byte, accepted []string, secrets bool) (Key, error) {
+	m, err := token.DecodeObject(string(raw))
 	if err != nil {
 		return Key{}, err
 	}
-	if j.Alg != "" {
-		if len(accepted) > 0 && !slices.Contains(accepted, j.Alg) {
+	j := jwk(m)
+	var kid, use, alg string
+	for _, member := range []struct {
+		name  string
+		field *string
+	}{{"kid", &kid}, {"use", &use}, {"alg", &alg}} {
+		if *member.field, err = j.text(member.name); err != nil {
+			return Key{}, err
+		}
+	}
+	if _, given := j["use"]; given && use != "sig" {
+		return Key{}, errors.New("its use is not sig")
+	}
+	if ops, given := j["key_ops"]; given {
+		list, _ := ops.([]any)
+		if !slices.Contains(list, any("verify")) {
+			return Key{}, errors.New("its key_ops lack verify")
+		}
+	}
+	if _, private := j["d"]; private {
+		// Whoever can read the set can sign with it.
+		return Key{}, errors.New("it is a private key")
+	}
+	value, err := j.value(secrets)
+	if err != nil {
+		return Key{}, err
+	}
+	if _, given := j["alg"]; given {
+		if len(accepted) > 0 && !slices.Contains(accepted, alg) {
 			return Key{}, errors.New("its alg is not accepted here")
 		}
-		accepted = []string{j.Alg}
+		accepted = []string{alg}
 	}
-	return newKey(j.Kid, value, accepted)
+	return newKey(kid, value, accepted)
 }
 
-// value builds the public key. Symmetric keys are refused: a secret has no
-// place in a document that others read.
-func (j *jwk) value() (any, error) {
-	switch j.Kty {
+// value builds the key. Symmetric keys are only accepted from this machine's
+// files: a secret has no place in a document that others read.
+func (j jwk) value(secrets bool) (any, error) {
+	kty, err := j.text("kty")
+	if err != nil {
+		return nil, err
+	}
+	switch kty {
 	case "RSA":
-		n, err1 := number(j.N)
-		e, err2 := number(j.E)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, errors.New("n or e is not base64url")
-		}
-		if e.BitLen() > 31 || n.BitLen() > maxRSA {
-			return nil, errors.New("n or e is too large")
-		}
-		return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
+		return j.rsa()
 	case "EC":
-		curve := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[j.Crv]
-		if curve == nil {
-			return nil, errors.New("its curve is not P-256, P-384 or P-521")
-		}
-		x, err1 := base64.RawURLEncoding.DecodeString(j.X)
-		y, err2 := base64.RawURLEncoding.DecodeString(j.Y)
-		size := (curve.Params().BitSize + 7) / 8
-		if err := errors.Join(err1, err2); err != nil || len(x) != size || len(y) != size {
-			// RFC 7518 §6.2.1.2 asks for the full length.
-			return nil, fmt.Errorf("x or y is not base64url of %d bytes", size)
-		}
-		// Refuses a point that is not on the curve.
-		return ecdsa.ParseUncompressedPublicKey(curve, append(append([]byte{4}, x...), y...))
+		return j.ec()
 	case "OKP":
-		x, err := base64.RawURLEncoding.DecodeString(j.X)
-		if j.Crv != "Ed25519" || err != nil || len(x) != ed25519.PublicKeySize {
+		x, err := j.bytes("x")
+		if err != nil {
+			return nil, err
+		}
+		if j["crv"] != "Ed25519" || len(x) != ed25519.PublicKeySize {
 			return nil, errors.New("it is not an Ed25519 key of 32 bytes")
 		}
 		return ed25519.PublicKey(x), nil
 	case "oct":
+		if secrets {
+			return j.bytes("k")
+		}
 		return nil, errors.New("a symmetric key in a key set is refused")
 	}
 	return nil, errors.New("its kty is not RSA, EC or OKP")
 }
 
-func number(text string) (*big.Int, error) {
-	data, err := base64.RawURLEncoding.DecodeString(text)
+func (j jwk) rsa() (*rsa.PublicKey, error) {
+	n, err := j.bytes("n")
 	if err != nil {
 		return nil, err
 	}
-	if len(data) == 0 || len(data) > maxRSA/8+1 {
-		return nil, errors.New("length")
+	e, err := j.bytes("e")
+	if err != nil {
+		return nil, err
 	}
-	return new(big.Int).SetBytes(data), nil
+	if len(n) > maxRSA/8+1 || len(e) > 4 || e[0] > 0x7f && len(e) == 4 {
+		return nil, errors.New("its n or e is too large")
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
+}
+
+func (j jwk) ec() (*ecdsa.PublicKey, error) {
+	crv, err := j.text("crv")
+	if err != nil {
+		return nil, err
+	}
+	curve := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[crv]
+	if curve == nil {
+		return nil, errors.New("its curve is not P-256, P-384 or P-521")
+	}
+	x, err := j.bytes("x")
+	if err != nil {
+		return nil, err
+	}
+	y, err := j.bytes("y")
+	if err != nil {
+		return nil, err
+	}
+	// RFC 7518 §6.2.1.2 asks for the full length.
+	if size := (curve.Params().BitSize + 7) / 8; len(x) != size || len(y) != size {
+		return nil, fmt.Errorf("its x or y is not of %d bytes", size)
+	}
+	// Refuses a point that is not on the curve.
+	return ecdsa.ParseUncompressedPublicKey(curve, append(append([]byte{4}, x...), y...))
 }

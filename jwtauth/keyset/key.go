@@ -6,9 +6,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // minRSA is the least accepted size of an RSA modulus in bits (RFC 7518 §3.3).
@@ -27,13 +30,51 @@ type Key struct {
 	// Value is what golang-jwt takes: []byte, *rsa.PublicKey, *ecdsa.PublicKey
 	// or ed25519.PublicKey.
 	Value any
+	// Print is equal for two keys only if all of the above is.
+	Print Print
 }
+
+// isSecret reports whether the key is symmetric.
+func (k *Key) isSecret() bool {
+	_, ok := k.Value.([]byte)
+	return ok
+}
+
+// Print is a fingerprint of a key: a SHA-256.
+type Print [sha256.Size]byte
 
 // Set is an immutable set of keys.
 type Set struct {
 	keys []Key
 	// named is true for a JWKS: its keys are found by `kid`.
 	named bool
+
+	byID        map[string]int   // named sets: the place of a key
+	byAlgorithm map[string][]Key // the keys that can verify an algorithm
+	prints      map[Print]struct{}
+}
+
+// newSet makes a set; its keys do not change any more.
+func newSet(keys []Key, named bool) *Set {
+	s := &Set{keys: keys, named: named, byID: map[string]int{}, byAlgorithm: map[string][]Key{}, prints: map[Print]struct{}{}}
+	for i := range keys {
+		s.byID[keys[i].ID] = i
+		s.prints[keys[i].Print] = struct{}{}
+		for _, a := range keys[i].Algorithms {
+			s.byAlgorithm[a] = append(s.byAlgorithm[a], keys[i])
+		}
+	}
+	return s
+}
+
+// Has reports whether a key is in the set, so that what it verified still
+// counts.
+func (s *Set) Has(print Print) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.prints[print]
+	return ok
 }
 
 // Len returns the number of keys.
@@ -52,28 +93,21 @@ func (s *Set) Find(kid, algorithm string) (keys []Key, known bool) {
 	if s == nil {
 		return nil, false
 	}
-	if !s.named {
-		for i := range s.keys {
-			if slices.Contains(s.keys[i].Algorithms, algorithm) {
-				keys = append(keys, s.keys[i])
-			}
+	switch {
+	case !s.named:
+		return s.byAlgorithm[algorithm], true
+	case kid == "":
+		keys = s.byAlgorithm[algorithm]
+		if len(keys) > 1 {
+			return nil, true // ambiguous
 		}
-		return keys, true
+		return keys, len(s.keys) > 0
 	}
-	for i := range s.keys {
-		k := &s.keys[i]
-		if kid != "" && k.ID != kid {
-			continue
-		}
-		known = true
-		if slices.Contains(k.Algorithms, algorithm) {
-			keys = append(keys, *k)
-		}
+	i, known := s.byID[kid]
+	if !known || !slices.Contains(s.keys[i].Algorithms, algorithm) {
+		return nil, known
 	}
-	if len(keys) > 1 {
-		return nil, true // ambiguous
-	}
-	return keys, known
+	return s.keys[i : i+1 : i+1], true
 }
 
 // algorithmsOf returns the algorithms that a key of this type and size can
@@ -97,6 +131,9 @@ func algorithmsOf(value any) ([]string, error) {
 	case *rsa.PublicKey:
 		if bits := k.N.BitLen(); bits < minRSA || bits > maxRSA {
 			return nil, fmt.Errorf("an RSA key of %d bits: accepted are %d to %d", bits, minRSA, maxRSA)
+		}
+		if roca(k.N) {
+			return nil, errors.New("an RSA key that can be factored (CVE-2017-15361)")
 		}
 		if k.E < 3 || k.E%2 == 0 {
 			return nil, errors.New("an RSA key with a bad exponent")
@@ -131,5 +168,24 @@ func newKey(id string, value any, accepted []string) (Key, error) {
 			return Key{}, fmt.Errorf("it can do none of the accepted algorithms %v", accepted)
 		}
 	}
-	return Key{ID: id, Algorithms: list, Value: value}, nil
+	print, err := printOf(id, list, value)
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{ID: id, Algorithms: list, Value: value, Print: print}, nil
+}
+
+func printOf(id string, algorithms []string, value any) (p Print, err error) {
+	material, ok := value.([]byte)
+	if !ok {
+		if material, err = x509.MarshalPKIXPublicKey(value); err != nil {
+			return p, errors.New("a key that cannot be written")
+		}
+	}
+	h := sha256.New()
+	for _, part := range []string{id, strings.Join(algorithms, " "), string(material)} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	h.Sum(p[:0])
+	return p, nil
 }

@@ -61,33 +61,33 @@ func TestParseJWKS(t *testing.T) {
 		"RSA 1024":       `{"kty":"RSA","kid":"x","n":"` + strings.Repeat("_", 170) + `","e":"AQAB"}`,
 		"a text":         `"key"`,
 	} {
-		set, left, err := ParseJWKS(jwks(bad, good), nil)
+		set, left, err := ParseJWKS(jwks(bad, good), nil, false)
 		if err != nil || set.Len() != 1 || len(left) != 1 {
 			t.Errorf("%s: %d keys, left out %v, %v", name, set.Len(), left, err)
 		}
-		if _, _, err := ParseJWKS(jwks(bad), nil); err == nil {
+		if _, _, err := ParseJWKS(jwks(bad), nil, false); err == nil {
 			t.Errorf("%s alone: a set without a usable key was accepted", name)
 		}
 	}
 	for _, text := range []string{``, `{}`, `{"keys":[]}`, `{"error":"x"}`, `[]`, `<html>`, `{"keys":{}}`, `{"keys":null}`} {
-		if _, _, err := ParseJWKS([]byte(text), nil); err == nil {
+		if _, _, err := ParseJWKS([]byte(text), nil, false); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
 	}
-	if set, left, err := ParseJWKS(jwks(edJWK("a", ""), edJWK("a", ""), good), nil); err != nil || set.Len() != 1 || len(left) != 1 {
+	if set, left, err := ParseJWKS(jwks(edJWK("a", ""), edJWK("a", ""), good), nil, false); err != nil || set.Len() != 1 || len(left) != 1 {
 		t.Errorf("one kid twice: %d keys, %v, %v", set.Len(), left, err)
 	}
 	many := make([]string, 101)
 	for i := range many {
 		many[i] = edJWK(fmt.Sprint(i), "")
 	}
-	if _, _, err := ParseJWKS(jwks(many...), nil); err == nil {
+	if _, _, err := ParseJWKS(jwks(many...), nil, false); err == nil {
 		t.Error("101 keys were accepted")
 	}
 }
 
 func TestFind(t *testing.T) {
-	set, _, err := ParseJWKS(jwks(rsaJWK(t, "r", 2048, ""), rsaJWK(t, "p", 2048, `,"alg":"PS256"`), edJWK("e", "")), nil)
+	set, _, err := ParseJWKS(jwks(rsaJWK(t, "r", 2048, ""), rsaJWK(t, "p", 2048, `,"alg":"PS256"`), edJWK("e", "")), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func FuzzParseJWKS(f *testing.F) {
 	f.Add(jwks(rsaJWK(f, "r", 2048, "")))
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AQ","y":"AQ"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		set, _, err := ParseJWKS(data, nil)
+		set, _, err := ParseJWKS(data, nil, false)
 		if err == nil && set.Len() == 0 {
 			t.Fatal("an empty set")
 		}

@@ -219,7 +219,7 @@ func (r *Remote) fetchOnce(ctx context.Context) (result string, err error) {
 		r.fetched.Store(r.now().UnixNano())
 		return "unchanged", nil
 	}
-	set, _, err := ParseJWKS(data, r.accepted)
+	set, _, err := ParseJWKS(data, r.accepted, false)
 	if err != nil {
 		return "error", err
 	}

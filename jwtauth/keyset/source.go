@@ -93,14 +93,14 @@ func (r *Reloading) reload() {
 	r.set.Store(set)
 }
 
-// File returns a source of a JWKS file.
+// File returns a source of a JWKS file, which may hold secrets.
 func File(path string, accepted []string, fail func(error)) (Source, error) {
 	return NewReloading(func() ([]byte, *Set, error) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, nil, err
 		}
-		set, _, err := ParseJWKS(data, accepted)
+		set, _, err := ParseJWKS(data, accepted, true)
 		return data, set, err
 	}, fail)
 }

@@ -11,20 +11,20 @@ import (
 // Secrets makes a set of HMAC secrets. Several are accepted at once, so that
 // one can be rotated. No error repeats a secret.
 func Secrets(secrets [][]byte, accepted []string) (*Set, error) {
-	s := new(Set)
+	var keys []Key
 	for i, secret := range secrets {
 		k, err := newKey("", secret, accepted)
 		if err != nil {
 			return nil, fmt.Errorf("secret %d of %d: %w", i+1, len(secrets), err)
 		}
-		s.keys = append(s.keys, k)
+		keys = append(keys, k)
 	}
-	return s, nil
+	return newSet(keys, false), nil
 }
 
 // PEM makes a set of all public keys and certificates in a PEM text.
 func PEM(text []byte, accepted []string) (*Set, error) {
-	s := new(Set)
+	var keys []Key
 	for rest := text; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -32,18 +32,18 @@ func PEM(text []byte, accepted []string) (*Set, error) {
 		}
 		value, err := publicKey(block)
 		if err != nil {
-			return nil, fmt.Errorf("public key %d: %w", len(s.keys)+1, err)
+			return nil, fmt.Errorf("public key %d: %w", len(keys)+1, err)
 		}
 		k, err := newKey("", value, accepted)
 		if err != nil {
-			return nil, fmt.Errorf("public key %d: %w", len(s.keys)+1, err)
+			return nil, fmt.Errorf("public key %d: %w", len(keys)+1, err)
 		}
-		s.keys = append(s.keys, k)
+		keys = append(keys, k)
 	}
-	if len(s.keys) == 0 {
+	if len(keys) == 0 {
 		return nil, errors.New("no PEM block in it: accepted are PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE")
 	}
-	return s, nil
+	return newSet(keys, false), nil
 }
 
 func publicKey(block *pem.Block) (any, error) {
@@ -67,9 +67,9 @@ func publicKey(block *pem.Block) (any, error) {
 
 // Join makes one set of several static ones.
 func Join(sets ...*Set) *Set {
-	all := new(Set)
+	var keys []Key
 	for _, s := range sets {
-		all.keys = append(all.keys, s.keys...)
+		keys = append(keys, s.keys...)
 	}
-	return all
+	return newSet(keys, false)
 }
