@@ -114,7 +114,7 @@ func (h *Handler) keepPart(r *http.Request, t *target, key object.Key, o *object
 		return
 	}
 	exact := span.Len() == int64(len(o.Body))
-	entry := &object.Entry{Key: key, Variants: h.parts(r, key)}
+	entry := &object.Entry{Key: key, Variants: h.parts(r, t, key)}
 	for _, other := range entry.Variants {
 		p := h.prepare(other)
 		if !exact || !rfc9111.Combinable(o.Header, other.Header) || p.part.Len() != int64(len(other.Body)) || size != p.size ||

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/redis"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
@@ -39,6 +41,9 @@ type target struct {
 	// variant the request's values of them.
 	known   []string
 	variant string
+
+	// spent is how long the request has waited for the second tier.
+	spent *redis.Spent
 
 	// ambiguous: the path may be read differently by two servers.
 	ambiguous bool
@@ -213,4 +218,13 @@ func partKey(k object.Key) object.Key { return object.NewKey("part", k.Full) }
 func (t *target) know(names []string, header http.Header) {
 	t.known = names
 	t.variant = rfc9111.Variant(names, header)
+}
+
+// waiting returns the context for look-ups in the second tier, which together
+// take no longer than one may.
+func (t *target) waiting(r *http.Request) context.Context {
+	if t.spent == nil {
+		t.spent = &redis.Spent{}
+	}
+	return redis.WithSpent(r.Context(), t.spent)
 }

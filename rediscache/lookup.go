@@ -59,7 +59,7 @@ func (h *Handler) lookupRedis(r *http.Request, t *target) (hit found) {
 	header := r.Header
 	match := func(vary []string, variant string) bool { return rfc9111.Variant(vary, header) == variant }
 	t.keys(func(key object.Key) bool {
-		entry := h.tiers.redis.Select(r.Context(), key, match)
+		entry := h.tiers.redis.Select(t.waiting(r), key, match)
 		hit = h.pick(r, t, key, entry)
 		if hit.object == nil {
 			return false

@@ -97,7 +97,7 @@ func (h *Handler) answerPart(w http.ResponseWriter, r *http.Request, t *target, 
 	answered := false
 	t.keys(func(key object.Key) bool {
 		key = partKey(key)
-		for _, o := range h.parts(r, key) {
+		for _, o := range h.parts(r, t, key) {
 			hit := found{object: o, key: key}
 			state := h.tiers.epochs.Check(key, o)
 			if state == object.Hard || !h.mayHavePart(t, key, o) || !rfc9111.IfRange(r.Header, o.Header, o.ResponseTime) {
@@ -143,7 +143,7 @@ func (h *Handler) mayHavePart(t *target, key object.Key, o *object.Object) bool 
 }
 
 // parts returns the stored parts of a key, of both tiers.
-func (h *Handler) parts(r *http.Request, key object.Key) []*object.Object {
+func (h *Handler) parts(r *http.Request, t *target, key object.Key) []*object.Object {
 	var list []*object.Object
 	if h.tiers.memory != nil {
 		if e := h.tiers.memory.Get(r.Context(), key); e != nil {
@@ -151,7 +151,7 @@ func (h *Handler) parts(r *http.Request, key object.Key) []*object.Object {
 		}
 	}
 	if len(list) == 0 && h.tiers.redis != nil {
-		if e := h.tiers.redis.Get(r.Context(), key); e != nil {
+		if e := h.tiers.redis.Get(t.waiting(r), key); e != nil {
 			list = append(list, e.Variants...)
 		}
 	}

@@ -162,7 +162,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return second{redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
 			Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
-			Ready: t.epochs.exchange.Await, Admit: t.epochs.exchange.Admit,
+			Ready: inStep(t.epochs.exchange), Admit: t.epochs.exchange.Admit,
 		})}, nil
 	})
 	if err != nil {
@@ -171,6 +171,11 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	t.redis = val.(second).Store
 	t.release1(seconds, key)
 	return t, nil
+}
+
+// inStep does not wait: start has.
+func inStep(e *redis.Epochs) func(context.Context) bool {
+	return func(context.Context) bool { return e.Ready() }
 }
 
 func (t *tiers) release1(pool *caddy.UsagePool, key string) {

@@ -35,8 +35,11 @@ func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (
 		return none, true
 	}
 	token := rand.Text()
-	limited, cancel := context.WithTimeout(ctx, s.o.Budget)
+	limited, cancel := s.limit(ctx)
 	defer cancel()
+	if limited.Err() != nil {
+		return none, true
+	}
 	_, err := ask(s, ctx, limited, func(ctx context.Context) (string, error) {
 		return s.o.Client.SetArgs(ctx, s.key(key, "l"), token, redis.SetArgs{Mode: "NX", TTL: life}).Result()
 	})

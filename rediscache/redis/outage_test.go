@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,127 +27,44 @@ func careless(t testing.TB, addr string) redis.UniversalClient {
 	return c
 }
 
-// proxy stands between a client and a server. It can be slow, or swallow all.
-type proxy struct {
-	listener net.Listener
-	to       atomic.Value
-	delay    atomic.Int64
-	hole     atomic.Bool
-	mu       sync.Mutex
-	conns    []net.Conn
-	done     sync.WaitGroup
-}
-
-func newProxy(t testing.TB, to string) *proxy {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{listener: l}
-	p.to.Store(to)
-	p.done.Go(p.serve)
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.cut()
-		p.done.Wait()
-	})
-	return p
-}
-
-func (p *proxy) addr() string { return p.listener.Addr().String() }
-
-// direct leads all connections, which have to be made anew, to another server.
-func (p *proxy) direct(to string) {
-	p.to.Store(to)
-	p.cut()
-}
-
-// cut closes all connections.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		_ = c.Close()
-	}
-	p.conns = nil
-}
-
-func (p *proxy) serve() {
-	for {
-		in, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", p.to.Load().(string))
-		if err != nil {
-			_ = in.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.conns = append(p.conns, in, out)
-		p.mu.Unlock()
-		p.done.Go(func() { p.pipe(out, in) })
-		p.done.Go(func() { p.pipe(in, out) })
-	}
-}
-
-func (p *proxy) pipe(to, from net.Conn) {
-	defer to.Close()
-	defer from.Close()
-	b := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		time.Sleep(time.Duration(p.delay.Load()))
-		if p.hole.Load() {
-			continue
-		}
-		if _, err := to.Write(b[:n]); err != nil {
-			return
-		}
-	}
-}
-
 // Whatever is wrong with Redis, a look-up ends, with the response or without.
 func TestOutages(t *testing.T) {
 	type outage struct {
-		begin, end func(*redistest.Server, *proxy)
+		begin, end func(*redistest.Server, *redistest.Proxy)
 	}
 	for name, o := range map[string]outage{
 		"killed": {
-			func(s *redistest.Server, _ *proxy) { s.Kill() },
-			func(s *redistest.Server, _ *proxy) { s.Restart() },
+			func(s *redistest.Server, _ *redistest.Proxy) { s.Kill() },
+			func(s *redistest.Server, _ *redistest.Proxy) { s.Restart() },
 		},
 		"frozen": {
-			func(s *redistest.Server, _ *proxy) { s.Freeze() },
-			func(s *redistest.Server, _ *proxy) { s.Thaw() },
+			func(s *redistest.Server, _ *redistest.Proxy) { s.Freeze() },
+			func(s *redistest.Server, _ *redistest.Proxy) { s.Thaw() },
 		},
 		"slow": {
-			func(_ *redistest.Server, p *proxy) { p.delay.Store(int64(300 * time.Millisecond)) },
-			func(_ *redistest.Server, p *proxy) { p.delay.Store(0) },
+			func(_ *redistest.Server, p *redistest.Proxy) { p.Delay(300 * time.Millisecond) },
+			func(_ *redistest.Server, p *redistest.Proxy) { p.Delay(0) },
 		},
 		"swallowed": {
-			func(_ *redistest.Server, p *proxy) { p.hole.Store(true) },
-			func(_ *redistest.Server, p *proxy) { p.hole.Store(false); p.cut() },
+			func(_ *redistest.Server, p *redistest.Proxy) { p.Swallow(true) },
+			func(_ *redistest.Server, p *redistest.Proxy) { p.Swallow(false); p.Cut() },
 		},
 		"swallowed from the first connection on": {
-			func(_ *redistest.Server, p *proxy) { p.hole.Store(true); p.cut() },
-			func(_ *redistest.Server, p *proxy) { p.hole.Store(false); p.cut() },
+			func(_ *redistest.Server, p *redistest.Proxy) { p.Swallow(true); p.Cut() },
+			func(_ *redistest.Server, p *redistest.Proxy) { p.Swallow(false); p.Cut() },
 		},
 	} {
 		for _, kind := range []string{"app's client", "careless client"} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				server := redistest.Start(t)
-				p := newProxy(t, server.Addr())
-				client := hot(t, p.addr())
+				p := redistest.NewProxy(t, server.Addr())
+				client := hot(t, p.Addr())
 				if kind == "careless client" {
-					client = careless(t, p.addr())
+					client = careless(t, p.Addr())
 				}
 				var changes atomic.Int32
 				s := newStore(t, Options{
-					Client: client, Background: hot(t, p.addr()),
+					Client: client, Background: hot(t, p.Addr()),
 					Changed: func(bool) { changes.Add(1) },
 				})
 				key, body := object.NewKey("k"), text(1000)
@@ -202,8 +118,8 @@ func TestOutages(t *testing.T) {
 // it may change the request.
 func TestMatchIsOfTheRequest(t *testing.T) {
 	server := redistest.Start(t)
-	p := newProxy(t, server.Addr())
-	s := newStore(t, Options{Client: hot(t, p.addr()), Budget: 5 * time.Millisecond})
+	p := redistest.NewProxy(t, server.Addr())
+	s := newStore(t, Options{Client: hot(t, p.Addr()), Budget: 5 * time.Millisecond})
 	key := object.NewKey("k")
 	for i := range 3 {
 		o := fresh(noise(1000))
@@ -211,7 +127,7 @@ func TestMatchIsOfTheRequest(t *testing.T) {
 		put(t, s, key, o)
 	}
 	for _, delay := range []time.Duration{0, time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond} {
-		p.delay.Store(int64(delay))
+		p.Delay(delay)
 		for range 50 {
 			request := map[string]string{"Accept": "1"}
 			s.Select(context.Background(), key, func(vary []string, v string) bool { return request["Accept"] == v })
@@ -297,100 +213,4 @@ func TestClose(t *testing.T) {
 	if get(s, key) != nil {
 		t.Error("found after Close")
 	}
-}
-
-func TestStoreCluster(t *testing.T) {
-	cluster := redistest.StartCluster(t)
-	s := newStore(t, Options{Client: hot(t, cluster.Addrs()...), Background: patient(t, cluster.Addrs()...)})
-	const n = 60
-	keys, bodies := make([]object.Key, n), make([][]byte, n)
-	for i := range keys {
-		keys[i], bodies[i] = object.NewKey(fmt.Sprint(i)), append(noise(1000), fmt.Sprint(i)...)
-		if i%20 == 0 {
-			bodies[i] = append(noise(2*chunkSize), fmt.Sprint(i)...)
-		}
-		put(t, s, keys[i], fresh(bodies[i]))
-	}
-	look := func() (found int) {
-		for i := range keys {
-			o := get(s, keys[i])
-			if o == nil {
-				continue
-			}
-			found++
-			if !bytes.Equal(o.Body, bodies[i]) {
-				t.Errorf("%d: a wrong body", i)
-			}
-		}
-		return found
-	}
-	if found := look(); found < n-3 {
-		t.Errorf("%d of %d found", found, n)
-	}
-
-	// Slots move while they are read and written.
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for g := range 4 {
-		wg.Go(func() {
-			for i := g; ; i = (i + 1) % n {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if o := get(s, keys[i]); o != nil && !bytes.Equal(o.Body, bodies[i]) {
-					t.Errorf("%d: a wrong body", i)
-				}
-				s.Set(keys[i], with(keys[i], fresh(bodies[i])))
-			}
-		})
-	}
-	cluster.Reshard("2000")
-	close(stop)
-	wg.Wait()
-	t.Logf("after the move: %+v", s.Stats())
-	eventually(t, "all after the move", func() bool {
-		for i := range keys {
-			s.Set(keys[i], with(keys[i], fresh(bodies[i])))
-		}
-		return look() == n
-	})
-	eventually(t, "deletion", func() bool {
-		for i := range keys {
-			s.Delete(keys[i]) // may be dropped while much is waiting
-		}
-		return look() == 0
-	})
-}
-
-func TestStoreSentinel(t *testing.T) {
-	sentinel := redistest.StartSentinel(t)
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: redistest.MasterName, SentinelAddrs: []string{sentinel.URL()[len("redis://"):]},
-		ReadTimeout: 100 * time.Millisecond, DialTimeout: 250 * time.Millisecond, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
-	})
-	t.Cleanup(func() { _ = client.Close() })
-	s := newStore(t, Options{Client: client})
-	e := newEpochs(t, client, 100*time.Millisecond)
-	inStep(t, e)
-	key, body := object.NewKey("k"), text(500)
-	put(t, s, key, fresh(body))
-	o := tagged(e, "x")
-	sentinel.Master.Kill()
-	for range 200 {
-		if o := get(s, key); o != nil && !bytes.Equal(o.Body, body) {
-			t.Error("a wrong body")
-		}
-	}
-	e.Invalidate(object.Scope{Tag: "x"})
-	eventually(t, "the failover", func() bool {
-		s.Set(key, with(key, fresh(body)))
-		return get(s, key) != nil
-	})
-	inStep(t, e)
-	eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 })
-	other := newEpochs(t, patient(t, sentinel.Replica.Addr()), 100*time.Millisecond)
-	inStep(t, other)
-	eventually(t, "the invalidation at another gateway", func() bool { return other.freshness(o.Clone()) == object.Hard })
 }

@@ -1,0 +1,231 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/rediscache/object"
+)
+
+// errNotAsked says that Redis is away or has too much to do.
+var errNotAsked = errors.New("redis is not asked")
+
+// Spent is the time that one request has waited for the tier so far. It may be
+// used by one goroutine at a time.
+type Spent struct{ time time.Duration }
+
+type spentKey struct{}
+
+// WithSpent has the look-ups that get the returned context share one budget: a
+// request that makes several of them waits no longer than one that makes one.
+func WithSpent(ctx context.Context, s *Spent) context.Context {
+	return context.WithValue(ctx, spentKey{}, s)
+}
+
+// limit returns ctx with what is left of the budget. end must be called when the
+// wait is over.
+func (s *Store) limit(ctx context.Context) (limited context.Context, end func()) {
+	spent, _ := ctx.Value(spentKey{}).(*Spent)
+	if spent == nil {
+		return context.WithTimeout(ctx, s.o.Budget)
+	}
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, s.o.Budget-spent.time)
+	return limited, func() {
+		cancel()
+		spent.time += time.Since(began)
+	}
+}
+
+// ask calls f and returns what it returns, within what is left of the budget:
+// limited is ctx with it. It tells the breaker how it went. f runs in a
+// goroutine of its own, so the budget holds even where the client's deadlines do
+// not, as while it looks for a Cluster's nodes; and it may go on after ask has
+// returned an error, so it must not use anything of the request.
+func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var r result
+	if s.breaker.Open() {
+		return r.value, errNotAsked
+	}
+	select {
+	case s.reads <- struct{}{}:
+	default:
+		return r.value, errNotAsked
+	}
+	answer := make(chan result, 1)
+	go func() {
+		defer func() { <-s.reads }()
+		v, err := f(limited)
+		answer <- result{v, err}
+	}()
+	select {
+	case r = <-answer:
+	case <-limited.Done():
+		r.err = limited.Err()
+	}
+	switch {
+	case isAnswer(r.err):
+		s.breaker.Report(true)
+	case ctx.Err() != nil:
+		// The request is over; nothing can be said of Redis.
+	case limited.Err() != nil:
+		s.n.late.Add(1)
+		s.breaker.Report(false)
+	default:
+		s.n.errors.Add(1)
+		s.breaker.Report(false)
+	}
+	return r.value, r.err
+}
+
+// fetch reads the index, then the variants, then the parts of long bodies. The
+// variant of a response without Vary, the usual one, has a name known beforehand
+// and is read together with the index. match is only called here and not in the
+// functions given to ask: it looks at the request.
+func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([]string, string) bool) (*object.Entry, error) {
+	type first struct {
+		index *redis.MapStringStringCmd
+		plain *redis.StringCmd
+	}
+	got, err := ask(s, ctx, limited, func(ctx context.Context) (f first, err error) {
+		err = pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
+			f.index = p.HGetAll(ctx, s.key(key, "i"))
+			f.plain = p.Get(ctx, s.key(key, "v:"+plainVariant))
+		})
+		return f, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.repair(key, "i", got.index.Err())
+	wanted := s.wanted(key, got.index.Val(), match)
+	if got.plain.Err() == nil && len(got.index.Val()) == 0 && match(nil, "") {
+		wanted = append(wanted, indexed{id: plainVariant}) // the index was evicted
+	}
+	var names []string
+	for _, v := range wanted {
+		if v.id != plainVariant {
+			names = append(names, "v:"+v.id)
+		}
+	}
+	values, err := s.values(ctx, limited, key, names)
+	if err != nil {
+		return nil, err
+	}
+	entry := &object.Entry{Key: key}
+	for _, v := range wanted {
+		value := got.plain
+		if v.id != plainVariant {
+			value, values = values[0], values[1:]
+		}
+		o, err := s.open(ctx, limited, key, v.id, value)
+		if err != nil {
+			return nil, err
+		}
+		if o != nil && match(o.Vary, o.Variant) && s.o.Admit(o) {
+			entry.Variants = append(entry.Variants, o)
+		}
+	}
+	if len(entry.Variants) == 0 {
+		return nil, nil
+	}
+	return entry, nil
+}
+
+// values reads some of the Redis keys of a primary key.
+func (s *Store) values(ctx, limited context.Context, key object.Key, names []string) ([]*redis.StringCmd, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return ask(s, ctx, limited, func(ctx context.Context) ([]*redis.StringCmd, error) {
+		values := make([]*redis.StringCmd, len(names))
+		err := pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
+			for i, name := range names {
+				values[i] = p.Get(ctx, s.key(key, name))
+			}
+		})
+		return values, err
+	})
+}
+
+// pipelined sends the commands in one go. Its error is the first that is no
+// answer of Redis; answers are left in the commands.
+func pipelined(ctx context.Context, c redis.UniversalClient, f func(redis.Pipeliner)) error {
+	p := c.Pipeline()
+	f(p)
+	if p.Len() == 0 {
+		return nil
+	}
+	cmds, err := p.Exec(ctx)
+	for _, cmd := range cmds {
+		if e := cmd.Err(); !isAnswer(e) {
+			return e
+		}
+	}
+	if !isAnswer(err) {
+		return err
+	}
+	return nil
+}
+
+// open decodes a variant and fetches the parts of its body. It returns nil for
+// one that is not there, is damaged or is another key's.
+func (s *Store) open(ctx, limited context.Context, key object.Key, id string, value *redis.StringCmd) (*object.Object, error) {
+	if value.Err() != nil {
+		s.repair(key, "v:"+id, value.Err())
+		return nil, nil
+	}
+	bytes, _ := value.Bytes()
+	h, err := decode(value.Val(), bytes)
+	if err != nil {
+		s.discard(key, "v:"+id)
+		return nil, nil
+	}
+	if h.key != key.Full || h.bodySize > s.o.MaxBody || variantID(h.object) != id {
+		return nil, nil
+	}
+	names := make([]string, h.chunks)
+	for i := range names {
+		names[i] = chunkName(id, i)
+	}
+	parts, err := s.values(ctx, limited, key, names)
+	if err != nil {
+		return nil, err
+	}
+	chunks := make([][]byte, 0, len(parts))
+	for _, part := range parts {
+		if b, err := part.Bytes(); err == nil {
+			chunks = append(chunks, b)
+		}
+	}
+	o, err := h.unpack(chunks)
+	switch {
+	case errors.Is(err, errCorrupt):
+		s.discard(key, "v:"+id)
+		return nil, nil
+	case err != nil:
+		return nil, nil
+	}
+	return o, nil
+}
+
+// repair deletes a key that holds another type.
+func (s *Store) repair(key object.Key, rest string, err error) {
+	if err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		s.discard(key, rest)
+	}
+}
+
+// discard deletes a key that holds rubbish.
+func (s *Store) discard(key object.Key, rest string) {
+	s.n.corrupt.Add(1)
+	s.enqueue(job{key: key, discard: rest})
+}
