@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -73,11 +75,12 @@ func (rd *Redis) beat(ctx context.Context, first bool) {
 	if up {
 		rd.instances.Store(max(n, 1))
 	}
-	if up {
-		// The first request finds an open connection.
+	was := rd.up.Swap(up)
+	if up && (first || !was) {
+		rd.warm(ctx)
+	} else if up {
 		_ = rd.hot.Ping(ctx).Err()
 	}
-	was := rd.up.Swap(up)
 	switch {
 	case ctx.Err() == context.Canceled:
 	case up && (first || !was):
@@ -85,6 +88,28 @@ func (rd *Redis) beat(ctx context.Context, first bool) {
 	case !up && (first || was):
 		rd.logger.Warn("redis does not answer: each feature goes by its own rule until it is back", zap.Error(err))
 	}
+}
+
+// warmConnections is how many connections are opened for the first requests.
+const warmConnections = 16
+
+// warm opens connections for requests. Without them the first ones, which may
+// come all at once, would have to, within the little time that they have for
+// Redis.
+func (rd *Redis) warm(ctx context.Context) {
+	var opened sync.WaitGroup
+	for i := range warmConnections {
+		key := rd.settings.prefix + ":warm:" + strconv.Itoa(i)
+		opened.Go(func() { _ = rd.hot.Exists(ctx, key).Err() })
+		opened.Go(func() {
+			_, _ = rd.hot.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.Exists(ctx, key)
+				p.Exists(ctx, key)
+				return nil
+			})
+		})
+	}
+	opened.Wait()
 }
 
 // leave takes this instance off the list, so that the others need not wait for
