@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	// tripAfter is how many calls in a row must fail.
+	// tripAfter is how many calls in a row must fail, each begun after the one
+	// before had failed.
 	tripAfter = 3
 	// The time between two looks at a Redis that is away grows from the first
 	// to the last.
@@ -31,6 +32,8 @@ type breaker struct {
 
 	open     atomic.Bool
 	failures atomic.Int32
+	failed   atomic.Int64 // when a failure was counted last, in ns since began
+	began    time.Time
 
 	mu     sync.Mutex
 	closed bool
@@ -41,18 +44,24 @@ type breaker struct {
 }
 
 func newBreaker(budget time.Duration, ping func(context.Context) error, change func(open bool)) *breaker {
-	return &breaker{ping: ping, budget: budget, change: change, stop: make(chan struct{})}
+	return &breaker{ping: ping, budget: budget, change: change, stop: make(chan struct{}), began: time.Now()}
 }
 
 // Open reports whether calls are to be left out.
 func (b *breaker) Open() bool { return b.open.Load() }
 
-// Report tells the breaker how a call ended.
-func (b *breaker) Report(ok bool) {
+// Report tells the breaker how a call ended that began at the time. Calls that
+// fail together count once: a burst of them may be too much for this machine,
+// and says little of Redis.
+func (b *breaker) Report(ok bool, began time.Time) {
 	if ok {
 		if b.failures.Load() != 0 {
 			b.failures.Store(0)
 		}
+		return
+	}
+	last := b.failed.Load()
+	if int64(began.Sub(b.began)) < last || !b.failed.CompareAndSwap(last, int64(time.Since(b.began))) {
 		return
 	}
 	if b.failures.Add(1) >= tripAfter && !b.open.Load() {

@@ -61,6 +61,7 @@ func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) 
 		return r.value, errNotAsked
 	}
 	answer := make(chan result, 1)
+	began := time.Now()
 	go func() {
 		defer func() { <-s.reads }()
 		v, err := f(limited)
@@ -73,15 +74,15 @@ func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) 
 	}
 	switch {
 	case isAnswer(r.err):
-		s.breaker.Report(true)
+		s.breaker.Report(true, began)
 	case ctx.Err() != nil:
 		// The request is over; nothing can be said of Redis.
 	case limited.Err() != nil:
 		s.n.late.Add(1)
-		s.breaker.Report(false)
+		s.breaker.Report(false, began)
 	default:
 		s.n.errors.Add(1)
-		s.breaker.Report(false)
+		s.breaker.Report(false, began)
 	}
 	return r.value, r.err
 }

@@ -192,7 +192,7 @@ func (s *Store) do(ctx context.Context, j job) {
 		s.n.writeErrors.Add(1)
 		s.repair(j.key, "i", err)
 		if !isAnswer(err) {
-			s.breaker.Report(false)
+			s.breaker.Report(false, time.Now())
 		} else if j.object != nil {
 			// A full Redis refuses what is new. What is old should not be found
 			// in its place.
