@@ -142,7 +142,7 @@ func (c *fill) completable() *object.Object {
 	var best *object.Object
 	x.t.keys(func(key object.Key) bool {
 		key = partKey(key)
-		for _, o := range x.h.parts(x.r, x.t, key) {
+		for _, o := range x.h.knownParts(x.r, x.t, key) {
 			p := x.h.prepare(o)
 			variant := partVariant(o.Vary, x.r.Header, rangeOf(o.Variant))
 			if p.part.Start != 0 || p.part.End != int64(len(o.Body)) || p.size <= p.part.End || variant != o.Variant ||

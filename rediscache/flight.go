@@ -248,9 +248,7 @@ func (x *inquiry) lease(f *flight) (release func(), answered bool, err error) {
 	ctx, cancel := timeout(x.r.Context(), time.Duration(x.h.CollapseTimeout))
 	defer cancel()
 	var hit found
-	x.h.tiers.redis.Await(ctx, key, func(vary []string, variant string) bool {
-		return rfc9111.Variant(vary, x.r.Header) == variant
-	}, func(e *object.Entry) bool {
+	x.h.tiers.redis.Await(ctx, key, x.h.matcher(x.r), func(e *object.Entry) bool {
 		hit = x.h.pick(x.r, x.t, key, e)
 		if hit.object == nil {
 			return false

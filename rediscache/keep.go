@@ -114,6 +114,9 @@ func (h *Handler) keepPart(r *http.Request, t *target, key object.Key, o *object
 		return
 	}
 	exact := span.Len() == int64(len(o.Body))
+	if !exact && h.Profile != profileRFC9111 {
+		return // its Content-Range is wrong, or something is missing
+	}
 	entry := &object.Entry{Key: key, Variants: h.parts(r, t, key)}
 	for _, other := range entry.Variants {
 		p := h.prepare(other)

@@ -56,8 +56,7 @@ func (h *Handler) lookupRedis(r *http.Request, t *target) (hit found) {
 	if h.tiers.redis == nil {
 		return found{}
 	}
-	header := r.Header
-	match := func(vary []string, variant string) bool { return rfc9111.Variant(vary, header) == variant }
+	match := h.matcher(r)
 	t.keys(func(key object.Key) bool {
 		entry := h.tiers.redis.Select(t.waiting(r), key, match)
 		hit = h.pick(r, t, key, entry)
@@ -100,11 +99,25 @@ func (h *Handler) pick(r *http.Request, t *target, key object.Key, e *object.Ent
 	return hit
 }
 
+// matcher returns what tells the second tier which variants are worth reading.
+func (h *Handler) matcher(r *http.Request) func(vary []string, variant string) bool {
+	header := r.Header
+	return func(vary []string, variant string) bool {
+		return rfc9111.Variant(vary, header) == variant || h.byLanguage(vary)
+	}
+}
+
+// byLanguage reports whether the language of a stored response may tell that it
+// is what would be selected for a request.
+func (h *Handler) byLanguage(vary []string) bool {
+	return h.Profile == profileRFC9111 && len(vary) == 1 && vary[0] == "Accept-Language"
+}
+
 func (h *Handler) selects(r *http.Request, t *target, o *object.Object) bool {
 	if t.variant == o.Variant && sameNames(t.known, o.Vary) || rfc9111.Variant(o.Vary, r.Header) == o.Variant {
 		return true
 	}
-	return h.Profile == profileRFC9111 && len(o.Vary) == 1 && o.Vary[0] == "Accept-Language" && rfc9111.PrefersLanguage(r.Header, o.Header)
+	return h.byLanguage(o.Vary) && rfc9111.PrefersLanguage(r.Header, o.Header)
 }
 
 func sameNames(a, b []string) bool {

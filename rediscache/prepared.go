@@ -79,8 +79,14 @@ func (h *Handler) newPrepared(o *object.Object, whole bool) *prepared {
 	}
 	if !p.whole {
 		if r, size, ok := rfc9111.ContentRange(o.Header); ok {
-			// What came is what there is, whatever was announced.
-			r.End = min(r.End, r.Start+int64(len(o.Body)))
+			// What came is what there is, whatever was announced. If it was
+			// announced up to the end, that is where the content ends.
+			if end := r.Start + int64(len(o.Body)); end < r.End {
+				if r.End == size {
+					size = end
+				}
+				r.End = end
+			}
 			p.part, p.size = r, size
 		}
 	}

@@ -110,7 +110,7 @@ func (h *Handler) answerPart(w http.ResponseWriter, r *http.Request, t *target, 
 			}
 			p := h.prepare(o)
 			status := rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}
-			part, body := p.part, o.Body
+			part, size, body := p.part, p.size, o.Body
 			if partVariant(o.Vary, r.Header, values[0]) != o.Variant {
 				if o.Variant[:len(o.Variant)-len(rangeOf(o.Variant))] != partVariant(o.Vary, r.Header, "") || p.size < 0 {
 					continue
@@ -120,13 +120,13 @@ func (h *Handler) answerPart(w http.ResponseWriter, r *http.Request, t *target, 
 					continue
 				}
 				body, part = body[want.Start-part.Start:want.End-part.Start], want
-			} else if r, _, ok := rfc9111.ContentRange(o.Header); ok {
-				part = r // as it was
+			} else if r, n, ok := rfc9111.ContentRange(o.Header); ok {
+				part, size = r, n // as it was
 			}
 			results.hit.Inc()
 			h.tell(r, "hit")
 			h.writeFields(w.Header(), o, p, now, &status)
-			writePart(w, w.Header(), body, part, p.size)
+			writePart(w, w.Header(), body, part, size)
 			answered = true
 			return true
 		}
@@ -140,6 +140,19 @@ func (h *Handler) mayHavePart(t *target, key object.Key, o *object.Object) bool 
 		return true
 	}
 	return h.mayHave(t, key, o)
+}
+
+// knownParts returns the stored parts of a key that are found without a look into the
+// second tier, unless there is no other. It is for requests that do not ask for
+// a part: most have none.
+func (h *Handler) knownParts(r *http.Request, t *target, key object.Key) []*object.Object {
+	if h.tiers.memory == nil {
+		return h.parts(r, t, key)
+	}
+	if e := h.tiers.memory.Get(r.Context(), key); e != nil {
+		return e.Variants
+	}
+	return nil
 }
 
 // parts returns the stored parts of a key, of both tiers.
