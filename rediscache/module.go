@@ -88,7 +88,8 @@ type Handler struct {
 	// the largest counts. Default: 256MiB.
 	Memory int64 `json:"memory,omitempty"`
 
-	// The largest body that is stored, in bytes. Larger ones pass. Default: 1MiB.
+	// The largest body that is stored, in bytes. Larger ones pass. At most a quarter of
+	// the memory budget. Default: 1MiB.
 	MaxObjectSize int64 `json:"max_object_size,omitempty"`
 
 	// How many variants (RFC 9111 §4.1) of one URL are kept. Default: 20.
@@ -267,6 +268,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if err := h.PurgeMethod.provision(); err != nil {
 			return err
 		}
+	}
+	if most := h.Memory / 4; h.MaxObjectSize > most {
+		// What arrives is held in memory whatever becomes of it.
+		h.logger.Warn("max_object_size is larger than a quarter of memory, which is the most that counts",
+			zap.Int64("max_object_size", h.MaxObjectSize), zap.Int64("memory", h.Memory))
+		h.MaxObjectSize = most
 	}
 	h.policy = rfc9111.Policy{
 		Targets:              h.Targets,
