@@ -33,6 +33,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		lease
 //		stale_while_revalidate <duration>
 //		stale_if_error         <duration>
+//		stale_when_disconnected <duration>
 //		collapse_timeout       <duration>
 //		fill_timeout           <duration>
 //		hit_for_miss           <duration>
@@ -126,7 +127,7 @@ func (h *Handler) unmarshalTTL(d *caddyfile.Dispenser, seen parse.Seen) error {
 // options are the names of the options, for errors.
 var options = []string{
 	"ttl", "max_error_ttl", "memory", "max_object_size", "max_variants", "store", "compress", "lease",
-	"stale_while_revalidate", "stale_if_error", "collapse_timeout", "fill_timeout", "hit_for_miss", "jitter", "early_refresh",
+	"stale_while_revalidate", "stale_if_error", "stale_when_disconnected", "collapse_timeout", "fill_timeout", "hit_for_miss", "jitter", "early_refresh",
 	"key", "tags", "targets", "set_cookie", "store_cors", "match_type", "request_directives", "cache_status", "profile",
 	"hosts", "bypass", "purge_method",
 }
@@ -155,6 +156,8 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		h.StaleWhileRevalidate, err = parse.Duration(d)
 	case "stale_if_error":
 		h.StaleIfError, err = parse.Duration(d)
+	case "stale_when_disconnected":
+		h.StaleWhenDisconnected, err = parse.Duration(d)
 	case "collapse_timeout":
 		h.CollapseTimeout, err = parse.Duration(d)
 	case "fill_timeout":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -179,7 +180,7 @@ func isAbort(panicked any) bool {
 func (c *fill) broken(panicked any) error {
 	x := c.x
 	brokeOff := isAbort(panicked)
-	if brokeOff && !c.sent && x.h.mayServeStale(&x.hit, time.Now()) {
+	if brokeOff && !c.sent && x.mayServeStale(time.Now(), true) {
 		return c.standIn()
 	}
 	c.abort()
@@ -204,11 +205,13 @@ func (c *fill) failed(err error) error {
 		status = he.StatusCode
 	}
 	if status >= http.StatusInternalServerError {
-		if x.h.mayServeStale(&x.hit, time.Now()) {
+		if x.mayServeStale(time.Now(), true) {
 			return c.standIn()
 		}
 		// Those who wait would learn no more if they asked.
-		c.f.arrive(func() { c.f.what, c.f.err, c.f.fields = arrivedError, err, c.fields.Clone() })
+		c.f.arrive(func() {
+			c.f.what, c.f.err, c.f.fields = arrivedError, err, rfc9111.StoredFields(c.fields, "Set-Cookie")
+		})
 	}
 	merge(x.w.Header(), c.fields)
 	x.h.addStatus(x.w.Header(), &rfc9111.Status{Fwd: x.fwd(), FwdStatus: 0}, x.t)
@@ -270,6 +273,12 @@ func (c *fill) confirm() error {
 	results.revalidated.Inc()
 	if x.background {
 		return nil
+	}
+	// What is for this client alone and so is not stored.
+	for name, values := range c.fields {
+		if o.Header[name] == nil && (name == "Set-Cookie" || strings.HasPrefix(name, "Access-Control-")) {
+			x.w.Header()[name] = append(x.w.Header()[name], values...)
+		}
 	}
 	return h.answer(x.w, x.r, o, time.Now(), outcome{word: "revalidated", status: status})
 }

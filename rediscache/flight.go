@@ -82,6 +82,16 @@ func (f *flights) land(one *flight) {
 	}
 }
 
+// retire makes way for another flight of the same key.
+func (f *flights) retire(one *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.m[one.key] == one {
+		delete(f.m, one.key)
+		widths.Observe(float64(one.width.Load()))
+	}
+}
+
 // arrive tells those who wait what came, once.
 func (f *flight) arrive(set func()) {
 	if f == nil {
@@ -183,7 +193,12 @@ func (x *inquiry) collapsed() error {
 			}
 			private = true
 		case waitLong:
-			return x.alone()
+			// It may be stuck. One of those who wait asks again, and the others
+			// wait for that one.
+			if x.mayServeStale(time.Now(), true) {
+				return x.h.answerStale(x.w, x.r, &x.hit, time.Now(), "collapse-timeout")
+			}
+			inFlight.retire(f)
 		}
 	}
 	return x.alone()
@@ -196,9 +211,9 @@ func (x *inquiry) lead(f *flight) error {
 	if better.object != nil && (x.hit.object == nil || better.object.ResponseTime.After(x.hit.object.ResponseTime)) {
 		x.hit = better
 		switch what, _ := x.h.judge(&x.hit, &x.wish, time.Now()); what {
-		case useFresh:
+		case rfc9111.UseFresh:
 			f.arrive(func() { x.arrived(f, arrivedObject, x.hit.object, x.hit.key) })
-		case useRefreshing:
+		case rfc9111.UseRefreshing:
 			if !x.background {
 				// The refresh is a flight of its own under the same key.
 				f.arrive(func() { x.arrived(f, arrivedObject, x.hit.object, x.hit.key) })
@@ -254,14 +269,14 @@ func (x *inquiry) lease(f *flight) (release func(), answered bool, err error) {
 			return false
 		}
 		what, _ := x.h.judge(&hit, &x.wish, time.Now())
-		return what == useFresh
+		return what == rfc9111.UseFresh
 	})
 	if hit.object == nil {
 		return nil, false, nil
 	}
 	x.hit = hit
 	x.h.remember(x.r, key, hit.object)
-	if what, _ := x.h.judge(&x.hit, &x.wish, time.Now()); what == useFresh {
+	if what, _ := x.h.judge(&x.hit, &x.wish, time.Now()); what == rfc9111.UseFresh {
 		f.arrive(func() { x.arrived(f, arrivedObject, hit.object, key) })
 	}
 	answered, err = x.fromStored()
@@ -319,7 +334,7 @@ func (x *inquiry) share(f *flight) error {
 	now := time.Now()
 	switch f.what {
 	case arrivedError:
-		if h.mayServeStale(&x.hit, now) {
+		if x.mayServeStale(now, true) {
 			return h.answerStale(x.w, x.r, &x.hit, now, "stale-if-error")
 		}
 		results.collapsed.Inc()

@@ -53,6 +53,9 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 		MustRevalidate: v.MustRevalidate, NoCache: v.NoCache,
 		Scheme: x.t.scheme, Host: x.t.host, Path: x.t.pathQuery(), Tags: h.tagsOf(fields), Groups: rfc9111.Groups(fields["Cache-Groups"]),
 	}
+	if !o.MustRevalidate && !o.NoCache {
+		o.Keep = time.Duration(h.StaleWhenDisconnected)
+	}
 	if h.Jitter > 0 && o.Lifetime > o.InitialAge {
 		o.Lifetime -= time.Duration(rand.Float64() * h.Jitter * float64(o.Lifetime-o.InitialAge))
 	}

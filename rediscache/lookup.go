@@ -19,16 +19,6 @@ type found struct {
 	others bool
 }
 
-// use is what may be done with a stored response.
-type use int
-
-const (
-	useNot        use = iota // validate it, or fetch another
-	useFresh                 // send it
-	useStale                 // send it: the request wants it so
-	useRefreshing            // send it, and refresh it meanwhile
-)
-
 // keys calls f with the keys under which the request may find something, its
 // user's own first, until f is done.
 func (t *target) keys(f func(object.Key) bool) {
@@ -63,6 +53,10 @@ func (h *Handler) lookupRedis(r *http.Request, t *target) (hit found) {
 		if hit.object == nil {
 			return false
 		}
+		if keep := time.Duration(h.StaleWhenDisconnected); hit.object.Keep < keep && !hit.object.MustRevalidate && !hit.object.NoCache {
+			hit.object = hit.object.Clone()
+			hit.object.Keep = keep
+		}
 		h.remember(r, key, hit.object)
 		return true
 	})
@@ -76,8 +70,10 @@ func (h *Handler) remember(r *http.Request, key object.Key, o *object.Object) {
 	}
 }
 
-// pick selects the variant for the request (RFC 9111 §4.1). The newest one that
-// fits counts.
+// pick selects the variant for the request (RFC 9111 §4.1). The newest response
+// decides by which fields it is selected: one that is older and has another Vary,
+// or none, is not used. A response without Vary that is newer than those with
+// one is used if none of them fits; it may only have been forgotten in it.
 func (h *Handler) pick(r *http.Request, t *target, key object.Key, e *object.Entry) (hit found) {
 	if e == nil {
 		return hit
@@ -85,16 +81,39 @@ func (h *Handler) pick(r *http.Request, t *target, key object.Key, e *object.Ent
 	if t.known == nil && len(e.Variants) > 0 {
 		t.know(e.Variants[0].Vary, r.Header)
 	}
+	var decides []string
+	var plain found
 	for _, o := range e.Variants {
-		if len(o.Vary) > 0 && !h.selects(r, t, o) {
+		if len(o.Vary) == 0 && (decides != nil || plain.object != nil) {
+			continue
+		}
+		if len(o.Vary) > 0 && decides != nil && !sameNames(decides, o.Vary) {
 			hit.others = true
 			continue
 		}
+		fits := len(o.Vary) == 0 || h.selects(r, t, o)
 		state := h.tiers.epochs.Check(key, o)
-		if state == object.Hard || !h.mayHave(t, key, o) {
+		if state == object.Hard {
 			continue
 		}
-		return found{object: o, key: key, soft: state == object.Soft}
+		if len(o.Vary) > 0 {
+			decides = o.Vary
+		}
+		if !fits {
+			hit.others = true
+			continue
+		}
+		if !h.mayHave(t, key, o) {
+			continue
+		}
+		this := found{object: o, key: key, soft: state == object.Soft}
+		if len(o.Vary) > 0 || len(e.Variants) == 1 {
+			return this
+		}
+		plain = this
+	}
+	if plain.object != nil {
+		return plain
 	}
 	return hit
 }
@@ -146,32 +165,19 @@ func (h *Handler) mayHave(t *target, key object.Key, o *object.Object) bool {
 	return !t.cookie || !p.implicit
 }
 
-// judge says what may be done with a stored response now.
-func (h *Handler) judge(hit *found, wish *rfc9111.Wish, now time.Time) (use, time.Duration) {
+// judge says what may be done with a stored response now, and for how long it is
+// still fresh.
+func (h *Handler) judge(hit *found, wish *rfc9111.Wish, now time.Time) (rfc9111.Reuse, time.Duration) {
 	o := hit.object
-	fresh := o.Fresh(now)
-	if hit.soft {
-		fresh = min(fresh, 0)
+	stored := rfc9111.Candidate{
+		Age: o.Age(now), Lifetime: o.Lifetime, StaleWhileRevalidate: o.StaleWhileRevalidate,
+		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache, Immutable: wish.MaxAge == 0 && h.prepare(o).immutable, Soft: hit.soft,
 	}
-	switch {
-	case o.NoCache:
-		return useNot, fresh
-	case fresh > 0:
-		if wish.Accepts(o.Age(now), fresh, o.MustRevalidate) || wish.MaxAge == 0 && !wish.NoCache && h.prepare(o).immutable {
-			if h.EarlyRefresh && h.early(o, fresh) {
-				return useRefreshing, fresh
-			}
-			return useFresh, fresh
-		}
-		return useNot, fresh
-	case o.MustRevalidate || wish.NoCache || wish.MaxAge >= 0 || wish.MinFresh > 0:
-		return useNot, fresh
-	case (wish.AnyStale || wish.MaxStale > 0) && !hit.soft && wish.Accepts(o.Age(now), fresh, false):
-		return useStale, fresh
-	case -fresh < o.StaleWhileRevalidate:
-		return useRefreshing, fresh
+	what, fresh := stored.Decide(wish), stored.Fresh()
+	if what == rfc9111.UseFresh && h.EarlyRefresh && h.early(o, fresh) {
+		what = rfc9111.UseRefreshing
 	}
-	return useNot, fresh
+	return what, fresh
 }
 
 // early decides by chance whether what is still fresh is refreshed already: the
@@ -188,9 +194,27 @@ func (h *Handler) early(o *object.Object, fresh time.Duration) bool {
 	return -math.Log(1-rand.Float64())*float64(delta) >= float64(fresh)
 }
 
-// mayServeStale reports whether the stored response may stand in for a failed
-// service (RFC 5861 §4).
-func (h *Handler) mayServeStale(hit *found, now time.Time) bool {
-	o := hit.object
-	return o != nil && !o.MustRevalidate && !o.NoCache && -o.Fresh(now) < o.StaleIfError
+// mayServeStale reports whether the stored response may stand in for a service
+// that answers with an error (RFC 5861 §4), or that cannot be reached at all (RFC
+// 9111 §4.2.4).
+func (x *inquiry) mayServeStale(now time.Time, disconnected bool) bool {
+	o := x.hit.object
+	if o == nil || o.MustRevalidate || o.NoCache || x.wish.NoCache {
+		return false
+	}
+	window := o.StaleIfError
+	if disconnected {
+		window = max(window, time.Duration(x.h.StaleWhenDisconnected))
+	}
+	return -o.Fresh(now) < window
+}
+
+// isFailure reports whether the status is one that stale-if-error is for (RFC
+// 5861 §4).
+func isFailure(status int) bool {
+	switch status {
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }

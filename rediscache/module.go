@@ -61,6 +61,7 @@ const (
 	defaultWait        = 5 * time.Second
 	defaultFillTimeout = 30 * time.Second
 	defaultRemember    = 2 * time.Minute
+	defaultKeep        = time.Hour // in profile rfc9111
 	redisBudget        = 20 * time.Millisecond
 	cleanupWait        = 3 * time.Second
 )
@@ -114,6 +115,11 @@ type Handler struct {
 	// How long a stale response may be used while the service fails, where it
 	// does not say itself (RFC 5861). Default: not at all.
 	StaleIfError caddy.Duration `json:"stale_if_error,omitempty"`
+
+	// How long a stale response may be used while the service cannot be reached
+	// at all (RFC 9111 §4.2.4), whatever it says of errors. Default: not at all;
+	// 1h in profile rfc9111.
+	StaleWhenDisconnected caddy.Duration `json:"stale_when_disconnected,omitempty"`
 
 	// How long a request waits for the answer to another one to the same URL
 	// before it asks the service itself. Default: 5s.
@@ -322,6 +328,7 @@ func (h *Handler) setDefaults(a *app.App) {
 	orText(&h.CacheStatus, statusOn)
 	if h.Profile == profileRFC9111 {
 		orText(&h.SetCookie, cookieStore)
+		orTime(&h.StaleWhenDisconnected, defaultKeep)
 	} else {
 		orText(&h.SetCookie, cookieBypass)
 		orTime(&h.MaxErrorTTL, defaultMaxError)
@@ -395,7 +402,8 @@ func (h *Handler) check(a *app.App) error {
 	for name, v := range map[string]int64{
 		"ttl": int64(h.TTL), "max_error_ttl": int64(h.MaxErrorTTL), "memory": h.Memory, "max_object_size": h.MaxObjectSize,
 		"max_variants": int64(h.MaxVariants), "stale_while_revalidate": int64(h.StaleWhileRevalidate), "stale_if_error": int64(h.StaleIfError),
-		"collapse_timeout": int64(h.CollapseTimeout), "fill_timeout": int64(h.FillTimeout), "hit_for_miss": int64(h.HitForMiss),
+		"stale_when_disconnected": int64(h.StaleWhenDisconnected),
+		"collapse_timeout":        int64(h.CollapseTimeout), "fill_timeout": int64(h.FillTimeout), "hit_for_miss": int64(h.HitForMiss),
 	} {
 		if v < 0 {
 			return fmt.Errorf("%s: it is not negative", name)

@@ -105,7 +105,7 @@ func (h *Handler) answerPart(w http.ResponseWriter, r *http.Request, t *target, 
 			}
 			hit.soft = state == object.Soft
 			what, fresh := h.judge(&hit, wish, now)
-			if what != useFresh {
+			if what != rfc9111.UseFresh {
 				continue
 			}
 			p := h.prepare(o)
@@ -126,8 +126,12 @@ func (h *Handler) answerPart(w http.ResponseWriter, r *http.Request, t *target, 
 			results.hit.Inc()
 			h.tell(r, "hit")
 			h.writeFields(w.Header(), o, p, now, &status)
-			writePart(w, w.Header(), body, part, size)
 			answered = true
+			if rfc9111.Conditional(r.Header) && rfc9111.NotModified(r.Header, o.Header, o.Status, o.ResponseTime) {
+				_ = notModified(w)
+				return true
+			}
+			writePart(w, w.Header(), body, part, size)
 			return true
 		}
 		return false

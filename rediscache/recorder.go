@@ -124,8 +124,8 @@ func (c *fill) hold() bool {
 	switch {
 	case c.validating && c.status == http.StatusNotModified:
 		return true
-	case c.status >= http.StatusInternalServerError:
-		return c.x.h.mayServeStale(&c.x.hit, c.received)
+	case isFailure(c.status):
+		return c.x.mayServeStale(c.received, false)
 	case c.completing != nil && c.status == http.StatusRequestedRangeNotSatisfiable:
 		return true
 	case c.completing != nil && c.status == http.StatusPartialContent:
@@ -189,6 +189,9 @@ func (c *fill) decide() {
 			c.f.arrive(func() {})
 			c.rememberPass()
 		}
+	}
+	if c.f == nil && reusable(&c.verdict) {
+		notShared.forget(x.t.flightKey(false)) // it can be shared by now
 	}
 	c.settleWorth(true)
 }

@@ -39,11 +39,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if hit.object != nil {
 		now := time.Now()
 		switch what, fresh := h.judge(&hit, &wish, now); what {
-		case useFresh:
+		case rfc9111.UseFresh:
 			results.hit.Inc()
 			return h.answer(w, r, hit.object, now, outcome{word: "hit", status: rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}})
-		case useStale, useRefreshing:
-			if what == useRefreshing {
+		case rfc9111.UseStale, rfc9111.UseRefreshing:
+			if what == rfc9111.UseRefreshing {
 				h.refresh(r, next, &t, hit)
 			}
 			return h.answerStale(w, r, &hit, now, "")
@@ -111,15 +111,15 @@ func (x *inquiry) fromStored() (answered bool, err error) {
 	now := time.Now()
 	what, fresh := x.h.judge(&x.hit, &x.wish, now)
 	switch {
-	case what == useFresh:
+	case what == rfc9111.UseFresh:
 		results.hit.Inc()
 		if x.background {
 			return true, nil
 		}
 		return true, x.h.answer(x.w, x.r, x.hit.object, now, outcome{word: "hit", status: rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}})
-	case what == useNot || x.background:
+	case what == rfc9111.Validate || x.background:
 		return false, nil
-	case what == useRefreshing:
+	case what == rfc9111.UseRefreshing:
 		x.h.refresh(x.r, x.next, x.t, x.hit)
 	}
 	return true, x.h.answerStale(x.w, x.r, &x.hit, now, "")

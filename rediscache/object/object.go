@@ -78,6 +78,11 @@ type Object struct {
 	// freshness the object may still be used (RFC 5861).
 	StaleWhileRevalidate, StaleIfError time.Duration
 
+	// Keep is how long after the end of its freshness the object may still be
+	// used where the service cannot be reached. It is the operator's, not the
+	// response's: a tier need not store it.
+	Keep time.Duration
+
 	// MustRevalidate forbids every use of the object when it is stale.
 	MustRevalidate bool
 
@@ -114,7 +119,7 @@ func (o *Object) Clone() *Object {
 		Vary: o.Vary, Variant: o.Variant,
 		RequestTime: o.RequestTime, Epoch: o.Epoch, ResponseTime: o.ResponseTime,
 		InitialAge: o.InitialAge, Lifetime: o.Lifetime,
-		StaleWhileRevalidate: o.StaleWhileRevalidate, StaleIfError: o.StaleIfError,
+		StaleWhileRevalidate: o.StaleWhileRevalidate, StaleIfError: o.StaleIfError, Keep: o.Keep,
 		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache,
 		Scheme: o.Scheme, Host: o.Host, Path: o.Path, AnyQuery: o.AnyQuery, Tags: o.Tags, Groups: o.Groups,
 	}
@@ -148,7 +153,7 @@ func (o *Object) Fresh(now time.Time) time.Duration {
 // UsefulUntil returns the last moment at which the object may serve as an
 // answer, stale uses included, or be validated: a tier may forget it then.
 func (o *Object) UsefulUntil() time.Time {
-	keep := max(o.Lifetime-o.InitialAge, 0) + max(o.StaleWhileRevalidate, o.StaleIfError)
+	keep := max(o.Lifetime-o.InitialAge, 0) + max(o.StaleWhileRevalidate, o.StaleIfError, o.Keep)
 	if o.Header.Get("Etag") != "" || o.Header.Get("Last-Modified") != "" {
 		// A stale object with a validator saves a transfer.
 		keep += max(o.Lifetime, time.Minute)

@@ -57,7 +57,7 @@ func (w *Wish) Accepts(age, fresh time.Duration, mustRevalidate bool) bool {
 	case w.NoCache, w.MaxAge >= 0 && age >= w.MaxAge && !(age == 0 && w.MaxAge > 0):
 		return false
 	case fresh > 0:
-		return fresh > w.MinFresh || w.MinFresh == 0
+		return fresh >= w.MinFresh
 	}
 	return !mustRevalidate && (w.AnyStale || w.MaxStale >= 0 && -fresh <= w.MaxStale)
 }
