@@ -30,7 +30,6 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
-	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/rediscache/memory"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -449,11 +448,6 @@ func (h *Handler) Cleanup() error {
 	}
 	// A request that outlasts its configuration still finds the tiers.
 	return h.tiers.release()
-}
-
-// ServeHTTP answers from the cache, or asks the service.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return problem.Serve(w, r, next, h.serve)
 }
 
 // Interface guards

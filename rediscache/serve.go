@@ -14,42 +14,100 @@ import (
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+// ServeHTTP answers from memory if it can, and else as problem.Serve has it. A
+// hit has no error to tell.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	h.tiers.start()
-	if h.PurgeMethod.handles(r) {
-		t := h.targetOf(r)
-		return h.PurgeMethod.serve(w, r, t.url(), h.tiers.epochs)
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return h.other(w, r, next)
-	}
-	if reason := h.bypassReason(r); reason != "" {
-		return h.pass(w, r, next, reason)
-	}
-	t := h.targetOf(r)
-	if t.ambiguous {
-		return h.pass(w, r, next, "ambiguous-path")
-	}
-	wish := rfc9111.ReadWish(r.Header, h.RequestDirectives == directivesHonour)
-	if wish.NoStore {
-		return h.pass(w, r, next, "request-no-store")
-	}
-
-	hit := h.lookupMemory(r, &t)
-	if hit.object != nil {
-		now := time.Now()
-		switch what, fresh := h.judge(&hit, &wish, now); what {
-		case rfc9111.UseFresh:
-			results.hit.Inc()
-			return h.answer(w, r, hit.object, now, outcome{word: "hit", status: rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}})
-		case rfc9111.UseStale, rfc9111.UseRefreshing:
-			if what == rfc9111.UseRefreshing {
-				h.refresh(r, next, &t, hit)
-			}
-			return h.answerStale(w, r, &hit, now, "")
+	q := h.read(r)
+	if q.kind == asksStored {
+		if answered, err := h.fromMemory(w, r, next, &q); answered {
+			return err
 		}
 	}
-	return h.miss(w, r, next, t, wish, hit)
+	rest := q // only what is not answered goes to the heap
+	return problem.Serve(w, r, next, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		return h.serve(w, r, next, &rest)
+	})
+}
+
+// asks says what a request has to do with the cache.
+type asks int
+
+const (
+	asksStored asks = iota // it may be answered from it
+	asksPurge              // it invalidates
+	asksOther              // its method is for the service
+	asksPast               // the cache has no part in it
+)
+
+// question is a request as the cache reads it.
+type question struct {
+	kind   asks
+	reason string // of asksPast
+	target target
+	wish   rfc9111.Wish
+	hit    found // what memory has
+}
+
+// read tells what the request asks for.
+func (h *Handler) read(r *http.Request) (q question) {
+	switch {
+	case h.PurgeMethod.handles(r):
+		q.kind = asksPurge
+		return q
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		q.kind = asksOther
+		return q
+	}
+	q.kind = asksPast
+	if q.reason = h.bypassReason(r); q.reason != "" {
+		return q
+	}
+	q.target = h.targetOf(r)
+	if q.target.ambiguous {
+		q.reason = "ambiguous-path"
+		return q
+	}
+	q.wish = rfc9111.ReadWish(r.Header, h.RequestDirectives == directivesHonour)
+	if q.wish.NoStore {
+		q.reason = "request-no-store"
+		return q
+	}
+	q.kind = asksStored
+	return q
+}
+
+// fromMemory answers with what the first tier has, if it may be used as it is.
+func (h *Handler) fromMemory(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, q *question) (answered bool, err error) {
+	q.hit = h.lookupMemory(r, &q.target)
+	if q.hit.object == nil {
+		return false, nil
+	}
+	now := time.Now()
+	switch what, fresh := h.judge(&q.hit, &q.wish, now); what {
+	case rfc9111.UseFresh:
+		results.hit.Inc()
+		return true, h.answer(w, r, q.hit.object, now, outcome{word: "hit", status: rfc9111.Status{Hit: true, TTL: seconds64(fresh), HasTTL: true}})
+	case rfc9111.UseStale, rfc9111.UseRefreshing:
+		if what == rfc9111.UseRefreshing {
+			h.refresh(r, next, &q.target, q.hit)
+		}
+		return true, h.answerStale(w, r, &q.hit, now, "")
+	}
+	return false, nil
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, q *question) error {
+	switch q.kind {
+	case asksPurge:
+		t := h.targetOf(r)
+		return h.PurgeMethod.serve(w, r, t.url(), h.tiers.epochs)
+	case asksOther:
+		return h.other(w, r, next)
+	case asksPast:
+		return h.pass(w, r, next, q.reason)
+	}
+	return h.miss(w, r, next, q.target, q.wish, q.hit)
 }
 
 // pass lets a request through that the cache has no part in.
