@@ -2,6 +2,9 @@ package jwtauth
 
 import (
 	"slices"
+	"strconv"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -42,7 +45,7 @@ var providerOptions = []string{
 	"leeway", "max_age", "max_lifetime", "optional_exp", "types",
 }
 
-var handlerOptions = []string{"provider", "require", "scopes", "forward", "sources", "optional", "strip_token", "realm"}
+var handlerOptions = []string{"provider", "require", "scopes", "forward", "sources", "optional", "strip_token", "realm", "token_cache"}
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
 //
@@ -70,6 +73,7 @@ var handlerOptions = []string{"provider", "require", "scopes", "forward", "sourc
 //		optional
 //		strip_token
 //		realm   <realm>
+//		token_cache off | <size> [<entries>]
 //	}
 //
 // With one provider its options may stand directly in the block. A `provider`
@@ -179,10 +183,38 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		h.StripToken, err = true, parse.NoArgs(d)
 	case "realm":
 		h.Realm, err = parse.OneArg(d)
+	case "token_cache":
+		h.TokenCache, err = parseTokenCache(d)
 	default:
 		err = parse.Unknown(d, append(slices.Clone(handlerOptions), providerOptions...)...)
 	}
 	return err
+}
+
+// parseTokenCache reads `off`, or a size and perhaps a number of tokens.
+func parseTokenCache(d *caddyfile.Dispenser) (*TokenCache, error) {
+	args, err := parse.Args(d, 1, 2)
+	if err != nil {
+		return nil, err
+	}
+	if args[0] == "off" {
+		if len(args) > 1 {
+			return nil, d.Errf("token_cache: off takes no number of tokens")
+		}
+		return &TokenCache{Off: true}, nil
+	}
+	o := new(TokenCache)
+	size, err := humanize.ParseBytes(args[0])
+	if err != nil || size < minCacheBytes || size > 1<<40 {
+		return nil, d.Errf("token_cache: %q is not a size of 1MiB or more, such as 32MiB, and not off", args[0])
+	}
+	o.MaxBytes = int64(size)
+	if len(args) > 1 {
+		if o.MaxEntries, err = strconv.Atoi(args[1]); err != nil || o.MaxEntries < 1 {
+			return nil, d.Errf("token_cache: %q is not a number of tokens", args[1])
+		}
+	}
+	return o, nil
 }
 
 func (p *Provider) unmarshalBlock(d *caddyfile.Dispenser) error {

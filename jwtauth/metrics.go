@@ -19,12 +19,25 @@ var (
 		Name:      "jwks_refresh_total",
 		Help:      "Fetches of key sets by result: ok, unchanged, error.",
 	}, []string{"provider", "result"})
+	cacheRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "tentagate",
+		Subsystem: "jwt",
+		Name:      "token_cache_requests_total",
+		Help:      "Look-ups in the cache of verified tokens by result: hit, refused (remembered to be bad), miss.",
+	}, []string{"result"})
+	cacheHits, cacheRefused, cacheMisses = cacheRequests.WithLabelValues("hit"), cacheRequests.WithLabelValues("refused"), cacheRequests.WithLabelValues("miss")
+
+	cacheEntriesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_entries",
+		"Verified tokens that are remembered.", nil, nil)
+	cacheBytesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_bytes",
+		"Memory of the verified tokens that are remembered, as estimated.", nil, nil)
+
 	ageDesc = prometheus.NewDesc("tentagate_jwt_jwks_age_seconds",
 		"Time since a key set was last fetched well.", []string{"source"}, nil)
 )
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{verifications, refreshes, ageCollector{}}
+	return []prometheus.Collector{verifications, refreshes, cacheRequests, ageCollector{}, cacheCollector{}}
 }
 
 func count(provider, outcome string) { verifications.WithLabelValues(provider, outcome).Inc() }
@@ -42,4 +55,26 @@ func (ageCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		return true
 	})
+}
+
+// cacheCollector adds up the caches when it is asked.
+type cacheCollector struct{}
+
+func (cacheCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- cacheEntriesDesc
+	ch <- cacheBytesDesc
+}
+
+func (cacheCollector) Collect(ch chan<- prometheus.Metric) {
+	entries, bytes := 0, int64(0)
+	caches.Range(func(_, value any) bool {
+		if c, ok := value.(*tokenCache); ok {
+			n, size, _ := c.good.Stats()
+			entries += n
+			bytes += size
+		}
+		return true
+	})
+	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(entries))
+	ch <- prometheus.MustNewConstMetric(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -61,6 +62,13 @@ type Handler struct {
 	// The realm of the challenge. Default: `api`.
 	Realm string `json:"realm,omitempty"`
 
+	// Bounds of the cache of verified tokens. Default: 32 MiB and 50000 tokens.
+	TokenCache *TokenCache `json:"token_cache,omitempty"`
+
+	cache     *tokenCache // nil if it is off
+	cacheName string
+	now       func() time.Time
+
 	providers []*Provider
 	byIssuer  map[string]*Provider
 	sources   []source
@@ -93,6 +101,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if strings.ContainsAny(h.Realm, "\"\\\r\n") {
 		return fmt.Errorf("realm %q: it must have no quotes, backslashes and line ends", h.Realm)
 	}
+	h.now = time.Now
 	var err error
 	if h.sources, err = parseSources(h.Sources); err != nil {
 		return err
@@ -136,12 +145,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		h.byIssuer[p.rules.Issuer] = p
 	}
-	return nil
+	return h.provisionCache()
 }
 
-// Cleanup releases shared key sets.
+// Cleanup releases shared key sets and the cache.
 func (h *Handler) Cleanup() error {
-	var errs []error
+	errs := []error{h.releaseCache()}
 	for _, p := range h.providers {
 		errs = append(errs, p.cleanup())
 	}

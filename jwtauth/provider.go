@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
@@ -45,7 +46,7 @@ type Provider struct {
 	PublicKeys []string `json:"public_keys,omitempty"`
 
 	// A JSON Web Key Set: a URL (https, or http to this machine) or the path of a
-	// file.
+	// file. Secrets (`oct`) are only accepted from a file, and only alone.
 	JWKS string `json:"jwks,omitempty"`
 
 	// The URL of an OpenID issuer, whose configuration names its key set. It is
@@ -87,6 +88,10 @@ type Provider struct {
 	source keyset.Source
 	remote string // its key in the pool, if it was acquired
 	logger *zap.Logger
+
+	settings   string // its key in generations, if it was acquired
+	generation uint64
+	accepted   prometheus.Counter
 }
 
 // remotes are the key sets from URLs. Handlers and configurations with the same
@@ -97,6 +102,17 @@ var remotes = caddy.NewUsagePool()
 // from a URL are fetched in the background.
 func (p *Provider) provision(name string, logger *zap.Logger) error {
 	p.name, p.logger = name, logger
+	p.accepted = verifications.WithLabelValues(name, "ok")
+	settings, err := json.Marshal([]any{name, p})
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(settings)
+	id := hex.EncodeToString(sum[:])
+	if p.generation, err = acquireGeneration(id); err != nil {
+		return err
+	}
+	p.settings = id
 	repl := caddy.NewReplacer()
 	kinds := 0
 	for _, given := range []bool{len(p.Secrets) > 0, len(p.PublicKeys) > 0, p.JWKS != "", p.Discovery != ""} {
@@ -171,7 +187,13 @@ func (p *Provider) checkAlgorithms() error {
 		if !slices.Contains(token.Algorithms, a) {
 			return fmt.Errorf("algorithms: %q is not accepted: accepted are %s", a, strings.Join(token.Algorithms, " "))
 		}
-		if hmac := strings.HasPrefix(a, "HS"); hmac != (len(p.Secrets) > 0) {
+		hmac := strings.HasPrefix(a, "HS")
+		if hmac != strings.HasPrefix(p.Algorithms[0], "HS") {
+			return fmt.Errorf("algorithms: %s beside %s: those of secrets and of public keys never stand together", a, p.Algorithms[0])
+		}
+		// A file may hold secrets too.
+		file := p.JWKS != "" && !strings.Contains(p.JWKS, "://")
+		if hmac != (len(p.Secrets) > 0) && !file {
 			return fmt.Errorf("algorithms: %s does not fit the keys: secrets verify HS256, HS384 and HS512, public keys the others", a)
 		}
 	}
@@ -279,11 +301,15 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 }
 
 func (p *Provider) cleanup() error {
-	if p.remote == "" {
-		return nil
+	var errs []error
+	release := func(pool *caddy.UsagePool, key *string) {
+		if *key != "" {
+			_, err := pool.Delete(*key)
+			errs = append(errs, err)
+			*key = ""
+		}
 	}
-	key := p.remote
-	p.remote = ""
-	_, err := remotes.Delete(key)
-	return err
+	release(remotes, &p.remote)
+	release(generations, &p.settings)
+	return errors.Join(errs...)
 }

@@ -38,46 +38,42 @@ func parseSources(texts []string) ([]source, error) {
 	return list, nil
 }
 
-// tokens returns the tokens at this place. An Authorization field of another
-// scheme is none.
-func (s source) tokens(r *http.Request) []string {
+// tokens adds the tokens at this place to those found before. An Authorization
+// field of another scheme is none.
+func (s *source) tokens(r *http.Request, found []string) []string {
 	switch s.kind {
 	case "cookie":
-		var list []string
 		for _, c := range r.CookiesNamed(s.name) {
-			list = append(list, c.Value)
+			found = append(found, c.Value)
 		}
-		return list
+		return found
 	case "query":
 		if r.URL.RawQuery == "" {
-			return nil
+			return found
 		}
-		return r.URL.Query()[s.name]
+		return append(found, r.URL.Query()[s.name]...)
 	}
 	values := r.Header[s.name]
 	if s.name != "Authorization" {
-		return values
+		return append(found, values...)
 	}
-	var list []string
 	for _, value := range values {
-		scheme, text, found := strings.Cut(value, " ")
-		if found && strings.EqualFold(scheme, "Bearer") {
-			list = append(list, strings.TrimLeft(text, " "))
-		} else if strings.EqualFold(value, "Bearer") {
-			list = append(list, "")
+		scheme, text, _ := strings.Cut(value, " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			found = append(found, strings.TrimLeft(text, " "))
 		} else if len(values) > 1 {
 			// Two credentials in one request: which would a service take?
-			list = append(list, "")
+			found = append(found, "")
 		}
 	}
-	return list
+	return found
 }
 
 // strip removes the token from the request that the service gets.
-func (s source) strip(r *http.Request) {
+func (s *source) strip(r *http.Request) {
 	switch s.kind {
 	case "header":
-		if len(s.tokens(r)) > 0 {
+		if len(s.tokens(r, nil)) > 0 {
 			delete(r.Header, s.name)
 		}
 	case "cookie":

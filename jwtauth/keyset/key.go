@@ -67,6 +67,9 @@ func newSet(keys []Key, named bool) *Set {
 	return s
 }
 
+// Named reports whether the keys are found by their `kid`.
+func (s *Set) Named() bool { return s != nil && s.named }
+
 // Has reports whether a key is in the set, so that what it verified still
 // counts.
 func (s *Set) Has(print Print) bool {

@@ -78,6 +78,9 @@ func (r *Reloading) Refresh(context.Context) *Set {
 	return r.set.Load()
 }
 
+// Due makes the next use look again.
+func (r *Reloading) Due() { r.next.Store(0) }
+
 func (r *Reloading) reload() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -47,8 +47,10 @@ type Token struct {
 	Algorithm, KeyID, Type string
 
 	signed    string // what the signature is over
+	content   string // header and payload, decoded
 	payload   string
 	signature []byte
+	values    int // of the payload, known after Claims
 }
 
 // Parse checks length, characters and the number of parts, and reads the
@@ -82,7 +84,7 @@ func Parse(text string) (*Token, error) {
 		return nil, ErrMalformed
 	}
 	content := string(decoded[:payload])
-	t := &Token{signed: text[:last], payload: content[header:], signature: decoded[payload:]}
+	t := &Token{signed: text[:last], content: content, payload: content[header:], signature: decoded[payload:]}
 	return t, t.readHeader(content[:header])
 }
 
@@ -139,12 +141,17 @@ func (t *Token) Verify(algorithm string, key any) error {
 
 // Claims decodes the payload.
 func (t *Token) Claims() (Claims, error) {
-	m, err := DecodeObject(t.payload)
+	m, values, err := decodeObject(t.payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
 	}
+	t.values = values
 	return m, nil
 }
+
+// Footprint estimates the memory that decoded claims take, in bytes. They share
+// the text of header and payload.
+func (t *Token) Footprint() int64 { return int64(len(t.content) + 600 + 80*t.values) }
 
 // IsType reports whether the token's type is one of the accepted, compared
 // without case and without `application/` (RFC 7515 §4.1.9). A token without a

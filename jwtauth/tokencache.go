@@ -1,0 +1,158 @@
+package jwtauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/jwtauth/cache"
+	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/token"
+)
+
+const (
+	defaultCacheBytes   = 32 << 20
+	defaultCacheEntries = 50_000
+	minCacheBytes       = 1 << 20
+
+	// rememberGood is the longest time a good token is remembered.
+	rememberGood = time.Hour
+	// rememberBad is long enough for a client that asks again and again.
+	rememberBad     = 10 * time.Second
+	badCacheEntries = 2048
+)
+
+// TokenCache bounds what is remembered of tokens whose signature was good. It
+// remembers that, and the claims; expiry, policy and revocation are evaluated
+// for each request.
+type TokenCache struct {
+	// Verify every token anew. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// The most memory, in bytes, at least 1 MiB. Handlers with the same bounds
+	// share one cache. Default: 32 MiB.
+	MaxBytes int64 `json:"max_bytes,omitempty"`
+
+	// The most tokens. Default: 50000.
+	MaxEntries int `json:"max_entries,omitempty"`
+}
+
+// tokenCache is what became of tokens.
+type tokenCache struct {
+	good *cache.Cache[*verified]
+	bad  *cache.Cache[refused]
+}
+
+// Destruct does nothing: the memory goes with the last handler.
+func (*tokenCache) Destruct() error { return nil }
+
+// refused is why a token is not good, with these keys.
+type refused struct {
+	err error
+	set *keyset.Set
+}
+
+// still reports whether the reason stands. It does not with other keys; and a
+// token whose key is unknown asks for newer ones as often as any.
+func (f refused) still(ctx context.Context, p *Provider) bool {
+	set := p.source.Keys()
+	if set == f.set && errors.Is(f.err, errUnknownKey) {
+		set = p.source.Refresh(ctx)
+	}
+	return set == f.set
+}
+
+// remember keeps what a verification came to. Only tokens that passed it whole
+// are remembered as good; of bad ones, those whose refusal cost a signature
+// check or the wait for a key, and which time does not make good.
+func (c *tokenCache) remember(key *cache.Key, p *Provider, v *verified, t *token.Token, err error, now time.Time) {
+	if err == nil {
+		expires := now.Add(rememberGood)
+		if exp := v.claims.Expiry(); !exp.IsZero() {
+			if end := exp.Add(p.rules.Leeway); end.Before(expires) {
+				expires = end
+			}
+		}
+		c.good.Put(key, v, t.Footprint(), expires)
+		return
+	}
+	for _, passing := range []error{token.ErrMalformed, token.ErrHeader, token.ErrAlgorithm, token.ErrNotYet, token.ErrIssuedLater, errType, errKeysUnavailable} {
+		if errors.Is(err, passing) {
+			return
+		}
+	}
+	if set := p.source.Keys(); set != nil {
+		c.bad.Put(key, refused{err, set}, 0, now.Add(rememberBad))
+	}
+}
+
+var (
+	// caches are shared by handlers, and by configurations, with the same bounds.
+	caches = caddy.NewUsagePool()
+
+	// generations number the providers. A provider keeps its number as long as
+	// some configuration has it with the same settings.
+	generations    = caddy.NewUsagePool()
+	lastGeneration atomic.Uint64
+)
+
+type generation uint64
+
+// Destruct does nothing: a number is never used again.
+func (generation) Destruct() error { return nil }
+
+// acquireGeneration finds the number of a provider by all of its settings.
+func acquireGeneration(settings string) (uint64, error) {
+	val, _, err := generations.LoadOrNew(settings, func() (caddy.Destructor, error) {
+		return generation(lastGeneration.Add(1)), nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return uint64(val.(generation)), nil
+}
+
+// provisionCache finds the cache of the handler.
+func (h *Handler) provisionCache() error {
+	o := TokenCache{}
+	if h.TokenCache != nil {
+		o = *h.TokenCache
+	}
+	if o.Off {
+		return nil
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = defaultCacheBytes
+	}
+	if o.MaxEntries == 0 {
+		o.MaxEntries = defaultCacheEntries
+	}
+	if o.MaxBytes < minCacheBytes || o.MaxEntries < 1 {
+		return fmt.Errorf("token_cache: %d bytes for %d tokens: at least 1MiB and one token, or off", o.MaxBytes, o.MaxEntries)
+	}
+	name := fmt.Sprint(o.MaxBytes, " ", o.MaxEntries)
+	val, _, err := caches.LoadOrNew(name, func() (caddy.Destructor, error) {
+		return &tokenCache{
+			good: cache.New[*verified](o.MaxEntries, o.MaxBytes),
+			bad:  cache.New[refused](badCacheEntries, badCacheEntries*cache.Overhead),
+		}, nil
+	})
+	if err != nil {
+		return err
+	}
+	h.cache, h.cacheName = val.(*tokenCache), name
+	return nil
+}
+
+func (h *Handler) releaseCache() error {
+	if h.cache == nil {
+		return nil
+	}
+	h.cache = nil
+	_, err := caches.Delete(h.cacheName)
+	return err
+}

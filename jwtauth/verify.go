@@ -1,0 +1,172 @@
+package jwtauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/jwtauth/cache"
+	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/token"
+)
+
+var (
+	errUnknownKey      = errors.New("no key for the token")
+	errUnknownIssuer   = errors.New("the token's issuer is not accepted")
+	errType            = errors.New("the token's type is not accepted")
+	errForwardedValue  = errors.New("a claim of the token cannot stand in a header field")
+	errKeysUnavailable = errors.New("the keys are not available")
+)
+
+// verified is a token whose signature was good, and what is in it. Requests
+// share it: nothing in it changes.
+type verified struct {
+	claims   token.Claims
+	typ      string
+	identity identity.Identity
+	// placeholders answers {http.auth.user.*}.
+	placeholders caddy.ReplacerFunc
+
+	// key verified it. With that key, it dies.
+	key keyset.Print
+	// set is the last key set that was seen to have the key.
+	set atomic.Pointer[keyset.Set]
+}
+
+// verify returns what a token says, if it is good at this moment. Everything
+// but form, signature and parsing is evaluated each time.
+func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, error) {
+	if len(text) > token.MaxLength {
+		return nil, nil, token.ErrTooLong
+	}
+	now := h.now()
+	var key cache.Key
+	if h.cache != nil {
+		key = cache.KeyOf(0, text)
+		for _, p := range h.providers {
+			key.Provider = p.generation
+			if v, ok := h.cache.good.Get(&key, now); ok {
+				if v.lives(p) {
+					cacheHits.Inc()
+					return v, p, p.check(v, now)
+				}
+				h.cache.good.Delete(&key)
+			}
+			if bad, ok := h.cache.bad.Get(&key, now); ok && bad.still(r.Context(), p) {
+				cacheRefused.Inc()
+				return nil, p, bad.err
+			}
+		}
+		cacheMisses.Inc()
+	} else {
+		key.Digest = sha256.Sum256([]byte(text))
+	}
+	v, p, t, err := h.verifyAnew(r.Context(), text, &key)
+	if err == nil {
+		err = p.check(v, now)
+	}
+	if h.cache != nil && p != nil {
+		key.Provider = p.generation
+		h.cache.remember(&key, p, v, t, err, now)
+	}
+	return v, p, err
+}
+
+// lives reports whether the key that verified the token is still among the
+// provider's.
+func (v *verified) lives(p *Provider) bool {
+	set := p.source.Keys()
+	if set == v.set.Load() {
+		return set != nil
+	}
+	if !set.Has(v.key) {
+		return false
+	}
+	v.set.Store(set)
+	return true
+}
+
+// check evaluates what depends on time and configuration.
+func (p *Provider) check(v *verified, now time.Time) error {
+	if !token.IsType(v.typ, p.Types) {
+		return errType
+	}
+	return v.claims.Check(&p.rules, now)
+}
+
+// verifyAnew does the work in the order that costs a hostile client most and
+// the gateway least: form, header, key, signature, payload.
+func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (*verified, *Provider, *token.Token, error) {
+	t, err := token.Parse(text)
+	if err != nil {
+		return nil, nil, t, err
+	}
+	p := h.providers[0]
+	var claims token.Claims
+	if len(h.providers) > 1 {
+		// The issuer selects the keys; it is no more than a hint until then.
+		if claims, err = t.Claims(); err != nil {
+			return nil, nil, t, err
+		}
+		if p = h.byIssuer[claims.Text("iss")]; p == nil {
+			return nil, nil, t, errUnknownIssuer
+		}
+	}
+	if !t.IsType(p.Types) {
+		return nil, p, t, errType
+	}
+	used, set, err := p.verifySignature(ctx, t)
+	if err != nil {
+		return nil, p, t, err
+	}
+	if claims == nil {
+		if claims, err = t.Claims(); err != nil {
+			return nil, p, t, err
+		}
+	}
+	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: placeholders(claims)}
+	v.identity = identity.Identity{Provider: p.name, Subject: claims.Text("sub"), Token: [16]byte(key.Digest[:16])}
+	v.set.Store(set)
+	return v, p, t, nil
+}
+
+// verifySignature returns the key that verifies the token, and the set it is
+// of. The source is asked for newer keys if none is known by the token's name,
+// or if the name cannot tell.
+func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset.Key, *keyset.Set, error) {
+	if token.Method(t.Algorithm) == nil || len(p.Algorithms) > 0 && !slices.Contains(p.Algorithms, t.Algorithm) {
+		return nil, nil, token.ErrAlgorithm
+	}
+	set := p.source.Keys()
+	key, known, err := try(set, t)
+	if err == nil || known && t.KeyID != "" && set.Named() {
+		return key, set, err
+	}
+	newer := p.source.Refresh(ctx)
+	if newer.Len() == 0 {
+		return nil, nil, errKeysUnavailable
+	}
+	if newer != set {
+		key, _, err = try(newer, t)
+	}
+	return key, newer, err
+}
+
+// try verifies the token with the keys of the set that may be meant.
+func try(set *keyset.Set, t *token.Token) (key *keyset.Key, known bool, err error) {
+	keys, known := set.Find(t.KeyID, t.Algorithm)
+	err = errUnknownKey
+	for i := range keys {
+		if err = t.Verify(t.Algorithm, keys[i].Value); err == nil {
+			return &keys[i], known, nil
+		}
+	}
+	return nil, known, err
+}
