@@ -75,7 +75,12 @@ func (c *client) get(path string) (hit bool, err error) {
 	}
 }
 
-// fill asks for each path until it is served from the cache.
+// sure is how many paths there may be for each to be asked for until it is
+// served from the cache. Of more it is seen afterwards that the origin is not
+// asked again.
+const sure = 10_000
+
+// fill has the cache keep what each path gives.
 func (r *row) fill() error {
 	var wg sync.WaitGroup
 	errs := make(chan error, 16)
@@ -94,7 +99,7 @@ func (r *row) fill() error {
 						errs <- errors.Join(err, fmt.Errorf("%s does not become a hit", r.paths[i]))
 						return
 					}
-					if hit && tries > 0 {
+					if hit && tries > 0 || len(r.paths) > sure {
 						break
 					}
 					if tries > 2 {
