@@ -46,7 +46,7 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 		header["Date"] = []string{c.received.UTC().Format(http.TimeFormat)}
 	}
 	o := &object.Object{
-		Status: status, Header: header, Vary: names, Variant: rfc9111.Variant(names, x.r.Header),
+		Status: status, Header: object.Compact(header), Vary: names, Variant: rfc9111.Variant(names, x.r.Header),
 		RequestTime: c.requested, Epoch: c.epoch, ResponseTime: c.received,
 		InitialAge: v.Age, Lifetime: v.Lifetime,
 		StaleWhileRevalidate: v.StaleWhileRevalidate, StaleIfError: v.StaleIfError,
