@@ -207,6 +207,12 @@ func (x *inquiry) collapsed() error {
 // lead asks the second tier and then the service, for all who wait.
 func (x *inquiry) lead(f *flight) error {
 	defer inFlight.land(f)
+	// What was not there a moment ago may have come with the last flight.
+	if x.newer(x.h.lookupMemory(x.r, x.t)) {
+		if answered, err := x.fromMemory(f); answered {
+			return err
+		}
+	}
 	better := x.h.lookupRedis(x.r, x.t)
 	if better.object != nil && (x.hit.object == nil || better.object.ResponseTime.After(x.hit.object.ResponseTime)) {
 		x.hit = better
@@ -238,8 +244,31 @@ func (x *inquiry) arrived(f *flight, what arrival, o *object.Object, at object.K
 	f.partition = x.t.partition()
 }
 
+// newer notes what was found if it is not what is known already.
+func (x *inquiry) newer(hit found) bool {
+	if hit.object == nil || hit.object == x.hit.object {
+		return false
+	}
+	x.hit = hit
+	return true
+}
+
+// fromMemory is fromStored for one who leads others, who get the same.
+func (x *inquiry) fromMemory(f *flight) (answered bool, err error) {
+	if what, _ := x.h.judge(&x.hit, &x.wish, time.Now()); what == rfc9111.UseFresh {
+		f.arrive(func() { x.arrived(f, arrivedObject, x.hit.object, x.hit.key) })
+		return x.fromStored()
+	}
+	return false, nil
+}
+
 // alone asks for this request only.
 func (x *inquiry) alone() error {
+	if x.newer(x.h.lookupMemory(x.r, x.t)) {
+		if answered, err := x.fromStored(); answered {
+			return err
+		}
+	}
 	if answered, err := x.second(); answered {
 		return err
 	}

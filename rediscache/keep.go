@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pythopus/tentagate/rediscache/object"
@@ -87,11 +88,24 @@ func (h *Handler) tagsOf(fields http.Header) []string {
 // keep puts the object into the tiers.
 func (h *Handler) keep(r *http.Request, key object.Key, o *object.Object) {
 	if h.tiers.memory != nil {
-		h.tiers.memory.Set(key, h.tiers.memory.Get(r.Context(), key).With(key, o, h.MaxVariants))
+		h.addVariant(r, key, o)
 	}
 	if h.tiers.redis != nil {
 		h.tiers.redis.Set(key, (*object.Entry)(nil).With(key, o, h.MaxVariants))
 	}
+}
+
+// entryLocks are held while a variant is added to an entry of the memory tier, so
+// that none that comes at the same time is lost. They are the process', as that
+// tier is.
+var entryLocks [64]sync.Mutex
+
+// addVariant adds the object to the variants in the first tier.
+func (h *Handler) addVariant(r *http.Request, key object.Key, o *object.Object) {
+	lock := &entryLocks[key.Hash[0]%uint8(len(entryLocks))]
+	lock.Lock()
+	defer lock.Unlock()
+	h.tiers.memory.Set(key, h.tiers.memory.Get(r.Context(), key).With(key, o, h.MaxVariants))
 }
 
 // forget removes what must not be used any more.

@@ -66,7 +66,7 @@ func (h *Handler) lookupRedis(r *http.Request, t *target) (hit found) {
 // remember keeps a response of the second tier in the first.
 func (h *Handler) remember(r *http.Request, key object.Key, o *object.Object) {
 	if h.tiers.memory != nil {
-		h.tiers.memory.Set(key, h.tiers.memory.Get(r.Context(), key).With(key, o, h.MaxVariants))
+		h.addVariant(r, key, o)
 	}
 }
 
