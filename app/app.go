@@ -43,9 +43,10 @@ type App struct {
 	SharedOptions map[string]map[string]json.RawMessage `json:"shared,omitempty"`
 
 	// given is true if the configuration has this app.
-	given  bool
-	redis  *Redis
-	logger *zap.Logger
+	given   bool
+	redis   *Redis
+	logger  *zap.Logger
+	onStart []func()
 }
 
 // instanceID names this process among the gateways that share a Redis. It is
@@ -97,8 +98,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Start begins to announce this instance to the others.
+// OnStart has f called when the configuration starts, which one that is only
+// validated never does. It is for Provision, and f returns at once.
+func (a *App) OnStart(f func()) { a.onStart = append(a.onStart, f) }
+
+// Start begins to announce this instance to the others, and does what features
+// asked for.
 func (a *App) Start() error {
+	for _, f := range a.onStart {
+		f()
+	}
 	if a.redis != nil {
 		a.redis.start()
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/jwtauth/keyset"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 )
 
@@ -144,6 +145,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("provider %s: another provider has the same issuer", name)
 		}
 		h.byIssuer[p.rules.Issuer] = p
+		if remote, ok := p.source.(*keyset.Remote); ok {
+			a.OnStart(remote.Start)
+		}
 	}
 	return h.provisionCache()
 }

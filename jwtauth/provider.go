@@ -278,19 +278,17 @@ func (p *Provider) loadPublicKeys() ([]byte, *keyset.Set, error) {
 
 // acquireRemote shares the key set of a URL.
 func (p *Provider) acquireRemote(address string, discovery bool) error {
-	settings, err := json.Marshal([]any{address, discovery, p.Algorithms})
+	settings, err := json.Marshal([]any{address, discovery, p.Algorithms, p.AllowHTTP})
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(settings)
 	key := hex.EncodeToString(sum[:])
-	name, logger := p.name, p.logger
+	name := p.name
 	val, _, err := remotes.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return keyset.NewRemote(address, discovery, p.Algorithms, func(result string, err error) {
-			refreshes.WithLabelValues(name, result).Inc()
-			if err != nil {
-				logger.Warn("keys could not be fetched: the last good ones stay", zap.String("provider", name), zap.Error(err))
-			}
+		return keyset.NewRemote(keyset.Options{
+			URL: address, Discovery: discovery, Algorithms: slices.Clone(p.Algorithms), AllowHTTP: p.AllowHTTP, Timing: timing,
+			Observe: func(result string, left []error, err error) { observe(name, result, left, err) },
 		}), nil
 	})
 	if err != nil {
@@ -298,6 +296,22 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 	}
 	p.source, p.remote = val.(*keyset.Remote), key
 	return nil
+}
+
+// timing of key sets from URLs; tests have less time.
+var timing = keyset.DefaultTiming
+
+// observe tells of a fetch. The key set may outlive the configuration that it
+// was made for, and so does not use its logger.
+func observe(provider, result string, left []error, err error) {
+	refreshes.WithLabelValues(provider, result).Inc()
+	log := caddy.Log().Named("http.handlers.jwt_auth").With(zap.String("provider", provider))
+	if err != nil {
+		log.Warn("keys could not be fetched: the last good ones stay", zap.Error(err))
+	}
+	for _, err := range left {
+		log.Warn("a key of the key set is not used", zap.Error(err))
+	}
 }
 
 func (p *Provider) cleanup() error {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -69,6 +70,12 @@ func newSet(keys []Key, named bool) *Set {
 
 // Named reports whether the keys are found by their `kid`.
 func (s *Set) Named() bool { return s != nil && s.named }
+
+// equal reports whether two sets have the same keys. A set that stays is the
+// same pointer, by which what it verified is known to stand.
+func (s *Set) equal(other *Set) bool {
+	return s.named == other.named && maps.Equal(s.prints, other.prints)
+}
 
 // Has reports whether a key is in the set, so that what it verified still
 // counts.

@@ -224,13 +224,14 @@ func serveKeys(data []byte) http.HandlerFunc {
 // startRemote returns a source and a channel of the results of its fetches.
 func startRemote(t *testing.T, address string, discovery bool) (*Remote, chan string) {
 	results := make(chan string, 100)
-	r := NewRemote(address, discovery, nil, func(result string, err error) { results <- fmt.Sprint(result, " ", err) })
+	r := NewRemote(Options{URL: address, Discovery: discovery, Observe: func(result string, _ []error, err error) { results <- fmt.Sprint(result, " ", err) }})
+	r.Start()
 	t.Cleanup(func() { _ = r.Destruct() })
 	return r, results
 }
 
 // due makes the next unknown key fetch.
-func due(r *Remote) { r.tried.Store(1) }
+func due(r *Remote) { r.mu.Lock(); r.tried = time.Time{}; r.mu.Unlock() }
 
 func TestRemote(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
