@@ -160,6 +160,8 @@ func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
 type cacheStats struct {
 	// Memory is the first tier.
 	Memory *memory.Stats `json:"memory,omitempty"`
+	// Arriving are the bytes of responses that are arriving and will be kept.
+	Arriving int64 `json:"arriving_bytes"`
 	// Redis are the second tiers, one for each distinct setting.
 	Redis []redis.Stats `json:"redis,omitempty"`
 	// Invalidation are the exchanges with other gateways, one for each Redis.
@@ -177,8 +179,9 @@ func (adminCache) stats(w http.ResponseWriter, r *http.Request) error {
 func currentStats() cacheStats {
 	var s cacheStats
 	locals.Range(func(_, val any) bool {
-		m := val.(*local).memory.Stats()
-		s.Memory = &m
+		l := val.(*local)
+		m := l.memory.Stats()
+		s.Memory, s.Arriving = &m, l.room.used.Load()
 		return true
 	})
 	seconds.Range(func(_, val any) bool {

@@ -170,7 +170,7 @@ func (c *fill) decide() {
 	if v, ok := contentLength(c.fields); ok {
 		length = v
 	}
-	c.stream = newStream(h.MaxObjectSize, length)
+	c.stream = newStream(h.MaxObjectSize, length, h.tiers.room.share())
 	if c.f != nil {
 		if reusable(&c.verdict) && c.status != http.StatusPartialContent && (len(c.fields["Set-Cookie"]) == 0 || h.SetCookie == cookieStrip) {
 			notShared.forget(c.f.key)

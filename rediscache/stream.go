@@ -26,9 +26,13 @@ const stallTimeout = 10 * time.Second
 type stream struct {
 	limit int
 	stall time.Duration
+	room  *share
 
-	mu      sync.Mutex
-	buf     []byte
+	mu  sync.Mutex
+	buf []byte
+	// reserved is how much of the content has its room already.
+	reserved int
+
 	base    int64 // buf begins at this byte of the content
 	over    bool
 	ended   bool
@@ -45,20 +49,39 @@ type reader struct {
 	lost bool
 }
 
-func newStream(limit int64, expected int64) *stream {
-	s := &stream{limit: int(limit), stall: stallTimeout}
-	if expected > 0 && expected <= limit {
-		s.buf = make([]byte, 0, expected)
+// newStream returns a stream for content of the expected length, -1 if that is
+// not known, which is kept as far as limit and room allow.
+func newStream(limit int64, expected int64, room *share) *stream {
+	s := &stream{limit: int(limit), stall: stallTimeout, room: room}
+	switch {
+	case expected <= 0 || expected > limit:
+	case room.take(expected):
+		s.buf, s.reserved = make([]byte, 0, expected), int(expected)
+	default:
+		s.full()
 	}
 	return s
 }
+
+// full says that the content will not be kept.
+func (s *stream) full() {
+	s.over = true
+	s.limit = min(s.limit, window)
+	s.room.drop()
+}
+
+// window is how much of what is not kept waits for those who follow.
+const window = 256 << 10
 
 // write appends p. It reports whether all of the content is still kept.
 func (s *stream) write(p []byte) (kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.over && len(s.buf)+len(p) > s.limit {
-		s.over = true
+	if !s.over {
+		n := len(s.buf) + len(p)
+		if n > s.limit || n > s.reserved && !s.room.take(int64(n-max(s.reserved, len(s.buf)))) {
+			s.full()
+		}
 	}
 	if s.over {
 		s.makeSpace(len(p))
@@ -127,6 +150,7 @@ func (s *stream) end(err error) (body []byte, kept bool) {
 	defer s.mu.Unlock()
 	if !s.ended {
 		s.ended, s.err = true, err
+		s.room.drop()
 		s.wakeUp()
 	}
 	return s.buf, !s.over

@@ -42,9 +42,10 @@ func tierCollectors() []prometheus.Collector {
 
 // totals are the numbers of all tiers of the process.
 type totals struct {
-	memory memory.Stats
-	redis  redis.Stats
-	epochs redis.EpochsStats
+	memory   memory.Stats
+	arriving int64
+	redis    redis.Stats
+	epochs   redis.EpochsStats
 }
 
 // tierSeries are the series of tierMetrics.
@@ -53,6 +54,8 @@ var tierSeries = []tierSerie{
 		func(t *totals) int64 { return t.memory.Bytes }),
 	tierGauge("memory_maximum_bytes", "Budget of the memory tier in bytes.",
 		func(t *totals) int64 { return t.memory.Maximum }),
+	tierGauge("arriving_bytes", "Bytes of responses that are arriving and will be kept, beside the memory tier.",
+		func(t *totals) int64 { return t.arriving }),
 	tierGauge("memory_entries", "Keys kept in the memory tier.",
 		func(t *totals) int64 { return t.memory.Entries }),
 	tierCounter("memory_evictions_total", "Entries evicted from the memory tier or not admitted to it.",
@@ -114,7 +117,7 @@ func (tierMetrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect sends the present values, summed over what the running handlers use.
 func (tierMetrics) Collect(ch chan<- prometheus.Metric) {
 	now := currentStats()
-	var t totals
+	t := totals{arriving: now.Arriving}
 	if now.Memory != nil {
 		t.memory = *now.Memory
 	}

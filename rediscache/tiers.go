@@ -32,6 +32,7 @@ const localKey = "local"
 type local struct {
 	table  *epoch.Table
 	memory *memory.Store
+	room   room
 
 	mu      sync.Mutex
 	budgets map[*tiers]int64
@@ -39,6 +40,7 @@ type local struct {
 
 func newLocal() (caddy.Destructor, error) {
 	l := &local{table: epoch.New(), memory: memory.New(memory.DefaultMaximum), budgets: map[*tiers]int64{}}
+	l.room.most = l.memory.Maximum
 	// Memory is freed after everything was invalidated, here or at another
 	// gateway.
 	l.table.OnAll(func() {
@@ -118,8 +120,9 @@ type tiers struct {
 	// memory is nil if the handler has no first tier, redis if it has no second.
 	memory *memory.Store
 	redis  *redis.Store
-	// epochs are never nil.
+	// epochs and room are never nil.
 	epochs *invalidations
+	room   *room
 
 	local    *local
 	releases []func() error
@@ -134,6 +137,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return nil, err
 	}
 	t.local = val.(*local)
+	t.room = &t.local.room
 	t.release1(locals, localKey)
 	if s.memory > 0 {
 		t.memory = t.local.memory

@@ -113,7 +113,9 @@ func (l *load) end(goroutines []int) {
 	close(l.stop)
 	l.wg.Wait()
 	for i, g := range l.gateways {
-		within(l.t, "the end of what was begun in trouble", func() bool { return g.goroutines() <= goroutines[i]+20 })
+		within(l.t, "the end of what was begun in trouble", func() bool {
+			return g.goroutines() <= goroutines[i]+20 && g.stats().Arriving == 0
+		})
 	}
 	p99 := func(list []time.Duration) time.Duration { return list[len(list)*99/100] }
 	var well time.Duration

@@ -186,6 +186,9 @@ func (s *Store) SetMaximum(maximum int64) {
 	}
 }
 
+// Maximum returns the budget in bytes.
+func (s *Store) Maximum() int64 { return s.maximum.Load() }
+
 // Close ends the tier's goroutines and frees what it keeps.
 func (s *Store) Close() {
 	s.mu.Lock()
