@@ -11,13 +11,27 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-func newTest(t *testing.T, s Settings) (*Breaker, *clock.Mock) {
+// mock is a clock whose Add returns when the timer of its breaker, if it was
+// due, has done its work: the library's timers run in goroutines of their own.
+type mock struct {
+	*clock.Mock
+	b *Breaker
+}
+
+func (m *mock) Add(d time.Duration) {
+	m.Mock.Add(d)
+	for word(m.b.word.Load()).state() == Open && m.b.OpenFor() == 0 {
+		runtime.Gosched()
+	}
+}
+
+func newTest(t *testing.T, s Settings) (*Breaker, *mock) {
 	t.Helper()
 	c := clock.NewMock()
 	c.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	b := New(s, c, nil)
 	t.Cleanup(b.Close)
-	return b, c
+	return b, &mock{c, b}
 }
 
 // run sends n requests with an outcome and returns how many were admitted.

@@ -11,7 +11,7 @@ import (
 )
 
 // halfOpen returns a breaker that has just become half-open.
-func halfOpen(t *testing.T, s Settings) (*Breaker, *clock.Mock) {
+func halfOpen(t *testing.T, s Settings) (*Breaker, *mock) {
 	t.Helper()
 	s.Consecutive, s.OpenFor = 1, time.Second
 	b, c := newTest(t, s)
