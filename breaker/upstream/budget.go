@@ -1,0 +1,131 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/clock"
+)
+
+// RetryBudget bounds retries, so that they cannot multiply the load of a backend
+// that is failing already. Of the requests of the last ten seconds, a share may
+// be retried, and in any second a few more.
+//
+// A request that may not be retried is answered 503 with Retry-After at once.
+type RetryBudget struct {
+	// Share of the requests, above 0 to 1. Default: 0.2.
+	Ratio float64 `json:"ratio,omitempty"`
+
+	// How many retries are allowed in any second, however few requests there are.
+	// Default: 3.
+	MinPerSecond int `json:"min_per_second,omitempty"`
+}
+
+// Defaults of RetryBudget.
+const (
+	defaultRetryRatio = .2
+	defaultRetryMin   = 3
+)
+
+func (b *RetryBudget) check() error {
+	if b.Ratio == 0 {
+		b.Ratio = defaultRetryRatio
+	}
+	if b.MinPerSecond == 0 {
+		b.MinPerSecond = defaultRetryMin
+	}
+	if !(b.Ratio > 0 && b.Ratio <= 1) || b.MinPerSecond < 0 {
+		return errors.New("retry_budget: the share is above 0 and at most 1, the number per second is not negative")
+	}
+	return nil
+}
+
+// budgetSeconds is for how long requests and retries count.
+const budgetSeconds = 10
+
+// budget counts requests and retries by the second.
+type budget struct {
+	RetryBudget
+	clock clock.Clock
+	start time.Time
+
+	mu       sync.Mutex
+	second   int64                // the newest; guarded by mu
+	requests [budgetSeconds]int64 // by second; guarded by mu
+	retries  [budgetSeconds]int64 // by second; guarded by mu
+	allReq   int64                // their sums; guarded by mu
+	allRetry int64                // guarded by mu
+}
+
+func newBudget(b RetryBudget, c clock.Clock) *budget {
+	return &budget{RetryBudget: b, clock: c, start: c.Now()}
+}
+
+// advance forgets the seconds that have passed, and returns the place of the
+// present one. b.mu is held.
+func (b *budget) advance() int64 {
+	now := int64(b.clock.Since(b.start) / time.Second)
+	for s := max(b.second+1, now-budgetSeconds+1); s <= now; s++ {
+		i := s % budgetSeconds
+		b.allReq -= b.requests[i]
+		b.allRetry -= b.retries[i]
+		b.requests[i], b.retries[i] = 0, 0
+	}
+	b.second = max(b.second, now)
+	return b.second % budgetSeconds
+}
+
+// request counts a first attempt.
+func (b *budget) request() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := b.advance()
+	b.requests[i]++
+	b.allReq++
+}
+
+// retry asks for a retry, and counts it if it is allowed.
+func (b *budget) retry() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := b.advance()
+	if b.retries[i] >= int64(b.MinPerSecond) && float64(b.allRetry+1) > b.Ratio*float64(b.allReq) {
+		return false
+	}
+	b.retries[i]++
+	b.allRetry++
+	return true
+}
+
+// spend counts an attempt. It returns the answer to a request that may not be
+// tried again: an error would make reverse_proxy try once more, or wait.
+func (t *Transport) spend(r *http.Request, vars map[string]any) *http.Response {
+	if t.budget == nil {
+		return nil
+	}
+	if vars[t.attempt] == nil {
+		vars[t.attempt] = true
+		t.budget.request()
+		return nil
+	}
+	if t.budget.retry() {
+		return nil
+	}
+	const body = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the service failed, and too many requests are tried again already"}` + "\n"
+	return &http.Response{
+		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{
+			"Content-Type":  {"application/problem+json"},
+			"Retry-After":   {"1"},
+			"Cache-Control": {"no-store"},
+			"Proxy-Status":  {"tentagate; error=destination_unavailable"},
+		},
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(strings.NewReader(body)),
+	}
+}

@@ -1,0 +1,123 @@
+package upstream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+func init() {
+	caddy.RegisterModule(&Policy{})
+}
+
+// Policy chooses by another policy among the upstreams whose circuits of the
+// transport `tentagate` would admit a request.
+//
+// It leaves out no more than a share of the upstreams. Where more circuits are
+// open it leaves out none: what falls on an open one is refused, so that the
+// others do not get all the load.
+type Policy struct {
+	// The policy that chooses. Default: random.
+	InnerRaw json.RawMessage `json:"inner,omitempty" caddy:"namespace=http.reverse_proxy.selection_policies inline_key=policy"`
+
+	// The largest share of upstreams to leave out, above 0 to 1. Default: 0.5.
+	MaxEjection float64 `json:"max_ejection,omitempty"`
+
+	inner reverseproxy.Selector
+	proxy *reverseproxy.Handler
+}
+
+const defaultMaxEjection = .5
+
+// CaddyModule returns the Caddy module information.
+func (*Policy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.reverse_proxy.selection_policies.available",
+		New: func() caddy.Module { return new(Policy) },
+	}
+}
+
+// Provision loads the inner policy and finds the proxy that it chooses for.
+func (p *Policy) Provision(ctx caddy.Context) error {
+	if p.MaxEjection == 0 {
+		p.MaxEjection = defaultMaxEjection
+	}
+	if !(p.MaxEjection > 0 && p.MaxEjection <= 1) {
+		return errors.New("max_ejection: a share is above 0 and at most 1")
+	}
+	if p.InnerRaw == nil {
+		p.InnerRaw = caddyconfig.JSONModuleObject(reverseproxy.RandomSelection{}, "policy", "random", nil)
+	}
+	inner, err := ctx.LoadModule(p, "InnerRaw")
+	if err != nil {
+		return fmt.Errorf("loading the policy within available: %w", err)
+	}
+	p.inner = inner.(reverseproxy.Selector)
+	for _, module := range ctx.Modules() {
+		if proxy, ok := module.(*reverseproxy.Handler); ok {
+			p.proxy = proxy
+		}
+	}
+	return nil
+}
+
+// Select chooses an upstream.
+func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	return p.inner.Select(p.available(pool, r), r, w)
+}
+
+// available returns the upstreams to choose from.
+func (p *Policy) available(pool reverseproxy.UpstreamPool, r *http.Request) reverseproxy.UpstreamPool {
+	if p.proxy == nil {
+		return pool
+	}
+	transport, ok := p.proxy.Transport.(*Transport)
+	if !ok {
+		return pool
+	}
+	var left reverseproxy.UpstreamPool // made only once there is one to leave out
+	out := 0
+	for i, u := range pool {
+		if transport.Ready(address(u.Dial, r)) {
+			if out > 0 {
+				left = append(left, u)
+			}
+			continue
+		}
+		if out == 0 {
+			left = append(make(reverseproxy.UpstreamPool, 0, len(pool)), pool[:i]...)
+		}
+		out++
+	}
+	if out == 0 || float64(out) > p.MaxEjection*float64(len(pool)) {
+		return pool
+	}
+	return left
+}
+
+// address returns what reverse_proxy dials for an upstream.
+func address(dial string, r *http.Request) string {
+	if !strings.ContainsAny(dial, "{/") {
+		return dial // host:port, as it is nearly always
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		dial = repl.ReplaceAll(dial, "")
+	}
+	parsed, err := caddy.ParseNetworkAddress(dial)
+	if err != nil {
+		return dial
+	}
+	return parsed.JoinHostPort(0)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner     = (*Policy)(nil)
+	_ reverseproxy.Selector = (*Policy)(nil)
+)
