@@ -80,7 +80,7 @@ func (x *exchange) run(w http.ResponseWriter, next caddyhttp.Handler) (err error
 // elapsed is the time since the request began, without that for which the
 // client let the gateway wait.
 func (x *exchange) elapsed() time.Duration {
-	return max(time.Since(x.began)-x.body.Waited(), 0)
+	return max(registry.Clock.Since(x.began)-x.body.Waited(), 0)
 }
 
 // BeforeHeader is called when the response header has come.
@@ -96,11 +96,11 @@ func (x *exchange) BeforeHeader(fields http.Header, status int) {
 	if x.told || gone || x.body.Failed() {
 		return
 	}
-	switch outcome, known := failures.GRPC(fields); {
+	switch {
 	case x.grpc && status == http.StatusOK:
 		// The status of a call is in the trailer, unless it is all there is. For a
 		// probe, that the call was begun is enough: it may be a stream.
-		if known || x.permit.Probe() {
+		if outcome, known := failures.GRPC(fields); known || x.permit.Probe() {
 			x.done(outcome, nil)
 		}
 	case x.permit.Probe() || streams(fields, status):
@@ -116,6 +116,9 @@ func (x *exchange) done(outcome circuit.Outcome, err error) {
 		return
 	}
 	x.told = true
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.Err != nil {
+		err = he.Err // it says what happened, without the place in Caddy's code
+	}
 	result := circuit.Result{Outcome: outcome, Latency: x.latency, RetryAfter: x.retryAfter, Status: x.status, Err: err}
 	x.circuit.Done(x.permit, result)
 	x.h.member.CountResult(result)

@@ -52,7 +52,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 		h.member.Count(registry.Observed)
 	}
-	x := &exchange{h: h, r: r, circuit: c, permit: permit, told: !ok, place: place, began: time.Now()}
+	x := &exchange{h: h, r: r, circuit: c, permit: permit, told: !ok, place: place, began: registry.Clock.Now()}
 	return x.run(w, next)
 }
 

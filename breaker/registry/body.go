@@ -29,9 +29,9 @@ func Wraps(body io.ReadCloser) bool { return body != nil && body != http.NoBody 
 
 // Read reads from the client.
 func (b *Body) Read(p []byte) (int, error) {
-	began := time.Now()
+	began := Clock.Now()
 	n, err := b.ReadCloser.Read(p)
-	b.waited.Add(int64(time.Since(began)))
+	b.waited.Add(int64(Clock.Since(began)))
 	if err != nil {
 		// The transport closes a body that it no longer needs, perhaps while it
 		// still reads.

@@ -36,7 +36,8 @@ const forgetAfter = 10 * time.Minute
 // lose, when there are too many.
 const evictionScan = 64
 
-// Clock is the clock of new circuits. Tests set it.
+// Clock is what circuits and requests are timed by. Tests set it before they
+// begin.
 var Clock clock.Clock = clock.New()
 
 // groups are the circuits by scope and name. They survive a reload.

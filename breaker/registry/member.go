@@ -98,9 +98,9 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	return m, nil
 }
 
-// Leave releases the circuits. It may be called on nil.
+// Leave releases the circuits. It may be called on nil, and more than once;
+// requests that are still under way may go on using them.
 func (m *Member) Leave() error {
-	// The group stays for requests that outlast their configuration.
 	if m == nil || m.group == nil || m.left.Swap(true) {
 		return nil
 	}

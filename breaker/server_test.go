@@ -1,0 +1,205 @@
+package breaker
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/servertest"
+)
+
+// illness is a way in which a backend can fail.
+type illness struct {
+	name      string
+	options   string // of the breaker
+	transport string // options of the transport
+	sick      func(p *patient)
+	well      func(t *testing.T, p *patient)
+	rule      string // that opens
+	cause     string // what the log says of it
+	within    int    // requests
+}
+
+func illnesses(names *nameserver) []illness {
+	half := new(atomic.Int64)
+	return []illness{
+		{
+			name: "refusing", options: "consecutive 5", rule: "consecutive", cause: "connection refused", within: 5,
+			sick: func(p *patient) { p.die() }, well: func(t *testing.T, p *patient) { t.Helper(); p.rise(t) },
+		},
+		{
+			name: "hanging", options: "consecutive 3", transport: "response_header_timeout 50ms", rule: "consecutive", cause: "timeout", within: 3,
+			sick: func(p *patient) {
+				p.has(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() })
+			},
+		},
+		{
+			name: "half-dead", options: "trip 50% of 20\n\t\tconsecutive 10", rule: "ratio", cause: "status 500", within: 20,
+			sick: func(p *patient) {
+				p.has(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200 + int(half.Add(1)%2)*300) })
+			},
+		},
+		{
+			name: "slow", options: "slow 80% over 2s\n\t\ttrip 100% of 10\n\t\twindow 60s", rule: "slow", within: 10,
+			sick: func(p *patient) {
+				p.has(func(w http.ResponseWriter, _ *http.Request) {
+					testClock.Add(2100 * time.Millisecond)
+					_, _ = io.WriteString(w, "at last")
+				})
+			},
+		},
+		{
+			name: "resetting", options: "consecutive 4", rule: "consecutive", cause: "status 200", within: 4,
+			sick: func(p *patient) {
+				p.has(func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Length", "1000")
+					_, _ = io.WriteString(w, "half of")
+					_ = http.NewResponseController(w).Flush()
+					panic(http.ErrAbortHandler)
+				})
+			},
+		},
+		{
+			name: "nameless", options: "consecutive 2", rule: "consecutive", cause: "lookup", within: 2,
+			transport: "resolvers " + names.LocalAddr().String(),
+			sick:      func(*patient) { names.knows.Store(false) },
+			well:      func(*testing.T, *patient) { names.knows.Store(true) },
+		},
+	}
+}
+
+// Every illness opens by its rule, is answered as it should, and heals by
+// probes. The neighbour behind the same gateway never notices.
+func TestIllnesses(t *testing.T) {
+	names := newNameserver(t)
+	for _, tc := range illnesses(names) {
+		t.Run(tc.name, func(t *testing.T) {
+			p, neighbour := newPatient(t), newPatient(t)
+			upstream := p.addr
+			if tc.name == "nameless" {
+				_, port, _ := net.SplitHostPort(p.addr)
+				upstream = "users.example.test:" + port
+			}
+			name := "ill-" + tc.name
+			gateway := servertest.New(t, fmt.Sprintf(`
+:80 {
+	handle /sick* {
+		circuit_breaker %s {
+			%s
+			open_for 5s
+			half_open 2
+		}
+		reverse_proxy %s {
+			transport http {
+				keepalive off
+				%s
+			}
+		}
+	}
+	handle {
+		circuit_breaker neighbour-%s {
+			consecutive 1
+		}
+		reverse_proxy %s
+	}
+}`, name, tc.options, upstream, tc.transport, name, neighbour.addr))
+
+			tc.sick(p)
+			for i := range tc.within {
+				if a := fetch(t, http.MethodGet, gateway.URL+"/sick", nil); a.status == http.StatusServiceUnavailable {
+					t.Fatalf("request %d is refused already: %+v", i+1, stands(t, name))
+				}
+			}
+			s := stands(t, name)
+			if s.State != "open" || s.Rule != tc.rule || !strings.Contains(s.LastError, tc.cause) {
+				t.Fatalf("%+v, want it open by %s for %q", s, tc.rule, tc.cause)
+			}
+			reached := p.served.Load()
+			testClock.Add(1500 * time.Millisecond)
+			a := fetch(t, http.MethodPost, gateway.URL+"/sick", strings.NewReader("x"))
+			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "4" ||
+				a.header.Get("Proxy-Status") != "tentagate; error=destination_unavailable" ||
+				a.header.Get("Cache-Control") != "no-store" || a.header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("refusal: %d %v %s", a.status, a.header, a.body)
+			}
+			if p.served.Load() != reached {
+				t.Error("the backend was asked when open")
+			}
+
+			// Not yet well: a probe fails, and the open time is twice as long.
+			halfOpens(t, name, 4*time.Second)
+			if tc.rule == "consecutive" && tc.name != "resetting" {
+				fetch(t, http.MethodGet, gateway.URL+"/sick", nil)
+				if s := stands(t, name); s.State != "open" || s.Open != 10 {
+					t.Errorf("after a failed probe: %+v", s)
+				}
+				halfOpens(t, name, 10*time.Second)
+			}
+
+			p.has(nil)
+			if tc.well != nil {
+				tc.well(t, p)
+			}
+			for range 2 {
+				if a := fetch(t, http.MethodGet, gateway.URL+"/sick", nil); a.status != 200 || a.body != "well" {
+					t.Errorf("probe: %d %s %v", a.status, a.body, a.err)
+				}
+			}
+			expectState(t, name, "closed")
+			if a := fetch(t, http.MethodGet, gateway.URL+"/", nil); a.status != 200 {
+				t.Errorf("the neighbour: %d", a.status)
+			}
+			expectState(t, "neighbour-"+name, "closed")
+		})
+	}
+}
+
+// 500 requests at once meet a half-open breaker: no more than the probes reach
+// the backend.
+func TestProbesAtOnce(t *testing.T) {
+	p := newPatient(t)
+	gateway := servertest.New(t, `
+:80 {
+	circuit_breaker at-once {
+		consecutive 1
+		open_for 5s
+		half_open 3
+	}
+	reverse_proxy `+p.addr+`
+}`)
+	p.has(fails(500))
+	fetch(t, http.MethodGet, gateway.URL, nil)
+	halfOpens(t, "at-once", 5*time.Second)
+
+	reached := p.served.Load()
+	release := make(chan struct{})
+	p.has(func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		w.WriteHeader(http.StatusNotFound) // proves nothing, so the state stays
+	})
+	const clients = 500
+	answers := make(chan int, clients)
+	for range clients {
+		go func() { answers <- fetch(t, http.MethodGet, gateway.URL, nil).status }()
+	}
+	for range clients - 3 {
+		if status := <-answers; status != http.StatusServiceUnavailable {
+			t.Errorf("status %d", status)
+		}
+	}
+	if n := p.served.Load() - reached; n != 3 {
+		t.Errorf("%d requests reached the backend, want 3", n)
+	}
+	expectState(t, "at-once", "half_open")
+	close(release)
+	for range 3 {
+		if status := <-answers; status != http.StatusNotFound {
+			t.Errorf("status of a probe %d", status)
+		}
+	}
+}
