@@ -39,9 +39,22 @@ func load(t testing.TB, block string) (*Handler, error) {
 	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err != nil {
 		return nil, err
 	}
+	return h, provision(t, h)
+}
+
+func provision(t testing.TB, h *Handler) error {
+	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	t.Cleanup(func() { _ = h.Cleanup(); cancel() })
-	return h, h.Provision(ctx)
+	return h.Provision(ctx)
+}
+
+func provisioned(t testing.TB, h *Handler) *Handler {
+	t.Helper()
+	if err := provision(t, h); err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 // ask sends a request; it returns the answer and the request that the next
@@ -222,25 +235,6 @@ func TestConfiguration(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "tooshort-and-secret") {
 			t.Errorf("the error tells the secret: %v", err)
-		}
-	}
-}
-
-func BenchmarkHandler(b *testing.B) {
-	h, err := load(b, "jwt_auth "+secret)
-	if err != nil {
-		b.Fatal(err)
-	}
-	text := mint(b, secret, jwt.MapClaims{"sub": "ann", "scope": "read write"})
-	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
-	w := httptest.NewRecorder()
-	b.ReportAllocs()
-	for b.Loop() {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header.Set("Authorization", "Bearer "+text)
-		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
-		if err := h.ServeHTTP(w, r, next); err != nil {
-			b.Fatal(err)
 		}
 	}
 }

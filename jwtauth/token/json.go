@@ -2,6 +2,7 @@ package token
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -17,6 +18,7 @@ var (
 	errSyntax    = errors.New("not valid JSON")
 	errUTF8      = errors.New("not valid UTF-8")
 	errDepth     = errors.New("nested too deeply")
+	errMembers   = errors.New("too many members")
 )
 
 // DecodeObject decodes a JSON object into what encoding/json would make of it,
@@ -47,6 +49,41 @@ func decodeObject(text string) (m map[string]any, values int, err error) {
 		return nil, 0, errSyntax
 	}
 	return m, d.values, nil
+}
+
+// decodeMembers is DecodeObject for an object that is read only once: it keeps
+// none, and tells each member as it comes. What it told stands only if it
+// returns no error.
+func decodeMembers(text string, tell func(name string, value any)) error {
+	if !utf8.ValidString(text) {
+		return errUTF8
+	}
+	d := decoder{text: text}
+	d.space()
+	if d.peek() != '{' {
+		return errNotObject
+	}
+	var few [32]string
+	names := few[:0]
+	err := d.members(0, func(name string, value any) error {
+		if len(names) == cap(names) {
+			return errMembers
+		}
+		if slices.Contains(names, name) {
+			return errDuplicate
+		}
+		names = append(names, name)
+		tell(name, value)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.space()
+	if d.at != len(text) {
+		return errSyntax
+	}
+	return nil
 }
 
 // decoder reads JSON (RFC 8259) once, from left to right.
@@ -108,38 +145,52 @@ func (d *decoder) literal(word string) error {
 }
 
 func (d *decoder) object(depth int) (map[string]any, error) {
-	d.at++ // {
 	// Most payloads have more than the 8 members that the smallest map holds.
 	size := 0
 	if depth == 0 && len(d.text)-d.at > 200 {
 		size = 16
 	}
 	m := make(map[string]any, size)
+	err := d.members(depth, func(name string, value any) error {
+		// A name that is new makes the map grow.
+		before := len(m)
+		m[name] = value
+		if len(m) == before {
+			return errDuplicate
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// members reads an object and calls take for each member.
+func (d *decoder) members(depth int, take func(name string, value any) error) error {
+	d.at++ // {
 	d.space()
 	if d.peek() == '}' {
 		d.at++
-		return m, nil
+		return nil
 	}
 	for {
 		name, err := d.string()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		d.space()
 		if d.peek() != ':' {
-			return nil, errSyntax
+			return errSyntax
 		}
 		d.at++
 		d.space()
 		value, err := d.value(depth + 1)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		// A name that is new makes the map grow.
-		before := len(m)
-		m[name] = value
-		if len(m) == before {
-			return nil, errDuplicate
+		if err := take(name, value); err != nil {
+			return err
 		}
 		d.space()
 		switch d.peek() {
@@ -148,9 +199,9 @@ func (d *decoder) object(depth int) (map[string]any, error) {
 			d.space()
 		case '}':
 			d.at++
-			return m, nil
+			return nil
 		default:
-			return nil, errSyntax
+			return errSyntax
 		}
 	}
 }

@@ -91,33 +91,39 @@ func Parse(text string) (*Token, error) {
 // readHeader takes what is needed of the header. Keys that a header brings or
 // points to (jwk, jku, x5c, x5u) are never used, and so may stand there.
 func (t *Token) readHeader(text string) error {
-	h, err := DecodeObject(text)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHeader, err)
-	}
-	// No extension is understood, so none may be critical (RFC 7515 §4.1.11);
-	// `b64` changes what is signed (RFC 7797).
-	if _, given := h["crit"]; given {
-		return errCrit
-	}
-	if _, given := h["b64"]; given {
-		return errB64
-	}
-	for _, member := range [...]struct {
-		name  string
-		field *string
-	}{{"alg", &t.Algorithm}, {"kid", &t.KeyID}, {"typ", &t.Type}} {
-		value, given := h[member.name]
-		if !given {
-			continue
+	var refused error
+	err := decodeMembers(text, func(name string, value any) {
+		var field *string
+		switch name {
+		case "alg":
+			field = &t.Algorithm
+		case "kid":
+			field = &t.KeyID
+		case "typ":
+			field = &t.Type
+		// No extension is understood, so none may be critical (RFC 7515 §4.1.11);
+		// `b64` changes what is signed (RFC 7797).
+		case "crit":
+			refused = errCrit
+			return
+		case "b64":
+			refused = errB64
+			return
+		default:
+			return
 		}
 		text, ok := value.(string)
 		if !ok {
-			return fmt.Errorf("%w: %s is not a string", ErrHeader, member.name)
+			refused = fmt.Errorf("%w: %s is not a string", ErrHeader, name)
 		}
-		*member.field = text
-	}
-	if t.Algorithm == "" {
+		*field = text
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrHeader, err)
+	case refused != nil:
+		return refused
+	case t.Algorithm == "":
 		return errNoAlg
 	}
 	return nil
