@@ -100,6 +100,11 @@ func TestExchanges(t *testing.T) {
 			{says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1"`}, body: "old"},
 			{status: 304, says: []string{"Etag", `"v9"`}, gets: "", body: ""}, // and it is asked again: the scene has one answer for both
 		}},
+		"a tag that a compressor has marked": {scenes: []scene{
+			{send: []string{"Accept-Encoding", "gzip"}, says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1-gzip"`, "Content-Encoding", "gzip"}, body: "body"},
+			{heard: []string{"If-None-Match", `"v1-gzip"`}, status: 304, says: []string{"Cache-Control", fresh, "Etag", `"v1"`}, gets: "body", has: []string{"Etag", `"v1-gzip"`}},
+			{stored: true, gets: "body"},
+		}},
 		"a cookie of a 304 is for its client": {scenes: []scene{
 			{says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1"`}, body: "body"},
 			{status: 304, says: []string{"Cache-Control", fresh, "Set-Cookie", "a=b"}, gets: "body", has: []string{"Set-Cookie", "a=b"}},
@@ -245,15 +250,22 @@ func TestExchanges(t *testing.T) {
 			{path: "/b", stored: true, gets: "1", want: 499},
 		}},
 		"times by status": {block: "http_cache {\n ttl 60s\n ttl 404 5s\n ttl 500 5s\n}", scenes: []scene{
-			{path: "/a", status: 404, body: "1", want: 404}, {path: "/a", stored: true, gets: "1", want: 404},
-			{path: "/b", status: 410, body: "1", want: 410}, {path: "/b", status: 410, body: "2", want: 410},
-			{path: "/c", status: 301, says: []string{"Location", "/a"}, want: 301}, {path: "/c", stored: true, want: 301, has: []string{"Location", "/a"}},
-			{path: "/d", status: 500, body: "1", want: 500}, {path: "/d", stored: true, gets: "1", want: 500},
-			{path: "/e", status: 204, want: 204}, {path: "/e", status: 204, want: 204},
+			{path: "/a", status: 404, body: "1", want: 404},
+			{path: "/a", stored: true, gets: "1", want: 404},
+			{path: "/b", status: 410, body: "1", want: 410},
+			{path: "/b", status: 410, body: "2", want: 410},
+			{path: "/c", status: 301, says: []string{"Location", "/a"}, want: 301},
+			{path: "/c", stored: true, want: 301, has: []string{"Location", "/a"}},
+			{path: "/d", status: 500, body: "1", want: 500},
+			{path: "/d", stored: true, gets: "1", want: 500},
+			{path: "/e", status: 204, want: 204},
+			{path: "/e", status: 204, want: 204},
 		}},
 		"overrides do not reach the service": {block: "http_cache 60s", scenes: []scene{
-			{send: []string{"X-Original-URL", "/admin", "X-HTTP-Method-Override", "POST", "X-Rewrite-Url", "/x"}, body: "1",
-				heard: []string{"X-Original-Url", "-", "X-Http-Method-Override", "-", "X-Rewrite-Url", "-"}},
+			{
+				send:  []string{"X-Original-URL", "/admin", "X-HTTP-Method-Override", "POST", "X-Rewrite-Url", "/x", "X-Forwarded-Prefix", "/evil", "Forwarded", "host=evil.test", "X-Forwarded-Port", "1"},
+				heard: []string{"X-Original-Url", "-", "X-Http-Method-Override", "-", "X-Rewrite-Url", "-", "X-Forwarded-Prefix", "-", "Forwarded", "-", "X-Forwarded-Port", "-"}, body: "1",
+			},
 			{stored: true, gets: "1"},
 		}},
 		"queries": {block: "http_cache 60s {\n key {\n query deny utm_* fbclid\n query sort\n}\n}", scenes: []scene{
@@ -277,8 +289,10 @@ func TestExchanges(t *testing.T) {
 			{path: "/me/x.css", stored: true, gets: "2"},
 		}},
 		"bypass": {block: "http_cache 60s {\n bypass {\n path /live/*\n}\n}", scenes: []scene{
-			{path: "/live/a", body: "1", has: []string{"Cache-Status", "tentagate; fwd=bypass; detail=matcher"}}, {path: "/live/a", body: "2"},
-			{path: "/a", body: "1"}, {path: "/a", stored: true, gets: "1"},
+			{path: "/live/a", body: "1", has: []string{"Cache-Status", "tentagate; fwd=bypass; detail=matcher"}},
+			{path: "/live/a", body: "2"},
+			{path: "/a", body: "1"},
+			{path: "/a", stored: true, gets: "1"},
 		}},
 		"hosts": {block: "http_cache 60s {\n hosts other.test\n}", scenes: []scene{{body: "1"}, {body: "2"}}},
 		"the age adds up": {scenes: []scene{

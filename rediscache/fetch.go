@@ -25,6 +25,8 @@ func timeout(ctx context.Context, limit time.Duration) (context.Context, context
 // fwd is why the request goes forward (RFC 9211 §2.2).
 func (x *inquiry) fwd() string {
 	switch {
+	case x.why != "":
+		return x.why
 	case x.r.Method == http.MethodPost:
 		return "method"
 	case x.hit.object != nil && x.wish.NoCache:
@@ -118,6 +120,12 @@ func (c *fill) prepareRequest() {
 			if etag := p.Header.Get("Etag"); rfc9111.IsStrong(etag) {
 				own()["If-Range"] = []string{etag}
 			}
+		}
+	}
+	trusted := fromTrustedProxy(x.r)
+	for _, name := range forwarding {
+		if len(header[name]) > 0 && !trusted && !slices.Contains(x.h.Key.Headers, name) {
+			delete(own(), name)
 		}
 	}
 	for _, name := range overrides {
@@ -233,6 +241,9 @@ func (c *fill) standIn() error {
 // does not fit.
 func (c *fill) settle() error {
 	x := c.x
+	if c.status == http.StatusNotModified {
+		c.restoreTag()
+	}
 	switch {
 	case c.status == http.StatusNotModified && rfc9111.Confirms(x.hit.object.Header, c.fields):
 		return c.confirm()
@@ -244,8 +255,20 @@ func (c *fill) settle() error {
 	if c.completing != nil {
 		x.h.forgetParts(x.t)
 	}
+	x.why = x.fwd()
 	x.hit = found{}
 	return x.fetch(c.f)
+}
+
+// restoreTag undoes what Caddy's encode makes of entity tags: it marks that of a
+// response which it compresses, and takes the mark off in requests, but does not
+// put it back into a 304.
+func (c *fill) restoreTag() {
+	stored := c.x.hit.object.Header
+	coding, mine, got := stored.Get("Content-Encoding"), stored.Get("Etag"), c.fields.Get("Etag")
+	if coding != "" && got != "" && mine == strings.TrimSuffix(got, `"`)+"-"+coding+`"` {
+		c.fields["Etag"] = []string{mine}
+	}
 }
 
 // confirm freshens the stored response (RFC 9111 §4.3.4) and answers with it.

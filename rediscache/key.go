@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,24 +105,52 @@ func appendPart(b []byte, s string) []byte {
 	return append(append(b, ':'), s...)
 }
 
+// forwarding are the fields in which a proxy says what the client asked it for.
+// Services answer with redirects and links to that. From a trusted proxy they are
+// part of the key; from anybody else no request that is answered for others has
+// them.
+var forwarding = []string{
+	"Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Scheme", "X-Forwarded-Ssl",
+}
+
 // origin returns the scheme that the client used, and what a trusted proxy says
-// of the host. Services see both, and answer with redirects to them.
-func origin(r *http.Request) (scheme, forwardedHost string) {
+// in front of us.
+func origin(r *http.Request) (scheme, forwarded string) {
 	scheme = "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if r.Header["X-Forwarded-Proto"] == nil && r.Header["X-Forwarded-Host"] == nil {
-		return scheme, ""
+	var b []byte
+	trusted := false
+	for _, name := range forwarding {
+		values := r.Header[name]
+		if len(values) == 0 {
+			continue
+		}
+		if !trusted && !fromTrustedProxy(r) {
+			return scheme, ""
+		}
+		trusted = true
+		if name == "Forwarded" {
+			values = forwardedFor.Split(strings.Join(values, ","), -1) // without the client's address
+		}
+		switch proto := strings.ToLower(values[0]); {
+		case name == "X-Forwarded-Proto" && (proto == "http" || proto == "https"):
+			scheme = proto
+		default:
+			b = appendPart(appendPart(b, name), strings.Join(values, ","))
+		}
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
-		return scheme, "" // reverse_proxy overwrites them
-	}
-	switch proto := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); proto {
-	case "http", "https":
-		scheme = proto
-	}
-	return scheme, strings.Join(r.Header["X-Forwarded-Host"], ",")
+	return scheme, string(b)
+}
+
+// forwardedFor are the parameters of Forwarded (RFC 7239) that name a client or
+// a proxy, and not what was asked for.
+var forwardedFor = regexp.MustCompile(`(?i)(^|[;,]) *(for|by) *= *("[^"]*"|[^;,]*)`)
+
+func fromTrustedProxy(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
 }
 
 func plainHost(host string) string {

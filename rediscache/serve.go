@@ -147,6 +147,8 @@ type inquiry struct {
 	wish rfc9111.Wish
 	// hit is what is stored but could not be used as it is.
 	hit found
+	// why is the reason to ask the service if it is asked for the second time.
+	why string
 	// background: nobody waits for the answer.
 	background bool
 }

@@ -1,0 +1,106 @@
+package rediscache
+
+import (
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
+)
+
+// What a trusted proxy says of the request's URL is part of the key; what
+// anybody else says is not.
+func TestForwardedKeys(t *testing.T) {
+	h, err := loadCache(t, "http_cache 60s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(trusted bool, fields ...string) string {
+		r := httptest.NewRequest("GET", "http://a.test/", nil)
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, trusted)
+		for i := 0; i+1 < len(fields); i += 2 {
+			r.Header.Add(fields[i], fields[i+1])
+		}
+		tg := h.targetOf(r)
+		return tg.shared.Full
+	}
+	plain := key(true)
+	for _, fields := range [][]string{
+		{"X-Forwarded-Host", "b.test"},
+		{"X-Forwarded-Proto", "https"},
+		{"X-Forwarded-Prefix", "/x"},
+		{"X-Forwarded-Port", "1"},
+		{"Forwarded", "for=1.2.3.4;host=b.test"},
+		{"Forwarded", "proto=https"},
+	} {
+		if key(true, fields...) == plain {
+			t.Errorf("%v of a trusted proxy does not count", fields)
+		}
+		if key(false, fields...) != plain {
+			t.Errorf("%v of anybody counts", fields)
+		}
+	}
+	if key(true, "Forwarded", `for="[2001:db8::1]:5";host=b.test`) != key(true, "Forwarded", "for=5.6.7.8;host=b.test") {
+		t.Error("the client's address counts")
+	}
+}
+
+// Jitter only ever shortens, and by no more than its part.
+func TestJitter(t *testing.T) {
+	h, err := loadCache(t, "http_cache 100s {\n jitter 10%\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "http://jitter.test/", nil)
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+	tg := h.targetOf(r)
+	x := &inquiry{h: h, r: r, t: &tg}
+	shorter := false
+	for range 200 {
+		c := &fill{x: x, out: r, received: time.Now(), requested: time.Now(), fields: map[string][]string{}, status: 200}
+		if reason := c.judge(); reason != rfc9111.Stored {
+			t.Fatal(reason)
+		}
+		o := c.newObject(c.fields, 200, &c.verdict)
+		if o.Lifetime > 100*time.Second || o.Lifetime < 90*time.Second {
+			t.Fatalf("it lives for %v", o.Lifetime)
+		}
+		shorter = shorter || o.Lifetime < 99*time.Second
+	}
+	if !shorter {
+		t.Error("nothing is shorter")
+	}
+}
+
+// What nobody asks for is not refreshed early; what is asked for often is, and
+// the sooner the longer the service takes.
+func TestEarlyRefresh(t *testing.T) {
+	h, err := loadCache(t, "http_cache 60s {\n early_refresh\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(fill, left time.Duration) (n int) {
+		now := time.Now()
+		o := &object.Object{Status: 200, RequestTime: now.Add(-fill), ResponseTime: now, Lifetime: time.Minute}
+		for range 2 {
+			if h.early(o, time.Nanosecond) {
+				t.Fatal("refreshed at its first use")
+			}
+		}
+		for range 1000 {
+			if h.early(o, left) {
+				n++
+			}
+		}
+		return n
+	}
+	far, near, slow := count(100*time.Millisecond, time.Minute), count(100*time.Millisecond, 100*time.Millisecond), count(time.Second, 100*time.Millisecond)
+	if far != 0 || near < 200 || near > 550 || slow < 800 {
+		t.Errorf("of 1000: %d, %d and %d", far, near, slow)
+	}
+}
