@@ -318,6 +318,30 @@ func TestTwoGateways(t *testing.T) {
 	})
 }
 
+// A purge reaches the other gateway also where Redis lets nobody subscribe.
+func TestPurgeWithoutPubSub(t *testing.T) {
+	redisServer := redistest.Start(t)
+	origin := newVersions(t)
+	site := "http_cache\n\treverse_proxy " + origin.URL
+	a, b := startGateway(t, redisServer.URL(), site), startGateway(t, redisServer.URL(), site)
+	ctx := context.Background()
+	admin := redisServer.Client()
+	if err := admin.Do(ctx, "ACL", "SETUSER", "default", "-subscribe", "-psubscribe", "-ssubscribe").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.ClientKillByFilter(ctx, "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		within(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
+		want := fmt.Sprint("/x version ", origin.version.Add(1))
+		began := time.Now()
+		a.purge(`{"url":"http://gateway.test/x"}`)
+		within(t, "the other gateway", func() bool { return b.get("/x").body == want })
+		t.Logf("purge %d: seen at the other gateway after %v", i, time.Since(began).Round(time.Millisecond))
+	}
+}
+
 // What is stored outlives a reload, also one that is refused, and so does a
 // purge.
 func TestReloadKeeps(t *testing.T) {
