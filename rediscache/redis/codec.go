@@ -18,7 +18,7 @@ import (
 // a miss, and deleted.
 const (
 	magic   = "TGC"
-	version = 1
+	version = 2
 
 	flagZstd    = 1 << 0 // the body is compressed
 	flagChunked = 1 << 1 // the body is in keys of its own
@@ -84,7 +84,7 @@ func encode(h *head, body []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(o.Status))
 	b = binary.AppendVarint(b, o.RequestTime.UnixMicro())
 	b = binary.AppendVarint(b, o.ResponseTime.UnixMicro())
-	for _, d := range []time.Duration{o.InitialAge, o.Lifetime, o.StaleWhileRevalidate, o.StaleIfError} {
+	for _, d := range []time.Duration{o.InitialAge, o.Lifetime, o.StaleWhileRevalidate, o.StaleIfError, o.Keep} {
 		b = binary.AppendVarint(b, d.Microseconds())
 	}
 	b = binary.AppendUvarint(b, o.Epoch)
@@ -165,7 +165,7 @@ func decode(value string, bytes []byte) (*head, error) {
 	o.Status = int(r.number(999))
 	o.RequestTime = time.UnixMicro(r.signed())
 	o.ResponseTime = time.UnixMicro(r.signed())
-	for _, d := range []*time.Duration{&o.InitialAge, &o.Lifetime, &o.StaleWhileRevalidate, &o.StaleIfError} {
+	for _, d := range []*time.Duration{&o.InitialAge, &o.Lifetime, &o.StaleWhileRevalidate, &o.StaleIfError, &o.Keep} {
 		*d = r.duration()
 	}
 	o.Epoch = r.number(maxEpoch)
