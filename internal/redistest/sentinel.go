@@ -32,7 +32,7 @@ type Sentinel struct {
 // redis-server is not installed.
 func StartSentinel(tb testing.TB) *Sentinel {
 	tb.Helper()
-	master := Start(tb)
+	master := Start(tb, "--repl-diskless-sync-delay", "0")
 	replica := Start(tb, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.port))
 	port := freePort(tb)
 	s := &Sentinel{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Master: master, Replica: replica}

@@ -158,7 +158,7 @@ func TestYoungLogNoTrust(t *testing.T) {
 // A failover loses the end of the log, and before the one who wrote it looks
 // again others write to the new master: what is lost is not hidden by that.
 func TestLostEndIsFound(t *testing.T) {
-	master := redistest.Start(t)
+	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr())
 	replica := redistest.Start(t, "--replicaof", host+" "+port)
 	p := redistest.NewProxy(t, master.Addr())
