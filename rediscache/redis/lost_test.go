@@ -270,3 +270,20 @@ func TestFullLog(t *testing.T) {
 		return server.Client().ZCard(context.Background(), a.logKey()).Val() == int64(count)+1
 	})
 }
+
+// Where INFO is forbidden everything works but the notice of a failover.
+func TestWithoutInfo(t *testing.T) {
+	server := redistest.Start(t)
+	ctx := context.Background()
+	if err := server.Client().Do(ctx, "ACL", "SETUSER", "default", "-info").Err(); err != nil {
+		t.Fatal(err)
+	}
+	a, b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+	inStep(t, a, b)
+	o := tagged(b, "x")
+	a.Invalidate(object.Scope{Tag: "x"})
+	eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	server.Client().Del(ctx, a.logKey())
+	eventually(t, "the loss noticed", func() bool { return a.Stats().Lost > 0 && b.Stats().Lost > 0 })
+	inStep(t, a, b)
+}
