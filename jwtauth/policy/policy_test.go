@@ -70,21 +70,3 @@ func TestScopes(t *testing.T) {
 		}
 	}
 }
-
-func FuzzPolicy(f *testing.F) {
-	f.Add(`{"a":{"b":["c",1,null,{"d":true}]}}`, "a.b")
-	f.Add(`{"a.b":{"c":1}}`, "a.b.c")
-	f.Fuzz(func(_ *testing.T, text, path string) {
-		var m map[string]any
-		if json.Unmarshal([]byte(text), &m) != nil {
-			return
-		}
-		r := Requirement{Path: path, Values: []string{"c"}}
-		r.Met(m)
-		s := Scopes{Values: []string{path}}
-		s.Met(m)
-		if v, ok := Lookup(m, path); ok {
-			Text(v)
-		}
-	})
-}

@@ -249,54 +249,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// What decodeObject accepts, encoding/json accepts, and no name stands twice.
-func FuzzDecodeObject(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":1}`, `{"a":{"b":[1,"x",null,true]}}`, `{"a":1,"\u0061":2}`, `{"a":"\"}"}`, `[]`, `{"a":1}x`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := DecodeObject(string(data))
-		if err != nil {
-			return
-		}
-		if !json.Valid(data) || m == nil {
-			t.Fatalf("%q accepted", data)
-		}
-		// The top level's names, counted by another reader.
-		dec := json.NewDecoder(strings.NewReader(string(data)))
-		depth, names := 0, 0
-		expectName := false
-		for {
-			tok, err := dec.Token()
-			if err != nil {
-				break
-			}
-			switch v := tok.(type) {
-			case json.Delim:
-				if v == '{' || v == '[' {
-					depth++
-				} else {
-					depth--
-				}
-				expectName = depth == 1
-				continue
-			case string:
-				if depth == 1 && expectName {
-					names++
-					expectName = false
-					continue
-				}
-			}
-			if depth == 1 {
-				expectName = true
-			}
-		}
-		if names != len(m) {
-			t.Fatalf("%q: %d names, %d members", data, names, len(m))
-		}
-	})
-}
-
 func BenchmarkHS256(b *testing.B) {
 	text := signed(b, plain, `{"sub":"user-1234","exp":1800000100,"iat":1799999000,"iss":"https://issuer.example","aud":"api","scope":"read write","roles":["a","b"],"email":"a@example.com"}`)
 	b.Run("tentagate", func(b *testing.B) {
