@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,8 +45,9 @@ type corrections struct {
 
 // suite is the installed suite.
 type suite struct {
-	dir   string            // of the package
-	kinds map[string]string // of each test that counts, by its id
+	dir   string              // of the package
+	kinds map[string]string   // of each test that counts, by its id
+	needs map[string][]string // the tests without which it says nothing
 	fix   corrections
 }
 
@@ -96,7 +99,7 @@ func loadSuite(t *testing.T) *suite {
 	if err != nil {
 		t.Skipf("the corrections to the suite are not beside the repository: %v", err)
 	}
-	s := &suite{kinds: map[string]string{}}
+	s := &suite{kinds: map[string]string{}, needs: map[string][]string{}}
 	if err := json.Unmarshal(text, &s.fix); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
@@ -104,7 +107,7 @@ func loadSuite(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	const list = `import(process.argv[1]).then(m => console.log(JSON.stringify(m.default.flatMap(s => s.tests.map(
-		t => ({ID: t.id, Kind: t.kind || 'required', Browser: !!t.browser_only}))))))`
+		t => ({ID: t.id, Kind: t.kind || 'required', Browser: !!t.browser_only, Needs: t.depends_on || []}))))))`
 	out, err := exec.Command("node", "--no-warnings", "-e", list, filepath.Join(s.dir, "tests", "index.mjs")).Output()
 	if err != nil {
 		t.Fatalf("reading the list of tests: %v", err)
@@ -112,6 +115,7 @@ func loadSuite(t *testing.T) *suite {
 	var tests []struct {
 		ID, Kind string
 		Browser  bool
+		Needs    []string
 	}
 	if err := json.Unmarshal(out, &tests); err != nil {
 		t.Fatal(err)
@@ -121,6 +125,7 @@ func loadSuite(t *testing.T) *suite {
 			continue
 		}
 		s.kinds[one.ID] = one.Kind
+		s.needs[one.ID] = one.Needs
 		if kind, ok := s.fix.Kind[one.ID]; ok {
 			s.kinds[one.ID] = kind
 		}
@@ -221,7 +226,25 @@ func (s *suite) run(t *testing.T, addr string) map[string]string {
 		}
 		failed[id] = why
 	}
+	for id, why := range failed {
+		if need := s.unmet(id, failed); why == "" && need != "" {
+			failed[id] = "it says nothing, for it depends on " + need
+		}
+	}
 	return failed
+}
+
+// unmet returns a test that failed and that the test depends on.
+func (s *suite) unmet(id string, failed map[string]string) string {
+	for _, need := range s.needs[id] {
+		if failed[need] != "" {
+			return need
+		}
+		if further := s.unmet(need, failed); further != "" {
+			return further
+		}
+	}
+	return ""
 }
 
 // TestConformance runs the suite against the built binary three times: with
@@ -231,7 +254,7 @@ func TestConformance(t *testing.T) {
 	for _, store := range []string{"memory", "both", "redis"} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
-			s := &suite{dir: s.dir, kinds: cloned(s.kinds), fix: s.fix}
+			s := &suite{dir: s.dir, kinds: cloned(s.kinds), needs: s.needs, fix: s.fix}
 			redis := ""
 			if store != "memory" {
 				redis = "redis " + redistest.Start(t).URL()
@@ -251,6 +274,16 @@ func TestConformance(t *testing.T) {
 				}
 				reverse_proxy `+s.origin(t)+`
 			}`)
+			t.Cleanup(func() {
+				if !t.Failed() {
+					return
+				}
+				if resp, err := http.Get("http://" + g.admin + "/tentagate/cache/stats"); err == nil {
+					defer resp.Body.Close()
+					stats, _ := io.ReadAll(resp.Body)
+					t.Logf("the tiers: %s", stats)
+				}
+			})
 			var first map[string]string
 			for n := range 3 {
 				failed := s.run(t, g.addr)
