@@ -354,6 +354,10 @@ func (x *inquiry) wait(f *flight) waited {
 	if f.what == arrivedStream && o.Fresh(time.Now()) <= 0 {
 		return waitNot
 	}
+	// What was found for another request may not be fresh enough for this one.
+	if what, _ := x.h.judge(&found{object: o, key: f.at}, &x.wish, time.Now()); f.what == arrivedObject && what == rfc9111.Validate {
+		return waitNot
+	}
 	return waitUse
 }
 

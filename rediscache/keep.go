@@ -162,6 +162,7 @@ func (h *Handler) keepPart(r *http.Request, t *target, key object.Key, o *object
 		h.forgetKey(key)
 		return
 	}
+	partsKept.Store(true)
 	if h.tiers.memory != nil {
 		h.tiers.memory.Set(key, entry.With(key, o, maxParts))
 	}

@@ -62,6 +62,7 @@ const (
 	defaultRemember    = 2 * time.Minute
 	defaultKeep        = time.Hour // in profile rfc9111
 	redisBudget        = 20 * time.Millisecond
+	patientBudget      = 200 * time.Millisecond // in profile rfc9111, where a busy machine must not decide
 	cleanupWait        = 3 * time.Second
 )
 
@@ -293,7 +294,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		settings.memory = h.Memory
 	}
 	if h.Store != storeMemory {
-		settings.redis = &secondSettings{budget: redisBudget, maxBody: int(h.MaxObjectSize), compress: h.Compress}
+		budget := redisBudget
+		if h.Profile == profileRFC9111 {
+			budget = patientBudget
+		}
+		settings.redis = &secondSettings{budget: budget, maxBody: int(h.MaxObjectSize), compress: h.Compress}
 	}
 	h.tiers, err = acquireTiers(a, settings)
 	return err

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/pythopus/tentagate/rediscache/object"
@@ -146,11 +147,17 @@ func (h *Handler) mayHavePart(t *target, key object.Key, o *object.Object) bool 
 	return h.mayHave(t, key, o)
 }
 
+// partsKept is set when this process has kept a part.
+var partsKept atomic.Bool
+
 // knownParts returns the stored parts of a key that are found without a look into the
 // second tier, unless there is no other. It is for requests that do not ask for
 // a part: most have none.
 func (h *Handler) knownParts(r *http.Request, t *target, key object.Key) []*object.Object {
 	if h.tiers.memory == nil {
+		if !partsKept.Load() {
+			return nil
+		}
 		return h.parts(r, t, key)
 	}
 	if e := h.tiers.memory.Get(r.Context(), key); e != nil {
