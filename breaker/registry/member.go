@@ -75,7 +75,7 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 		inflight: o.Inflight, maxKeys: o.MaxKeys, sequence: sequence.Add(1),
 		config: ctx.GetMetricsRegistry(), ctx: ctx, logger: ctx.Logger(),
 	}
-	metrics.Register(m.config, collectors()...)
+	metrics.Register(m.config, Collectors()...)
 	for i := range m.counters {
 		m.counters[i] = requests.WithLabelValues(m.name, string(m.scope), Outcome(i).String())
 	}

@@ -54,7 +54,8 @@ var (
 		"Time that circuits were open, the sum over the keys.", []string{"name", "scope"}, nil)
 )
 
-func collectors() []prometheus.Collector {
+// Collectors returns the series of all breakers of the process.
+func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{requests, transitions, stateCollector{}}
 }
 

@@ -15,7 +15,9 @@ import (
 // that is failing already. Of the requests of the last ten seconds, a share may
 // be retried, and in any second a few more.
 //
-// A request that may not be retried is answered 503 with Retry-After at once.
+// A request that may not be retried is answered 503 with Retry-After at once, by
+// the gateway: where lb_retry_match tries 503 again, the client sees that status
+// without the field, but the backend sees nothing.
 type RetryBudget struct {
 	// Share of the requests, above 0 to 1. Default: 0.2.
 	Ratio float64 `json:"ratio,omitempty"`
