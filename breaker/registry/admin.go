@@ -149,7 +149,7 @@ func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	return enc.Encode(list)
 }
 
-// order is the body of a POST request.
+// orderRequest is the body of a POST request.
 type orderRequest struct {
 	// open, closed or auto.
 	State string `json:"state"`
@@ -157,28 +157,41 @@ type orderRequest struct {
 	For string `json:"for"`
 }
 
-func (t *target) force(body io.Reader, found []*Group) error {
+// read checks the request: a state, and for how long; 0 ends a forced state.
+func (o *orderRequest) read(body io.Reader) (state circuit.State, d time.Duration, err error) {
 	dec := json.NewDecoder(io.LimitReader(body, 4096))
 	dec.DisallowUnknownFields()
-	var o orderRequest
-	if err := dec.Decode(&o); err != nil {
-		return apiError(http.StatusBadRequest, fmt.Errorf(`body: %w: want {"state": "open|closed|auto", "for": "10m"}`, err))
+	if err = dec.Decode(o); err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("more than one value, or longer than 4096 bytes")
+		}
+	}
+	if err != nil {
+		return state, 0, fmt.Errorf(`body: %w: want {"state": "open|closed|auto", "for": "10m"}`, err)
 	}
 	state, auto, ok := parseState(o.State)
 	if !ok {
-		return apiError(http.StatusBadRequest, fmt.Errorf("state %q: accepted are open, closed and auto", o.State))
+		return state, 0, fmt.Errorf("state %q: accepted are open, closed and auto", o.State)
 	}
-	d := defaultForced
+	d = defaultForced
 	if o.For != "" {
-		var err error
 		if d, err = caddy.ParseDuration(o.For); err != nil || d <= 0 || d > maxForced {
-			return apiError(http.StatusBadRequest, fmt.Errorf("for %q: it is not a duration above zero and of at most 30d, such as 10m", o.For))
+			return state, 0, fmt.Errorf("for %q: it is not a duration above zero and of at most 30d, such as 10m", o.For)
 		}
 	}
 	if auto {
 		d = 0
 	}
-	ok = false
+	return state, d, nil
+}
+
+func (t *target) force(body io.Reader, found []*Group) error {
+	var o orderRequest
+	state, d, err := o.read(body)
+	if err != nil {
+		return apiError(http.StatusBadRequest, err)
+	}
+	ok := false
 	for _, g := range found {
 		ok = g.force(t.key, !t.hasKey, state, d) || ok
 	}
