@@ -148,11 +148,11 @@ func TestSchedule(t *testing.T) {
 func TestSourceAwayForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
-		tries := 0
+		var tries atomic.Int64
 		set := jwks(edJWK("one", ""))
 		r := NewRemote(Options{URL: "https://a.test/keys", Transport: transport(func(*http.Request) (*http.Response, error) {
 			if down.Load() {
-				tries++
+				tries.Add(1)
 				return answer(503, nil), nil
 			}
 			return answer(200, set), nil
@@ -164,8 +164,8 @@ func TestSourceAwayForADay(t *testing.T) {
 		if r.Keys().Len() != 1 {
 			t.Error("the keys are gone within a day")
 		}
-		if tries < 23*100 || tries > 24*120 {
-			t.Errorf("%d tries in a day", tries)
+		if n := tries.Load(); n < 23*100 || n > 24*120 {
+			t.Errorf("%d tries in a day", n)
 		}
 		if age := r.Age(); age < 23*time.Hour {
 			t.Errorf("age %s", age)
