@@ -197,6 +197,19 @@ func TestRangeThatIsIgnored(t *testing.T) {
 	}
 }
 
+// What a circuit breaker answers in place of the service is not stored.
+func TestFallbackIsNotStored(t *testing.T) {
+	g := newGateway(t, "http_cache 60s", func(w http.ResponseWriter, r *http.Request) {
+		r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.circuit_breaker.state", "open")
+		_, _ = io.WriteString(w, "come back later")
+	})
+	g.send("GET", "/")
+	g.send("GET", "/")
+	if g.asked.Load() != 2 {
+		t.Errorf("asked %d times", g.asked.Load())
+	}
+}
+
 // What everybody may have is shared by users too.
 func TestSharedBetweenUsers(t *testing.T) {
 	g := newGateway(t, "http_cache {\n key {\n per_user\n}\n}", says("Cache-Control", "public, max-age=60"))

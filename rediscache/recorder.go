@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -210,6 +212,8 @@ func (c *fill) judge() rfc9111.Reason {
 		return c.verdict.One
 	case !ok:
 		return c.verdict.Shared
+	case c.isFallback():
+		return "fallback"
 	case len(c.fields["Set-Cookie"]) > 0 && h.SetCookie == cookieBypass:
 		return "set-cookie"
 	case strings.HasPrefix(kind, "text/event-stream"), strings.HasPrefix(kind, "application/grpc"):
@@ -227,6 +231,17 @@ func (c *fill) judge() rfc9111.Reason {
 		return "size"
 	}
 	return rfc9111.Stored
+}
+
+// isFallback reports whether an open circuit breaker answers in place of the
+// service. That is over when the service is back.
+func (c *fill) isFallback() bool {
+	repl, _ := c.out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if repl == nil {
+		return false
+	}
+	state, _ := repl.GetString("http.circuit_breaker.state")
+	return state == "open"
 }
 
 // singlePart reports whether a 206 has one part, of a single range.
