@@ -265,12 +265,35 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-func BenchmarkHandler(b *testing.B) {
-	h := mustLoad(b, "circuit_breaker bench")
+// chain returns a request through the breaker, or straight to the backend, as it
+// is called again and again.
+func chain(tb testing.TB, with bool) func() {
+	tb.Helper()
 	w := httptest.NewRecorder()
 	r := caddyhttp.PrepareRequest(get(), caddy.NewReplacer(), w, &caddyhttp.Server{})
-	b.ReportAllocs()
-	for b.Loop() {
-		_ = h.ServeHTTP(w, r, status(200))
+	last := status(200)
+	if !with {
+		return func() { _ = last.ServeHTTP(w, r) }
+	}
+	h := mustLoad(tb, "circuit_breaker chain {\n consecutive 5\n trip 50% of 20\n slow 80% over 2s\n}")
+	return func() { _ = h.ServeHTTP(w, r, last) }
+}
+
+func TestAllocations(t *testing.T) {
+	without, with := testing.AllocsPerRun(1000, chain(t, false)), testing.AllocsPerRun(1000, chain(t, true))
+	if with-without > 2 {
+		t.Errorf("%v allocations, and %v without the breaker", with, without)
+	}
+}
+
+func BenchmarkChain(b *testing.B) {
+	for name, with := range map[string]bool{"without": false, "with": true} {
+		b.Run(name, func(b *testing.B) {
+			f := chain(b, with)
+			b.ReportAllocs()
+			for b.Loop() {
+				f()
+			}
+		})
 	}
 }
