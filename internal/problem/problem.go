@@ -87,6 +87,9 @@ func RequestID(r *http.Request) string {
 	if id, ok := caddyhttp.GetVar(r.Context(), requestIDVar).(string); ok {
 		return id
 	}
+	if claimed, ok := caddyhttp.GetVar(r.Context(), claimVar).(*claim); ok {
+		return claimed.requestID(r)
+	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		if id, ok := repl.GetString("http.request.uuid"); ok {
 			return id

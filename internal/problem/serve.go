@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -18,8 +20,34 @@ import (
 	"github.com/pythopus/tentagate/internal/headers"
 )
 
-// claimedVar marks a request whose outermost TentaGate handler is known.
-const claimedVar = "tentagate.problem"
+// claimVar is the name under which the claim of a request is kept.
+const claimVar = "tentagate.problem"
+
+// claim is what the outermost TentaGate handler of a request leaves in Caddy's
+// variables. It is written to them before anything else runs for the request, and
+// nothing is after: a connection that the proxy still dials may read them when
+// the handlers have returned.
+type claim struct {
+	taken atomic.Bool
+	id    atomic.Pointer[string] // of a request that guard gave none
+}
+
+// requestID returns the id of a request that guard gave none: Caddy's
+// {http.request.uuid} where something asked for it, else a new one, which the
+// access log gets as well.
+func (c *claim) requestID(r *http.Request) string {
+	if id := c.id.Load(); id != nil {
+		return *id
+	}
+	id := uuid.NewString()
+	if known, ok := caddyhttp.GetVar(r.Context(), "uuid").(fmt.Stringer); ok {
+		id = known.String()
+	} else if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("uuid", id))
+	}
+	c.id.Store(&id)
+	return id
+}
 
 // Handler is the part of a handler that Serve runs.
 type Handler func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error
@@ -35,15 +63,12 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	if !ok {
 		return serve(w, r, next)
 	}
-	claimed, _ := vars[claimedVar].(*atomic.Bool)
+	claimed, _ := vars[claimVar].(*claim)
 	if claimed == nil {
-		// Written before anything else runs for the request, and never again: a
-		// connection that the proxy still dials may read the variables after the
-		// handlers have returned.
-		claimed = new(atomic.Bool)
-		vars[claimedVar] = claimed
+		claimed = new(claim)
+		vars[claimVar] = claimed
 	}
-	if claimed.Swap(true) {
+	if claimed.taken.Swap(true) {
 		return serve(w, r, next)
 	}
 
@@ -51,7 +76,7 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	err := serve(answer, r, next)
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
-	claimed.Store(false)
+	claimed.taken.Store(false)
 	if err == nil || answer.Sent() || hasErrorRoute(r, err) {
 		return err
 	}
