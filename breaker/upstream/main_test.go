@@ -71,7 +71,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// backend is a server that can be told to fail.
+// backend is a server that can be told to fail. To /health it answers 200
+// nevertheless.
 type backend struct {
 	*httptest.Server
 	served atomic.Int64
@@ -92,7 +93,9 @@ func unstarted() *backend {
 	b.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.served.Add(1)
 		body, _ := io.ReadAll(r.Body)
-		w.WriteHeader(int(b.status.Load()))
+		if r.URL.Path != "/health" {
+			w.WriteHeader(int(b.status.Load()))
+		}
 		_, _ = w.Write(body)
 	}))
 	return b
