@@ -29,6 +29,9 @@ const (
 	reasonNotYet    = "not_yet_valid"
 	reasonClaims    = "claims"
 	reasonScope     = "insufficient_scope"
+	reasonRevoked   = "revoked"
+
+	reasonNoDenyList = "revocations_unavailable"
 )
 
 var reasons = []struct {

@@ -45,7 +45,7 @@ var providerOptions = []string{
 	"leeway", "max_age", "max_lifetime", "optional_exp", "types",
 }
 
-var handlerOptions = []string{"provider", "require", "scopes", "forward", "sources", "optional", "strip_token", "realm", "token_cache"}
+var handlerOptions = []string{"provider", "require", "scopes", "forward", "sources", "optional", "strip_token", "realm", "token_cache", "deny_list"}
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
 //
@@ -74,6 +74,11 @@ var handlerOptions = []string{"provider", "require", "scopes", "forward", "sourc
 //		strip_token
 //		realm   <realm>
 //		token_cache off | <size> [<entries>]
+//		deny_list {
+//			max_entries    <n>
+//			ttl            <duration>
+//			on_store_error allow|deny
+//		}
 //	}
 //
 // With one provider its options may stand directly in the block. A `provider`
@@ -185,6 +190,8 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		h.Realm, err = parse.OneArg(d)
 	case "token_cache":
 		h.TokenCache, err = parseTokenCache(d)
+	case "deny_list":
+		h.DenyList, err = parseDenyList(d)
 	default:
 		err = parse.Unknown(d, append(slices.Clone(handlerOptions), providerOptions...)...)
 	}

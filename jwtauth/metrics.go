@@ -32,12 +32,17 @@ var (
 	cacheBytesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_bytes",
 		"Memory of the verified tokens that are remembered, as estimated.", nil, nil)
 
+	revocationsDesc = prometheus.NewDesc("tentagate_jwt_revocations",
+		"Revocations that this gateway knows and that have not expired.", nil, nil)
+	revocationsFreshDesc = prometheus.NewDesc("tentagate_jwt_revocations_fresh",
+		"1 if the revocations can be read from Redis, or need none; 0 if not for 10 seconds.", nil, nil)
+
 	ageDesc = prometheus.NewDesc("tentagate_jwt_jwks_age_seconds",
 		"Time since a key set was last fetched well.", []string{"source"}, nil)
 )
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{verifications, refreshes, cacheRequests, ageCollector{}, cacheCollector{}}
+	return []prometheus.Collector{verifications, refreshes, cacheRequests, ageCollector{}, cacheCollector{}, revocationCollector{}}
 }
 
 func count(provider, outcome string) { verifications.WithLabelValues(provider, outcome).Inc() }
@@ -77,4 +82,29 @@ func (cacheCollector) Collect(ch chan<- prometheus.Metric) {
 	})
 	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(entries))
 	ch <- prometheus.MustNewConstMetric(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
+}
+
+// revocationCollector counts when it is asked. Without a deny list there is
+// nothing to tell.
+type revocationCollector struct{}
+
+func (revocationCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- revocationsDesc
+	ch <- revocationsFreshDesc
+}
+
+func (revocationCollector) Collect(ch chan<- prometheus.Metric) {
+	n, fresh, some := 0, 1.0, false
+	denyLists.Range(func(_, value any) bool {
+		l := value.(sharedList)
+		n, some = n+l.Live(), true
+		if !l.Fresh(l.Now()) {
+			fresh = 0
+		}
+		return true
+	})
+	if some {
+		ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(n))
+		ch <- prometheus.MustNewConstMetric(revocationsFreshDesc, prometheus.GaugeValue, fresh)
+	}
 }

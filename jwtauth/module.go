@@ -21,6 +21,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/jwtauth/deny"
 	"github.com/pythopus/tentagate/jwtauth/keyset"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 )
@@ -65,6 +66,12 @@ type Handler struct {
 
 	// Bounds of the cache of verified tokens. Default: 32 MiB and 50000 tokens.
 	TokenCache *TokenCache `json:"token_cache,omitempty"`
+
+	// Refuse tokens that were revoked. Default: none is.
+	DenyList *DenyList `json:"deny_list,omitempty"`
+
+	denied     *deny.Store // nil without a deny list
+	deniedName string
 
 	cache     *tokenCache // nil if it is off
 	cacheName string
@@ -121,6 +128,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := h.provisionDenyList(a); err != nil {
+		return err
+	}
 	h.byIssuer = map[string]*Provider{}
 	for _, name := range slices.Sorted(maps.Keys(h.Providers)) {
 		p := h.Providers[name]
@@ -154,7 +164,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // Cleanup releases shared key sets and the cache.
 func (h *Handler) Cleanup() error {
-	errs := []error{h.releaseCache()}
+	errs := []error{h.releaseCache(), h.releaseDenyList()}
 	for _, p := range h.providers {
 		errs = append(errs, p.cleanup())
 	}

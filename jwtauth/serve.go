@@ -40,6 +40,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 		return h.refuse(w, r, name, reasonOf(err), err)
 	}
+	if h.denied != nil {
+		if err := h.revoked(w, r, p, v); err != nil {
+			return err
+		}
+	}
 	if err := h.authorize(w, r, p, v.claims); err != nil {
 		return err
 	}

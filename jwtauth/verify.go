@@ -12,6 +12,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/jwtauth/cache"
+	"github.com/pythopus/tentagate/jwtauth/deny"
 	"github.com/pythopus/tentagate/jwtauth/keyset"
 	"github.com/pythopus/tentagate/jwtauth/token"
 )
@@ -37,6 +38,8 @@ type verified struct {
 	key keyset.Print
 	// set is the last key set that was seen to have the key.
 	set atomic.Pointer[keyset.Set]
+	// ids is by what it can be revoked, once somebody asked.
+	ids atomic.Pointer[deny.IDs]
 }
 
 // verify returns what a token says, if it is good at this moment. Everything

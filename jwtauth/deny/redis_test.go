@@ -2,6 +2,7 @@ package deny
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -139,7 +140,7 @@ func TestFullInRedis(t *testing.T) {
 	}
 	eventually(t, "all", func() bool { return b.Len() == 1000 })
 	for _, s := range []*Store{a, b} {
-		if _, err := s.Revoke(t.Context(), Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); err != ErrFull {
+		if _, err := s.Revoke(t.Context(), Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -154,6 +154,15 @@ func (c Claims) Expiry() time.Time {
 	return time.UnixMilli(int64(exp * 1000))
 }
 
+// Issued returns `iat`, or the zero time.
+func (c Claims) Issued() time.Time {
+	iat, given, err := c.date("iat")
+	if !given || err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(iat * 1000))
+}
+
 // Text returns a claim that is a string, or "".
 func (c Claims) Text(name string) string {
 	text, _ := c[name].(string)

@@ -1,0 +1,268 @@
+package jwtauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/jwtauth/deny"
+)
+
+func init() {
+	caddy.RegisterModule(adminRevocations{})
+}
+
+const (
+	// revocationsURI is the endpoint of the admin API.
+	revocationsURI = "/tentagate/revocations"
+	// revocationsWait is how long a change waits for Redis.
+	revocationsWait = 5 * time.Second
+	// maxRevocationBody bounds the body of a request.
+	maxRevocationBody = 16 << 10
+	// maxName bounds a jti, a subject, a provider and an issuer.
+	maxName = 4 << 10
+	// maxListed is how many revocations are listed.
+	maxListed = 1000
+	// clockSkew is how far in the future `before` may be.
+	clockSkew = 5 * time.Minute
+)
+
+// adminRevocations adds the deny list to Caddy's admin API, which listens on
+// localhost only unless told otherwise:
+//
+//   - `POST /tentagate/revocations` revokes. The body is
+//     `{"jti": "…", "provider": "main"}` (or `"issuer": "https://…"`), or
+//     `{"sub": "…"}` with, if wanted, `provider` or `issuer` and
+//     `"before": "2026-01-01T00:00:00Z"` (default: now). `"ttl": "48h"` says how
+//     long it lasts.
+//   - `DELETE` with the same body, or with `{"id": "…"}`, takes it back.
+//   - `GET` answers with the number of revocations, and lists up to 1000.
+type adminRevocations struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminRevocations) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.tentagate_revocations",
+		New: func() caddy.Module { return new(adminRevocations) },
+	}
+}
+
+// Routes returns the route of the endpoint.
+func (a adminRevocations) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: revocationsURI, Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+// revocation is the body of a request.
+type revocation struct {
+	ID       string         `json:"id,omitempty"`
+	JTI      string         `json:"jti,omitempty"`
+	Subject  string         `json:"sub,omitempty"`
+	Provider string         `json:"provider,omitempty"`
+	Issuer   string         `json:"issuer,omitempty"`
+	Before   *time.Time     `json:"before,omitempty"`
+	TTL      caddy.Duration `json:"ttl,omitempty"`
+}
+
+// entry returns what the request means. Its errors do not tell a subject.
+func (q *revocation) entry(now time.Time, ttl time.Duration) (deny.Entry, error) {
+	var e deny.Entry
+	for _, name := range []string{q.JTI, q.Subject, q.Provider, q.Issuer} {
+		if len(name) > maxName {
+			return e, fmt.Errorf("jti, sub, provider and issuer have at most %d bytes", maxName)
+		}
+	}
+	scope := deny.Scope{Provider: q.Provider, Issuer: q.Issuer}
+	switch {
+	case q.ID != "":
+		return e, errors.New("id: only what is revoked has one; revoke by jti or by sub")
+	case (q.JTI == "") == (q.Subject == ""):
+		return e, errors.New("exactly one of jti and sub is needed")
+	case q.Provider != "" && q.Issuer != "":
+		return e, errors.New("provider and issuer: give one of them")
+	case q.JTI != "" && scope == deny.Scope{}:
+		return e, errors.New("jti: the provider or the issuer is needed too: a jti is unique only there")
+	case q.JTI != "" && q.Before != nil:
+		return e, errors.New("before: it goes with sub only")
+	case q.Before != nil && (q.Before.After(now.Add(clockSkew)) || q.Before.Unix() <= 0):
+		return e, errors.New("before: a moment after 1970 that is not in the future is needed")
+	case q.TTL < 0 || time.Duration(q.TTL) > maxRevocation:
+		return e, errors.New("ttl: more than 0s and up to 366d is accepted")
+	case q.TTL > 0:
+		ttl = time.Duration(q.TTL)
+	}
+	e.Expires = now.Add(ttl)
+	if q.JTI != "" {
+		e.ID = deny.Token(scope, q.JTI)
+		return e, nil
+	}
+	e.ID, e.Before = deny.Subject(scope, q.Subject), now
+	if q.Before != nil {
+		e.Before = *q.Before
+	}
+	return e, nil
+}
+
+// revocationResult is the answer to a change.
+type revocationResult struct {
+	// ID names the revocation from now on: what was revoked is not kept.
+	ID string `json:"id"`
+	// Revoked or Restored is what happened.
+	Revoked  bool `json:"revoked,omitempty"`
+	Restored bool `json:"restored,omitempty"`
+	// Before and Expires are its moments.
+	Before  *time.Time `json:"before,omitempty"`
+	Expires *time.Time `json:"expires,omitempty"`
+	// Shared tells whether the other gateways know: "yes", "no" where there is no
+	// Redis, or "pending" while Redis does not answer.
+	Shared deny.Shared `json:"shared,omitempty"`
+}
+
+// revocationList is the answer to a GET.
+type revocationList struct {
+	Count       int                `json:"count"`
+	Fresh       bool               `json:"fresh"`
+	Revocations []revocationResult `json:"revocations"`
+}
+
+func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
+	var stores []*deny.Store
+	denyLists.Range(func(_, val any) bool {
+		stores = append(stores, val.(sharedList).Store)
+		return true
+	})
+	var change func(context.Context, []*deny.Store, *revocation) (revocationResult, error)
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost:
+		change = revokeIn
+	case http.MethodDelete:
+		change = restoreIn
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
+		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed, use GET, POST or DELETE", r.Method))
+	}
+	if len(stores) == 0 {
+		return apiError(http.StatusNotFound, errors.New("no jwt_auth with a deny_list is running here"))
+	}
+	if change == nil {
+		return adminAnswer(w, listRevocations(stores))
+	}
+	var q revocation
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRevocationBody))
+	body.DisallowUnknownFields()
+	err := body.Decode(&q)
+	if err == nil {
+		if _, end := body.Token(); !errors.Is(end, io.EOF) {
+			err = errors.New("there is something after the object")
+		}
+	}
+	if err != nil {
+		return apiError(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), revocationsWait)
+	defer cancel()
+	result, err := change(ctx, stores, &q)
+	if err != nil {
+		return err
+	}
+	return adminAnswer(w, result)
+}
+
+func revokeIn(ctx context.Context, stores []*deny.Store, q *revocation) (revocationResult, error) {
+	var result revocationResult
+	for _, s := range stores {
+		e, err := q.entry(s.Now(), s.TTL())
+		if err != nil {
+			return result, apiError(http.StatusBadRequest, err)
+		}
+		shared, err := s.Revoke(ctx, e)
+		switch {
+		case errors.Is(err, deny.ErrFull):
+			return result, apiError(http.StatusInsufficientStorage, err)
+		case err != nil:
+			return result, apiError(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, revoke again: %w", err))
+		}
+		if result.Shared == "" || result.Shared == deny.SharedNo || shared == deny.SharedPending {
+			result.Shared = shared
+		}
+		result.describe(&e)
+	}
+	result.Revoked = true
+	return result, nil
+}
+
+func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revocationResult, error) {
+	var result revocationResult
+	for _, s := range stores {
+		id, err := q.id(s.Now())
+		if err != nil {
+			return result, apiError(http.StatusBadRequest, err)
+		}
+		ok, err := s.Restore(ctx, id)
+		if err != nil {
+			return result, apiError(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, nothing is restored: %w", err))
+		}
+		result.ID, result.Restored = id.String(), result.Restored || ok
+	}
+	if !result.Restored {
+		return result, apiError(http.StatusNotFound, errors.New("it is not revoked"))
+	}
+	return result, nil
+}
+
+func (q *revocation) id(now time.Time) (deny.ID, error) {
+	if q.ID != "" {
+		if *q != (revocation{ID: q.ID}) {
+			return deny.ID{}, errors.New("id: it goes with nothing else")
+		}
+		return deny.ParseID(q.ID)
+	}
+	e, err := q.entry(now, 0)
+	return e.ID, err
+}
+
+func (x *revocationResult) describe(e *deny.Entry) {
+	expires := e.Expires.UTC()
+	x.ID, x.Expires = e.ID.String(), &expires
+	if !e.Before.IsZero() {
+		before := e.Before.UTC()
+		x.Before = &before
+	}
+}
+
+func listRevocations(stores []*deny.Store) revocationList {
+	l := revocationList{Fresh: true, Revocations: []revocationResult{}}
+	for _, s := range stores {
+		now := s.Now()
+		l.Count += s.Live()
+		l.Fresh = l.Fresh && s.Fresh(now)
+		for _, e := range s.Entries(now, maxListed-len(l.Revocations)) {
+			var x revocationResult
+			x.describe(&e)
+			l.Revocations = append(l.Revocations, x)
+		}
+	}
+	return l
+}
+
+func apiError(status int, err error) error {
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+func adminAnswer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	return json.NewEncoder(w).Encode(v)
+}
+
+// Interface guards
+var (
+	_ caddy.Module      = adminRevocations{}
+	_ caddy.AdminRouter = adminRevocations{}
+)

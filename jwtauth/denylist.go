@@ -1,0 +1,181 @@
+package jwtauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/jwtauth/deny"
+)
+
+// maxRevocation is the longest time that a revocation may last.
+const maxRevocation = 366 * 24 * time.Hour
+
+// DenyList refuses tokens that were revoked by the admin API. Gateways with one
+// Redis and key prefix share what is revoked.
+type DenyList struct {
+	// How much can be revoked at one time. All handlers share a list, and the
+	// largest number that one of them was given counts. Default: 100000.
+	MaxEntries int `json:"max_entries,omitempty"`
+
+	// How long a revocation lasts when it does not say; longer than tokens live.
+	// At most 366 days; the longest of the handlers counts. Default: 24h.
+	TTL caddy.Duration `json:"ttl,omitempty"`
+
+	// What happens when Redis was not heard for 10 seconds, or not yet at all:
+	// `allow` goes on with what is known, `deny` answers 503 to tokens. Default:
+	// allow.
+	OnStoreError string `json:"on_store_error,omitempty"`
+}
+
+// denyLists are the lists by Redis and key prefix; they outlive a reload.
+var denyLists = caddy.NewUsagePool()
+
+var errRevoked = errors.New("the token was revoked")
+
+func (o *DenyList) validate() error {
+	switch {
+	case o.MaxEntries < 0 || o.MaxEntries > 10_000_000:
+		return fmt.Errorf("max_entries: %d is not a number from 1 to 10000000", o.MaxEntries)
+	case o.TTL < 0 || time.Duration(o.TTL) > maxRevocation:
+		return fmt.Errorf("ttl: %s is not a duration of more than 0s and up to 366d", time.Duration(o.TTL))
+	case o.OnStoreError != "" && o.OnStoreError != "allow" && o.OnStoreError != "deny":
+		return fmt.Errorf("on_store_error: %q is not allow or deny", o.OnStoreError)
+	}
+	return nil
+}
+
+// sharedList is a list with the Redis connection that feeds it.
+type sharedList struct {
+	*deny.Store
+	release func()
+}
+
+// Destruct ends the list before the connection.
+func (l sharedList) Destruct() error {
+	err := l.Store.Destruct()
+	l.release()
+	return err
+}
+
+func (h *Handler) provisionDenyList(a *app.App) error {
+	o := h.DenyList
+	if o == nil {
+		return nil
+	}
+	if err := o.validate(); err != nil {
+		return fmt.Errorf("deny_list: %w", err)
+	}
+	name := "memory"
+	if rd := a.Redis(); rd != nil {
+		name = "redis " + rd.Key() + " " + a.KeyPrefix()
+	}
+	val, _, err := denyLists.LoadOrNew(name, func() (caddy.Destructor, error) {
+		options := deny.Options{Prefix: a.KeyPrefix(), Observe: observeDenyList}
+		release := func() {}
+		if rd := a.Redis(); rd != nil {
+			options.Redis, release = rd.Background(), rd.Retain()
+		}
+		return sharedList{deny.New(options), release}, nil
+	})
+	if err != nil {
+		return err
+	}
+	h.denied, h.deniedName = val.(sharedList).Store, name
+	entries, ttl := o.MaxEntries, time.Duration(o.TTL)
+	if entries == 0 {
+		entries = deny.DefaultEntries
+	}
+	if ttl == 0 {
+		ttl = deny.DefaultTTL
+	}
+	h.denied.Raise(entries, ttl)
+	a.OnStart(h.denied.Start)
+	return nil
+}
+
+func (h *Handler) releaseDenyList() error {
+	if h.denied == nil {
+		return nil
+	}
+	h.denied = nil
+	_, err := denyLists.Delete(h.deniedName)
+	return err
+}
+
+// observeDenyList logs that Redis is lost or found. The list may outlive the
+// configuration that it was made for, and so does not use its logger.
+func observeDenyList(err error) {
+	log := caddy.Log().Named("http.handlers.jwt_auth")
+	if err == nil {
+		log.Info("revocations are read from redis again")
+		return
+	}
+	log.Warn("revocations cannot be read from redis: what is known stays", zap.Error(err))
+}
+
+// revoked evaluates the deny list for a verified token. It is asked for every
+// request, also when the token was verified before.
+func (h *Handler) revoked(w http.ResponseWriter, r *http.Request, p *Provider, v *verified) error {
+	now := h.now()
+	if h.DenyList.OnStoreError == "deny" && !h.denied.Fresh(h.denied.Now()) {
+		count(p.name, reasonNoDenyList)
+		setReason(r, reasonNoDenyList)
+		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Cache-Control", "no-store")
+		return problem.Error(problem.New(http.StatusServiceUnavailable, "revocations of tokens cannot be read at the moment"))
+	}
+	if h.denied.Len() == 0 {
+		return nil
+	}
+	ids := v.ids.Load()
+	if ids == nil {
+		ids = deny.IDsOf(p.name, v.claims.Text("iss"), v.claims.Text("jti"), v.claims.Text("sub"))
+		v.ids.Store(ids)
+	}
+	if h.denied.Revoked(ids, v.claims.Issued(), now) {
+		return h.refuse(w, r, p.name, reasonRevoked, errRevoked)
+	}
+	return nil
+}
+
+// parseDenyList reads the block of `deny_list`.
+func parseDenyList(d *caddyfile.Dispenser) (*DenyList, error) {
+	if err := parse.NoArgs(d); err != nil {
+		return nil, err
+	}
+	o := new(DenyList)
+	seen := parse.Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.Once(d); err != nil {
+			return nil, err
+		}
+		var err error
+		switch d.Val() {
+		case "max_entries":
+			o.MaxEntries, err = parse.Int(d, 1, 10_000_000)
+		case "ttl":
+			o.TTL, err = parse.Duration(d)
+		case "on_store_error":
+			o.OnStoreError, err = parse.OneArg(d)
+		default:
+			err = parse.Unknown(d, "max_entries", "ttl", "on_store_error")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := o.validate(); err != nil {
+		return nil, d.Errf("deny_list: %v", err)
+	}
+	return o, nil
+}
