@@ -192,16 +192,18 @@ func gatewayOn(t *testing.T, url, options string) (http.Handler, *deny.Store) {
 	denyLists.Range(func(key, _ any) bool { known[key] = true; return true })
 	handler := servertest.Handler(t, ":80 {\n jwt_auth "+secret+" {\n deny_list {\n"+options+"\n}\n}\n respond ok\n}")
 	var store *deny.Store
+	var name any
 	denyLists.Range(func(key, val any) bool {
 		if !known[key] {
-			store = val.(sharedList).Store
+			name, store = key, val.(sharedList).Store
 		}
 		return true
 	})
 	if store == nil {
 		t.Fatal("the gateway has no list of its own")
 	}
-	t.Cleanup(func() { _ = store.Destruct() })
+	// The configuration is never unloaded; its list must not be there for others.
+	t.Cleanup(func() { _, _ = denyLists.Delete(name) })
 	return handler, store
 }
 
