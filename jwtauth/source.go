@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -77,21 +78,43 @@ func (s *source) strip(r *http.Request) {
 			delete(r.Header, s.name)
 		}
 	case "cookie":
-		cookies := r.Cookies()
-		delete(r.Header, "Cookie")
-		for _, c := range cookies {
-			if c.Name != s.name {
-				r.AddCookie(c)
-			}
-		}
+		s.stripCookie(r)
 	case "query":
 		var kept []string
 		for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
 			name, _, _ := strings.Cut(pair, "=")
-			if name != s.name && pair != "" {
+			if text, err := url.QueryUnescape(name); err != nil || text != s.name {
 				kept = append(kept, pair)
 			}
 		}
 		r.URL.RawQuery = strings.Join(kept, "&")
+	}
+}
+
+// stripCookie leaves the other cookies as the client wrote them: what Go reads
+// and writes again loses quotes, and cookies that it does not understand.
+func (s *source) stripCookie(r *http.Request) {
+	var lines []string
+	for _, line := range r.Header["Cookie"] {
+		var kept []string
+		found := false
+		for part := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(part, "=")
+			if strings.Trim(name, " \t") == s.name {
+				found = true
+				continue
+			}
+			kept = append(kept, part)
+		}
+		if found {
+			line = strings.TrimLeft(strings.Join(kept, ";"), " \t")
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	delete(r.Header, "Cookie")
+	if len(lines) > 0 {
+		r.Header["Cookie"] = lines
 	}
 }
