@@ -36,6 +36,10 @@ func FuzzPolicy(f *testing.F) {
 		if text, ok := Text(found); ok && strings.Contains(text, "\x00") && !strings.Contains(string(data), `\u0000`) {
 			t.Fatalf("%q", text)
 		}
+		role, roles := Roles{Values: []string{value}}, Roles{All: true, Values: []string{value}}
+		if met := role.Met(claims, []string{path}); met != roles.Met(claims, []string{path}) || met && !exact.Met(claims) {
+			t.Fatalf("%s: the role %q at %q: %v", data, value, path, met)
+		}
 		granted := Granted(claims)
 		one, all := Scopes{Values: []string{value}}, Scopes{All: true, Values: []string{value}}
 		if one.Met(claims) != all.Met(claims) {

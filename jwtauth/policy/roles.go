@@ -1,0 +1,50 @@
+package policy
+
+import "slices"
+
+// RoleClaims are where roles are looked for if nothing else is configured.
+// `groups` is not among them: who may name a group could else name a role.
+var RoleClaims = []string{"roles", "realm_access.roles"}
+
+// Roles are roles that the client must have.
+type Roles struct {
+	// All asks for every role, and not just one of them.
+	All bool `json:"all,omitempty"`
+	// Values are the roles.
+	Values []string `json:"values,omitempty"`
+}
+
+// Met reports whether the claims at the paths give the roles. A claim is one
+// role as text, or several in an array; a role may have spaces in its name. No
+// paths are RoleClaims.
+func (r *Roles) Met(claims map[string]any, paths []string) bool {
+	if r == nil || len(r.Values) == 0 {
+		return true
+	}
+	if len(paths) == 0 {
+		paths = RoleClaims
+	}
+	for _, want := range r.Values {
+		if hasRole(claims, paths, want) != r.All {
+			return !r.All
+		}
+	}
+	return r.All
+}
+
+func hasRole(claims map[string]any, paths []string, want string) bool {
+	for _, path := range paths {
+		value, _ := Lookup(claims, path)
+		switch v := value.(type) {
+		case string:
+			if v == want {
+				return true
+			}
+		case []any:
+			if slices.Contains(v, any(want)) {
+				return true
+			}
+		}
+	}
+	return false
+}
