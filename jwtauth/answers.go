@@ -82,7 +82,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 		p.Detail = "the token is not accepted: " + text
 		challenge += `, error="invalid_token", error_description="` + quotable(text) + `"`
 	}
-	w.Header().Set("WWW-Authenticate", challenge)
+	w.Header().Set("WWW-Authenticate", challenge+h.challengeParameter())
 	w.Header().Set("Cache-Control", "no-store")
 	return problem.Error(p)
 }
@@ -98,7 +98,7 @@ func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string
 		challenge += `, scope="` + quotable(names) + `"`
 		p.Detail = "this needs the scope " + names
 	}
-	w.Header().Set("WWW-Authenticate", challenge)
+	w.Header().Set("WWW-Authenticate", challenge+h.challengeParameter())
 	w.Header().Set("Cache-Control", "no-store")
 	return problem.Error(p)
 }

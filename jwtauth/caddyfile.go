@@ -45,7 +45,7 @@ var providerOptions = []string{
 	"leeway", "max_age", "max_lifetime", "optional_exp", "types",
 }
 
-var handlerOptions = []string{"provider", "require", "scopes", "forward", "sources", "optional", "strip_token", "realm", "token_cache", "deny_list"}
+var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_claim", "forward", "sources", "optional", "strip_token", "realm", "resource_metadata", "token_cache", "deny_list"}
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
 //
@@ -68,11 +68,18 @@ var handlerOptions = []string{"provider", "require", "scopes", "forward", "sourc
 //		}
 //		require <claim> [<value...>]
 //		scopes  any|all <scope...>
+//		roles   any|all <role...>
+//		roles_claim <claim...>
 //		forward <claim> <header>
 //		sources <source...>
 //		optional
 //		strip_token
 //		realm   <realm>
+//		resource_metadata <url> | {
+//			resource <url>
+//			authorization_servers <issuer...>
+//			scopes_supported <scope...>
+//		}
 //		token_cache off | <size> [<entries>]
 //		deny_list {
 //			max_entries    <n>
@@ -151,15 +158,20 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 			h.Require = append(h.Require, policy.Requirement{Path: args[0], Values: args[1:]})
 		}
 		return err
-	case "scopes":
+	case "scopes", "roles":
 		args, err := parse.Args(d, 2, -1)
 		if err != nil {
 			return err
 		}
-		if args[0] != "any" && args[0] != "all" {
-			return d.Errf("scopes: %q: write `scopes any …` or `scopes all …`", args[0])
+		all := args[0] == "all"
+		if !all && args[0] != "any" {
+			return d.Errf("%s: %q: write `%s any …` or `%s all …`", option, args[0], option, option)
 		}
-		h.Scopes = append(h.Scopes, policy.Scopes{All: args[0] == "all", Values: args[1:]})
+		if option == "roles" {
+			h.Roles = append(h.Roles, policy.Roles{All: all, Values: args[1:]})
+		} else {
+			h.Scopes = append(h.Scopes, policy.Scopes{All: all, Values: args[1:]})
+		}
 		return nil
 	case "forward":
 		args, err := parse.Args(d, 2, 2)
@@ -182,12 +194,16 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 				err = d.Err(bad.Error())
 			}
 		}
+	case "roles_claim":
+		h.RolesClaim, err = parse.Args(d, 1, -1)
 	case "optional":
 		h.Optional, err = true, parse.NoArgs(d)
 	case "strip_token":
 		h.StripToken, err = true, parse.NoArgs(d)
 	case "realm":
 		h.Realm, err = parse.OneArg(d)
+	case "resource_metadata":
+		h.ResourceMetadata, err = parseMetadata(d)
 	case "token_cache":
 		h.TokenCache, err = parseTokenCache(d)
 	case "deny_list":

@@ -50,6 +50,13 @@ type Handler struct {
 	// Scopes that the token must have.
 	Scopes []policy.Scopes `json:"scopes,omitempty"`
 
+	// Roles that the client must have.
+	Roles []policy.Roles `json:"roles,omitempty"`
+
+	// Paths of the claims that hold roles, as text or an array. Default: `roles`
+	// and `realm_access.roles`.
+	RolesClaim []string `json:"roles_claim,omitempty"`
+
 	// Claims that the service gets as header fields. What the client sent in them
 	// is always removed.
 	Forward []Forward `json:"forward,omitempty"`
@@ -63,6 +70,9 @@ type Handler struct {
 
 	// The realm of the challenge. Default: `api`.
 	Realm string `json:"realm,omitempty"`
+
+	// Metadata of the protected resource (RFC 9728). Default: none.
+	ResourceMetadata *Metadata `json:"resource_metadata,omitempty"`
 
 	// Bounds of the cache of verified tokens. Default: 32 MiB and 50000 tokens.
 	TokenCache *TokenCache `json:"token_cache,omitempty"`
@@ -106,8 +116,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Realm == "" {
 		h.Realm = "api"
 	}
-	if strings.ContainsAny(h.Realm, "\"\\\r\n") {
-		return fmt.Errorf("realm %q: it must have no quotes, backslashes and line ends", h.Realm)
+	if quotable(h.Realm) != h.Realm {
+		return fmt.Errorf("realm %q: it must be printable ASCII without quotes and backslashes", h.Realm)
+	}
+	for _, s := range h.Scopes {
+		for _, name := range s.Values {
+			if name == "" || quotable(name) != name || strings.Contains(name, " ") {
+				return fmt.Errorf("scopes: %q: a scope is printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)", name)
+			}
+		}
 	}
 	h.now = time.Now
 	var err error
@@ -158,6 +175,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if remote, ok := p.source.(*keyset.Remote); ok {
 			a.OnStart(remote.Start)
 		}
+	}
+	if err := h.provisionMetadata(); err != nil {
+		return err
 	}
 	return h.provisionCache()
 }

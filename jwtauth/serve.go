@@ -16,6 +16,9 @@ import (
 )
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.isMetadata(r) {
+		return h.serveMetadata(w, r)
+	}
 	var room [2]string
 	found := room[:0]
 	for i := range h.sources {
@@ -50,6 +53,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	p.accepted.Inc()
 	identity.Set(r, &v.identity)
+	caddyhttp.SetVar(r.Context(), verifiedVar, v)
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(v.placeholders)
 	}
@@ -70,6 +74,11 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, p *Provider,
 	}
 	for i := range h.Require {
 		if !h.Require[i].Met(claims) {
+			return h.forbid(w, r, p.name, nil)
+		}
+	}
+	for i := range h.Roles {
+		if !h.Roles[i].Met(claims, h.RolesClaim) {
 			return h.forbid(w, r, p.name, nil)
 		}
 	}

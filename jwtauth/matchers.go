@@ -1,0 +1,148 @@
+package jwtauth
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/jwtauth/policy"
+	"github.com/pythopus/tentagate/jwtauth/token"
+)
+
+func init() {
+	caddy.RegisterModule(&MatchClaim{})
+	caddy.RegisterModule(&MatchScope{})
+}
+
+// verifiedVar is the request variable with the accepted token's *verified.
+const verifiedVar = "tentagate.jwt_auth.verified"
+
+// String keeps the claims out of {http.vars.*}.
+func (*verified) String() string { return "" }
+
+// claimsOf returns the claims of the token that jwt_auth accepted.
+func claimsOf(r *http.Request) (token.Claims, bool) {
+	v, ok := caddyhttp.GetVar(r.Context(), verifiedVar).(*verified)
+	if !ok {
+		return nil, false
+	}
+	return v.claims, true
+}
+
+// MatchClaim matches requests whose token, accepted by a jwt_auth before, meets
+// every requirement of the list. Without such a token it never matches.
+type MatchClaim []policy.Requirement
+
+// MatchScope matches requests whose token, accepted by a jwt_auth before, has
+// the scopes of every item of the list. Without such a token it never matches.
+type MatchScope []policy.Scopes
+
+// CaddyModule returns the Caddy module information.
+func (*MatchClaim) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.matchers.jwt_claim", New: func() caddy.Module { return new(MatchClaim) }}
+}
+
+// CaddyModule returns the Caddy module information.
+func (*MatchScope) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.matchers.jwt_scope", New: func() caddy.Module { return new(MatchScope) }}
+}
+
+// UnmarshalCaddyfile sets up the matcher. Syntax:
+//
+//	jwt_claim <claim> [<value...>]
+//
+// One of the values suffices. Of several lines, all must match.
+func (m *MatchClaim) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	for d.Next() {
+		args, err := lineOf(d)
+		if err != nil {
+			return err
+		}
+		*m = append(*m, policy.Requirement{Path: args[0], Values: args[1:]})
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the matcher. Syntax:
+//
+//	jwt_scope <scope...>
+//
+// One of the scopes suffices. Of several lines, all must match.
+func (m *MatchScope) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	for d.Next() {
+		args, err := lineOf(d)
+		if err != nil {
+			return err
+		}
+		*m = append(*m, policy.Scopes{Values: args})
+	}
+	return nil
+}
+
+// lineOf returns the arguments of a matcher's line, which has no block.
+func lineOf(d *caddyfile.Dispenser) ([]string, error) {
+	name := d.Val()
+	args, err := parse.Args(d, 1, -1)
+	if err == nil && d.NextBlock(d.Nesting()) {
+		err = d.Errf("%s: it takes no block", name)
+	}
+	return args, err
+}
+
+// Validate refuses a matcher that asks for nothing.
+func (m *MatchClaim) Validate() error {
+	if len(*m) == 0 {
+		return errors.New("jwt_claim: missing claim")
+	}
+	for _, r := range *m {
+		if r.Path == "" {
+			return errors.New("jwt_claim: the path of a claim is empty")
+		}
+	}
+	return nil
+}
+
+// Validate refuses a matcher that asks for nothing.
+func (m *MatchScope) Validate() error {
+	if len(*m) == 0 {
+		return errors.New("jwt_scope: missing scope")
+	}
+	for _, s := range *m {
+		if len(s.Values) == 0 {
+			return errors.New("jwt_scope: missing scope")
+		}
+	}
+	return nil
+}
+
+// MatchWithError reports whether the token meets the requirements.
+func (m *MatchClaim) MatchWithError(r *http.Request) (bool, error) {
+	claims, ok := claimsOf(r)
+	for i := range *m {
+		ok = ok && (*m)[i].Met(claims)
+	}
+	return ok, nil
+}
+
+// MatchWithError reports whether the token has the scopes.
+func (m *MatchScope) MatchWithError(r *http.Request) (bool, error) {
+	claims, ok := claimsOf(r)
+	for i := range *m {
+		ok = ok && (*m)[i].Met(claims)
+	}
+	return ok, nil
+}
+
+// Interface guards
+var (
+	_ caddyhttp.RequestMatcherWithError = (*MatchClaim)(nil)
+	_ caddyhttp.RequestMatcherWithError = (*MatchScope)(nil)
+	_ caddyfile.Unmarshaler             = (*MatchClaim)(nil)
+	_ caddyfile.Unmarshaler             = (*MatchScope)(nil)
+	_ caddy.Validator                   = (*MatchClaim)(nil)
+	_ caddy.Validator                   = (*MatchScope)(nil)
+)

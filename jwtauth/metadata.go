@@ -1,0 +1,197 @@
+package jwtauth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/problem"
+)
+
+// wellKnown is where a resource without a path has its metadata (RFC 9728 §3).
+const wellKnown = "/.well-known/oauth-protected-resource"
+
+// Metadata tells clients where to get a token (RFC 9728). The challenge names
+// its address.
+type Metadata struct {
+	// Address of a document that somebody else serves. Excludes the other
+	// options.
+	URL string `json:"url,omitempty"`
+
+	// The resource's identifier, an https URL without query and fragment. With
+	// it, this handler serves the document, at the path of RFC 9728 §3.1.
+	Resource string `json:"resource,omitempty"`
+
+	// Issuers that clients get tokens from. Default: those of the providers that
+	// are https URLs.
+	AuthorizationServers []string `json:"authorization_servers,omitempty"`
+
+	// Scopes to tell. Default: those that the handler asks for.
+	ScopesSupported []string `json:"scopes_supported,omitempty"`
+
+	parameter string // of the challenge
+	path      string // of the document
+	document  []byte
+}
+
+// metadataDocument is what is served (RFC 9728 §2).
+type metadataDocument struct {
+	Resource             string   `json:"resource"`
+	AuthorizationServers []string `json:"authorization_servers,omitempty"`
+	ScopesSupported      []string `json:"scopes_supported,omitempty"`
+	BearerMethods        []string `json:"bearer_methods_supported"`
+}
+
+// provisionMetadata needs the providers and sources.
+func (h *Handler) provisionMetadata() error {
+	m := h.ResourceMetadata
+	if m == nil {
+		return nil
+	}
+	if (m.URL == "") == (m.Resource == "") {
+		return errors.New("resource_metadata: give it either the address of a document or a resource")
+	}
+	if m.URL != "" {
+		if len(m.AuthorizationServers)+len(m.ScopesSupported) > 0 {
+			return errors.New("resource_metadata: a document of another server takes no options")
+		}
+		if _, err := publicURL(m.URL); err != nil {
+			return err
+		}
+		m.parameter = `, resource_metadata="` + m.URL + `"`
+		return nil
+	}
+	u, err := publicURL(m.Resource)
+	if err != nil {
+		return err
+	}
+	if u.RawQuery != "" || u.ForceQuery {
+		return fmt.Errorf("resource_metadata: %q: a resource has no query", m.Resource)
+	}
+	m.path = wellKnown
+	if u.Path != "/" {
+		m.path += u.Path
+	}
+	at := *u
+	at.Path, at.RawPath = m.path, ""
+	m.parameter = `, resource_metadata="` + at.String() + `"`
+	doc := metadataDocument{
+		Resource: m.Resource, AuthorizationServers: m.AuthorizationServers,
+		ScopesSupported: m.ScopesSupported, BearerMethods: []string{},
+	}
+	if doc.AuthorizationServers == nil {
+		for _, p := range h.providers {
+			if _, err := publicURL(p.rules.Issuer); err == nil {
+				doc.AuthorizationServers = append(doc.AuthorizationServers, p.rules.Issuer)
+			}
+		}
+	}
+	if doc.ScopesSupported == nil {
+		for _, s := range h.Scopes {
+			for _, name := range s.Values {
+				if !slices.Contains(doc.ScopesSupported, name) {
+					doc.ScopesSupported = append(doc.ScopesSupported, name)
+				}
+			}
+		}
+	}
+	// Other fields, parameters and cookies are not methods of RFC 6750.
+	for _, s := range h.sources {
+		if s.kind == "header" && s.name == "Authorization" {
+			doc.BearerMethods = append(doc.BearerMethods, "header")
+		} else if s.kind == "query" && s.name == "access_token" {
+			doc.BearerMethods = append(doc.BearerMethods, "query")
+		}
+	}
+	m.document, err = json.Marshal(doc)
+	return err
+}
+
+// publicURL reads an https URL that may stand in a challenge. http is for this
+// machine alone.
+func publicURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil || strings.Contains(text, "#") || quotable(text) != text || strings.Contains(text, " ") {
+		return nil, fmt.Errorf("resource_metadata: %q is not an https URL", text)
+	}
+	host := u.Hostname()
+	if u.Scheme == "http" && (host == "localhost" || net.ParseIP(host).IsLoopback()) || u.Scheme == "https" {
+		return u, nil
+	}
+	return nil, fmt.Errorf("resource_metadata: %q is not an https URL", text)
+}
+
+// challengeParameter is what the challenge tells of the metadata (RFC 9728 §5.1).
+func (h *Handler) challengeParameter() string {
+	if h.ResourceMetadata == nil {
+		return ""
+	}
+	return h.ResourceMetadata.parameter
+}
+
+// isMetadata reports whether the request is for the document.
+func (h *Handler) isMetadata(r *http.Request) bool {
+	m := h.ResourceMetadata
+	return m != nil && m.document != nil && r.URL.Path == m.path
+}
+
+// serveMetadata answers anybody: who needs the document has no token yet.
+func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the metadata can only be read"))
+	}
+	document := h.ResourceMetadata.document
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(document)))
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	_, err := w.Write(document)
+	return err
+}
+
+// parseMetadata reads an address, or a block.
+func parseMetadata(d *caddyfile.Dispenser) (*Metadata, error) {
+	args, err := parse.Args(d, 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	m := new(Metadata)
+	if len(args) == 1 {
+		m.URL = args[0]
+	}
+	seen := parse.Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.Once(d); err != nil {
+			return nil, err
+		}
+		switch d.Val() {
+		case "resource":
+			m.Resource, err = parse.OneArg(d)
+		case "authorization_servers":
+			m.AuthorizationServers, err = parse.Args(d, 1, -1)
+		case "scopes_supported":
+			m.ScopesSupported, err = parse.Args(d, 1, -1)
+		default:
+			err = parse.Unknown(d, "resource", "authorization_servers", "scopes_supported")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if (m.URL == "") == (m.Resource == "") || m.URL != "" && len(seen) > 0 {
+		return nil, d.Err("resource_metadata: give it either the address of a document or a block with a resource")
+	}
+	return m, nil
+}
