@@ -65,7 +65,15 @@ func (g *gateway) load(format string, args ...any) error {
 
 func (g *gateway) get(path string) *http.Response {
 	g.t.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", g.port, path))
+	var resp *http.Response
+	var err error
+	// A reload of Caddy can lose a connection that is just being made; nothing
+	// has counted it.
+	for range 3 {
+		if resp, err = http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", g.port, path)); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		g.t.Fatal(err)
 	}
