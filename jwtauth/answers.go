@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/jwtauth/dpop"
 	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
@@ -31,13 +32,23 @@ const (
 	reasonScope     = "insufficient_scope"
 	reasonRevoked   = "revoked"
 
+	reasonConfirmation = "confirmation"
+	reasonProof        = "dpop_proof"
+	reasonNonce        = "dpop_nonce"
+
 	reasonNoDenyList = "revocations_unavailable"
 )
 
+// reasons tell the first that fits: the error of a proof may be one of a token
+// too.
 var reasons = []struct {
 	err    error
 	reason string
 }{
+	{errConfirmation, reasonConfirmation},
+	{dpop.ErrKey, reasonConfirmation},
+	{dpop.ErrNonce, reasonNonce},
+	{dpop.ErrProof, reasonProof},
 	{token.ErrMalformed, reasonMalformed},
 	{token.ErrHeader, reasonHeader},
 	{token.ErrAlgorithm, reasonAlgorithm},
@@ -67,8 +78,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 	count(provider, reason)
 	setReason(r, reason)
 	h.debug(reason, err)
-	challenge := `Bearer realm="` + h.Realm + `"`
+	challenge := ""
 	p := problem.New(http.StatusUnauthorized, "this needs a bearer token in the Authorization field")
+	if h.DPoP != nil && h.DPoP.Required {
+		p.Detail = "this needs a token with the scheme DPoP in the Authorization field, and a proof in the field DPoP"
+	}
 	switch reason {
 	case reasonMissing:
 	case reasonSeveral:
@@ -80,26 +94,58 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 			text = err.Error()
 		}
 		p.Detail = "the token is not accepted: " + text
-		challenge += `, error="invalid_token", error_description="` + quotable(text) + `"`
+		code := "invalid_token"
+		switch reason {
+		case reasonProof:
+			code = "invalid_dpop_proof"
+		case reasonNonce:
+			code = "use_dpop_nonce"
+			w.Header().Set("DPoP-Nonce", h.DPoP.nonces.New(h.now()))
+		}
+		challenge += `, error="` + code + `", error_description="` + quotable(text) + `"`
 	}
-	w.Header().Set("WWW-Authenticate", challenge+h.challengeParameter())
-	w.Header().Set("Cache-Control", "no-store")
+	h.challenge(w, r, challenge)
 	return problem.Error(p)
+}
+
+// challenge names the schemes that are accepted, and says of the one that was
+// used what was wrong (RFC 9110 §11.6.1, RFC 9449 §7.2).
+func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, wrong string) {
+	realm := ` realm="` + h.Realm + `"`
+	var list []string
+	used := "Bearer"
+	if h.DPoP != nil && h.DPoP.Required || h.byProof(r) {
+		used = "DPoP"
+	}
+	add := func(scheme, parameters string) {
+		text := scheme + realm
+		if scheme == used {
+			text += wrong
+		}
+		list = append(list, text+parameters+h.challengeParameter())
+	}
+	if h.DPoP == nil || !h.DPoP.Required {
+		add("Bearer", "")
+	}
+	if h.DPoP != nil {
+		add("DPoP", h.DPoP.challenge())
+	}
+	w.Header()["Www-Authenticate"] = list
+	w.Header().Set("Cache-Control", "no-store")
 }
 
 // forbid answers a request whose token does not suffice.
 func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string, scopes []string) error {
 	count(provider, reasonScope)
 	setReason(r, reasonScope)
-	challenge := `Bearer realm="` + h.Realm + `", error="insufficient_scope"`
+	challenge := `, error="insufficient_scope"`
 	p := problem.New(http.StatusForbidden, "the token does not allow this")
 	if len(scopes) > 0 {
 		names := strings.Join(scopes, " ")
 		challenge += `, scope="` + quotable(names) + `"`
 		p.Detail = "this needs the scope " + names
 	}
-	w.Header().Set("WWW-Authenticate", challenge+h.challengeParameter())
-	w.Header().Set("Cache-Control", "no-store")
+	h.challenge(w, r, challenge)
 	return problem.Error(p)
 }
 

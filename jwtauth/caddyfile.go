@@ -45,7 +45,7 @@ var providerOptions = []string{
 	"leeway", "max_age", "max_lifetime", "optional_exp", "types",
 }
 
-var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_claim", "forward", "sources", "optional", "strip_token", "realm", "resource_metadata", "token_cache", "deny_list"}
+var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_claim", "forward", "sources", "optional", "strip_token", "realm", "resource_metadata", "token_cache", "deny_list", "dpop", "certificate_bound", "ignore_confirmation"}
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
 //
@@ -86,6 +86,16 @@ var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_c
 //			ttl            <duration>
 //			on_store_error allow|deny
 //		}
+//		dpop {
+//			required
+//			algorithms <name...>
+//			max_age    <duration>
+//			origins    <url...>
+//			nonce      [<secret...>]
+//			max_proofs <n>
+//		}
+//		certificate_bound [required]
+//		ignore_confirmation
 //	}
 //
 // With one provider its options may stand directly in the block. A `provider`
@@ -208,6 +218,12 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		h.TokenCache, err = parseTokenCache(d)
 	case "deny_list":
 		h.DenyList, err = parseDenyList(d)
+	case "dpop":
+		h.DPoP, err = parseDPoP(d)
+	case "certificate_bound":
+		h.CertificateBound, err = parseCertificateBound(d)
+	case "ignore_confirmation":
+		h.IgnoreConfirmation, err = true, parse.NoArgs(d)
 	default:
 		err = parse.Unknown(d, append(slices.Clone(handlerOptions), providerOptions...)...)
 	}

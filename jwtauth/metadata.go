@@ -49,6 +49,10 @@ type metadataDocument struct {
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
 	ScopesSupported      []string `json:"scopes_supported,omitempty"`
 	BearerMethods        []string `json:"bearer_methods_supported"`
+
+	DPoPAlgorithms   []string `json:"dpop_signing_alg_values_supported,omitempty"`
+	DPoPRequired     bool     `json:"dpop_bound_access_tokens_required,omitempty"`
+	CertificateBound bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 }
 
 // provisionMetadata needs the providers and sources.
@@ -112,6 +116,10 @@ func (h *Handler) provisionMetadata() error {
 			doc.BearerMethods = append(doc.BearerMethods, "query")
 		}
 	}
+	if h.DPoP != nil {
+		doc.DPoPAlgorithms, doc.DPoPRequired = h.DPoP.algorithms(), h.DPoP.Required
+	}
+	doc.CertificateBound = h.CertificateBound != nil
 	m.document, err = json.Marshal(doc)
 	return err
 }

@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pythopus/tentagate/jwtauth/dpop"
 	"github.com/pythopus/tentagate/jwtauth/keyset"
 )
 
@@ -32,6 +33,19 @@ var (
 	cacheBytesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_bytes",
 		"Memory of the verified tokens that are remembered, as estimated.", nil, nil)
 
+	replayStore = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "tentagate",
+		Subsystem: "jwt",
+		Name:      "dpop_replay_store_requests_total",
+		Help:      "DPoP proofs told to Redis by result: ok, error.",
+	}, []string{"result"})
+	replayStoreOK, replayStoreError = replayStore.WithLabelValues("ok"), replayStore.WithLabelValues("error")
+
+	proofsDesc = prometheus.NewDesc("tentagate_jwt_dpop_proofs",
+		"DPoP proofs that are remembered in memory.", nil, nil)
+	proofsEarlyDesc = prometheus.NewDesc("tentagate_jwt_dpop_proofs_forgotten_early_total",
+		"DPoP proofs that were forgotten to make room while they might have been used again.", nil, nil)
+
 	revocationsDesc = prometheus.NewDesc("tentagate_jwt_revocations",
 		"Revocations that this gateway knows and that have not expired.", nil, nil)
 	revocationsFreshDesc = prometheus.NewDesc("tentagate_jwt_revocations_fresh",
@@ -42,7 +56,7 @@ var (
 )
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{verifications, refreshes, cacheRequests, ageCollector{}, cacheCollector{}, revocationCollector{}}
+	return []prometheus.Collector{verifications, refreshes, cacheRequests, replayStore, ageCollector{}, cacheCollector{}, revocationCollector{}, proofCollector{}}
 }
 
 func count(provider, outcome string) { verifications.WithLabelValues(provider, outcome).Inc() }
@@ -107,4 +121,33 @@ func (revocationCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(n))
 		ch <- prometheus.MustNewConstMetric(revocationsFreshDesc, prometheus.GaugeValue, fresh)
 	}
+}
+
+// proofCollector counts when it is asked. Without dpop there is nothing to tell.
+type proofCollector struct{}
+
+func (proofCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- proofsDesc
+	ch <- proofsEarlyDesc
+}
+
+func (proofCollector) Collect(ch chan<- prometheus.Metric) {
+	n, some := 0, false
+	replays.Range(func(_, value any) bool {
+		n, some = n+value.(sharedReplays).memory.Len(), true
+		return true
+	})
+	if some {
+		ch <- prometheus.MustNewConstMetric(proofsDesc, prometheus.GaugeValue, float64(n))
+		ch <- prometheus.MustNewConstMetric(proofsEarlyDesc, prometheus.CounterValue, float64(dpop.ForgottenEarly()))
+	}
+}
+
+// observeReplays counts what became of a proof that was told to Redis.
+func observeReplays(err error) {
+	if err != nil {
+		replayStoreError.Inc()
+		return
+	}
+	replayStoreOK.Inc()
 }

@@ -80,6 +80,16 @@ type Handler struct {
 	// Refuse tokens that were revoked. Default: none is.
 	DenyList *DenyList `json:"deny_list,omitempty"`
 
+	// Accept tokens that are bound to a key of the client. Default: none is.
+	DPoP *DPoP `json:"dpop,omitempty"`
+
+	// Accept tokens that are bound to the client's certificate. Default: none is.
+	CertificateBound *CertificateBound `json:"certificate_bound,omitempty"`
+
+	// Take tokens that are bound to a key or a certificate for bearer tokens: the
+	// service checks who holds the key. Default: false.
+	IgnoreConfirmation bool `json:"ignore_confirmation,omitempty"`
+
 	denied     *deny.Store // nil without a deny list
 	deniedName string
 
@@ -176,6 +186,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			a.OnStart(remote.Start)
 		}
 	}
+	if err := h.provisionConfirmation(a); err != nil {
+		return err
+	}
 	if err := h.provisionMetadata(); err != nil {
 		return err
 	}
@@ -184,7 +197,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // Cleanup releases shared key sets and the cache.
 func (h *Handler) Cleanup() error {
-	errs := []error{h.releaseCache(), h.releaseDenyList()}
+	errs := []error{h.releaseCache(), h.releaseDenyList(), h.DPoP.cleanup()}
 	for _, p := range h.providers {
 		errs = append(errs, p.cleanup())
 	}

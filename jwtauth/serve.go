@@ -22,7 +22,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	var room [2]string
 	found := room[:0]
 	for i := range h.sources {
-		found = h.sources[i].tokens(r, found)
+		found = h.sources[i].tokens(r, found, h.DPoP != nil)
 	}
 	if len(found) > 1 {
 		return h.refuse(w, r, "", reasonSeveral, nil)
@@ -43,6 +43,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 		return h.refuse(w, r, name, reasonOf(err), err)
 	}
+	if err := h.confirm(r, p, v, found[0], h.byProof(r)); err != nil {
+		return h.refuse(w, r, p.name, reasonOf(err), err)
+	}
 	if h.denied != nil {
 		if err := h.revoked(w, r, p, v); err != nil {
 			return err
@@ -59,7 +62,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	if h.StripToken {
 		for i := range h.sources {
-			h.sources[i].strip(r)
+			h.sources[i].strip(r, h.DPoP != nil)
+		}
+		if h.DPoP != nil {
+			delete(r.Header, proofField)
 		}
 	}
 	return next.ServeHTTP(w, r)

@@ -40,8 +40,8 @@ func parseSources(texts []string) ([]source, error) {
 }
 
 // tokens adds the tokens at this place to those found before. An Authorization
-// field of another scheme is none.
-func (s *source) tokens(r *http.Request, found []string) []string {
+// field of another scheme is none; proofs accepts the scheme DPoP too.
+func (s *source) tokens(r *http.Request, found []string, proofs bool) []string {
 	switch s.kind {
 	case "cookie":
 		for _, c := range r.CookiesNamed(s.name) {
@@ -60,7 +60,7 @@ func (s *source) tokens(r *http.Request, found []string) []string {
 	}
 	for _, value := range values {
 		scheme, text, _ := strings.Cut(value, " ")
-		if strings.EqualFold(scheme, "Bearer") {
+		if strings.EqualFold(scheme, "Bearer") || proofs && strings.EqualFold(scheme, "DPoP") {
 			found = append(found, strings.TrimLeft(text, " "))
 		} else if len(values) > 1 {
 			// Two credentials in one request: which would a service take?
@@ -70,11 +70,20 @@ func (s *source) tokens(r *http.Request, found []string) []string {
 	return found
 }
 
+// byProof reports whether the request has the scheme DPoP, if that is accepted.
+func (h *Handler) byProof(r *http.Request) bool {
+	if h.DPoP == nil {
+		return false
+	}
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "DPoP")
+}
+
 // strip removes the token from the request that the service gets.
-func (s *source) strip(r *http.Request) {
+func (s *source) strip(r *http.Request, proofs bool) {
 	switch s.kind {
 	case "header":
-		if len(s.tokens(r, nil)) > 0 {
+		if len(s.tokens(r, nil, proofs)) > 0 {
 			delete(r.Header, s.name)
 		}
 	case "cookie":

@@ -31,6 +31,8 @@ type verified struct {
 	claims   token.Claims
 	typ      string
 	identity identity.Identity
+	// confirmation is what the token is bound to, empty for a bearer token.
+	confirmation confirmation
 	// placeholders answers {http.auth.user.*}.
 	placeholders caddy.ReplacerFunc
 
@@ -130,7 +132,7 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 			return nil, p, t, err
 		}
 	}
-	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: placeholders(claims)}
+	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: placeholders(claims), confirmation: confirmationOf(claims)}
 	v.identity = identity.Identity{Provider: p.name, Subject: claims.Text("sub"), Token: [16]byte(key.Digest[:16])}
 	v.set.Store(set)
 	return v, p, t, nil

@@ -101,7 +101,10 @@ func parseJWK(raw []byte, accepted []string, secrets bool) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	j := jwk(m)
+	return keyOf(m, accepted, secrets)
+}
+
+func keyOf(j jwk, accepted []string, secrets bool) (_ Key, err error) {
 	var kid, use, alg string
 	for _, member := range []struct {
 		name  string

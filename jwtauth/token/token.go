@@ -155,6 +155,15 @@ func (t *Token) Claims() (Claims, error) {
 	return m, nil
 }
 
+// Header decodes all of the header.
+func (t *Token) Header() (Claims, error) {
+	m, err := DecodeObject(t.content[:len(t.content)-len(t.payload)])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHeader, err)
+	}
+	return m, nil
+}
+
 // Footprint estimates the memory that decoded claims take, in bytes. They share
 // the text of header and payload.
 func (t *Token) Footprint() int64 { return int64(len(t.content) + 600 + 80*t.values) }

@@ -1,0 +1,321 @@
+package jwtauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/jwtauth/dpop"
+)
+
+const (
+	defaultProofAge = time.Minute
+	maxProofAge     = 10 * time.Minute
+	defaultProofs   = 200_000
+	maxProofs       = 10_000_000
+	minNonceSecret  = 32
+
+	// proofField is the canonical name of the field DPoP.
+	proofField = "Dpop"
+	// provenVar is the proof that an earlier handler of the request accepted.
+	provenVar = "tentagate.dpop_proof"
+)
+
+var (
+	errNoProof  = fmt.Errorf("%w: the field DPoP is missing", dpop.ErrProof)
+	errProofs   = fmt.Errorf("%w: there is more than one field DPoP", dpop.ErrProof)
+	errNoOrigin = errors.New("the request's host is not an address")
+)
+
+// DPoP accepts tokens that are bound to a key of the client, with a proof that
+// the client holds the key (RFC 9449): `Authorization: DPoP <token>`, and the
+// proof in the field `DPoP`. Every proof is accepted once.
+type DPoP struct {
+	// Refuse tokens that are not bound to a key. Default: false.
+	Required bool `json:"required,omitempty"`
+
+	// Algorithms that proofs may be signed with. Default: all that tokens may be
+	// signed with but HMAC.
+	Algorithms []string `json:"algorithms,omitempty"`
+
+	// How old a proof may be, up to 10m, by clocks that differ at most by the
+	// provider's leeway. Default: 1m.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	// Scheme, host and port by which clients know the gateway, such as
+	// `https://api.example.com`: one of them must be that of the proof. Default:
+	// those of the request, and of X-Forwarded-Proto and X-Forwarded-Host from a
+	// trusted proxy.
+	Origins []string `json:"origins,omitempty"`
+
+	// Ask for a nonce of the gateway in every proof (RFC 9449 §9), so that none
+	// can be made in advance. Default: false.
+	Nonce bool `json:"nonce,omitempty"`
+
+	// Secrets of at least 32 bytes that nonces are made with: the first makes
+	// them, all are accepted. Gateways need the same. Default: a random one for
+	// each process.
+	NonceSecrets []string `json:"nonce_secrets,omitempty"`
+
+	// How many proofs are remembered in memory, up to 10000000. When there are more,
+	// the oldest are forgotten early. Default: 200000.
+	MaxProofs int `json:"max_proofs,omitempty"`
+
+	origins []string
+	nonces  *dpop.Nonces
+	now     func() time.Time
+	// rules by provider: the leeway is the provider's.
+	rules map[*Provider]*dpop.Rules
+
+	pooled []string // keys in replays
+}
+
+// replays are the memories of proofs; they outlive a reload. Handlers with the
+// same bounds share one.
+var replays = caddy.NewUsagePool()
+
+// sharedReplays is a memory, and what Redis adds to it.
+type sharedReplays struct {
+	dpop.Replays
+	memory  *dpop.Memory
+	release func()
+}
+
+// Destruct lets go of the connection.
+func (s sharedReplays) Destruct() error {
+	s.release()
+	return nil
+}
+
+// processNonces are those of handlers without a secret.
+var processNonces = dpop.NewNonces()
+
+func (o *DPoP) provision(a *app.App, providers []*Provider, now func() time.Time) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	o.now = now
+	if o.Nonce {
+		o.nonces = processNonces
+	}
+	if len(o.NonceSecrets) > 0 {
+		secrets, err := resolveNonceSecrets(o.NonceSecrets)
+		if err != nil {
+			return err
+		}
+		o.nonces = dpop.NewNonces(secrets...)
+	}
+	age, proofs := time.Duration(o.MaxAge), o.MaxProofs
+	if age == 0 {
+		age = defaultProofAge
+	}
+	if proofs == 0 {
+		proofs = defaultProofs
+	}
+	o.rules = map[*Provider]*dpop.Rules{}
+	for _, p := range providers {
+		rules := &dpop.Rules{Algorithms: o.Algorithms, MaxAge: age, Leeway: p.rules.Leeway, Nonces: o.nonces}
+		var err error
+		if rules.Replays, err = o.acquireReplays(a, rules.Life(), proofs); err != nil {
+			return err
+		}
+		o.rules[p] = rules
+	}
+	return nil
+}
+
+// validate also finds the origins.
+func (o *DPoP) validate() error {
+	for _, a := range o.Algorithms {
+		if !slices.Contains(dpop.Algorithms, a) {
+			return fmt.Errorf("algorithms: %q is not accepted: accepted are %s", a, strings.Join(dpop.Algorithms, " "))
+		}
+	}
+	if o.MaxAge < 0 || time.Duration(o.MaxAge) > maxProofAge {
+		return fmt.Errorf("max_age: %s is not a duration of more than 0s and up to 10m", time.Duration(o.MaxAge))
+	}
+	if o.MaxProofs < 0 || o.MaxProofs > maxProofs {
+		return fmt.Errorf("max_proofs: %d is not a number from 1 to %d", o.MaxProofs, maxProofs)
+	}
+	if len(o.NonceSecrets) > 0 && !o.Nonce {
+		return errors.New("nonce_secrets: nonce is off")
+	}
+	o.origins = nil
+	for _, text := range o.Origins {
+		target, err := dpop.Target(text)
+		if err != nil || strings.ContainsAny(text, "?#") || !strings.HasSuffix(target, "/") || strings.Count(target, "/") > 3 {
+			return fmt.Errorf("origins: %q is not a scheme, http or https, and a host, such as https://api.example.com", text)
+		}
+		o.origins = append(o.origins, strings.TrimSuffix(target, "/"))
+	}
+	return nil
+}
+
+func resolveNonceSecrets(texts []string) (secrets [][]byte, err error) {
+	repl := caddy.NewReplacer()
+	for i, text := range texts {
+		secret := strings.TrimRight(repl.ReplaceAll(text, ""), "\r\n")
+		if len(secret) < minNonceSecret {
+			return nil, fmt.Errorf("nonce: secret %d of %d has %d bytes: at least %d are needed", i+1, len(texts), len(secret), minNonceSecret)
+		}
+		secrets = append(secrets, []byte(secret))
+	}
+	return secrets, nil
+}
+
+func (o *DPoP) acquireReplays(a *app.App, life time.Duration, proofs int) (dpop.Replays, error) {
+	rd := a.Redis()
+	name := fmt.Sprint(life, " ", proofs)
+	if rd != nil {
+		name += " redis " + rd.Key() + " " + a.KeyPrefix()
+	}
+	val, _, err := replays.LoadOrNew(name, func() (caddy.Destructor, error) {
+		memory := dpop.NewMemory(life, proofs)
+		s := sharedReplays{Replays: memory, memory: memory, release: func() {}}
+		if rd != nil {
+			s.Replays, s.release = dpop.NewShared(memory, rd.Client(), a.KeyPrefix(), observeReplays), rd.Retain()
+		}
+		return s, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.pooled = append(o.pooled, name)
+	return val.(sharedReplays), nil
+}
+
+func (o *DPoP) cleanup() error {
+	if o == nil {
+		return nil
+	}
+	var errs []error
+	for _, name := range o.pooled {
+		_, err := replays.Delete(name)
+		errs = append(errs, err)
+	}
+	o.pooled = nil
+	return errors.Join(errs...)
+}
+
+// check evaluates the request's proof. It is evaluated for each request, also
+// when the token was verified before.
+func (o *DPoP) check(r *http.Request, p *Provider, thumbprint, text string, now time.Time) error {
+	fields := r.Header[proofField]
+	if len(fields) != 1 {
+		if len(fields) == 0 {
+			return errNoProof
+		}
+		return errProofs
+	}
+	// What the client asked for, not what was made of it here.
+	asked := r
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		asked = &original
+	}
+	targets, err := o.targets(r, asked)
+	if err != nil {
+		return fmt.Errorf("%w: %w", dpop.ErrProof, err)
+	}
+	proven, _ := caddyhttp.GetVar(r.Context(), provenVar).(string)
+	err = o.rules[p].Check(r.Context(), fields[0], &dpop.Request{
+		Method: asked.Method, Targets: targets, Token: text, Thumbprint: thumbprint, Again: proven == fields[0],
+	}, now)
+	if err == nil && proven == "" {
+		caddyhttp.SetVar(r.Context(), provenVar, fields[0])
+	}
+	return err
+}
+
+// targets are the addresses that the proof may be for.
+func (o *DPoP) targets(r, asked *http.Request) ([]string, error) {
+	path := dpop.Path(asked.URL.EscapedPath())
+	if len(o.origins) > 0 {
+		targets := make([]string, 0, len(o.origins))
+		for _, origin := range o.origins {
+			targets = append(targets, origin+path)
+		}
+		return targets, nil
+	}
+	scheme, host := "http", asked.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if proto := r.Header.Get("X-Forwarded-Proto"); proto != "" {
+			scheme = first(proto)
+		}
+		if name := r.Header.Get("X-Forwarded-Host"); name != "" {
+			host = first(name)
+		}
+	}
+	origin, err := dpop.Origin(scheme, host)
+	if err != nil {
+		return nil, errNoOrigin
+	}
+	return []string{origin + path}, nil
+}
+
+// first is what the outermost of several proxies said.
+func first(list string) string {
+	item, _, _ := strings.Cut(list, ",")
+	return strings.TrimSpace(item)
+}
+
+// algorithms are those that are accepted.
+func (o *DPoP) algorithms() []string {
+	if len(o.Algorithms) == 0 {
+		return dpop.Algorithms
+	}
+	return o.Algorithms
+}
+
+// challenge is what the scheme DPoP adds to its challenge (RFC 9449 §7.1).
+func (o *DPoP) challenge() string { return `, algs="` + strings.Join(o.algorithms(), " ") + `"` }
+
+// parseDPoP reads the block of `dpop`.
+func parseDPoP(d *caddyfile.Dispenser) (*DPoP, error) {
+	if err := parse.NoArgs(d); err != nil {
+		return nil, err
+	}
+	o := new(DPoP)
+	seen := parse.Seen{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.Once(d); err != nil {
+			return nil, err
+		}
+		var err error
+		switch d.Val() {
+		case "required":
+			o.Required, err = true, parse.NoArgs(d)
+		case "algorithms":
+			o.Algorithms, err = parse.Args(d, 1, -1)
+		case "max_age":
+			o.MaxAge, err = parse.Duration(d)
+		case "origins":
+			o.Origins, err = parse.Args(d, 1, -1)
+		case "nonce":
+			o.Nonce = true
+			o.NonceSecrets, err = parse.Args(d, 0, -1)
+		case "max_proofs":
+			o.MaxProofs, err = parse.Int(d, 1, maxProofs)
+		default:
+			err = parse.Unknown(d, "required", "algorithms", "max_age", "origins", "nonce", "max_proofs")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := o.validate(); err != nil {
+		return nil, d.Errf("dpop: %v", err)
+	}
+	return o, nil
+}

@@ -1,0 +1,163 @@
+package dpop
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ID is what a proof is remembered by.
+type ID [16]byte
+
+// replayID names a proof by its key and `jti`: a client cannot use up the `jti`s
+// of another, and how long they are does not count (RFC 9449 §11.1).
+func replayID(thumbprint, jti string) ID {
+	sum := sha256.Sum256([]byte(strconv.Itoa(len(thumbprint)) + ":" + thumbprint + jti))
+	return ID(sum[:16])
+}
+
+// Replays remembers proofs for as long as they could be used again.
+type Replays interface {
+	// Seen reports whether the proof was seen before, and remembers it.
+	Seen(ctx context.Context, id ID, now time.Time) bool
+}
+
+// shards is how many locks a memory has.
+const shards = 32
+
+// Memory remembers proofs in this process.
+type Memory struct {
+	life   time.Duration
+	limit  int // of one generation of one shard
+	shards [shards]shard
+}
+
+// shard keeps two generations: what came lately, and what came before. A
+// generation is dropped whole, when nothing in it can be of use any more, so
+// that no proof needs a timer or a link.
+type shard struct {
+	mu        sync.Mutex
+	new, old  map[ID]struct{}
+	rotatesAt time.Time
+}
+
+// NewMemory remembers each proof for at least the given time, as long as no more
+// than the given number come in it. When there are more, the oldest are
+// forgotten early.
+func NewMemory(life time.Duration, proofs int) *Memory {
+	return &Memory{life: life, limit: max(proofs/shards, 1)}
+}
+
+// Seen implements Replays.
+func (m *Memory) Seen(_ context.Context, id ID, now time.Time) bool {
+	s := &m.shards[id[0]%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case now.Sub(s.rotatesAt) >= m.life:
+		// Nothing came for so long that both generations are over.
+		s.new, s.old, s.rotatesAt = map[ID]struct{}{}, nil, now.Add(m.life)
+	case !now.Before(s.rotatesAt):
+		s.rotate(now.Add(m.life))
+	case len(s.new) >= m.limit:
+		forgottenEarly.Add(uint64(len(s.old)))
+		s.rotate(now.Add(m.life))
+	}
+	if _, seen := s.new[id]; seen {
+		return true
+	}
+	if _, seen := s.old[id]; seen {
+		return true
+	}
+	s.new[id] = struct{}{}
+	return false
+}
+
+func (s *shard) rotate(next time.Time) {
+	s.old, s.new, s.rotatesAt = s.new, map[ID]struct{}{}, next
+}
+
+// forgottenEarly counts for all memories, so that the number never falls when
+// one ends.
+var forgottenEarly atomic.Uint64
+
+// ForgottenEarly returns how many proofs this process has forgotten while they
+// might still have been used again.
+func ForgottenEarly() uint64 { return forgottenEarly.Load() }
+
+// Len returns how many proofs are remembered.
+func (m *Memory) Len() (n int) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		n += len(s.new) + len(s.old)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+const (
+	// budget is how long a request waits for Redis at most.
+	budget = 25 * time.Millisecond
+	// pause is how long Redis is left alone after it failed.
+	pause = time.Second
+)
+
+// Shared remembers proofs in memory, and in Redis for all gateways. While Redis
+// does not answer, a proof is accepted once by each gateway.
+type Shared struct {
+	memory  *Memory
+	client  redis.UniversalClient
+	prefix  string
+	observe func(error)
+	// resumes is when Redis is asked again, in Unix nanoseconds; 0 while it
+	// answers.
+	resumes atomic.Int64
+}
+
+// NewShared makes one whose keys begin with the prefix. observe is called for
+// every command with what became of it.
+func NewShared(memory *Memory, client redis.UniversalClient, prefix string, observe func(error)) *Shared {
+	return &Shared{memory: memory, client: client, prefix: prefix + ":jwt:dpop:", observe: observe}
+}
+
+// Seen implements Replays.
+func (s *Shared) Seen(ctx context.Context, id ID, now time.Time) bool {
+	if s.memory.Seen(ctx, id, now) {
+		return true
+	}
+	if resumes := s.resumes.Load(); resumes != 0 {
+		// One request tries, the others go on.
+		if now.UnixNano() < resumes || !s.resumes.CompareAndSwap(resumes, now.Add(pause).UnixNano()) {
+			return false
+		}
+	}
+	// A client that leaves has not shown that Redis is ill.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
+	defer cancel()
+	err := s.client.SetArgs(ctx, s.prefix+hex.EncodeToString(id[:]), 1, redis.SetArgs{Mode: "NX", TTL: s.memory.life}).Err()
+	if err == redis.Nil { //nolint:errorlint // go-redis returns it bare
+		s.observe(nil)
+		s.resumes.Store(0)
+		return true
+	}
+	s.observe(err)
+	if err != nil {
+		s.resumes.Store(now.Add(pause).UnixNano())
+		return false
+	}
+	s.resumes.Store(0)
+	return false
+}
+
+// Interface guards
+var (
+	_ Replays = (*Memory)(nil)
+	_ Replays = (*Shared)(nil)
+)
