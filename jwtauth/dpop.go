@@ -245,7 +245,8 @@ func (o *DPoP) targets(r, asked *http.Request) ([]string, error) {
 		}
 		return targets, nil
 	}
-	scheme, host := "http", asked.Host
+	// Caddy keeps no host of the original request.
+	scheme, host := "http", r.Host
 	if r.TLS != nil {
 		scheme = "https"
 	}
