@@ -152,3 +152,44 @@ https://localhost:$PORT {
 		t.Error("a token is in the log")
 	}
 }
+
+// Refused tokens count against their client, good ones do not.
+func TestRefusalsAreLimited(t *testing.T) {
+	g := start(t, `{
+	admin $ADMIN
+}
+http://$ADDR {
+	route {
+		ratelimit {
+			zone refusals
+			key {http.request.header.X-Client}
+			limit 5/1h
+			count status 401
+		}
+		jwt_auth {env.JWT_SECRET_KEY}
+		respond ok
+	}
+}
+`, "JWT_SECRET_KEY="+secret)
+	good, bad := "Bearer "+token(t, "ann"), "Bearer "+token(t, "ann")+"x"
+	get := func(client, authorization string) int {
+		return g.get("/", "X-Client", client, "Authorization", authorization).status
+	}
+	for range 20 {
+		if got := get("one", good); got != 200 {
+			t.Fatalf("a good token: %d", got)
+		}
+	}
+	for i := range 8 {
+		want := 401
+		if i >= 5 {
+			want = 429
+		}
+		if got := get("one", bad); got != want {
+			t.Errorf("bad token %d: %d, not %d", i, got, want)
+		}
+	}
+	if one, two := get("one", good), get("two", bad); one != 429 || two != 401 {
+		t.Errorf("the client then gets %d, another %d", one, two)
+	}
+}
