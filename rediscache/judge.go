@@ -1,0 +1,127 @@
+package rediscache
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
+)
+
+// decide judges whether the response may be stored and who of those who wait
+// may have it.
+func (c *fill) decide() {
+	x, h := c.x, c.x.h
+	reason := c.judge()
+	if reason != rfc9111.Stored {
+		notStored.WithLabelValues(string(reason)).Inc()
+		c.f.arrive(func() {})
+		c.rememberPass()
+		c.settleWorth(false)
+		return
+	}
+	c.head = c.newObject(c.fields, c.status, &c.verdict)
+	if c.status == http.StatusPartialContent {
+		c.head.Variant = partVariant(c.head.Vary, x.r.Header, x.r.Header.Get("Range"))
+		c.key = partKey(c.key)
+	}
+	length := int64(-1)
+	if v, ok := contentLength(c.fields); ok {
+		length = v
+	}
+	c.stream = newStream(h.MaxObjectSize, length, h.tiers.room.share())
+	if c.f != nil {
+		if reusable(&c.verdict) && c.status != http.StatusPartialContent && (len(c.fields["Set-Cookie"]) == 0 || h.SetCookie == cookieStrip) {
+			notShared.forget(c.f.key)
+			c.head.SetPrepared(h.newPrepared(c.head, false))
+			c.f.arrive(func() {
+				x.arrived(c.f, arrivedStream, c.head, c.key)
+				c.f.stream = c.stream
+				if length >= 0 && len(c.fields["Trailer"]) == 0 {
+					c.f.length = formatInt(length)
+				}
+			})
+			if c.verdict.Shared != rfc9111.Stored {
+				c.rememberPass()
+			}
+		} else {
+			c.f.arrive(func() {})
+			c.rememberPass()
+		}
+	}
+	if c.f == nil && reusable(&c.verdict) {
+		notShared.forget(x.t.flightKey(false)) // it can be shared by now
+	}
+	c.settleWorth(true)
+}
+
+// judge returns why the response is not stored.
+func (c *fill) judge() rfc9111.Reason {
+	x, h := c.x, c.x.h
+	c.verdict = h.policy.Judge(&rfc9111.Exchange{
+		Method: x.r.Method, Authorized: x.t.authorized, Cookie: x.t.cookie, Range: len(c.out.Header["Range"]) > 0,
+		Status: c.status, Header: c.fields, Requested: c.requested, Received: c.received,
+	})
+	var ok bool
+	c.key, ok = x.place(&c.verdict)
+	switch kind := c.fields.Get("Content-Type"); {
+	case !ok && c.verdict.One != rfc9111.Stored:
+		return c.verdict.One
+	case !ok:
+		return c.verdict.Shared
+	case c.isFallback():
+		return "fallback"
+	case len(c.fields["Set-Cookie"]) > 0 && h.SetCookie == cookieBypass:
+		return "set-cookie"
+	case strings.HasPrefix(kind, "text/event-stream"), strings.HasPrefix(kind, "application/grpc"):
+		return "stream"
+	case h.MatchType && !typeAgrees(x.t.path, c.fields):
+		return "type"
+	case x.r.Method == http.MethodPost && !c.describesTarget():
+		return "method"
+	case c.status == http.StatusPartialContent && !c.singlePart():
+		return "multipart"
+	case !c.judges && rfc9111.Conditional(c.out.Header) && c.status != http.StatusOK:
+		return "conditional"
+	}
+	if length, ok := contentLength(c.fields); ok && length > h.MaxObjectSize {
+		return "size"
+	}
+	return rfc9111.Stored
+}
+
+// isFallback reports whether an open circuit breaker answers in place of the
+// service. That is over when the service is back.
+func (c *fill) isFallback() bool {
+	repl, _ := c.out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if repl == nil {
+		return false
+	}
+	state, _ := repl.GetString("http.circuit_breaker.state")
+	return state == "open"
+}
+
+// singlePart reports whether a 206 has one part, of a single range.
+func (c *fill) singlePart() bool {
+	_, _, ok := rfc9111.ContentRange(c.fields)
+	specs, asked := rfc9111.ParseRange(c.out.Header["Range"])
+	return ok && asked && len(specs) == 1 && len(c.x.r.Header["Range"]) == 1
+}
+
+// rememberPass has requests not wait for each other for a while.
+func (c *fill) rememberPass() {
+	if c.f == nil || c.x.background {
+		return
+	}
+	life := time.Duration(c.x.h.HitForMiss)
+	if c.status >= http.StatusInternalServerError {
+		life = min(life, time.Second) // an error is not for long
+	}
+	notShared.add(c.f.key, c.received.Add(life))
+}
+
+// reusable reports whether a response may answer other requests without asking
+// again.
+func reusable(v *rfc9111.Verdict) bool { return !v.NoCache && v.Lifetime > v.Age }

@@ -1,0 +1,216 @@
+package rediscache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/metrics"
+	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	"github.com/pythopus/tentagate/rediscache/memory"
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
+)
+
+// Provision sets the defaults and finds the tiers of an earlier configuration.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.ctx, h.stop = context.WithCancel(ctx)
+	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
+	a, err := app.Get(ctx)
+	if err != nil {
+		return err
+	}
+	h.setDefaults(a)
+	if err := h.check(a); err != nil {
+		return err
+	}
+	if h.BypassRaw != nil {
+		loaded, err := ctx.LoadModule(h, "BypassRaw")
+		if err != nil {
+			return fmt.Errorf("bypass: loading matchers: %w", err)
+		}
+		if err := h.bypass.FromInterface(loaded); err != nil {
+			return fmt.Errorf("bypass: %w", err)
+		}
+	}
+	if h.PurgeMethod != nil {
+		if err := h.PurgeMethod.provision(); err != nil {
+			return err
+		}
+	}
+	if most := h.Memory / 4; h.MaxObjectSize > most {
+		// What arrives is held in memory whatever becomes of it.
+		h.logger.Warn("max_object_size is larger than a quarter of memory, which is the most that counts",
+			zap.Int64("max_object_size", h.MaxObjectSize), zap.Int64("memory", h.Memory))
+		h.MaxObjectSize = most
+	}
+	h.policy = rfc9111.Policy{
+		Targets:              h.Targets,
+		TTL:                  h.ttl,
+		Heuristic:            h.Profile == profileRFC9111,
+		MaxError:             time.Duration(h.MaxErrorTTL),
+		StaleWhileRevalidate: time.Duration(h.StaleWhileRevalidate),
+		StaleIfError:         time.Duration(h.StaleIfError),
+	}
+	var settings tierSettings
+	if h.Store != storeRedis {
+		settings.memory = h.Memory
+	}
+	if h.Store != storeMemory {
+		budget := redisBudget
+		if h.Profile == profileRFC9111 {
+			budget = patientBudget
+		}
+		settings.redis = &secondSettings{budget: budget, maxBody: int(h.MaxObjectSize), compress: h.Compress}
+	}
+	h.tiers, err = acquireTiers(a, settings)
+	return err
+}
+
+func (h *Handler) setDefaults(a *app.App) {
+	orInt := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	orTime := func(v *caddy.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = caddy.Duration(d)
+		}
+	}
+	orText := func(v *string, d string) {
+		if *v == "" {
+			*v = d
+		}
+	}
+	orInt(&h.Memory, memory.DefaultMaximum)
+	orInt(&h.MaxObjectSize, defaultMaxObject)
+	if h.MaxVariants == 0 {
+		h.MaxVariants = defaultVariants
+	}
+	orTime(&h.CollapseTimeout, defaultWait)
+	orTime(&h.FillTimeout, defaultFillTimeout)
+	orTime(&h.HitForMiss, defaultRemember)
+	orText(&h.RequestDirectives, directivesIgnore)
+	orText(&h.CacheStatus, statusOn)
+	if h.Profile == profileRFC9111 {
+		orText(&h.SetCookie, cookieStore)
+		orTime(&h.StaleWhenDisconnected, defaultKeep)
+	} else {
+		orText(&h.SetCookie, cookieBypass)
+		orTime(&h.MaxErrorTTL, defaultMaxError)
+	}
+	if a.Redis() != nil {
+		orText(&h.Store, storeBoth)
+	}
+	orText(&h.Store, storeMemory)
+	if len(h.Tags) == 0 {
+		h.Tags = defaultTags
+	}
+	if len(h.Targets) == 0 {
+		h.Targets = defaultTargets
+	}
+	if h.Key == nil {
+		h.Key = &KeyOptions{}
+	}
+	h.Tags, h.Targets, h.Key.Headers = canonical(h.Tags), canonical(h.Targets), canonical(h.Key.Headers)
+	h.hosts = nil
+	for _, host := range h.Hosts {
+		if h.hosts == nil {
+			h.hosts = map[string]bool{}
+		}
+		h.hosts[strings.ToLower(host)] = true
+	}
+}
+
+func canonical(names []string) []string {
+	names = slices.Clone(names)
+	for i, name := range names {
+		names[i] = http.CanonicalHeaderKey(name)
+	}
+	return names
+}
+
+func (h *Handler) check(a *app.App) error {
+	oneOf := func(option, value string, accepted ...string) error {
+		if slices.Contains(accepted, value) {
+			return nil
+		}
+		return fmt.Errorf("%s %q: accepted are %s", option, value, strings.Join(accepted, ", "))
+	}
+	profile := h.Profile
+	if profile == "" {
+		profile = profileRFC9111
+	}
+	if err := errors.Join(
+		oneOf("store", h.Store, storeMemory, storeRedis, storeBoth),
+		oneOf("set_cookie", h.SetCookie, cookieBypass, cookieStrip, cookieStore),
+		oneOf("request_directives", h.RequestDirectives, directivesIgnore, directivesHonour),
+		oneOf("cache_status", h.CacheStatus, statusOn, statusOff, statusKey),
+		oneOf("profile", profile, profileRFC9111),
+	); err != nil {
+		return err
+	}
+	if h.Store != storeMemory && a.Redis() == nil {
+		return fmt.Errorf("store %s: there is no Redis in this configuration; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)
+	}
+	for name, v := range map[string]int64{
+		"ttl": int64(h.TTL), "max_error_ttl": int64(h.MaxErrorTTL), "memory": h.Memory, "max_object_size": h.MaxObjectSize,
+		"max_variants": int64(h.MaxVariants), "stale_while_revalidate": int64(h.StaleWhileRevalidate), "stale_if_error": int64(h.StaleIfError),
+		"stale_when_disconnected": int64(h.StaleWhenDisconnected),
+		"collapse_timeout":        int64(h.CollapseTimeout), "fill_timeout": int64(h.FillTimeout), "hit_for_miss": int64(h.HitForMiss),
+	} {
+		if v < 0 {
+			return fmt.Errorf("%s: it is not negative", name)
+		}
+	}
+	if !(h.Jitter >= 0 && h.Jitter <= 0.5) {
+		return fmt.Errorf("jitter %v: accepted are 0 to 0.5", h.Jitter)
+	}
+	for status := range h.StatusTTL {
+		if status < 200 || status > 599 || status == http.StatusPartialContent || status == http.StatusNotModified {
+			return fmt.Errorf("ttl %d: it is not the status of a response that can be stored", status)
+		}
+	}
+	if h.Key.QueryAllow != nil && h.Key.QueryDeny != nil {
+		return errors.New("key: query allow and query deny exclude each other")
+	}
+	for _, name := range h.Key.Headers {
+		if name == "Authorization" || name == "Cookie" {
+			return fmt.Errorf("key header %s: use per_user, which separates users whatever they send, or cookie, which names one", name)
+		}
+	}
+	return nil
+}
+
+// Cleanup ends what runs in the background and releases the tiers; the next
+// configuration may hold them already.
+func (h *Handler) Cleanup() error {
+	if h.stop != nil {
+		h.stop()
+	}
+	ended := make(chan struct{})
+	go func() {
+		h.background.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(cleanupWait):
+		h.logger.Warn("a refresh in the background does not end")
+	}
+	if h.tiers == nil {
+		return nil
+	}
+	// A request that outlasts its configuration still finds the tiers.
+	return h.tiers.release()
+}
