@@ -1,0 +1,205 @@
+package ratelimit
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/ratelimit/gcra"
+	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+)
+
+func (h *Handler) setDefaults() {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&h.Zone, defaultZone)
+	set(&h.Algorithm, algorithmGCRA)
+	set(&h.Mode, modeStrict)
+	set(&h.OnStoreError, redisstore.Local)
+	set(&h.MissingKey, missingIP)
+	set(&h.Headers, headersStandard)
+	set(&h.Cost, "1")
+	if len(h.Key) == 0 {
+		h.Key = []string{"{" + clientIP + "}"}
+	}
+	if h.IPv6Prefix == 0 {
+		h.IPv6Prefix = defaultIPv6Prefix
+	}
+	if h.DelayQueue == 0 {
+		h.DelayQueue = defaultQueue
+	}
+}
+
+func (h *Handler) checkChoices() error {
+	if !validZone(h.Zone) {
+		return fmt.Errorf("zone %q: accepted are 1 to 64 letters, digits, dots, dashes and underscores", h.Zone)
+	}
+	for _, c := range []struct {
+		option, value string
+		accepted      []string
+	}{
+		{"algorithm", h.Algorithm, []string{algorithmGCRA, algorithmWindow}},
+		{"store", h.Store, []string{"", storeMemory, storeRedis}},
+		{"mode", h.Mode, []string{modeStrict, modeLeased}},
+		{"on_store_error", h.OnStoreError, []string{redisstore.Local, redisstore.Allow, redisstore.Deny}},
+		{"missing_key", h.MissingKey, []string{missingIP, missingSkip, missingReject}},
+		{"headers", h.Headers, []string{headersStandard, headersLegacy, headersBoth, headersOff}},
+	} {
+		if !slices.Contains(c.accepted, c.value) {
+			return fmt.Errorf("%s: unknown value %q: accepted are %s", c.option, c.value,
+				strings.Join(slices.DeleteFunc(slices.Clone(c.accepted), func(s string) bool { return s == "" }), ", "))
+		}
+	}
+	switch {
+	case h.IPv6Prefix < 1 || h.IPv6Prefix > 128:
+		return fmt.Errorf("ipv6_prefix: %d is not within 1 to 128", h.IPv6Prefix)
+	case h.MaxKeys < 0:
+		return fmt.Errorf("max_keys: %d is below zero", h.MaxKeys)
+	case h.MaxConcurrent < 0:
+		return fmt.Errorf("max_concurrent: %d is below zero", h.MaxConcurrent)
+	case h.DelayQueue < 0:
+		return fmt.Errorf("delay_queue: %d is below zero", h.DelayQueue)
+	case h.Delay < 0:
+		return fmt.Errorf("delay: %v is below zero", time.Duration(h.Delay))
+	case h.Budget < 0 || time.Duration(h.Budget) > time.Minute:
+		return fmt.Errorf("budget: %v is not within 0s and 1m", time.Duration(h.Budget))
+	}
+	return nil
+}
+
+func validZone(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// provisionTiers compiles the handler's limits and those of its tiers. The
+// limits without a tier are the tier `*`.
+func (h *Handler) provisionTiers(repl *caddy.Replacer) error {
+	h.tiers = make(map[string]*tier)
+	var quotas []gcra.Quota
+	for _, text := range h.Quotas {
+		q, err := gcra.ParseQuota(repl.ReplaceKnown(text, ""))
+		if err != nil {
+			return err
+		}
+		quotas = append(quotas, q)
+	}
+	if h.Tier != nil {
+		if _, ok := placeholder(h.Tier.Key); !ok {
+			return fmt.Errorf("tier: %q is not a placeholder such as {http.auth.user.plan}", h.Tier.Key)
+		}
+		if len(h.Tier.Limits) == 0 {
+			return errors.New("tier: no limits: write a line `<name> <count>/<period>` for each tier")
+		}
+		for name, texts := range h.Tier.Limits {
+			t, err := h.newTier(repl, name, texts, quotas)
+			if err != nil {
+				return fmt.Errorf("tier %s: %w", name, err)
+			}
+			h.tiers[name] = t
+		}
+	}
+	_, fallback := h.tiers[anyTier]
+	own := len(h.Limits)+len(h.Quotas) > 0
+	switch {
+	case fallback && len(h.Limits) > 0:
+		return errors.New("limit: not possible beside the tier *, which is for everybody whose tier is not named")
+	case !fallback && !own && h.MaxConcurrent == 0:
+		return errors.New("no limit: write `limit <count>/<period>`, such as `limit 100/1m`, or a tier *")
+	case !fallback:
+		t, err := h.newTier(repl, anyTier, h.Limits, quotas)
+		if err != nil {
+			return err
+		}
+		h.tiers[anyTier] = t
+	}
+	return nil
+}
+
+func (h *Handler) newTier(repl *caddy.Replacer, name string, texts []string, quotas []gcra.Quota) (*tier, error) {
+	t := &tier{name: name}
+	if len(texts) == 1 && texts[0] == unlimited || len(texts)+len(quotas) == 0 {
+		return t, nil
+	}
+	var limits []gcra.Limit
+	for _, text := range texts {
+		l, err := gcra.ParseLimit(repl.ReplaceKnown(text, ""))
+		if err != nil {
+			return nil, fmt.Errorf("limit %s: %w", text, err)
+		}
+		limits = append(limits, l)
+	}
+	algorithm := gcra.Rate
+	if h.Algorithm == algorithmWindow {
+		algorithm = gcra.Window
+	}
+	plan, err := gcra.NewPlan(algorithm, limits, quotas)
+	if err != nil {
+		return nil, err
+	}
+	if h.Delay > 0 {
+		if plan, err = plan.WithDelay(time.Duration(h.Delay)); err != nil {
+			return nil, err
+		}
+	}
+	t.plan, t.names = plan, policyNames(h.Zone, plan)
+	t.field = policyField(t.names, plan)
+	return t, nil
+}
+
+func (h *Handler) provisionExempt(repl *caddy.Replacer) error {
+	for _, text := range h.Exempt {
+		for _, s := range strings.Fields(repl.ReplaceKnown(text, "")) {
+			networks := []string{s}
+			if s == "private_ranges" {
+				networks = caddyhttp.PrivateRangesCIDR()
+			}
+			for _, network := range networks {
+				prefix, err := caddyhttp.CIDRExpressionToPrefix(network)
+				if err != nil {
+					return fmt.Errorf("exempt: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges", s)
+				}
+				h.exempt = append(h.exempt, prefix)
+			}
+		}
+	}
+	return nil
+}
+
+func (h *Handler) provisionCost(repl *caddy.Replacer) error {
+	text := repl.ReplaceKnown(h.Cost, "")
+	if name, ok := placeholder(text); ok {
+		h.costName = name
+		return nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > gcra.MaxCost {
+		return fmt.Errorf("cost: %q is neither a whole number from 0 to %d nor a placeholder", text, gcra.MaxCost)
+	}
+	h.cost = n
+	return nil
+}
+
+// placeholder returns the name in `{name}`.
+func placeholder(s string) (string, bool) {
+	if len(s) > 2 && s[0] == '{' && s[len(s)-1] == '}' && !strings.ContainsAny(s[1:len(s)-1], "{} ") {
+		return s[1 : len(s)-1], true
+	}
+	return "", false
+}

@@ -1,0 +1,216 @@
+package redis
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// sender is what one sending goroutine needs.
+type sender struct {
+	calls   []*call
+	encoder encoder
+	seen    map[string]struct{}
+	parts   [Partitions][]*call
+}
+
+var senderPool = sync.Pool{New: func() any { return &sender{seen: make(map[string]struct{})} }}
+
+// flush sends batches until the queue is empty.
+func (e *Engine) flush() {
+	defer e.done.Done()
+	s := senderPool.Get().(*sender)
+	defer senderPool.Put(s)
+	for e.next(s) {
+		e.send(s)
+		clear(s.calls)
+		s.calls = s.calls[:0]
+	}
+}
+
+// next moves the oldest calls of the queue to the sender. It returns false when
+// there are none; the goroutine has then given up its place.
+func (e *Engine) next(s *sender) bool {
+	clear(s.seen)
+	// Callers that are about to ask get the chance to be in this batch.
+	runtime.Gosched()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for _, c := range e.queue {
+		if len(s.calls) == maxRequests {
+			break
+		}
+		for i := range c.subjects {
+			s.seen[c.subjects[i].key] = struct{}{}
+		}
+		if len(s.seen) > maxSubjects && n > 0 {
+			break
+		}
+		n++
+		if c.state.Load() == pending {
+			s.calls = append(s.calls, c)
+		}
+	}
+	rest := copy(e.queue, e.queue[n:])
+	clear(e.queue[rest:])
+	e.queue = e.queue[:rest]
+	if len(s.calls) == 0 && rest == 0 {
+		e.inFlight--
+		return false
+	}
+	return true
+}
+
+// send carries out the calls of a batch and answers them.
+func (e *Engine) send(s *sender) {
+	if len(s.calls) == 0 {
+		return
+	}
+	budget := time.Duration(0)
+	simple := !e.cluster
+	for _, c := range s.calls {
+		budget = max(budget, c.budget)
+		simple = simple && c.exact == nil
+	}
+	ctx, cancel := context.WithTimeout(e.life, budget)
+	defer cancel()
+	began := e.clock()
+	var err error
+	if simple {
+		err = e.sendOne(ctx, s, s.calls)
+		e.breaker(0).report(e, 0, err)
+	} else {
+		err = e.sendPipeline(ctx, s)
+	}
+	e.observe(len(s.calls), time.Duration(e.clock()-began), err)
+}
+
+// sendOne carries out calls by one script.
+func (e *Engine) sendOne(ctx context.Context, s *sender, calls []*call) error {
+	s.encoder.reset()
+	for _, c := range calls {
+		s.encoder.add(c.kind, c.subjects)
+	}
+	cmd := redis.NewCmd(ctx, s.encoder.evalsha()...)
+	_ = e.client.Process(ctx, cmd)
+	values, err := cmd.Slice()
+	if isNoScript(err) {
+		// The server was restarted. Nothing was carried out, so this is no retry.
+		cmd = redis.NewCmd(ctx, s.encoder.eval()...)
+		_ = e.client.Process(ctx, cmd)
+		values, err = cmd.Slice()
+	}
+	return answer(calls, values, err)
+}
+
+// answer gives each call its part of a reply.
+func answer(calls []*call, values []any, err error) error {
+	r := reader{values}
+	for _, c := range calls {
+		if err == nil {
+			err = c.reply.read(&r, c.kind, c.subjects)
+		}
+		c.finish(err)
+	}
+	return err
+}
+
+// finish wakes whoever waits for the call.
+func (c *call) finish(err error) {
+	// Once the state has changed the waiter may reuse the call, but not before it
+	// was woken.
+	c.err = err
+	if c.state.CompareAndSwap(pending, answered) {
+		c.done <- struct{}{}
+	}
+}
+
+// sendPipeline carries out calls by one script per partition and one for each
+// exact call, in one pipeline, which a Cluster client spreads over the nodes.
+func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
+	type unit struct {
+		part  int
+		calls []*call
+		cmd   *redis.Cmd
+		eval  []any
+	}
+	var units []unit
+	for i := range s.parts {
+		s.parts[i] = s.parts[i][:0]
+	}
+	for _, c := range s.calls {
+		if c.exact != nil {
+			part := c.subjects[0].part
+			units = append(units, unit{part: part, calls: []*call{c}, cmd: redis.NewCmd(ctx, c.exact.command("evalsha", exactScript.Hash())...), eval: c.exact.command("eval", exactSource)})
+			continue
+		}
+		part := 0
+		if e.cluster {
+			part = c.subjects[0].part
+		}
+		s.parts[part] = append(s.parts[part], c)
+	}
+	for part, calls := range s.parts[:] {
+		if len(calls) == 0 {
+			continue
+		}
+		var enc encoder
+		enc.reset()
+		for _, c := range calls {
+			enc.add(c.kind, c.subjects)
+		}
+		units = append(units, unit{
+			part: part, calls: calls,
+			cmd:  redis.NewCmd(ctx, append([]any(nil), enc.evalsha()...)...),
+			eval: append([]any(nil), enc.eval()...),
+		})
+	}
+	exec := func(units []*unit) {
+		pipe := e.client.Pipeline()
+		for _, u := range units {
+			_ = pipe.Process(ctx, u.cmd)
+		}
+		_, _ = pipe.Exec(ctx)
+	}
+	all := make([]*unit, len(units))
+	for i := range units {
+		all[i] = &units[i]
+	}
+	exec(all)
+	// A node that does not know the script says so for each command; only those
+	// are sent again.
+	var again []*unit
+	for _, u := range all {
+		if isNoScript(u.cmd.Err()) {
+			u.cmd = redis.NewCmd(ctx, u.eval...)
+			again = append(again, u)
+		}
+	}
+	if len(again) > 0 {
+		exec(again)
+	}
+	var first error
+	for _, u := range all {
+		values, err := u.cmd.Slice()
+		if u.calls[0].exact != nil {
+			err = u.calls[0].answerExact(values, err)
+		} else {
+			err = answer(u.calls, values, err)
+		}
+		e.breaker(u.part).report(e, u.part, err)
+		if err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// jitter spreads a time by a fifth in both directions.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
