@@ -106,6 +106,9 @@ func (adminCache) purge(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = caddy.StrictUnmarshalJSON(body, &request)
 	}
+	if err == nil && !json.Valid(body) {
+		err = errors.New("there is something after the object")
+	}
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("reading the body: %w", err)}
 	}

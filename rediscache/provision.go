@@ -15,7 +15,6 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/metrics"
-	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/rediscache/memory"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )

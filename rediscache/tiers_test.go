@@ -189,6 +189,7 @@ func TestAdminPurge(t *testing.T) {
 		`{"tag":"a","all":true}`:                "exactly one of",
 		`{"url":"/a"}`:                          "must begin with http",
 		`{"tagg":"a"}`:                          "unknown field",
+		`{"tag":"a"}{"tag":"b"}`:                "after the object",
 		`{"tags":[""]}`:                         "exactly one of",
 		`{"soft":true}`:                         "exactly one of",
 		`"` + strings.Repeat("x", maxPurgeBody): "too large",
