@@ -54,6 +54,7 @@ type Group struct {
 	members  []*Member                // oldest first; guarded by mu
 	forced   *order                   // for circuits made later; guarded by mu
 	openTime time.Duration            // of circuits that are forgotten; guarded by mu
+	heard    map[string]time.Time     // until when hints hold, for keys that nobody asked for yet; guarded by mu
 
 	single atomic.Pointer[Circuit] // the circuit of the empty key, found without a lock
 }
@@ -150,6 +151,12 @@ func (g *Group) get(key string, m *Member) *Circuit {
 	if g.forced != nil {
 		if left := g.forced.until.Sub(now); left > 0 {
 			c.Force(g.forced.state, left)
+		}
+	}
+	if until, ok := g.heard[key]; ok {
+		delete(g.heard, key)
+		if left := until.Sub(now); left > 0 && m.hints != nil {
+			c.Hint(left)
 		}
 	}
 	g.forget(now)

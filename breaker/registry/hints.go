@@ -3,6 +3,8 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ const (
 	hintTimeout = 2 * time.Second  // of telling one
 	hintMax     = 10 * time.Minute // what another gateway's word is good for
 	hintSize    = 4096             // bytes of a message
+	hintKeys    = 1000             // hints about circuits that this gateway has not made yet
 )
 
 // hintPool has the exchange of hints per connection to Redis.
@@ -131,21 +134,43 @@ func (h *hints) listen(ctx context.Context) {
 	}
 }
 
-// take applies a hint to the circuit it is about, if there is one here.
+// take applies a hint to the circuit it is about.
 func (h *hints) take(text string) {
 	var in hint
 	if len(text) > hintSize || json.Unmarshal([]byte(text), &in) != nil || in.From == h.id || in.Ms <= 0 {
 		return
 	}
-	val, loaded := loadGroup(in.Scope, in.Name)
-	if !loaded {
+	if g, ok := loadGroup(in.Scope, in.Name); ok {
+		g.hear(h, boundKey(in.Key), time.Duration(min(in.Ms, int64(hintMax/time.Millisecond)))*time.Millisecond)
+	}
+}
+
+// hear gives a hint to the circuit of a key, or keeps it for the one that the
+// first request for the key makes.
+func (g *Group) hear(h *hints, key string, d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e, ok := g.circuits[key]; ok {
+		c := e.Value.(*Circuit)
+		if m := c.owner.Load(); m != nil && m.hints == h {
+			c.Hint(d)
+		}
 		return
 	}
-	if c := val.lookup(in.Key); c != nil {
-		if m := c.owner.Load(); m != nil && m.hints == h {
-			c.Hint(time.Duration(min(in.Ms, int64(hintMax/time.Millisecond))) * time.Millisecond)
-		}
+	if !slices.ContainsFunc(g.members, func(m *Member) bool { return m.hints == h }) {
+		return
 	}
+	now := Clock.Now()
+	if len(g.heard) >= hintKeys {
+		maps.DeleteFunc(g.heard, func(_ string, until time.Time) bool { return !until.After(now) })
+	}
+	if len(g.heard) >= hintKeys {
+		return
+	}
+	if g.heard == nil {
+		g.heard = map[string]time.Time{}
+	}
+	g.heard[key] = now.Add(d)
 }
 
 func loadGroup(scope Scope, name string) (found *Group, ok bool) {

@@ -82,18 +82,17 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	if val, err := ctx.AppIfConfigured("events"); err == nil {
 		m.events, _ = val.(*caddyevents.App)
 	}
-	if err := join(m); err != nil {
-		return nil, err
-	}
 	if o.Share {
 		a, err := app.Get(ctx)
 		if err == nil && a.Redis() != nil {
 			m.hints, err = acquireHints(a)
 		}
 		if err != nil {
-			_ = m.Leave()
 			return nil, fmt.Errorf("share: %w", err)
 		}
+	}
+	if err := join(m); err != nil {
+		return nil, errors.Join(err, m.hints.release())
 	}
 	return m, nil
 }
