@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ const (
 	defaultForced = 10 * time.Minute
 	maxForced     = 30 * 24 * time.Hour
 )
+
+// maxOrder bounds the body of a request, in bytes.
+const maxOrder = 4096
 
 // adminAPI shows breakers and forces their states:
 //
@@ -159,11 +163,17 @@ type orderRequest struct {
 
 // read checks the request: a state, and for how long; 0 ends a forced state.
 func (o *orderRequest) read(body io.Reader) (state circuit.State, d time.Duration, err error) {
-	dec := json.NewDecoder(io.LimitReader(body, 4096))
-	dec.DisallowUnknownFields()
-	if err = dec.Decode(o); err == nil {
-		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("more than one value, or longer than 4096 bytes")
+	text, err := io.ReadAll(io.LimitReader(body, maxOrder+1))
+	if err == nil && len(text) > maxOrder {
+		err = fmt.Errorf("longer than %d bytes", maxOrder)
+	}
+	if err == nil {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		if err = dec.Decode(o); err == nil {
+			if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+				err = errors.New("more than one value")
+			}
 		}
 	}
 	if err != nil {

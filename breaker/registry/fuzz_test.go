@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -70,7 +71,7 @@ func FuzzRetryAfter(f *testing.F) {
 func FuzzOrder(f *testing.F) {
 	for _, text := range []string{
 		`{"state":"open","for":"10m"}`, `{"state":"auto"}`, `{"state":"closed","for":"-1s"}`, `{"state":"open"} more`,
-		`{"state":"open","x":1}`, `[]`, ``, `null`, `{"state":"open","for":"99999d"}`,
+		`{"state":"open","x":1}`, `[]`, ``, `null`, `{"state":"open","for":"99999d"}`, `{"state":"open"}` + strings.Repeat(" ", maxOrder) + "x",
 	} {
 		f.Add(text)
 	}
@@ -79,6 +80,9 @@ func FuzzOrder(f *testing.F) {
 		state, d, err := o.read(strings.NewReader(text))
 		if err == nil && (d < 0 || d > maxForced || (d == 0) != (o.State == "auto") || state != circuit.Open && state != circuit.Closed) {
 			t.Errorf("%q: %v for %s", text, state, d)
+		}
+		if err == nil && (len(text) > maxOrder || !json.Valid([]byte(text))) {
+			t.Errorf("%q is taken for an order", text)
 		}
 	})
 }
