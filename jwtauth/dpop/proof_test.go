@@ -1,6 +1,7 @@
 package dpop
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -343,4 +344,44 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%s: %q, %v, not %q", address, got, err, want)
 		}
 	}
+}
+
+// forgetful remembers nothing, so that one proof can be measured again and again.
+type forgetful struct{}
+
+func (forgetful) Seen(context.Context, ID, time.Time) bool { return false }
+
+func BenchmarkCheck(b *testing.B) {
+	for _, alg := range []string{"ES256", "EdDSA", "RS256"} {
+		b.Run(alg, func(b *testing.B) {
+			h, r := newHolder(b, alg), rules()
+			r.Replays = forgetful{}
+			proof, req := h.sign(b, h.header(), claims()), h.request()
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := r.Check(b.Context(), proof, req, now); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("another's key", func(b *testing.B) {
+		h, r := newHolder(b, "ES256"), rules()
+		proof, req := h.sign(b, h.header(), claims()), newHolder(b, "ES256").request()
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := r.Check(b.Context(), proof, req, now); err == nil {
+				b.Fatal("accepted")
+			}
+		}
+	})
+	b.Run("remembering", func(b *testing.B) {
+		m := NewMemory(time.Minute, 200_000)
+		b.ReportAllocs()
+		n := uint64(0)
+		for b.Loop() {
+			n++
+			m.Seen(b.Context(), idOf(n), now)
+		}
+	})
 }

@@ -101,9 +101,14 @@ func parseJWK(raw []byte, accepted []string, secrets bool) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return keyOf(m, accepted, secrets)
+	k, err := keyOf(m, accepted, secrets)
+	if err == nil {
+		k.Print, err = printOf(&k)
+	}
+	return k, err
 }
 
+// keyOf makes a key without its print.
 func keyOf(j jwk, accepted []string, secrets bool) (_ Key, err error) {
 	var kid, use, alg string
 	for _, member := range []struct {
@@ -137,7 +142,7 @@ func keyOf(j jwk, accepted []string, secrets bool) (_ Key, err error) {
 		}
 		accepted = []string{alg}
 	}
-	return newKey(kid, value, accepted)
+	return limited(kid, value, accepted)
 }
 
 // value builds the key. Symmetric keys are only accepted from this machine's

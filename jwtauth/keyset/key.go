@@ -165,9 +165,18 @@ func algorithmsOf(value any) ([]string, error) {
 	return nil, fmt.Errorf("a key of type %T: accepted are RSA, EC and Ed25519", value)
 }
 
-// newKey limits a key to the algorithms that the operator accepts; none given
-// accepts all that the key can do.
+// newKey makes a key for a set.
 func newKey(id string, value any, accepted []string) (Key, error) {
+	k, err := limited(id, value, accepted)
+	if err == nil {
+		k.Print, err = printOf(&k)
+	}
+	return k, err
+}
+
+// limited limits a key to the algorithms that the operator accepts; none given
+// accepts all that the key can do.
+func limited(id string, value any, accepted []string) (Key, error) {
 	list, err := algorithmsOf(value)
 	if err != nil {
 		return Key{}, err
@@ -178,22 +187,18 @@ func newKey(id string, value any, accepted []string) (Key, error) {
 			return Key{}, fmt.Errorf("it can do none of the accepted algorithms %v", accepted)
 		}
 	}
-	print, err := printOf(id, list, value)
-	if err != nil {
-		return Key{}, err
-	}
-	return Key{ID: id, Algorithms: list, Value: value, Print: print}, nil
+	return Key{ID: id, Algorithms: list, Value: value}, nil
 }
 
-func printOf(id string, algorithms []string, value any) (p Print, err error) {
-	material, ok := value.([]byte)
+func printOf(k *Key) (p Print, err error) {
+	material, ok := k.Value.([]byte)
 	if !ok {
-		if material, err = x509.MarshalPKIXPublicKey(value); err != nil {
+		if material, err = x509.MarshalPKIXPublicKey(k.Value); err != nil {
 			return p, errors.New("a key that cannot be written")
 		}
 	}
 	h := sha256.New()
-	for _, part := range []string{id, strings.Join(algorithms, " "), string(material)} {
+	for _, part := range []string{k.ID, strings.Join(k.Algorithms, " "), string(material)} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	h.Sum(p[:0])

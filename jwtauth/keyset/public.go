@@ -17,7 +17,8 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // Public reads a public key that a client shows of itself, as in the header of a
 // DPoP proof (RFC 9449 §4.2). Its members are what token.DecodeObject returns.
 // The key must be one that a key set could have, of the accepted algorithms,
-// without anything private. Its ID has no meaning.
+// without anything private. It has no
+// Print, and its ID has no meaning.
 func Public(members map[string]any, accepted []string) (Key, error) {
 	for _, name := range privateMembers {
 		if _, given := members[name]; given {
