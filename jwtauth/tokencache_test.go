@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/identity"
 )
 
 // send gives a request with a token to a handler, and returns the status.
@@ -140,4 +142,28 @@ func prepared(text string, w http.ResponseWriter) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header["Authorization"] = []string{"Bearer " + text}
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+}
+
+// Tokens without a subject are told apart by themselves, with a cache or
+// without.
+func TestPartitions(t *testing.T) {
+	for _, options := range []string{"", "token_cache off"} {
+		h := must(t, "jwt_auth "+secret+" {\n"+options+"\n}")
+		partition := func(text string) string {
+			_, seen := through(t, bearer(text), h)
+			id, ok := identity.From(seen)
+			if !ok {
+				t.Fatal("nobody")
+			}
+			return id.Partition()
+		}
+		text := mint(t, secret, jwt.MapClaims{"jti": "1"})
+		one, two := partition(text), partition(mint(t, secret, jwt.MapClaims{"jti": "2"}))
+		if one == two || one != partition(text) {
+			t.Errorf("%q: %s and %s", options, one, two)
+		}
+		if partition(mint(t, secret, jwt.MapClaims{"jti": "1", "sub": "ann"})) != partition(mint(t, secret, jwt.MapClaims{"jti": "2", "sub": "ann"})) {
+			t.Errorf("%q: one subject is two", options)
+		}
+	}
 }

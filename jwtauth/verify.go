@@ -51,8 +51,9 @@ func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, er
 		return nil, nil, token.ErrTooLong
 	}
 	now := h.now()
-	key := cache.KeyOf(0, text)
+	var key cache.Key
 	if h.cache != nil {
+		key = cache.KeyOf(0, text)
 		for _, p := range h.providers {
 			key.Provider = p.generation
 			if v, ok := h.cache.good.Get(&key, now); ok {
@@ -133,7 +134,13 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 		}
 	}
 	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: placeholders(claims), confirmation: confirmationOf(claims)}
-	v.identity = identity.Identity{Provider: p.name, Subject: claims.Text("sub"), Token: [16]byte(key.Digest[:16])}
+	v.identity = identity.Identity{Provider: p.name, Subject: claims.Text("sub")}
+	if v.identity.Subject == "" {
+		if h.cache == nil {
+			*key = cache.KeyOf(0, text)
+		}
+		v.identity.Token = [16]byte(key.Digest[:16])
+	}
 	v.set.Store(set)
 	return v, p, t, nil
 }
