@@ -157,6 +157,7 @@ func (g *Group) changed(c *Circuit, change circuit.Change) {
 		}
 		m.logger.Warn("circuit breaker opened", fields...)
 		data["rule"], data["open_for"], data["last_error"] = change.Rule, change.OpenFor.String(), reason
+		data["requests"], data["failures"], data["slow"] = change.Total, change.Failures, change.Slow
 		m.hints.publish(g, c.Key, change.OpenFor)
 	} else {
 		m.logger.Info("circuit breaker changed", fields...)

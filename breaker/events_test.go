@@ -1,0 +1,245 @@
+package breaker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyevents/eventsconfig" // the global option `events`
+)
+
+func init() {
+	caddy.RegisterModule(new(eventRecorder))
+	caddy.RegisterModule(new(logRecorder))
+}
+
+// emitted is an event that Caddy's events app gave to its subscriber.
+type emitted struct {
+	name string
+	data map[string]any
+}
+
+// events are those that eventRecorder got.
+var events = make(chan emitted, 100)
+
+// eventRecorder subscribes to events.
+type eventRecorder struct{}
+
+func (*eventRecorder) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.breaker_test", New: func() caddy.Module { return new(eventRecorder) }}
+}
+
+func (*eventRecorder) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (*eventRecorder) Handle(_ context.Context, e caddy.Event) error {
+	events <- emitted{e.Name(), e.Data}
+	return nil
+}
+
+// logged is what logRecorder got.
+var logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// logRecorder is an output for logs.
+type logRecorder struct{}
+
+func (*logRecorder) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.writers.breaker_test", New: func() caddy.Module { return new(logRecorder) }}
+}
+
+func (*logRecorder) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+func (*logRecorder) String() string                                { return "breaker_test" }
+func (*logRecorder) WriterKey() string                             { return "breaker_test" }
+func (*logRecorder) OpenWriter() (io.WriteCloser, error)           { return new(logRecorder), nil }
+func (*logRecorder) Close() error                                  { return nil }
+
+func (*logRecorder) Write(p []byte) (int, error) {
+	logged.mu.Lock()
+	defer logged.mu.Unlock()
+	return logged.text.Write(p)
+}
+
+// warnings returns the lines of at least the level warn that breakers wrote.
+func warnings(t *testing.T) (found []map[string]any) {
+	t.Helper()
+	logged.mu.Lock()
+	defer logged.mu.Unlock()
+	for line := range bytes.Lines(logged.text.Bytes()) {
+		var entry map[string]any
+		if err := json.Unmarshal(line, &entry); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if entry["logger"] == "http.handlers.circuit_breaker" && entry["level"] != "info" && entry["level"] != "debug" {
+			found = append(found, entry)
+		}
+	}
+	return found
+}
+
+// serve runs the site with all of Caddy, until the test ends, and returns its
+// address.
+func serve(t *testing.T, options, site string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + l.Addr().String()
+	_ = l.Close()
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
+	admin off
+	auto_https off
+	persist_config off
+	`+options+`
+}
+`+url+` {
+	`+site+`
+}
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed := new(caddy.Config)
+	if err = json.Unmarshal(config, parsed); err == nil {
+		err = caddy.Run(parsed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return url
+}
+
+// Each change of state is an event, and each opening one warning, however many
+// requests are refused: with the rule, the counts and the last error.
+func TestEventsAndWarnings(t *testing.T) {
+	p := newPatient(t)
+	url := serve(t, `
+	log {
+		output breaker_test
+		format json
+	}
+	events {
+		on circuit_breaker_opened breaker_test
+		on circuit_breaker_half_opened breaker_test
+		on circuit_breaker_closed breaker_test
+	}`, `
+	circuit_breaker told {
+		consecutive 5
+		open_for 5s
+		half_open 1
+	}
+	reverse_proxy `+p.addr+` {
+		transport http {
+			keepalive off
+		}
+	}`)
+	ask := func(n int) {
+		t.Helper()
+		for range n {
+			if a := fetch(t, http.MethodGet, url, nil); a.err != nil {
+				t.Fatal(a.err)
+			}
+		}
+	}
+	expectEvent := func(name string, want map[string]any) {
+		t.Helper()
+		var e emitted
+		eventually(t, name, func() bool {
+			select {
+			case e = <-events:
+				return true
+			default:
+				return false
+			}
+		})
+		if e.name != name {
+			t.Fatalf("event %q, want %q", e.name, name)
+		}
+		if text, _ := e.data["last_error"].(string); want["last_error"] != nil && bytes.Contains([]byte(text), []byte("connection refused")) {
+			want["last_error"] = text
+		}
+		for field, value := range want {
+			if e.data[field] != value {
+				t.Errorf("%s: %s is %v, want %v", name, field, e.data[field], value)
+			}
+		}
+		if len(e.data) != len(want) {
+			t.Errorf("%s: %v, want %v", name, e.data, want)
+		}
+	}
+	expectWarning := func(i int, want map[string]any) {
+		t.Helper()
+		eventually(t, "the warning", func() bool { return len(warnings(t)) > i })
+		got := warnings(t)
+		if len(got) != i+1 {
+			t.Fatalf("%d warnings, want %d: %v", len(got), i+1, got)
+		}
+		if text, _ := got[i]["last_error"].(string); !bytes.Contains([]byte(text), []byte("connection refused")) {
+			t.Errorf("last error %q", text)
+		}
+		for field, value := range want {
+			if got[i][field] != value {
+				t.Errorf("warning: %s is %v, want %v", field, got[i][field], value)
+			}
+		}
+	}
+
+	ask(2)
+	p.die()
+	ask(5)
+	expectEvent("circuit_breaker_opened", map[string]any{
+		"name": "told", "scope": "service", "key": "", "from": "closed", "to": "open", "rule": "consecutive", "open_for": "5s",
+		"requests": 7, "failures": 5, "slow": 0, "last_error": "",
+	})
+	ask(50)
+	expectWarning(0, map[string]any{
+		"level": "warn", "msg": "circuit breaker opened", "name": "told", "scope": "service", "from": "closed", "to": "open",
+		"rule": "consecutive", "requests": 7., "failures": 5., "slow": 0., "open_for": 5.,
+	})
+
+	halfOpens(t, "told", 5*time.Second)
+	expectEvent("circuit_breaker_half_opened", map[string]any{"name": "told", "scope": "service", "key": "", "from": "open", "to": "half_open"})
+	ask(10)
+	expectEvent("circuit_breaker_opened", map[string]any{
+		"name": "told", "scope": "service", "key": "", "from": "half_open", "to": "open", "rule": "probe", "open_for": "10s",
+		"requests": 7, "failures": 5, "slow": 0, "last_error": "",
+	})
+	expectWarning(1, map[string]any{"rule": "probe", "from": "half_open", "open_for": 10.})
+
+	halfOpens(t, "told", 10*time.Second)
+	expectEvent("circuit_breaker_half_opened", map[string]any{"name": "told", "scope": "service", "key": "", "from": "open", "to": "half_open"})
+	p.rise(t)
+	ask(10)
+	expectEvent("circuit_breaker_closed", map[string]any{"name": "told", "scope": "service", "key": "", "from": "half_open", "to": "closed"})
+	if got := warnings(t); len(got) != 2 {
+		t.Errorf("%d warnings, want 2: %v", len(got), got)
+	}
+	select {
+	case e := <-events:
+		t.Errorf("one event too many: %+v", e)
+	default:
+	}
+}
+
+// Interface guards
+var (
+	_ caddyevents.Handler = (*eventRecorder)(nil)
+	_ caddy.WriterOpener  = (*logRecorder)(nil)
+)
