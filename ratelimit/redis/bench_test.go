@@ -50,7 +50,7 @@ func BenchmarkStrict(b *testing.B) {
 	patient := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	b.Cleanup(func() { _ = patient.Close() })
 	ctx := context.Background()
-	if err := patient.ScriptLoad(ctx, decideOneSource).Err(); err != nil {
+	if err := patient.ScriptLoad(ctx, decideSameSource).Err(); err != nil {
 		b.Fatal(err)
 	}
 	for _, n := range []int{1, 8, 64} {

@@ -53,7 +53,7 @@ local function state(s, p)
   local tau = tols[p]
   for i = 1, size[p] do
     local v = x[i]
-    if not v or v < now then
+    if not (v and v >= now) then
       x[i] = now
     elseif v > now + tau[i] then
       x[i] = now + tau[i]
@@ -144,11 +144,13 @@ end
 for s in pairs(dirty) do
   local x, far, text = tats[s], now, {}
   for i = 1, #x do
-    text[i] = string.format('%.17g', x[i])
-    if x[i] > far then far = x[i] end
+    local v = x[i]
+    text[i] = v and string.format(v == floor(v) and '%d' or '%.17g', v) or '0'
+    if v and v > far then far = v end
   end
+  far = math.min(far, now + 1e16)
   if far > now then
-    redis.call('SET', KEYS[s], table.concat(text, ' '), 'PX', ceil((far - now) / 1000))
+    redis.call('PSETEX', KEYS[s], string.format('%d', ceil((far - now) / 1000)), table.concat(text, ' '))
   else
     redis.call('DEL', KEYS[s])
   end

@@ -1,7 +1,7 @@
 -- decide_one: what the decide script does, for the common batch in which every
 -- request concerns one subject and every plan has one limit. Same KEYS, ARGV and
 -- reply; it is about twice as fast.
-local ceil = math.ceil
+local ceil, floor = math.ceil, math.floor
 local t = redis.call('TIME')
 local now = (t[1] - 1735689600) * 1e6 + t[2]
 local vals = redis.call('MGET', unpack(KEYS))
@@ -25,7 +25,7 @@ for j = a, #ARGV, 3 do
     end
     x = x or now
   end
-  if x < now then
+  if not (x >= now) then
     x = now
   elseif x > now + tau[p] then
     x = now + tau[p]
@@ -48,13 +48,14 @@ end
 
 for s in pairs(dirty) do
   local far = tats[s]
-  local text = string.format('%.17g', far)
+  local text = string.format(far == floor(far) and '%d' or '%.17g', far)
   if more[s] then
     text = text .. more[s]
     for w in string.gmatch(more[s], '%S+') do far = math.max(far, tonumber(w) or 0) end
+    far = math.min(far, now + 1e16)
   end
   if far > now then
-    redis.call('SET', KEYS[s], text, 'PX', ceil((far - now) / 1000))
+    redis.call('PSETEX', KEYS[s], string.format('%d', ceil((far - now) / 1000)), text)
   else
     redis.call('DEL', KEYS[s])
   end

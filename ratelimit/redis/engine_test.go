@@ -2,6 +2,7 @@ package redis
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ func TestForeignValue(t *testing.T) {
 	e := newTestEngine(t, hotClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	for _, limits := range [][]string{{"5/1h"}, {"5/1h", "9/10h"}} {
-		for _, value := range []string{"", "text", "text more", "1e99", "-5", " "} {
+		for _, value := range []string{"", "text", "text more", "1e99", "-5", " ", "nan", "-nan 5", "inf", "5 1e99", "5 nan nan", "0x10"} {
 			p := plan(t, gcra.Rate, limits...)
 			key := e.redisKey(partition("z", value), "z", value)
 			if err := server.Client().Set(t.Context(), key, value, time.Minute).Err(); err != nil {
@@ -84,6 +85,14 @@ func TestForeignValue(t *testing.T) {
 			c := Call{Zone: z, Key: value, Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
 			if c.Decide(); d.Source != gcra.Shared {
 				t.Errorf("%q: %+v", value, d)
+			}
+			// A TAT in a far future is a used-up limit, anything else an unused one.
+			far := strings.Contains(value, "inf") || strings.HasPrefix(value, "1e99") || strings.HasSuffix(value, "1e99") && len(limits) > 1
+			if d.Admitted() == far {
+				t.Errorf("%q under %v: %+v", value, limits, d)
+			}
+			if err := c.Peek(); err != nil || !far && d.Meters[0].Remaining > 4 {
+				t.Errorf("%q under %v: %d remain after one (%v)", value, limits, d.Meters[0].Remaining, err)
 			}
 			z.denials.forget(value)
 		}

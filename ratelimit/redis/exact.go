@@ -72,7 +72,10 @@ func (x *exactCall) command(verb, script string) []any {
 // answerExact reads the reply to an exact call.
 func (c *call) answerExact(values []any, err error) error {
 	if err == nil {
-		err = c.exact.read(&reader{values})
+		var numbers []int64
+		if numbers, err = (&encoder{}).reply(values); err == nil {
+			err = c.exact.read(&reader{numbers})
+		}
 	}
 	c.finish(err)
 	return err

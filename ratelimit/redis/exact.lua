@@ -49,7 +49,9 @@ local wait = 0
 for i, m in ipairs(meters) do
   local key, w = KEYS[i], 0
   if m.kind == 'g' then
-    m.tat = min(max(tonumber(redis.call('GET', key) or now), now), now + m.len)
+    local x = tonumber(redis.call('GET', key) or now)
+    if not (x and x >= now) then x = now end
+    m.tat = min(x, now + m.len)
     w = m.tat + c * m.n - m.len - now
   elseif m.kind == 'w' then
     local oldest = redis.call('LINDEX', key, 0)

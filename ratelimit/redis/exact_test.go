@@ -49,7 +49,7 @@ func TestExactScriptAgainstModel(t *testing.T) {
 				x.op, x.cost, x.at = "refund", u.cost, u.at
 				taken = append(taken[:j], taken[j+1:]...)
 			}
-			values, err := client.Do(ctx, x.command("eval", source)...).Slice()
+			values, err := client.Do(ctx, x.command("eval", source)...).Int64Slice()
 			if err == nil {
 				err = x.read(&reader{values})
 			}

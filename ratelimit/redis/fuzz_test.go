@@ -2,6 +2,7 @@ package redis
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 
 	"github.com/pythopus/tentagate/ratelimit/gcra"
@@ -13,6 +14,8 @@ func FuzzReply(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 2, 3}, uint8(0), uint8(1))
 	f.Add([]byte{0, 200, 1, 2, 9, 9, 9, 9}, uint8(1), uint8(2))
 	f.Add([]byte{}, uint8(2), uint8(3))
+	f.Add([]byte{20, 30, 20, 40, 25, 30}, uint8(3), uint8(12))
+	f.Add([]byte{22, 20, 90, 21, 30, 40}, uint8(3), uint8(9))
 	one, two := plan(f, gcra.Rate, "10/1s"), plan(f, gcra.Rate, "10/1s", "100/1m")
 	window := plan(f, gcra.Window, "10/1s", "5/day")
 	f.Fuzz(func(t *testing.T, data []byte, k, n uint8) {
@@ -39,13 +42,31 @@ func FuzzReply(f *testing.F) {
 			}
 			subjects = append(subjects, subject{plan: p, cost: 5})
 		}
-		var a reply
-		err := a.read(&reader{values}, kind(k%3), subjects)
-		if err != nil {
-			if !errors.Is(err, errReply) {
-				t.Fatalf("%v", err)
+		enc := &encoder{}
+		enc.reset()
+		asked := 1 + int(n)%5
+		for i := range asked {
+			switch {
+			case k%4 == 3: // equal requests, of fewer subjects where the bit is set
+				enc.add(take, []subject{{key: strconv.Itoa(i % (1 + int(n)/5%3)), plan: one, cost: 5}})
+			default:
+				enc.add(kind(k%4), subjects)
 			}
-		} else {
+		}
+		numbers, err := enc.reply(values)
+		r := &reader{numbers}
+		for range asked {
+			if err != nil {
+				break
+			}
+			kd, of := kind(k%4), subjects
+			if k%4 == 3 {
+				kd, of = take, subjects[:1]
+			}
+			var a reply
+			if err = a.read(r, kd, of); err != nil {
+				break
+			}
 			if a.wait < 0 || a.granted < 0 || a.granted > 5 {
 				t.Fatalf("%+v", a)
 			}
@@ -55,8 +76,14 @@ func FuzzReply(f *testing.F) {
 				}
 			}
 		}
+		if err != nil && !errors.Is(err, errReply) {
+			t.Fatalf("%v", err)
+		}
+		if numbers, err = (&encoder{}).reply(values); err != nil {
+			return
+		}
 		x := exactCall{plan: window}
-		if err := x.read(&reader{values}); err == nil {
+		if err := x.read(&reader{numbers}); err == nil {
 			for i := range x.decision.Len {
 				if m := x.decision.Meters[i]; m.Remaining < 0 || m.Reset < 0 {
 					t.Fatalf("%+v", x.decision)

@@ -18,12 +18,16 @@ var decideSource string
 //go:embed decide_one.lua
 var decideOneSource string
 
+//go:embed decide_same.lua
+var decideSameSource string
+
 // script is a script and its hash.
 type script struct{ source, hash string }
 
 var (
-	decideScript    = script{decideSource, redis.NewScript(decideSource).Hash()}
-	decideOneScript = script{decideOneSource, redis.NewScript(decideOneSource).Hash()}
+	decideScript     = script{decideSource, redis.NewScript(decideSource).Hash()}
+	decideOneScript  = script{decideOneSource, redis.NewScript(decideOneSource).Hash()}
+	decideSameScript = script{decideSameSource, redis.NewScript(decideSameSource).Hash()}
 )
 
 // Kinds of a request to the decide script.
@@ -65,107 +69,16 @@ func micros(ns int64) string {
 	return strconv.FormatFloat(float64(ns)/1000, 'f', 3, 64)
 }
 
-// encoder builds the arguments of one script call from many requests, so that
-// every key and every plan is named once.
-type encoder struct {
-	keys   map[string]int
-	names  []any
-	plans  []*gcra.Plan
-	body   []any
-	merged []any
-	// plain is true while the special script for single limits will do.
-	plain bool
-}
-
-func (e *encoder) reset() {
-	if e.keys == nil {
-		e.keys = make(map[string]int)
-	}
-	clear(e.keys)
-	clear(e.names)
-	clear(e.plans)
-	clear(e.body)
-	clear(e.merged)
-	e.plain = true
-	e.names, e.plans, e.body, e.merged = e.names[:0], e.plans[:0], e.body[:0], e.merged[:0]
-}
-
-func (e *encoder) key(k string) int {
-	if i, ok := e.keys[k]; ok {
-		return i
-	}
-	e.names = append(e.names, k)
-	e.keys[k] = len(e.names)
-	return len(e.names)
-}
-
-func (e *encoder) plan(p *gcra.Plan) int {
-	for i, have := range e.plans {
-		if have == p {
-			return i + 1
-		}
-	}
-	e.plans = append(e.plans, p)
-	e.plain = e.plain && len(p.Policies()) == 1
-	return len(e.plans)
-}
-
-// add appends a request.
-func (e *encoder) add(k kind, subjects []subject) {
-	e.plain = e.plain && k == take && len(subjects) == 1
-	switch {
-	case k != take:
-		s := subjects[0]
-		e.body = append(e.body, -e.key(s.key), int(k), e.plan(s.plan), s.cost)
-	case len(subjects) == 1:
-		s := subjects[0]
-		e.body = append(e.body, e.key(s.key), e.plan(s.plan), s.cost)
-	default:
-		e.body = append(e.body, 0, len(subjects))
-		for _, s := range subjects {
-			e.body = append(e.body, e.key(s.key), e.plan(s.plan), s.cost)
-		}
-	}
-}
-
-// script returns the script that can decide the requests.
-func (e *encoder) script() script {
-	if e.plain {
-		return decideOneScript
-	}
-	return decideScript
-}
-
-// evalsha and eval return the call, by the script's hash or its text. It is
-// valid until the next.
-func (e *encoder) evalsha() []any { return e.command("evalsha", e.script().hash) }
-
-func (e *encoder) eval() []any { return e.command("eval", e.script().source) }
-
-func (e *encoder) command(verb, script string) []any {
-	m := append(e.merged[:0], verb, script, len(e.names))
-	m = append(m, e.names...)
-	m = append(m, len(e.plans))
-	for _, p := range e.plans {
-		m = appendPlan(m, p)
-	}
-	e.merged = append(m, e.body...)
-	return e.merged
-}
-
 // reader takes a reply of the script apart.
 type reader struct {
-	values []any
+	values []int64
 }
 
 func (r *reader) next() (int64, error) {
 	if len(r.values) == 0 {
 		return 0, fmt.Errorf("%w: it is too short", errReply)
 	}
-	n, ok := r.values[0].(int64)
-	if !ok {
-		return 0, fmt.Errorf("%w: %T instead of a number", errReply, r.values[0])
-	}
+	n := r.values[0]
 	r.values = r.values[1:]
 	return n, nil
 }

@@ -105,12 +105,15 @@ func (e *Engine) sendOne(ctx context.Context, s *sender, calls []*call) error {
 		_ = e.client.Process(ctx, cmd)
 		values, err = cmd.Slice()
 	}
-	return answer(calls, values, err)
+	return s.encoder.answer(calls, values, err)
 }
 
 // answer gives each call its part of a reply.
-func answer(calls []*call, values []any, err error) error {
-	r := reader{values}
+func (e *encoder) answer(calls []*call, values []any, err error) error {
+	var r reader
+	if err == nil {
+		r.values, err = e.reply(values)
+	}
 	for _, c := range calls {
 		if err == nil {
 			err = c.reply.read(&r, c.kind, c.subjects)
@@ -136,6 +139,7 @@ func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
 	type unit struct {
 		part  int
 		calls []*call
+		enc   *encoder // nil: an exact call
 		cmd   *redis.Cmd
 		eval  []any
 	}
@@ -159,13 +163,13 @@ func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
 		if len(calls) == 0 {
 			continue
 		}
-		var enc encoder
+		enc := &encoder{}
 		enc.reset()
 		for _, c := range calls {
 			enc.add(c.kind, c.subjects)
 		}
 		units = append(units, unit{
-			part: part, calls: calls,
+			part: part, calls: calls, enc: enc,
 			cmd:  redis.NewCmd(ctx, append([]any(nil), enc.evalsha()...)...),
 			eval: append([]any(nil), enc.eval()...),
 		})
@@ -197,10 +201,10 @@ func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
 	var first error
 	for _, u := range all {
 		values, err := u.cmd.Slice()
-		if u.calls[0].exact != nil {
+		if u.enc == nil {
 			err = u.calls[0].answerExact(values, err)
 		} else {
-			err = answer(u.calls, values, err)
+			err = u.enc.answer(u.calls, values, err)
 		}
 		e.breaker(u.part).report(e, u.part, err)
 		if err != nil && first == nil {
