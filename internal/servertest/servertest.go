@@ -41,8 +41,14 @@ func Load(t testing.TB, caddyfile string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	return LoadJSON(t, config)
+}
+
+// LoadJSON is Load for a configuration in JSON, for what no Caddyfile can say.
+func LoadJSON(t testing.TB, config []byte) (http.Handler, error) {
+	t.Helper()
 	parsed := new(caddy.Config)
-	if err = json.Unmarshal(config, parsed); err != nil {
+	if err := json.Unmarshal(config, parsed); err != nil {
 		return nil, err
 	}
 	ctx, err := caddy.ProvisionContext(parsed)
@@ -56,7 +62,7 @@ func Load(t testing.TB, caddyfile string) (http.Handler, error) {
 	for _, server := range app.(*caddyhttp.App).Servers {
 		return server, nil
 	}
-	t.Fatal("the Caddyfile has no site")
+	t.Fatal("the configuration has no server")
 	return nil, nil
 }
 
