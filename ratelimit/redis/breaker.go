@@ -158,12 +158,12 @@ func (e *Engine) probe() bool {
 			_ = pipe.Process(ctx, cmd)
 		}
 	}
-	_, _ = pipe.Exec(ctx)
+	failed := guard(func() error { _, err := pipe.Exec(ctx); return err })
 	good := true
 	for part, cmd := range cmds {
 		b := &e.breakers[part]
 		b.mu.Lock()
-		if cmd.Err() != nil {
+		if cmd.Err() != nil || failed != nil && cmd.Val() == nil {
 			b.good, good = 0, false
 		} else {
 			b.good++

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -97,15 +98,31 @@ func (e *Engine) sendOne(ctx context.Context, s *sender, calls []*call) error {
 		s.encoder.add(c.kind, c.subjects)
 	}
 	cmd := redis.NewCmd(ctx, s.encoder.evalsha()...)
-	_ = e.client.Process(ctx, cmd)
-	values, err := cmd.Slice()
+	values, err := e.process(ctx, cmd)
 	if isNoScript(err) {
 		// The server was restarted. Nothing was carried out, so this is no retry.
-		cmd = redis.NewCmd(ctx, s.encoder.eval()...)
-		_ = e.client.Process(ctx, cmd)
-		values, err = cmd.Slice()
+		values, err = e.process(ctx, redis.NewCmd(ctx, s.encoder.eval()...))
 	}
 	return s.encoder.answer(calls, values, err)
+}
+
+// process carries out a command.
+func (e *Engine) process(ctx context.Context, cmd *redis.Cmd) (values []any, err error) {
+	if err := guard(func() error { return e.client.Process(ctx, cmd) }); err != nil {
+		return nil, err
+	}
+	return cmd.Slice()
+}
+
+// guard makes an error of a panic: go-redis panics where a server announces an
+// absurdly long reply, and what speaks so must not end the gateway.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errReply, p)
+		}
+	}()
+	return f()
 }
 
 // answer gives each call its part of a reply.
@@ -179,7 +196,13 @@ func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
 		for _, u := range units {
 			_ = pipe.Process(ctx, u.cmd)
 		}
-		_, _ = pipe.Exec(ctx)
+		if err := guard(func() error { _, err := pipe.Exec(ctx); return err }); err != nil {
+			for _, u := range units {
+				if u.cmd.Err() == nil && u.cmd.Val() == nil {
+					u.cmd.SetErr(err) // it was not even tried
+				}
+			}
+		}
 	}
 	all := make([]*unit, len(units))
 	for i := range units {
