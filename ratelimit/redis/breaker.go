@@ -21,7 +21,7 @@ const (
 	// probeFirst and probeMost bound the time between two probes. The latter also
 	// bounds how late a recovery is noticed.
 	probeFirst = 100 * time.Millisecond
-	probeMost  = time.Second
+	probeMost  = 500 * time.Millisecond
 
 	// probesToClose is how many probes in a row have to succeed, so that a
 	// flapping server does not take the requests with it.
@@ -69,6 +69,9 @@ func (b *breaker) report(e *Engine, part int, err error) {
 	if err == nil {
 		b.consecutive = 0
 		b.mu.Unlock()
+		if e.owing.Load() {
+			e.settleSoon()
+		}
 		return
 	}
 	b.bad++
@@ -172,7 +175,7 @@ func (e *Engine) probe() bool {
 		b.mu.Unlock()
 		// What was spent in the meantime comes first, so that nobody can spend it
 		// twice.
-		if ready && e.settle(part) {
+		if ready && e.settle(func(p int) bool { return !e.cluster || p == part }, (*Zone).outstanding) {
 			b.close(e)
 		}
 	}

@@ -86,6 +86,8 @@ type Engine struct {
 
 	breakers [Partitions]breaker
 	open     atomic.Int64 // breakers that are
+	owing    atomic.Bool  // something was spent while no breaker was open
+	settled  atomic.Int64 // when that was debited
 	prober   prober
 	zones    sync.Map // *Zone → struct{}
 

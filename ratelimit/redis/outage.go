@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,11 +100,42 @@ func (s *spending) drain(zone string, match func(part int) bool) map[string]spen
 	return out
 }
 
-// settle debits in Redis what was spent while a part of it was unreachable. It
-// returns false if that failed; what remains is debited with the next try.
-func (e *Engine) settle(part int) bool {
+// owe notes that a request was decided without Redis although it is not given
+// up. What it spent is debited with the next success.
+func (e *Engine) owe() { e.owing.Store(true) }
+
+// settleEvery is the least time between two debits of single failures.
+const settleEvery = 50 * time.Millisecond
+
+// settleSoon debits what single failures left behind. Nobody waits for it.
+func (e *Engine) settleSoon() {
+	now, last := e.clock(), e.settled.Load()
+	if now-last < int64(settleEvery) || !e.settled.CompareAndSwap(last, now) {
+		return
+	}
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return
+	}
+	e.done.Add(1)
+	e.mu.Unlock()
+	e.owing.Store(false)
+	go func() {
+		defer e.done.Done()
+		// The local counters were brought back to those of Redis by the success, so
+		// they do not tell what is owed. It is not old.
+		if !e.settle(e.reachable, func(_ *Zone, _ string, u spentUnits) int64 { return u.units }) {
+			e.owe()
+		}
+	}()
+}
+
+// settle debits in Redis what was spent in parts that match, as much of it as
+// owed says. It returns false if that failed; what remains is debited with the
+// next try.
+func (e *Engine) settle(match func(part int) bool, owed func(z *Zone, key string, u spentUnits) int64) bool {
 	ok := true
-	match := func(p int) bool { return !e.cluster || p == part }
 	e.zones.Range(func(k, _ any) bool {
 		z := k.(*Zone)
 		spent := z.spent.drain(z.name, match)
@@ -117,8 +150,12 @@ func (e *Engine) settle(part int) bool {
 			}
 			calls, keys = calls[:0], keys[:0]
 		}
-		for key, u := range spent {
-			units := z.outstanding(key, u)
+		order := slices.SortedFunc(maps.Keys(spent), func(a, b string) int {
+			return partition(z.name, a) - partition(z.name, b)
+		})
+		for _, key := range order {
+			u := spent[key]
+			units := owed(z, key, u)
 			if units <= 0 {
 				continue
 			}
@@ -127,13 +164,13 @@ func (e *Engine) settle(part int) bool {
 				continue
 			}
 			p := partition(z.name, key)
+			if len(calls) == maxSubjects || len(calls) > 0 && e.cluster && calls[0].subjects[0].part != p {
+				send()
+			}
 			k := &call{kind: debit, done: make(chan struct{}, 1)}
 			k.one[0] = subject{key: e.redisKey(p, z.name, key), part: p, plan: u.plan, cost: units}
 			k.subjects = k.one[:]
 			calls, keys = append(calls, k), append(keys, key)
-			if len(calls) == maxSubjects {
-				send()
-			}
 		}
 		send()
 		return ok

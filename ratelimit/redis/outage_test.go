@@ -42,6 +42,10 @@ type traffic struct {
 }
 
 func startTraffic(z *Zone, p *gcra.Plan, onError string) *traffic {
+	return startTrafficOf(z, "k", p, onError)
+}
+
+func startTrafficOf(z *Zone, key string, p *gcra.Plan, onError string) *traffic {
 	tr := &traffic{stop: make(chan struct{})}
 	begin := time.Now()
 	for range 8 {
@@ -53,7 +57,7 @@ func startTraffic(z *Zone, p *gcra.Plan, onError string) *traffic {
 				case <-time.After(2 * time.Millisecond):
 				}
 				var d gcra.Decision
-				c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, OnError: onError, Decision: &d}
+				c := Call{Zone: z, Key: key, Plan: p, Cost: 1, OnError: onError, Decision: &d}
 				sent := time.Since(begin)
 				c.Decide()
 				received := time.Since(begin)

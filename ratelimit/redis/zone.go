@@ -128,6 +128,7 @@ func (c *Call) Decide() {
 			k.release()
 		}
 		c.fallback()
+		z.engine.owe()
 		return
 	}
 	c.accept(k.reply.wait, k.reply.debts, generation)
@@ -184,6 +185,7 @@ func (c *Call) decideExact(s subject) {
 			k.release()
 		}
 		c.fallback()
+		z.engine.owe()
 		return
 	}
 	k.release()
@@ -239,6 +241,7 @@ func DecideAll(calls []Call) bool {
 			k.release()
 		}
 		fallbackAll(calls)
+		engine.owe()
 		return true
 	}
 	debts := k.reply.debts
