@@ -230,10 +230,11 @@ func TestRevokedByOneRefusedByAnother(t *testing.T) {
 	listB.Start()
 	until := func(what string, h http.Handler, want int) {
 		t.Helper()
-		deadline := time.Now().Add(40 * time.Second)
+		// Before everything is read anew, which is after 30 s.
+		deadline := time.Now().Add(20 * time.Second)
 		for status(h, text).Code != want {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: not within 40 s", what)
+				t.Fatalf("%s: not within 20 s", what)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}

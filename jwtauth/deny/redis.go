@@ -236,7 +236,7 @@ func decode(idText, text string) (ID, mark, bool) {
 func (s *Store) listen(ctx context.Context) error {
 	began := time.Now()
 	compared := began
-	for time.Since(began) < readEvery {
+	for time.Since(began) < s.readEvery {
 		if time.Since(compared) >= compareEvery {
 			st, err := s.state(ctx)
 			if err != nil {

@@ -47,10 +47,12 @@ type Options struct {
 type Store struct {
 	List
 
-	o       Options
-	keys    []string // entries, expiries, log
-	entries atomic.Int64
-	ttl     atomic.Int64
+	o Options
+	// readEvery is the constant; a test that is about the log alone sets it.
+	readEvery time.Duration
+	keys      []string // entries, expiries, log
+	entries   atomic.Int64
+	ttl       atomic.Int64
 
 	contact atomic.Int64  // last word from Redis, in nanoseconds of Unix time; 0: the list was never read
 	changes chan struct{} // holds a token while somebody changes the list
@@ -75,7 +77,7 @@ func New(o Options) *Store {
 	if o.Observe == nil {
 		o.Observe = func(error) {}
 	}
-	s := &Store{o: o, changes: make(chan struct{}, 1), pending: map[ID]mark{}}
+	s := &Store{o: o, readEvery: readEvery, changes: make(chan struct{}, 1), pending: map[ID]mark{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	// One hash tag: all keys are in one slot of a cluster.
 	for _, name := range []string{"entries", "expiries", "log"} {
