@@ -71,8 +71,8 @@ func (*logRecorder) Write(p []byte) (int, error) {
 	return logged.text.Write(p)
 }
 
-// warnings returns the lines of at least the level warn that breakers wrote.
-func warnings(t *testing.T) (found []map[string]any) {
+// lines returns what was logged and is as wanted.
+func lines(t *testing.T, wanted func(entry map[string]any) bool) (found []map[string]any) {
 	t.Helper()
 	logged.mu.Lock()
 	defer logged.mu.Unlock()
@@ -81,11 +81,25 @@ func warnings(t *testing.T) (found []map[string]any) {
 		if err := json.Unmarshal(line, &entry); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
-		if entry["logger"] == "http.handlers.circuit_breaker" && entry["level"] != "info" && entry["level"] != "debug" {
+		if wanted(entry) {
 			found = append(found, entry)
 		}
 	}
 	return found
+}
+
+// warnings returns the lines of at least the level warn that breakers wrote.
+func warnings(t *testing.T) []map[string]any {
+	t.Helper()
+	return lines(t, func(entry map[string]any) bool {
+		return entry["logger"] == "http.handlers.circuit_breaker" && entry["level"] != "info" && entry["level"] != "debug"
+	})
+}
+
+// refusals returns how many lines of the access log tell of an open breaker.
+func refusals(t *testing.T) int {
+	t.Helper()
+	return len(lines(t, func(entry map[string]any) bool { return entry["circuit_breaker"] == "open" && entry["status"] == 503. }))
 }
 
 // serve runs the site with all of Caddy, until the test ends, and returns its
@@ -140,6 +154,7 @@ func TestEventsAndWarnings(t *testing.T) {
 		on circuit_breaker_half_opened breaker_test
 		on circuit_breaker_closed breaker_test
 	}`, `
+	log
 	circuit_breaker told {
 		consecutive 5
 		open_for 5s
@@ -231,6 +246,9 @@ func TestEventsAndWarnings(t *testing.T) {
 	if got := warnings(t); len(got) != 2 {
 		t.Errorf("%d warnings, want 2: %v", len(got), got)
 	}
+	// The access log tells why a request was refused: 50 times, and all but the
+	// probe of ten.
+	eventually(t, "the access log", func() bool { return refusals(t) == 50+9 })
 	select {
 	case e := <-events:
 		t.Errorf("one event too many: %+v", e)

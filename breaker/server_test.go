@@ -1,11 +1,14 @@
 package breaker
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,6 +112,7 @@ func TestIllnesses(t *testing.T) {
 	}
 }`, name, tc.options, upstream, tc.transport, name, neighbour.addr))
 
+			stop := served(t, gateway.URL)
 			tc.sick(p)
 			for i := range tc.within {
 				if a := fetch(t, http.MethodGet, gateway.URL+"/sick", nil); a.status == http.StatusServiceUnavailable {
@@ -151,12 +155,85 @@ func TestIllnesses(t *testing.T) {
 				}
 			}
 			expectState(t, name, "closed")
-			if a := fetch(t, http.MethodGet, gateway.URL+"/", nil); a.status != 200 {
-				t.Errorf("the neighbour: %d", a.status)
+			stop()
+			if s := stands(t, "neighbour-"+name); s.State != "closed" || s.Failures != 0 {
+				t.Errorf("the neighbour: %+v", s)
 			}
-			expectState(t, "neighbour-"+name, "closed")
 		})
 	}
+}
+
+// served asks a site all the time, which must always answer well, until the
+// function that it returns is called.
+func served(t *testing.T, url string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	answers := new(atomic.Int64)
+	for range 2 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if a := fetch(t, http.MethodGet, url, nil); a.status != http.StatusOK || a.body != "well" {
+					t.Errorf("the neighbour: %d %q %v", a.status, a.body, a.err)
+					return
+				}
+				answers.Add(1)
+			}
+		})
+	}
+	eventually(t, "the neighbour", func() bool { return answers.Load() > 0 || t.Failed() })
+	before := answers.Load()
+	stop = func() {
+		eventually(t, "more answers of the neighbour", func() bool { return answers.Load() > before+5 || t.Failed() })
+		cancel()
+		wg.Wait()
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return stop
+}
+
+// A request of before the opening that ends only when the breaker is half-open
+// says nothing of the backend as it is then, whatever came of it.
+func TestLateAnswer(t *testing.T) {
+	p := newPatient(t)
+	gateway := servertest.New(t, `
+:80 {
+	circuit_breaker late {
+		consecutive 2
+		open_for 5s
+		half_open 1
+	}
+	reverse_proxy `+p.addr+`
+}`)
+	release := make(chan struct{})
+	p.has(func(w http.ResponseWriter, r *http.Request) {
+		if status, err := strconv.Atoi(r.URL.Query().Get("late")); err == nil {
+			<-release
+			w.WriteHeader(status)
+			return
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	late := make(chan answer, 4)
+	for _, status := range []string{"200", "200", "500", "500"} {
+		go func() { late <- fetch(t, http.MethodGet, gateway.URL+"/?late="+status, nil) }()
+	}
+	eventually(t, "the requests", func() bool { return p.served.Load() == 4 })
+	for range 2 {
+		fetch(t, http.MethodGet, gateway.URL, nil)
+	}
+	expectState(t, "late", "open")
+	halfOpens(t, "late", 5*time.Second)
+	close(release)
+	for range 4 {
+		if a := <-late; a.status != 200 && a.status != 500 {
+			t.Errorf("a late answer: %d %v", a.status, a.err)
+		}
+	}
+	expectState(t, "late", "half_open")
+	p.has(nil)
+	fetch(t, http.MethodGet, gateway.URL, nil)
+	expectState(t, "late", "closed")
 }
 
 // 500 requests at once meet a half-open breaker: no more than the probes reach

@@ -211,6 +211,28 @@ func TestOpenTimeGrows(t *testing.T) {
 	}
 }
 
+// Jitter lengthens the open time by up to its share, differently each time.
+func TestJitter(t *testing.T) {
+	const first = 100 * time.Second
+	seen := map[time.Duration]bool{}
+	for range 200 {
+		b, c := newTest(t, Settings{Consecutive: 1, OpenFor: first, OpenMax: first, Jitter: .2, Probes: 1})
+		run(b, 1, Failure)
+		d := b.OpenFor()
+		if d < first || d >= first*12/10 {
+			t.Fatalf("open for %v", d)
+		}
+		seen[d.Truncate(time.Second)] = true
+		c.Add(d - 1)
+		expect(t, b, Open)
+		c.Add(1)
+		expect(t, b, HalfOpen)
+	}
+	if len(seen) < 10 {
+		t.Errorf("%d different times of 20", len(seen))
+	}
+}
+
 func TestForced(t *testing.T) {
 	b, c := newTest(t, Settings{Consecutive: 1})
 	b.Force(Open, time.Minute)
