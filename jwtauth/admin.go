@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/jwtauth/deny"
+	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
 func init() {
@@ -67,6 +70,25 @@ type revocation struct {
 	Issuer   string         `json:"issuer,omitempty"`
 	Before   *time.Time     `json:"before,omitempty"`
 	TTL      caddy.Duration `json:"ttl,omitempty"`
+}
+
+// revocationMembers are the names in the body, exactly.
+var revocationMembers = []string{"id", "jti", "sub", "provider", "issuer", "before", "ttl"}
+
+// parseRevocation reads a body as strictly as a token: what could be read in two
+// ways would revoke something else than was meant.
+func parseRevocation(body []byte) (*revocation, error) {
+	members, err := token.DecodeObject(string(body))
+	if err != nil {
+		return nil, err
+	}
+	for name := range members {
+		if !slices.Contains(revocationMembers, name) {
+			return nil, fmt.Errorf("unknown name %.40q: accepted are %s", name, strings.Join(revocationMembers, ", "))
+		}
+	}
+	q := new(revocation)
+	return q, json.Unmarshal(body, q)
 }
 
 // entry returns what the request means. Its errors do not tell a subject.
@@ -153,21 +175,17 @@ func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
 	if change == nil {
 		return adminAnswer(w, listRevocations(stores))
 	}
-	var q revocation
-	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRevocationBody))
-	body.DisallowUnknownFields()
-	err := body.Decode(&q)
-	if err == nil {
-		if _, end := body.Token(); !errors.Is(end, io.EOF) {
-			err = errors.New("there is something after the object")
-		}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRevocationBody))
+	if err != nil {
+		return apiError(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
 	}
+	q, err := parseRevocation(body)
 	if err != nil {
 		return apiError(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), revocationsWait)
 	defer cancel()
-	result, err := change(ctx, stores, &q)
+	result, err := change(ctx, stores, q)
 	if err != nil {
 		return err
 	}

@@ -117,6 +117,8 @@ func TestRevocations(t *testing.T) {
 		`{"jti": "a", "provider": "main", "issuer": "b"}`, `{"jti": "a", "provider": "main", "before": "2026-01-01T00:00:00Z"}`,
 		`{"sub": "a", "before": "yesterday"}`, `{"sub": "a", "before": "2999-01-01T00:00:00Z"}`, `{"sub": "a", "before": "0001-01-01T00:00:00Z"}`,
 		`{"sub": "a", "ttl": "-1h"}`, `{"sub": "a", "ttl": "9000h"}`, `{"sub": "a", "subject": "b"}`, `{"id": "00"}`, `{"sub": "a"} {}`,
+		`{"sub": "a"}x`, `{"sub": "a"}]`, `{"SUB": "a"}`, `{"sub": "a", "Sub": "b"}`, `{"sub": "a", "sub": "a"}`, `{"sub": "a", "s\u0075b": "b"}`, "{\"sub\": \"a\xff\"}",
+		`{"sub": "\ud800"}`, `{"sub": "a", "": 1}`, `{"sub": "a", "ttl": {}}`, `{"sub": "a", "ttl": "x"}`, `{"sub": "a", "before": 1}`, `{"sub": null}`, `null`, `"sub"`, "\xef\xbb\xbf{\"sub\": \"a\"}",
 		`{"sub": "` + strings.Repeat("a", 5000) + `"}`, `{"sub": "` + strings.Repeat("a", 50000) + `"}`,
 	} {
 		for _, method := range []string{"POST", "DELETE"} {

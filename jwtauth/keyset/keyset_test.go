@@ -388,20 +388,3 @@ func TestCheckURL(t *testing.T) {
 		t.Error("allow_http")
 	}
 }
-
-func FuzzParseJWKS(f *testing.F) {
-	f.Add(jwks(edJWK("a", "")))
-	f.Add(jwks(rsaJWK(f, "r", 2048, "")))
-	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AQ","y":"AQ"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		set, _, err := ParseJWKS(data, nil, false)
-		if err == nil && set.Len() == 0 {
-			t.Fatal("an empty set")
-		}
-	})
-}
-
-func FuzzPEM(f *testing.F) {
-	f.Add([]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"))
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = PEM(data, nil) })
-}
