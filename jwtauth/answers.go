@@ -134,19 +134,30 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, wrong string
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// forbid answers a request whose token does not suffice.
-func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string, scopes []string) error {
+// forbid answers a request whose token does not suffice. The scopes that would
+// are told in the challenge (RFC 6750 §3.1), what else is missing by needs; what
+// the token has is never told.
+func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string, scopes []string, needs string) error {
 	count(provider, reasonScope)
 	setReason(r, reasonScope)
 	challenge := `, error="insufficient_scope"`
-	p := problem.New(http.StatusForbidden, "the token does not allow this")
+	p := problem.New(http.StatusForbidden, "the token does not allow this: it needs "+needs)
 	if len(scopes) > 0 {
-		names := strings.Join(scopes, " ")
-		challenge += `, scope="` + quotable(names) + `"`
-		p.Detail = "this needs the scope " + names
+		challenge += `, scope="` + quotable(strings.Join(scopes, " ")) + `"`
 	}
 	h.challenge(w, r, challenge)
 	return problem.Error(p)
+}
+
+// wanted names several of a kind: "the scope a", "one of the scopes a, b".
+func wanted(kind string, all bool, values []string) string {
+	switch {
+	case len(values) == 1:
+		return "the " + kind + " " + values[0]
+	case all:
+		return "all of the " + kind + "s " + strings.Join(values, ", ")
+	}
+	return "one of the " + kind + "s " + strings.Join(values, ", ")
 }
 
 func setReason(r *http.Request, reason string) {

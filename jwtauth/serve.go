@@ -75,17 +75,19 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, p *Provider, claims token.Claims) error {
 	for i := range h.Scopes {
 		if !h.Scopes[i].Met(claims) {
-			return h.forbid(w, r, p.name, h.Scopes[i].Values)
+			s := &h.Scopes[i]
+			return h.forbid(w, r, p.name, s.Values, wanted("scope", s.All, s.Values))
 		}
 	}
 	for i := range h.Require {
 		if !h.Require[i].Met(claims) {
-			return h.forbid(w, r, p.name, nil)
+			// Its values are the operator's own: a tenant's name, for example.
+			return h.forbid(w, r, p.name, nil, "an accepted value in the claim "+h.Require[i].Path)
 		}
 	}
 	for i := range h.Roles {
 		if !h.Roles[i].Met(claims, h.RolesClaim) {
-			return h.forbid(w, r, p.name, nil)
+			return h.forbid(w, r, p.name, nil, wanted("role", h.Roles[i].All, h.Roles[i].Values))
 		}
 	}
 	if len(h.Forward) == 0 {
