@@ -1,8 +1,8 @@
 package memory
 
-// table is an open-addressing hash table from the 128-bit hash of a key to a
-// TAT, made for this purpose: a slot whose TAT is not after now is as good as
-// free, so idle keys are evicted by nothing more than being overwritten.
+// table is an open-addressing hash table from the tag of a key to a TAT, made
+// for this purpose: a slot whose TAT is not after now is as good as free, so
+// idle keys are evicted by nothing more than being overwritten.
 //
 // Probing ends at the first slot that is empty.
 type table struct {
@@ -11,26 +11,26 @@ type table struct {
 	hand  int // where the next search for a victim begins
 }
 
-// slot is 24 bytes: 16 that stand for the key, 8 of state.
+// slot is 16 bytes, four to a cache line: 8 that stand for the key, 8 of state.
 type slot struct {
-	hi, lo uint64
-	tat    int64
+	tag uint64 // 0: empty
+	tat int64
 }
 
 // minSlots is the size of a new table. A power of two, as all sizes.
 const minSlots = 8
 
-func (s *slot) empty() bool { return s.hi == 0 && s.lo == 0 }
+func (s *slot) empty() bool { return s.tag == 0 }
 
 // find returns the slot of a key, or nil.
-func (t *table) find(hi, lo uint64) *slot {
+func (t *table) find(tag uint64) *slot {
 	if len(t.slots) == 0 {
 		return nil
 	}
 	mask := uint64(len(t.slots) - 1)
-	for i := lo & mask; ; i = (i + 1) & mask {
+	for i := tag & mask; ; i = (i + 1) & mask {
 		s := &t.slots[i]
-		if s.lo == lo && s.hi == hi {
+		if s.tag == tag {
 			return s
 		}
 		if s.empty() {
@@ -42,13 +42,13 @@ func (t *table) find(hi, lo uint64) *slot {
 // put stores the TAT of a key that find did not find, in an idle slot of its
 // chain or else in a new one. It reports whether a live key had to give way
 // because limit slots are in use already.
-func (t *table) put(hi, lo uint64, tat, now int64, limit int) (evicted bool) {
+func (t *table) put(tag uint64, tat, now int64, limit int) (evicted bool) {
 	if len(t.slots) == 0 {
 		t.slots = make([]slot, minSlots)
 	}
 	for {
 		mask := uint64(len(t.slots) - 1)
-		for i := lo & mask; ; i = (i + 1) & mask {
+		for i := tag & mask; ; i = (i + 1) & mask {
 			s := &t.slots[i]
 			if s.empty() {
 				if t.used >= limit || (t.used+1)*4 > len(t.slots)*3 {
@@ -58,7 +58,7 @@ func (t *table) put(hi, lo uint64, tat, now int64, limit int) (evicted bool) {
 			} else if s.tat > now {
 				continue
 			}
-			*s = slot{hi, lo, tat}
+			*s = slot{tag, tat}
 			return evicted
 		}
 		// The chain has no room. Make some: where the limit is reached, at the cost
@@ -87,7 +87,7 @@ func (t *table) rebuild(now int64) {
 		if s.tat <= now || s.empty() {
 			continue
 		}
-		i := s.lo & mask
+		i := s.tag & mask
 		for !t.slots[i].empty() {
 			i = (i + 1) & mask
 		}
@@ -137,7 +137,7 @@ func (t *table) evict(now int64) bool {
 func (t *table) remove(gap int) {
 	mask := len(t.slots) - 1
 	for i := (gap + 1) & mask; !t.slots[i].empty(); i = (i + 1) & mask {
-		home := int(t.slots[i].lo) & mask
+		home := int(t.slots[i].tag) & mask
 		if (i-home)&mask >= (i-gap)&mask {
 			t.slots[gap] = t.slots[i]
 			gap = i
