@@ -80,10 +80,13 @@ func (h *hints) release() error {
 }
 
 // Destruct ends the exchange when the last configuration that wants it is gone.
+// A reload does not wait for a Redis that hangs.
 func (h *hints) Destruct() error {
 	h.cancel()
-	h.done.Wait()
-	h.giveBack()
+	go func() {
+		h.done.Wait()
+		h.giveBack()
+	}()
 	return nil
 }
 
