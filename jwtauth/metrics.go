@@ -32,6 +32,8 @@ var (
 		"Verified tokens that are remembered.", nil, nil)
 	cacheBytesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_bytes",
 		"Memory of the verified tokens that are remembered, as estimated.", nil, nil)
+	cacheEvictionsDesc = prometheus.NewDesc("tentagate_jwt_token_cache_evictions_total",
+		"Verified tokens that were forgotten before they expired, to make room for others.", nil, nil)
 
 	replayStore = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "tentagate",
@@ -62,15 +64,20 @@ func collectors() []prometheus.Collector {
 func count(provider, outcome string) { verifications.WithLabelValues(provider, outcome).Inc() }
 
 // ageCollector reads the ages when it is asked. The label is a hash of the
-// source's settings.
+// source's settings. A key set that was never fetched has no age: zero would
+// say that it is fresh.
 type ageCollector struct{}
 
 func (ageCollector) Describe(ch chan<- *prometheus.Desc) { ch <- ageDesc }
 
 func (ageCollector) Collect(ch chan<- prometheus.Metric) {
 	remotes.Range(func(key, value any) bool {
-		if r, ok := value.(*keyset.Remote); ok {
-			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, r.Age().Seconds(), key.(string)[:16])
+		r, ok := value.(*keyset.Remote)
+		if !ok {
+			return true
+		}
+		if age := r.Age(); age > 0 {
+			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds(), key.(string)[:16])
 		}
 		return true
 	})
@@ -82,20 +89,23 @@ type cacheCollector struct{}
 func (cacheCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- cacheEntriesDesc
 	ch <- cacheBytesDesc
+	ch <- cacheEvictionsDesc
 }
 
 func (cacheCollector) Collect(ch chan<- prometheus.Metric) {
-	entries, bytes := 0, int64(0)
+	entries, bytes, evictions := 0, int64(0), evictedBefore.Load()
 	caches.Range(func(_, value any) bool {
 		if c, ok := value.(*tokenCache); ok {
-			n, size, _ := c.good.Stats()
+			n, size, evicted := c.good.Stats()
 			entries += n
 			bytes += size
+			evictions += evicted
 		}
 		return true
 	})
 	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(entries))
 	ch <- prometheus.MustNewConstMetric(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
+	ch <- prometheus.MustNewConstMetric(cacheEvictionsDesc, prometheus.CounterValue, float64(evictions))
 }
 
 // revocationCollector counts when it is asked. Without a deny list there is

@@ -47,8 +47,15 @@ type tokenCache struct {
 	bad  *cache.Cache[refused]
 }
 
-// Destruct does nothing: the memory goes with the last handler.
-func (*tokenCache) Destruct() error { return nil }
+// evictedBefore counts what caches evicted that are no more.
+var evictedBefore atomic.Uint64
+
+// Destruct keeps the count: the memory goes with the last handler.
+func (c *tokenCache) Destruct() error {
+	_, _, evicted := c.good.Stats()
+	evictedBefore.Add(evicted)
+	return nil
+}
 
 // refused is why a token is not good, with these keys.
 type refused struct {
