@@ -52,6 +52,13 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, strings.Repeat("x", 1000))
 	})
+	// The numbers are the process's. What an earlier test left to run must not
+	// count here.
+	within(t, "an end of what earlier tests have begun", func() bool {
+		inFlight.mu.Lock()
+		defer inFlight.mu.Unlock()
+		return len(inFlight.m) == 0
+	})
 	for _, step := range []struct {
 		name string
 		do   func()

@@ -178,10 +178,15 @@ func (g *gatewayProcess) do(method, path string, fields ...string) (reply, error
 
 func (g *gatewayProcess) get(path string) reply {
 	g.t.Helper()
-	r, err := g.do(http.MethodGet, path)
-	if err != nil {
-		g.t.Fatal(err)
+	var r reply
+	var err error
+	// A reload of Caddy can lose a connection that is just being made.
+	for range 3 {
+		if r, err = g.do(http.MethodGet, path); err == nil {
+			return r
+		}
 	}
+	g.t.Fatal(err)
 	return r
 }
 
