@@ -119,7 +119,10 @@ func TestIllnesses(t *testing.T) {
 					t.Fatalf("request %d is refused already: %+v", i+1, stands(t, name))
 				}
 			}
+			// The last answer may be here before the breaker has written down why it
+			// opened.
 			s := stands(t, name)
+			eventually(t, "a reason", func() bool { s = stands(t, name); return s.Rule != "" })
 			if s.State != "open" || s.Rule != tc.rule || !strings.Contains(s.LastError, tc.cause) {
 				t.Fatalf("%+v, want it open by %s for %q", s, tc.rule, tc.cause)
 			}
