@@ -47,15 +47,24 @@ func delayDuration(s string) (caddy.Duration, bool) {
 	return caddy.Duration(d), err == nil && d > 0 && d <= time.Minute
 }
 
-func tooManyHeld(err error) *problem.Problem {
+// tooManyHeld is the answer to a request that finds the queue full. What made it
+// wait are the limits that have nothing left.
+func (c *check) tooManyHeld(err error) *problem.Problem {
 	if !errors.Is(err, errQueueFull) {
 		return nil
+	}
+	violated := make([]string, 0, c.decision.Len)
+	for i, name := range c.tier.names[:c.decision.Len] {
+		if c.decision.Meters[i].Remaining == 0 {
+			violated = append(violated, name)
+		}
 	}
 	return &problem.Problem{
 		Type:   typeQuotaExceeded,
 		Title:  "Quota Exceeded",
 		Status: http.StatusTooManyRequests,
 		Detail: "too many requests are waiting for their turn; try again later",
+		Ext:    map[string]any{"violated-policies": violated},
 	}
 }
 

@@ -160,7 +160,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	if c.decision.Delay > 0 && !h.Shadow {
 		if err := c.hold(r, ch); err != nil {
-			if p := tooManyHeld(err); p != nil {
+			if p := c.tooManyHeld(err); p != nil {
 				w.Header().Set(fieldRetry, strconv.FormatInt(max(1, seconds(c.decision.Delay)), 10))
 				return problem.Error(p)
 			}
