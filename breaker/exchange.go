@@ -29,6 +29,8 @@ type exchange struct {
 	began   time.Time
 
 	status     int
+	answered   time.Time     // when the header came
+	held       time.Duration // how long the client let the answer wait
 	latency    time.Duration
 	retryAfter time.Duration
 	grpc       bool
@@ -57,7 +59,8 @@ func (x *exchange) run(w http.ResponseWriter, next caddyhttp.Handler) (err error
 		// be lost with it.
 		panicked := recover()
 		outcome := circuit.Ignored
-		if isAbort(panicked) && !registry.Gone(x.r) && !x.body.Failed() && !x.unwritable {
+		if isAbort(panicked) && !registry.Gone(x.r) && !x.body.Failed() && !x.unwritable &&
+			!registry.HeldUp(x.held, registry.Clock.Since(x.answered)) {
 			outcome = x.h.member.Failures().Abort()
 		}
 		x.done(outcome, nil)
@@ -85,7 +88,8 @@ func (x *exchange) elapsed() time.Duration {
 
 // BeforeHeader is called when the response header has come.
 func (x *exchange) BeforeHeader(fields http.Header, status int) {
-	x.status, x.latency = status, x.elapsed()
+	x.answered = registry.Clock.Now()
+	x.status, x.latency = status, max(x.answered.Sub(x.began)-x.body.Waited(), 0)
 	failures := x.h.member.Failures()
 	x.retryAfter = failures.RetryAfter(fields, x.began)
 	gone := registry.Gone(x.r)
@@ -124,14 +128,28 @@ func (x *exchange) done(outcome circuit.Outcome, err error) {
 	x.h.member.CountResult(result)
 }
 
-// Write notes that the client does not take the answer: that the proxy breaks
-// off then is not the backend's fault.
+// Write notes that the client does not take the answer, or takes its time: that
+// the proxy breaks off then is not the backend's fault.
 func (x *exchange) Write(p []byte) (int, error) {
+	began := registry.Clock.Now()
 	n, err := x.Writer.Write(p)
-	if err != nil {
+	x.taken(began, err)
+	return n, err
+}
+
+// FlushError notes the same.
+func (x *exchange) FlushError() error {
+	began := registry.Clock.Now()
+	err := x.Writer.FlushError()
+	x.taken(began, err)
+	return err
+}
+
+func (x *exchange) taken(began time.Time, err error) {
+	x.held += registry.Clock.Since(began)
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		x.unwritable = true
 	}
-	return n, err
 }
 
 func logField(reason string) zap.Field { return zap.String("circuit_breaker", reason) }

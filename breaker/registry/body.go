@@ -65,3 +65,12 @@ func (b *Body) Waited() time.Duration { return time.Duration(b.waited.Load()) }
 // Gone reports whether the client went away, as opposed to a deadline that the
 // gateway set for the request.
 func Gone(r *http.Request) bool { return errors.Is(r.Context().Err(), context.Canceled) }
+
+// heldUp is how long a client must have held up an answer to be blamed for its
+// end.
+const heldUp = time.Second
+
+// HeldUp reports whether an answer that broke off did so while the gateway
+// waited for the client rather than for the backend: that a backend does not
+// wait for ever for a client that does not read is no failure.
+func HeldUp(client, all time.Duration) bool { return client >= heldUp && client > all/2 }

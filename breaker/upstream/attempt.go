@@ -23,9 +23,11 @@ type attempt struct {
 	body    registry.Body
 	began   time.Time
 
-	result circuit.Result
-	grpc   bool
-	told   atomic.Bool
+	result   circuit.Result
+	answered time.Time     // when the header came
+	reading  time.Duration // how long the upstream was waited for since
+	grpc     bool
+	told     atomic.Bool
 }
 
 func (a *attempt) run() (*http.Response, error) {
@@ -48,7 +50,8 @@ func (a *attempt) run() (*http.Response, error) {
 		}
 	}()
 	resp, err := a.t.HTTPTransport.RoundTrip(r)
-	a.result.Latency = max(registry.Clock.Since(a.began)-a.body.Waited(), 0)
+	a.answered = registry.Clock.Now()
+	a.result.Latency = max(a.answered.Sub(a.began)-a.body.Waited(), 0)
 	failures := a.t.member.Failures()
 	if err != nil {
 		a.result.Err = err
@@ -80,6 +83,12 @@ func (a *attempt) run() (*http.Response, error) {
 // client reports whether the client is to blame.
 func (a *attempt) client() bool { return registry.Gone(a.r) || a.body.Failed() }
 
+// heldUp reports whether it was the client that the answer waited for.
+func (a *attempt) heldUp() bool {
+	all := registry.Clock.Since(a.answered)
+	return registry.HeldUp(all-a.reading, all)
+}
+
 // done tells the circuit the result, the first time that it is called.
 func (a *attempt) done(outcome circuit.Outcome) {
 	if !a.told.CompareAndSwap(false, true) {
@@ -100,12 +109,14 @@ type answer struct {
 }
 
 func (b *answer) Read(p []byte) (int, error) {
+	began := registry.Clock.Now()
 	n, err := b.ReadCloser.Read(p)
+	b.a.reading += registry.Clock.Since(began)
 	switch {
 	case err == nil:
 	case errors.Is(err, io.EOF):
 		b.end()
-	case b.a.client():
+	case b.a.client() || b.a.heldUp():
 		b.a.done(circuit.Ignored)
 	default:
 		b.a.done(b.a.t.member.Failures().Abort())

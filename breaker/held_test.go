@@ -1,0 +1,64 @@
+package breaker
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/servertest"
+)
+
+// reader is a client that takes its time with the answer.
+type reader struct {
+	*httptest.ResponseRecorder
+	reads func()
+}
+
+func (r *reader) Write(p []byte) (int, error) {
+	n, err := r.ResponseRecorder.Write(p)
+	r.reads()
+	return n, err
+}
+
+// A backend that does not wait for ever for a client that does not read its
+// answer has not failed; one that breaks off by itself has, after whatever time.
+func TestHeldUpAnswer(t *testing.T) {
+	read := make(chan struct{}, 100)
+	hangs := time.Duration(0)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte("half of"))
+		_ = http.NewResponseController(w).Flush()
+		<-read
+		testClock.Add(hangs)
+		panic(http.ErrAbortHandler)
+	}))
+	defer s.Close()
+	gateway := servertest.Handler(t, `
+:80 {
+	circuit_breaker held {
+		consecutive 1
+	}
+	reverse_proxy `+s.Listener.Addr().String()+`
+}`)
+	ask := func(client, backend time.Duration) {
+		t.Helper()
+		hangs = backend
+		w := &reader{httptest.NewRecorder(), func() {
+			testClock.Add(client)
+			read <- struct{}{}
+		}}
+		defer func() {
+			if recover() == nil {
+				t.Error("the answer did not break off")
+			}
+		}()
+		gateway.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	}
+	ask(30*time.Second, time.Second)
+	ask(2*time.Second, 0)
+	expectState(t, "held", "closed")
+	ask(2*time.Second, 30*time.Second)
+	expectState(t, "held", "open")
+}
