@@ -22,6 +22,10 @@ type chain struct {
 	checks []*check
 	taken  int
 	group  int // where the latest group begins in checks
+
+	// waited is for how long the request has waited for Redis: its decisions
+	// share one budget.
+	waited time.Duration
 }
 
 func chainOf(r *http.Request) *chain {
@@ -72,6 +76,7 @@ func (ch *chain) decide(r *http.Request, h *Handler) *check {
 	var refused *check
 	for _, m := range members {
 		c := m.prepare(r)
+		c.chain = ch
 		ch.checks = append(ch.checks, c)
 		if c.tier == nil && c.decision.Wait > 0 && !m.Shadow && refused == nil {
 			refused = c
@@ -180,6 +185,7 @@ func decideRedis(checks []*check) *check {
 		began := time.Now()
 		if redisstore.DecideAll(calls) {
 			now := time.Now()
+			checks[0].chain.waited += now.Sub(began)
 			for _, c := range checks {
 				c.decided, c.counted = now, true
 				c.h.zone.metrics.latency.Observe(now.Sub(began).Seconds())

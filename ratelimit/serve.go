@@ -39,6 +39,7 @@ const statusClientClosed = 499
 // check is one handler's part in one request.
 type check struct {
 	h        *Handler
+	chain    *chain
 	tier     *tier
 	key      string
 	cost     int64

@@ -291,3 +291,25 @@ func TestNoGoroutineLeft(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The decisions of one request share one budget, however many directives there
+// are and wherever they stand.
+func TestOneBudgetPerRequest(t *testing.T) {
+	server := redistest.Start(t)
+	site := strings.Builder{}
+	const directives, budget = 12, time.Second
+	for i := range directives {
+		fmt.Fprintf(&site, "route {\nratelimit 5/1h {\nzone budget-%d\nalgorithm sliding_window\nbudget %s\n}\n}\n", i, budget)
+	}
+	g := startGateway(t, "tentagate {\nredis %s {\ntimeout 1s\n}\n}\n----\n%s", server.URL(), site.String())
+	if code := g.get("/").StatusCode; code != 200 {
+		t.Fatalf("%d", code)
+	}
+	server.Freeze()
+	defer server.Thaw()
+	began := time.Now()
+	code := g.get("/").StatusCode
+	if took := time.Since(began); code != 200 || took > 3*budget {
+		t.Errorf("%d after %v, with a budget of %v", code, took, budget)
+	}
+}

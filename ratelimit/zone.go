@@ -161,13 +161,20 @@ func (z *zone) evictions() uint64 {
 
 // call is the check as the Redis store sees it.
 func (c *check) call() redisstore.Call {
+	budget := time.Duration(c.h.Budget)
+	if budget <= 0 {
+		budget = redisstore.DefaultBudget
+	}
+	if budget -= c.chain.waited; budget <= 0 {
+		budget = -1
+	}
 	return redisstore.Call{
 		Zone:     c.h.zone.redis,
 		Key:      c.key,
 		Plan:     c.tier.plan,
 		Cost:     c.cost,
 		OnError:  c.h.OnStoreError,
-		Budget:   time.Duration(c.h.Budget),
+		Budget:   budget,
 		Leased:   c.h.Mode == modeLeased,
 		Decision: &c.decision,
 	}
@@ -179,7 +186,9 @@ func (z *zone) decide(c *check) {
 	if z.redis != nil {
 		call := c.call()
 		call.Decide()
-		z.metrics.latency.Observe(time.Since(c.decided).Seconds())
+		took := time.Since(c.decided)
+		c.chain.waited += took
+		z.metrics.latency.Observe(took.Seconds())
 	} else {
 		z.memory.Decide(c.key, c.tier.plan, c.cost, &c.decision)
 	}

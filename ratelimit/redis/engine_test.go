@@ -98,3 +98,29 @@ func TestForeignValue(t *testing.T) {
 		}
 	}
 }
+
+// Without any budget left Redis is not asked, alone or together.
+func TestNoBudgetNoRequest(t *testing.T) {
+	server := redistest.Start(t)
+	batches := 0
+	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches++ }})
+	t.Cleanup(e.Close)
+	z := e.NewZone("z", 0)
+	for _, p := range []*gcra.Plan{plan(t, gcra.Rate, "5/1h"), plan(t, gcra.Window, "5/1h")} {
+		var d gcra.Decision
+		c := Call{Zone: z, Key: p.String(), Plan: p, Cost: 1, Budget: -1, Decision: &d}
+		if c.Decide(); d.Source != gcra.Local || !d.Admitted() {
+			t.Errorf("%+v", d)
+		}
+	}
+	p := plan(t, gcra.Rate, "5/1h")
+	var a, b gcra.Decision
+	calls := []Call{{Zone: z, Key: "a", Plan: p, Cost: 1, Budget: -1, Decision: &a}, {Zone: z, Key: "b", Plan: p, Cost: 1, Budget: -1, Decision: &b}}
+	if !DecideAll(calls) || a.Source != gcra.Local || b.Source != gcra.Local {
+		t.Errorf("%+v %+v", a, b)
+	}
+	e.Close()
+	if batches != 0 {
+		t.Errorf("%d batches were sent", batches)
+	}
+}

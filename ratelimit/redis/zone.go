@@ -76,6 +76,7 @@ type Call struct {
 	OnError string
 
 	// Budget is the longest the decision waits for Redis. Default: DefaultBudget.
+	// Below zero it does not ask Redis at all.
 	Budget time.Duration
 
 	// Leased permits to spend units that were reserved before.
@@ -113,7 +114,7 @@ func (c *Call) Decide() {
 		return
 	}
 	s := c.subject()
-	if !z.engine.reachable(s.part) {
+	if c.Budget < 0 || !z.engine.reachable(s.part) {
 		c.fallback()
 		return
 	}
@@ -233,6 +234,10 @@ func DecideAll(calls []Call) bool {
 		subjects[i] = calls[i].subject()
 		budget = max(budget, calls[i].budget())
 		generations[i] = calls[i].Zone.denials.generation.Load()
+	}
+	if calls[0].Budget < 0 {
+		fallbackAll(calls)
+		return true
 	}
 	k := newCall(take, subjects[0], budget)
 	k.subjects = subjects
