@@ -18,6 +18,9 @@ const (
 	// is also the part of the limit by which leases may exceed it.
 	leaseShare = 50 // a fiftieth, 2 %
 
+	// returnBudget is the longest that giving units back waits for Redis.
+	returnBudget = 500 * time.Millisecond
+
 	minLife = 10 * time.Millisecond
 	maxLife = time.Second
 
@@ -41,6 +44,10 @@ type leases struct {
 	shards [leaseShards]leaseShard
 
 	granted, spent, returned atomic.Uint64
+
+	// closed and, from 0, refills change under the engine's lock.
+	closed  bool
+	refills sync.WaitGroup
 }
 
 type leaseShard struct {
@@ -224,15 +231,17 @@ func (z *Zone) startRefill(c *Call, h *held, want int64) {
 		return
 	}
 	e.mu.Lock()
-	if e.closed {
+	if e.closed || z.leases.closed {
 		e.mu.Unlock()
 		stop()
 		return
 	}
 	e.done.Add(1)
+	z.leases.refills.Add(1)
 	e.mu.Unlock()
 	go func() {
 		defer e.done.Done()
+		defer z.leases.refills.Done()
 		// Life counts from before the call, so that it never ends late.
 		sent := e.clock()
 		k := newCall(lease, subj, budget)
@@ -302,9 +311,22 @@ func (z *Zone) dropLease(key string) {
 
 // returnLeases gives unspent units back, when this gateway ends.
 func (z *Zone) returnLeases(ctx context.Context) {
+	// What is just being reserved is given back too.
+	z.engine.mu.Lock()
+	z.leases.closed = true
+	z.engine.mu.Unlock()
+	received := make(chan struct{})
+	go func() {
+		z.leases.refills.Wait()
+		close(received)
+	}()
+	select {
+	case <-received:
+	case <-ctx.Done():
+		return
+	}
 	now := z.engine.clock()
 	var calls []*call
-	units := uint64(0)
 	for i := range z.leases.shards {
 		s := &z.leases.shards[i]
 		s.mu.Lock()
@@ -315,11 +337,11 @@ func (z *Zone) returnLeases(ctx context.Context) {
 			if n == 0 || !z.engine.reachable(part) {
 				continue
 			}
-			k := &call{done: make(chan struct{}, 1), budget: DefaultBudget}
+			// No request waits for it.
+			k := &call{done: make(chan struct{}, 1), budget: returnBudget}
 			k.one[0] = subject{key: z.engine.redisKey(part, z.name, key), part: part, plan: h.plan, cost: -n}
 			k.subjects = k.one[:]
 			calls = append(calls, k)
-			units += uint64(n)
 		}
 		s.mu.Unlock()
 	}
@@ -329,11 +351,13 @@ func (z *Zone) returnLeases(ctx context.Context) {
 	for _, k := range calls {
 		select {
 		case <-k.done:
+			if k.err == nil {
+				z.leases.returned.Add(uint64(-k.one[0].cost))
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
-	z.leases.returned.Add(units)
 }
 
 // LeaseStats are the leases of a zone.
