@@ -1,8 +1,10 @@
 package breaker
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,4 +63,64 @@ func TestHeldUpAnswer(t *testing.T) {
 	expectState(t, "held", "closed")
 	ask(2*time.Second, 30*time.Second)
 	expectState(t, "held", "open")
+}
+
+// upload is a body of which the second part comes only when the backend has
+// closed its connection.
+type upload struct {
+	parts  int
+	second func()
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	if u.parts++; u.parts > 1 {
+		u.second()
+	}
+	return copy(p, "part"), nil
+}
+
+// A backend that does not wait for ever for a client that does not send its body
+// has not failed; one that closes the connection at once has.
+func TestHeldUpUpload(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	closed := make(chan struct{})
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1000))
+			_ = conn.Close()
+			closed <- struct{}{}
+		}
+	}()
+	gateway := servertest.Handler(t, `
+:80 {
+	circuit_breaker held-upload {
+		consecutive 1
+	}
+	reverse_proxy `+l.Addr().String()+`
+}`)
+	ask := func(thinks time.Duration) {
+		t.Helper()
+		once := sync.OnceFunc(func() {
+			<-closed
+			testClock.Add(thinks)
+		})
+		w := httptest.NewRecorder()
+		gateway.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", &upload{second: once}))
+		if w.Code != http.StatusBadGateway {
+			t.Errorf("%d", w.Code)
+		}
+	}
+	ask(30 * time.Second)
+	ask(2 * time.Second)
+	expectState(t, "held-upload", "closed")
+	ask(10 * time.Millisecond)
+	expectState(t, "held-upload", "open")
 }

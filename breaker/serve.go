@@ -120,7 +120,7 @@ func (x *exchange) judge(err error) circuit.Outcome {
 	if _, ok := registry.AsOpen(err); ok {
 		return circuit.Ignored // refused by the transport
 	}
-	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && !registry.HeldUp(x.body.Waited(), registry.Clock.Since(x.began)) {
 		return failures.Error(he.StatusCode)
 	}
 	return circuit.Ignored // not the backend's

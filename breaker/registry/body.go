@@ -19,6 +19,7 @@ type Body struct {
 	Ended func()
 
 	failed atomic.Bool
+	since  atomic.Int64 // when the read under way began, in Unix nanoseconds, or 0
 	closed atomic.Bool
 	ended  atomic.Bool
 	waited atomic.Int64
@@ -30,7 +31,9 @@ func Wraps(body io.ReadCloser) bool { return body != nil && body != http.NoBody 
 // Read reads from the client.
 func (b *Body) Read(p []byte) (int, error) {
 	began := Clock.Now()
+	b.since.Store(began.UnixNano())
 	n, err := b.ReadCloser.Read(p)
+	b.since.Store(0)
 	b.waited.Add(int64(Clock.Since(began)))
 	if err != nil {
 		// The transport closes a body that it no longer needs, perhaps while it
@@ -60,17 +63,23 @@ func (b *Body) end() {
 func (b *Body) Failed() bool { return b.failed.Load() }
 
 // Waited returns how long the gateway waited for the client.
-func (b *Body) Waited() time.Duration { return time.Duration(b.waited.Load()) }
+func (b *Body) Waited() time.Duration {
+	waited := time.Duration(b.waited.Load())
+	if since := b.since.Load(); since != 0 && !b.closed.Load() {
+		waited += time.Duration(Clock.Now().UnixNano() - since)
+	}
+	return waited
+}
 
 // Gone reports whether the client went away, as opposed to a deadline that the
 // gateway set for the request.
 func Gone(r *http.Request) bool { return errors.Is(r.Context().Err(), context.Canceled) }
 
-// heldUp is how long a client must have held up an answer to be blamed for its
+// heldUp is how long a client must have held up an exchange to be blamed for its
 // end.
 const heldUp = time.Second
 
-// HeldUp reports whether an answer that broke off did so while the gateway
-// waited for the client rather than for the backend: that a backend does not
-// wait for ever for a client that does not read is no failure.
+// HeldUp reports whether an exchange that broke off was waiting for the client
+// most of the time: that a backend does not wait for ever for a client that
+// neither sends nor reads is no failure.
 func HeldUp(client, all time.Duration) bool { return client >= heldUp && client > all/2 }

@@ -55,7 +55,7 @@ func (a *attempt) run() (*http.Response, error) {
 	failures := a.t.member.Failures()
 	if err != nil {
 		a.result.Err = err
-		if a.client() {
+		if a.client() || registry.HeldUp(a.body.Waited(), registry.Clock.Since(a.began)) {
 			a.done(circuit.Ignored)
 		} else {
 			a.done(failures.Transport(err))
