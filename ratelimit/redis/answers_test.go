@@ -228,6 +228,7 @@ func TestRefusingServer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t)
 			admin := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 1, MinIdleConns: 1, ReadTimeout: 10 * time.Second})
 			t.Cleanup(func() { _ = admin.Close() })

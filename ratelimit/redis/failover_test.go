@@ -32,6 +32,7 @@ func sentinelClient(t *testing.T, s *redistest.Sentinel) *redis.Client {
 func TestFailover(t *testing.T) {
 	for name, fault := range map[string]func(*redistest.Server){"killed": (*redistest.Server).Kill, "frozen": (*redistest.Server).Freeze} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			sentinel := redistest.StartSentinel(t)
 			e := newTestEngine(t, sentinelClient(t, sentinel), false)
 			z := e.NewZone("z", 0)
@@ -111,6 +112,7 @@ func TestTroubledNetwork(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t)
 			proxy := redistest.NewProxy(t, server.Addr())
 			e := newTestEngine(t, hotClient(t, proxy.Addr()), false)
