@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -233,14 +234,25 @@ func TestRefusingServer(t *testing.T) {
 			admin := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 1, MinIdleConns: 1, ReadTimeout: 10 * time.Second})
 			t.Cleanup(func() { _ = admin.Close() })
 			must(t, admin.Ping(ctx).Err())
-			e := newTestEngine(t, hotClient(t, server.Addr()), false)
+			var recoveries atomic.Int64
+			e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool, _ error) {
+				if !down {
+					recoveries.Add(1)
+				}
+			}})
+			t.Cleanup(e.Close)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
 			p := plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
 			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(t, server, admin)
+			waitFor(t, "the breaker", func() bool { return !e.reachable(0) })
+			before := recoveries.Load()
 			tr.waitLocal(t)
+			if n := recoveries.Load() - before; n != 0 {
+				t.Errorf("it was taken for recovered %d times before it was", n)
+			}
 			mend()
 			took := waitFor(t, "Redis decides again", tr.shared)
 			tr.waitMore(t, 50)

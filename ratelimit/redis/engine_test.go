@@ -83,6 +83,10 @@ func TestForeignValue(t *testing.T) {
 			}
 			var d gcra.Decision
 			c := Call{Zone: z, Key: value, Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
+			// Looking is for another script.
+			if err := c.Peek(); err != nil {
+				t.Errorf("%q: %v", value, err)
+			}
 			if c.Decide(); d.Source != gcra.Shared {
 				t.Errorf("%q: %+v", value, d)
 			}

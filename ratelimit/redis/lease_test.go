@@ -117,6 +117,55 @@ func TestLeaseReturned(t *testing.T) {
 	}
 }
 
+// A lease that is just being reserved is given back too.
+func TestLeaseUnderWayIsReturned(t *testing.T) {
+	f := newLeaseFixture(t, "1000/10h")
+	f.warm()
+	waitFor(t, "nothing in flight", func() bool {
+		f.engine.mu.Lock()
+		defer f.engine.mu.Unlock()
+		if f.engine.inFlight > 0 {
+			return false
+		}
+		f.engine.inFlight = maxInFlight // nobody sends
+		return true
+	})
+	refilling := func() bool {
+		s := f.zone.leases.shard("k")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.keys["k"].refilling
+	}
+	spent := f.zone.LeaseStats().Spent
+	waitFor(t, "a refill", func() bool {
+		if d := f.ask(); d.Source != gcra.Lease {
+			t.Fatalf("%+v", d)
+		}
+		spent++
+		return refilling()
+	})
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		f.zone.Close(t.Context())
+	}()
+	waitFor(t, "the end of reservations", func() bool {
+		f.engine.mu.Lock()
+		defer f.engine.mu.Unlock()
+		return f.zone.leases.closed
+	})
+	f.engine.mu.Lock()
+	f.engine.inFlight = 0
+	f.engine.mu.Unlock()
+	_ = f.remaining() // something to send
+	<-closed
+	f.engine.Close()
+	s := f.zone.LeaseStats()
+	if s.Granted != s.Spent+s.Returned || s.Spent != spent || s.Returned == 0 {
+		t.Errorf("%+v: what was granted was neither spent nor returned", s)
+	}
+}
+
 // A unit given back goes to the lease it came from, and not to a later one.
 func TestLeaseRefund(t *testing.T) {
 	f := newLeaseFixture(t, "1000/1h")
