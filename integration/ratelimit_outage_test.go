@@ -113,12 +113,8 @@ http://$ADDR {
 	}
 }
 
-// Redis is killed, frozen and refuses to write under load of two gateways: with
-// local no answer is a 5xx, and the other policies do what they say, until Redis
-// is back, without a restart.
-func TestRatelimitOutage(t *testing.T) {
-	server := redistest.Start(t)
-	config := `{
+// outageSite has a path for each way to go on without Redis.
+const outageSite = `{
 	admin $ADMIN
 	auto_https off
 	log {
@@ -126,7 +122,7 @@ func TestRatelimitOutage(t *testing.T) {
 	}
 	metrics
 	tentagate {
-		redis ` + server.URL() + `
+		redis $REDIS
 	}
 }
 http://$ADDR {
@@ -178,89 +174,127 @@ http://$ADDR {
 	}
 }
 `
-	gateways := []*gateway{start(t, config), start(t, config)}
-	down := func(g *gateway) bool { return strings.Contains(g.get("/metrics").body, "tentagate_ratelimit_outage 1") }
-	redisDecides := func() bool {
-		for _, g := range gateways {
-			if down(g) || g.get("/deny").status != 200 {
-				return false
-			}
-		}
-		return true
-	}
-	eventually(t, "Redis decides", redisDecides)
-	for _, g := range gateways {
+
+// underLoad are two gateways that share a Redis and have more to do than they
+// may.
+type underLoad struct {
+	t        *testing.T
+	gateways []*gateway
+	before   []int // goroutines
+	stop     chan struct{}
+	wg       sync.WaitGroup
+	mu       sync.Mutex
+	seen     map[string]int
+}
+
+func loadGateways(t *testing.T, redis string) *underLoad {
+	t.Helper()
+	config := strings.ReplaceAll(outageSite, "$REDIS", redis)
+	l := &underLoad{t: t, gateways: []*gateway{start(t, config), start(t, config)}, stop: make(chan struct{}), seen: make(map[string]int)}
+	eventually(t, "Redis decides", l.redisDecides)
+	for _, g := range l.gateways {
 		g.get("/allow")
 	}
-	var before []int
-	for _, g := range gateways {
-		before = append(before, g.goroutines())
-	}
-
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	seen := map[string]int{}
-	for _, g := range gateways {
+	for _, g := range l.gateways {
+		l.before = append(l.before, g.goroutines())
 		for _, path := range []string{"/local", "/leased", "/several"} {
-			wg.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(3 * time.Millisecond):
-					}
-					resp, err := http.Get(g.url(path))
-					var what string
-					if err != nil {
-						what = fmt.Sprintf("%s %v", path, err)
-					} else {
-						_ = resp.Body.Close()
-						what = fmt.Sprintf("%s %d", path, resp.StatusCode)
-					}
-					mu.Lock()
-					seen[what]++
-					mu.Unlock()
-				}
-			})
+			l.wg.Go(func() { l.load(g.url(path), path) })
 		}
 	}
-	for _, fault := range []struct {
-		name       string
-		take, give func()
-	}{
-		{"killed", server.Kill, server.Restart},
-		{"frozen", server.Freeze, server.Thaw},
-		{"read-only", func() { server.Client().Do(t.Context(), "REPLICAOF", "127.0.0.1", "1") }, func() { server.Client().Do(t.Context(), "REPLICAOF", "NO", "ONE") }},
-	} {
-		fault.take()
-		for _, g := range gateways {
-			eventually(t, fault.name+": the outage is noticed", func() bool { return down(g) })
-			if a := g.get("/deny"); a.status != 503 || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "http-problem-types#temporary-reduced-capacity") {
-				t.Errorf("%s, deny: %d %v %s", fault.name, a.status, a.header, a.body)
-			}
-			// A refusal of Redis stands for up to a second.
-			eventually(t, fault.name+": allow admits", func() bool { return g.statuses(5, "/allow")[200] == 5 })
+	return l
+}
+
+func (l *underLoad) load(url, path string) {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-time.After(3 * time.Millisecond):
 		}
-		fault.give()
-		eventually(t, fault.name+": Redis decides again", redisDecides)
+		what := path
+		if resp, err := http.Get(url); err != nil {
+			what += " " + err.Error()
+		} else {
+			_ = resp.Body.Close()
+			what += fmt.Sprint(" ", resp.StatusCode)
+		}
+		l.mu.Lock()
+		l.seen[what]++
+		l.mu.Unlock()
 	}
-	close(stop)
-	wg.Wait()
-	t.Logf("%v", seen)
-	for what, n := range seen {
+}
+
+func (l *underLoad) down(g *gateway) bool {
+	return strings.Contains(g.get("/metrics").body, "tentagate_ratelimit_outage 1")
+}
+
+func (l *underLoad) redisDecides() bool {
+	for _, g := range l.gateways {
+		if l.down(g) || g.get("/deny").status != 200 {
+			return false
+		}
+	}
+	return true
+}
+
+// fault takes Redis away until it decides again.
+func (l *underLoad) fault(name string, take, give func()) {
+	l.t.Helper()
+	take()
+	for _, g := range l.gateways {
+		eventually(l.t, name+": the outage is noticed", func() bool { return l.down(g) })
+		if a := g.get("/deny"); a.status != 503 || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "http-problem-types#temporary-reduced-capacity") {
+			l.t.Errorf("%s, deny: %d %v %s", name, a.status, a.header, a.body)
+		}
+		// A refusal of Redis stands for up to a second.
+		eventually(l.t, name+": allow admits", func() bool { return g.statuses(5, "/allow")[200] == 5 })
+	}
+	give()
+	eventually(l.t, name+": Redis decides again", l.redisDecides)
+}
+
+// end checks that no request failed and that nothing is left running.
+func (l *underLoad) end() {
+	l.t.Helper()
+	close(l.stop)
+	l.wg.Wait()
+	l.t.Logf("%v", l.seen)
+	for what, n := range l.seen {
 		if !strings.HasSuffix(what, " 200") && !strings.HasSuffix(what, " 429") {
-			t.Errorf("%d times %s", n, what)
+			l.t.Errorf("%d times %s", n, what)
 		}
 	}
-	if seen["/local 200"] == 0 || seen["/leased 200"] == 0 || seen["/several 200"] == 0 {
-		t.Errorf("%v", seen)
+	if l.seen["/local 200"] == 0 || l.seen["/leased 200"] == 0 || l.seen["/several 200"] == 0 {
+		l.t.Errorf("%v", l.seen)
 	}
-	http.DefaultClient.CloseIdleConnections()
-	for i, g := range gateways {
-		eventually(t, "no goroutine is left", func() bool {
+	for i, g := range l.gateways {
+		eventually(l.t, "no goroutine is left", func() bool {
 			http.DefaultClient.CloseIdleConnections()
-			return g.goroutines() <= before[i]+3 // connections to Redis and to the admin API
+			return g.goroutines() <= l.before[i]+3 // connections to Redis and to the admin API
 		})
+	}
+}
+
+// Redis is killed, frozen and refuses to write under load of two gateways: with
+// local no answer is a 5xx, and the other policies do what they say, until Redis
+// is back, without a restart.
+func TestRatelimitOutage(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	l := loadGateways(t, server.URL())
+	l.fault("killed", server.Kill, server.Restart)
+	l.fault("frozen", server.Freeze, server.Thaw)
+	l.fault("read-only", func() { admin.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1") }, func() { admin.Do(t.Context(), "REPLICAOF", "NO", "ONE") })
+	l.end()
+}
+
+// A master is lost under load and its replica takes over.
+func TestRatelimitFailover(t *testing.T) {
+	sentinel := redistest.StartSentinel(t)
+	l := loadGateways(t, sentinel.URL()+" {\n\t\t\tsentinel "+redistest.MasterName+"\n\t\t}")
+	l.fault("failed over", sentinel.Master.Kill, func() {})
+	l.end()
+	if n := sentinel.Replica.Client().DBSize(t.Context()).Val(); n == 0 {
+		t.Error("the new master has no counters")
 	}
 }

@@ -270,6 +270,37 @@ func TestRefusingServer(t *testing.T) {
 	}
 }
 
+// What the documentation says that a Redis user needs is enough.
+func TestLeastPrivilege(t *testing.T) {
+	server := redistest.Start(t)
+	ctx := t.Context()
+	must(t, server.Client().Do(ctx, "ACL", "SETUSER", "gate", "on", ">secret", "resetkeys", "~tg:ratelimit:*",
+		"-@all", "+eval", "+evalsha", "+time", "+get", "+mget", "+set", "+psetex", "+del", "+pexpire",
+		"+lindex", "+llen", "+lpop", "+lrem", "+rpush").Err())
+	e := newTestEngine(t, redis.NewClient(&redis.Options{
+		Addr: server.Addr(), Username: "gate", Password: "secret", MaxRetries: -1, ContextTimeoutEnabled: true,
+	}), false)
+	z := e.NewZone("z", 0)
+	for _, p := range []*gcra.Plan{
+		plan(t, gcra.Rate, "2/1h"), plan(t, gcra.Rate, "2/1h", "9/1d"), plan(t, gcra.Rate, "2/1h", "5/month"), plan(t, gcra.Window, "2/1h"), plan(t, gcra.Window, "2/20ms"),
+	} {
+		for i := range 4 {
+			var d gcra.Decision
+			c := Call{Zone: z, Key: p.String(), Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
+			if c.Decide(); d.Source != gcra.Shared && d.Source != gcra.Remembered {
+				t.Errorf("%s, request %d: decided by %v", p, i, d.Source)
+			}
+			if i == 1 {
+				c.Refund(d.At, d.Source)
+			}
+			time.Sleep(10 * time.Millisecond) // units of the short window get old
+		}
+		if _, err := z.Reset(ctx, p.String(), []*gcra.Plan{p}); err != nil {
+			t.Errorf("%s: reset: %v", p, err)
+		}
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
