@@ -357,10 +357,18 @@ func TestDiscovery(t *testing.T) {
 	s := httptest.NewServer(mux)
 	defer s.Close()
 	for text, want := range map[string]string{
-		fmt.Sprintf(`{"issuer":"%s/tenant","jwks_uri":"%s/keys"}`, s.URL, s.URL):  "ok",
-		fmt.Sprintf(`{"issuer":"https://evil.test","jwks_uri":"%s/keys"}`, s.URL): "error the configuration is of another issuer",
-		fmt.Sprintf(`{"issuer":"%s/tenant","jwks_uri":"ftp://x/keys"}`, s.URL):    "error jwks_uri",
-		fmt.Sprintf(`{"issuer":"%s/tenant"}`, s.URL):                              "error jwks_uri",
+		fmt.Sprintf(`{"issuer":"%s/tenant","jwks_uri":"%s/keys"}`, s.URL, s.URL):                              "ok",
+		fmt.Sprintf(`{"issuer":"https://evil.test","jwks_uri":"%s/keys"}`, s.URL):                             "error the configuration is of another issuer",
+		fmt.Sprintf(`{"issuer":"%s/tenant","jwks_uri":"ftp://x/keys"}`, s.URL):                                "error jwks_uri",
+		fmt.Sprintf(`{"issuer":"%s/tenant"}`, s.URL):                                                          "error jwks_uri",
+		fmt.Sprintf(`{"ISSUER":"%s/tenant","jwks_uri":"%s/keys"}`, s.URL, s.URL):                              "error the configuration is of another issuer",
+		fmt.Sprintf(`{"issuer":["%s/tenant"],"jwks_uri":"%s/keys"}`, s.URL, s.URL):                            "error the configuration is of another issuer",
+		fmt.Sprintf(`{"issuer":"%s/tenant/","jwks_uri":"%s/keys"}`, s.URL, s.URL):                             "error the configuration is of another issuer",
+		fmt.Sprintf(`{"issuer":"%s/tenant","JWKS_URI":"%s/keys"}`, s.URL, s.URL):                              "error jwks_uri",
+		fmt.Sprintf(`{"issuer":"%s/tenant","jwks_uri":["%s/keys"]}`, s.URL, s.URL):                            "error jwks_uri",
+		fmt.Sprintf(`{"issuer":"https://evil.test","issuer":"%s/tenant","jwks_uri":"%s/keys"}`, s.URL, s.URL): "error the issuer's configuration is not JSON",
+		fmt.Sprintf(`{"issuer":"%s/tenant","jwks_uri":"%s/keys"}{}`, s.URL, s.URL):                            "error the issuer's configuration is not JSON",
+		`null`:   "error the issuer's configuration is not JSON",
 		`<html>`: "error the issuer's configuration is not JSON",
 	} {
 		document.Store(text)

@@ -2,7 +2,6 @@ package keyset
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
 // maxDocument is the longest answer that is read, in bytes.
@@ -297,6 +298,12 @@ func (r *Remote) fetch() time.Duration {
 }
 
 func (r *Remote) fetchOnce(ctx context.Context) (result string, left []error, lifetime time.Duration, err error) {
+	// What an answer may make of parsers that are not ours must not end the gateway.
+	defer func() {
+		if p := recover(); p != nil {
+			result, left, lifetime, err = "error", nil, 0, fmt.Errorf("panic: %v", p)
+		}
+	}()
 	address := r.url
 	if r.Discovery {
 		if address, err = r.discover(ctx); err != nil {
@@ -331,23 +338,22 @@ func (r *Remote) discover(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var document struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
-	}
-	if err := json.Unmarshal(data, &document); err != nil {
+	// Exact names, none of them twice: a struct would take `ISSUER` too.
+	document, err := token.DecodeObject(string(data))
+	if err != nil {
 		return "", errors.New("the issuer's configuration is not JSON")
 	}
-	if document.Issuer != r.URL {
+	if document["issuer"] != r.URL {
 		return "", errors.New("the configuration is of another issuer")
 	}
-	if err := CheckURL(document.JWKSURI, r.AllowHTTP); err != nil {
+	address, _ := document["jwks_uri"].(string)
+	if err := CheckURL(address, r.AllowHTTP); err != nil {
 		return "", fmt.Errorf("jwks_uri: %w", err)
 	}
-	if document.JWKSURI != r.keysURL {
-		r.keysURL, r.etag = document.JWKSURI, ""
+	if address != r.keysURL {
+		r.keysURL, r.etag = address, ""
 	}
-	return document.JWKSURI, nil
+	return address, nil
 }
 
 // get returns the body, or nil if what has the tag is still current.

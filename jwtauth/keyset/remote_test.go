@@ -233,3 +233,30 @@ func TestDiscoveryKeepsToSafeAddresses(t *testing.T) {
 		r.Destruct()
 	}
 }
+
+// A parser that fails in a way of its own is a fetch that failed.
+func TestPanicIsAFailedFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ill atomic.Bool
+		var told error
+		r := NewRemote(Options{URL: "https://a.test/keys", Observe: func(_ string, _ []error, err error) { told = err }, Transport: transport(func(*http.Request) (*http.Response, error) {
+			if ill.Load() {
+				panic("on purpose")
+			}
+			return answer(200, jwks(edJWK("one", ""))), nil
+		})})
+		r.Start()
+		synctest.Wait()
+		ill.Store(true)
+		time.Sleep(time.Minute)
+		if r.Refresh(t.Context()).Len() != 1 || told == nil {
+			t.Errorf("the keys are gone, or nobody was told: %v", told)
+		}
+		ill.Store(false)
+		time.Sleep(time.Minute)
+		if r.Refresh(t.Context()).Len() != 1 || told != nil {
+			t.Errorf("not well again: %v", told)
+		}
+		_ = r.Destruct()
+	})
+}
