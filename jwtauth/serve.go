@@ -126,6 +126,9 @@ func (h *Handler) clearForwarded(r *http.Request) {
 			delete(r.Header, name)
 		}
 	}
+	// Trailers come after this, declared or not, and a service may take them for
+	// fields.
+	r.Trailer = nil
 	connection := r.Header["Connection"]
 	if connection == nil {
 		return
