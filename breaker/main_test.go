@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,7 +12,19 @@ import (
 )
 
 // testClock is the time of all circuits in these tests.
-var testClock = clock.NewMock()
+var testClock = &countedClock{Mock: clock.NewMock()}
+
+// countedClock knows how often it was asked how long something took.
+type countedClock struct {
+	*clock.Mock
+	asked atomic.Int64
+}
+
+func (c *countedClock) Since(t time.Time) time.Duration {
+	d := c.Mock.Since(t)
+	c.asked.Add(1)
+	return d
+}
 
 func TestMain(m *testing.M) {
 	testClock.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))

@@ -33,8 +33,7 @@ func (b *Body) Read(p []byte) (int, error) {
 	began := Clock.Now()
 	b.since.Store(began.UnixNano())
 	n, err := b.ReadCloser.Read(p)
-	b.since.Store(0)
-	b.waited.Add(int64(Clock.Since(began)))
+	b.waits(began)
 	if err != nil {
 		// The transport closes a body that it no longer needs, perhaps while it
 		// still reads.
@@ -46,8 +45,19 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the body.
+// waits adds the wait that began at a moment, unless Close has.
+func (b *Body) waits(began time.Time) {
+	if b.since.Swap(0) != 0 {
+		b.waited.Add(int64(Clock.Since(began)))
+	}
+}
+
+// Close closes the body. A wait that is under way is over: the transport closes
+// what it gave up to send.
 func (b *Body) Close() error {
+	if since := b.since.Load(); since != 0 {
+		b.waits(time.Unix(0, since))
+	}
 	b.closed.Store(true)
 	b.end()
 	return b.ReadCloser.Close()
@@ -65,7 +75,7 @@ func (b *Body) Failed() bool { return b.failed.Load() }
 // Waited returns how long the gateway waited for the client.
 func (b *Body) Waited() time.Duration {
 	waited := time.Duration(b.waited.Load())
-	if since := b.since.Load(); since != 0 && !b.closed.Load() {
+	if since := b.since.Load(); since != 0 {
 		waited += time.Duration(Clock.Now().UnixNano() - since)
 	}
 	return waited
