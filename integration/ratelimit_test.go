@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -287,16 +288,18 @@ func TestRatelimit(t *testing.T) {
 }
 
 func testAnswers(t *testing.T, g *gateway) {
-	for i, want := range []string{`"rate";r=2;t=1200`, `"rate";r=1;t=1200`, `"rate";r=0;t=1200`, `"rate";r=0;t=1200`} {
+	// A unit comes back every 20 minutes, less what the machine was busy since.
+	const soon = `1(200|1[4-9][0-9])`
+	for i, left := range []int{2, 1, 0, 0} {
 		a := g.get("/rate", from("198.51.100.1")...)
-		if got := a.header.Get("RateLimit"); got != want && got != strings.Replace(want, "1200", "1199", 1) {
+		if got, want := a.header.Get("RateLimit"), fmt.Sprintf(`^"rate";r=%d;t=%s$`, left, soon); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("request %d: RateLimit %s, want %s", i, got, want)
 		}
 		if got := a.header.Get("RateLimit-Policy"); got != `"rate";q=3;w=3600` {
 			t.Errorf("RateLimit-Policy %s", got)
 		}
 		if i < 3 {
-			if want := fmt.Sprintf("allowed %d 1200 *", 2-i); a.status != 200 || a.body != want && a.body != strings.Replace(want, "1200", "1199", 1) {
+			if want := fmt.Sprintf(`^allowed %d %s \*$`, left, soon); a.status != 200 || !regexp.MustCompile(want).MatchString(a.body) {
 				t.Errorf("request %d: %d %q, want %q", i, a.status, a.body, want)
 			}
 			continue
@@ -311,7 +314,7 @@ func testAnswers(t *testing.T, g *gateway) {
 			a.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%d %v %s", a.status, a.header, a.body)
 		}
-		if after := a.header.Get("Retry-After"); after != "1200" && after != "1199" {
+		if after := a.header.Get("Retry-After"); !regexp.MustCompile("^" + soon + "$").MatchString(after) {
 			t.Errorf("Retry-After %q", after)
 		}
 	}

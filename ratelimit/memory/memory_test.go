@@ -206,6 +206,54 @@ func TestQuota(t *testing.T) {
 	}
 }
 
+// Whoever waits for as long as a refusal says is admitted, and not a nanosecond
+// sooner; and when a meter says that more will be there, more is.
+func TestWaitIsTrue(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, p := range []*gcra.Plan{
+		plan(t, gcra.Rate, "10/1s"), plan(t, gcra.Rate, "7/1s burst 3", "100/1m"), plan(t, gcra.Rate, "100/1m burst 5", "50/hour", "1000/day"),
+		plan(t, gcra.Window, "10/1s"), plan(t, gcra.Window, "10/1s", "40/10s"), plan(t, gcra.Window, "20/1m", "500/day"),
+	} {
+		c := newClock()
+		s := memory.New(memory.Options{Clock: c.read, Wall: c.wall})
+		refused := 0
+		for range 4000 {
+			c.add(time.Duration(rng.IntN(60_000_000)))
+			cost := 1 + rng.Int64N(3)
+			var d gcra.Decision
+			s.Decide("k", p, cost, &d)
+			if i := rng.IntN(d.Len); rng.IntN(20) == 0 && d.Meters[i].Reset > 0 {
+				m := d.Meters[i]
+				var later gcra.Decision
+				c.add(time.Duration(m.Reset - 1))
+				s.Peek("k", p, 0, &later)
+				soon := later.Meters[i].Remaining
+				c.add(1)
+				s.Peek("k", p, 0, &later)
+				if soon != m.Remaining || later.Meters[i].Remaining <= soon {
+					t.Fatalf("%v: meter %d: %+v, a nanosecond before that %d, then %d", p, i, m, soon, later.Meters[i].Remaining)
+				}
+				continue
+			}
+			if d.Admitted() {
+				continue
+			}
+			refused++
+			c.add(time.Duration(d.Wait - 1))
+			if s.Peek("k", p, cost, &d); d.Admitted() {
+				t.Fatalf("%v: admitted before its time", p)
+			}
+			c.add(1)
+			if s.Decide("k", p, cost, &d); !d.Admitted() {
+				t.Fatalf("%v: %d ns too few were told", p, d.Wait)
+			}
+		}
+		if refused < 500 {
+			t.Errorf("%v: only %d refusals", p, refused)
+		}
+	}
+}
+
 func TestResetSeedDebts(t *testing.T) {
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read})
