@@ -413,6 +413,9 @@ func testOptions(t *testing.T, g *gateway) {
 	if m := g.statuses(3, "/login", "X-Answer", "204"); m[204] != 3 {
 		t.Errorf("successes again: %v", m)
 	}
+	if a := g.get("/login", "X-Answer", "200"); !strings.Contains(a.header.Get("RateLimit"), ";r=1;") {
+		t.Errorf("one failure so far: RateLimit %s", a.header.Get("RateLimit"))
+	}
 	if m := g.statuses(3, "/login", "X-Answer", "503"); m[503] != 1 || m[429] != 2 {
 		t.Errorf("failures: %v", m)
 	}

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pythopus/tentagate/ratelimit/gcra"
@@ -120,6 +121,16 @@ func addField(h http.Header, name, value string) {
 	h[name] = []string{value}
 }
 
+// nearest returns the meter that is nearest to its end.
+func nearest(d *gcra.Decision) (least int) {
+	for i := range d.Len {
+		if d.Meters[i].Remaining < d.Meters[least].Remaining {
+			least = i
+		}
+	}
+	return least
+}
+
 // writeFields tells the client how much it has left.
 func (h *Handler) writeFields(header http.Header, c *check) {
 	d := &c.decision
@@ -133,12 +144,7 @@ func (h *Handler) writeFields(header http.Header, c *check) {
 	}
 	if h.Headers == headersLegacy || h.Headers == headersBoth {
 		// They have room for one limit: the one that is nearest to its end.
-		least := 0
-		for i := range d.Len {
-			if d.Meters[i].Remaining < d.Meters[least].Remaining {
-				least = i
-			}
-		}
+		least := nearest(d)
 		if old := header[fieldOldRemaining]; len(old) > 0 {
 			if have, err := strconv.ParseInt(old[0], 10, 64); err == nil && have <= d.Meters[least].Remaining {
 				return
@@ -147,5 +153,32 @@ func (h *Handler) writeFields(header http.Header, c *check) {
 		header[fieldOldLimit] = []string{strconv.FormatInt(c.tier.plan.Capacity(least), 10)}
 		header[fieldOldRemaining] = []string{strconv.FormatInt(d.Meters[least].Remaining, 10)}
 		header[fieldOldReset] = []string{strconv.FormatInt(seconds(d.Meters[least].Reset), 10)}
+	}
+}
+
+// rewriteFields corrects what writeFields told, for a request that turned out
+// not to count: its units are there again.
+func (h *Handler) rewriteFields(header http.Header, c *check) {
+	d := &c.decision
+	if h.Headers == headersOff || h.Shadow || d.Len == 0 {
+		return
+	}
+	told := *d
+	for i := range d.Len {
+		m := &d.Meters[i]
+		if m.Remaining = min(m.Remaining+c.cost, c.tier.plan.Capacity(i)); m.Remaining == c.tier.plan.Capacity(i) {
+			m.Reset = 0
+		}
+	}
+	if have := header[fieldRateLimit]; len(have) > 0 && h.Headers != headersLegacy {
+		from, to := string(appendLimits(nil, c.tier.names, &told)), string(appendLimits(nil, c.tier.names, d))
+		header[fieldRateLimit] = []string{strings.Replace(have[0], from, to, 1)}
+	}
+	if have := header[fieldOldRemaining]; len(have) > 0 && (h.Headers == headersLegacy || h.Headers == headersBoth) {
+		least := nearest(&told)
+		if have[0] == strconv.FormatInt(told.Meters[least].Remaining, 10) {
+			header[fieldOldRemaining] = []string{strconv.FormatInt(d.Meters[least].Remaining, 10)}
+			header[fieldOldReset] = []string{strconv.FormatInt(seconds(d.Meters[least].Reset), 10)}
+		}
 	}
 }

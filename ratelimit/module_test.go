@@ -197,7 +197,14 @@ func TestCountStatus(t *testing.T) {
 	if codes := s.statuses(10, client{}); count(codes, 200) != 10 {
 		t.Fatalf("answers that do not count: %v", codes)
 	}
+	// They are told that nothing was used, and the others what was.
+	if got := s.send(client{}).Header().Get("RateLimit"); !strings.HasSuffix(got, ";r=3;t=0") {
+		t.Errorf("an answer that does not count: RateLimit %s", got)
+	}
 	status = 401
+	if got := s.send(client{ip: "192.0.2.55"}).Header().Get("RateLimit"); !strings.Contains(got, ";r=2;t=1") {
+		t.Errorf("an answer that counts: RateLimit %s", got)
+	}
 	if codes := s.statuses(2, client{}); count(codes, 401) != 2 {
 		t.Fatalf("the first failures: %v", codes)
 	}

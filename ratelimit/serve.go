@@ -247,12 +247,7 @@ func (c *check) placeholder(name string) (any, bool) {
 		if d.Len == 0 {
 			return "", true
 		}
-		least := 0
-		for i := range d.Len {
-			if d.Meters[i].Remaining < d.Meters[least].Remaining {
-				least = i
-			}
-		}
+		least := nearest(d)
 		if rest[1:] == "remaining" {
 			return d.Meters[least].Remaining, true
 		}

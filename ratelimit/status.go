@@ -80,6 +80,7 @@ func (w *statusWriter) settle(status int) {
 	w.settled = true
 	if !w.check.h.statuses.has(status) {
 		w.check.refund()
+		w.check.h.rewriteFields(w.Header(), w.check)
 	}
 }
 
