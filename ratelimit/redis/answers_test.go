@@ -307,19 +307,3 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
-
-// waitLocal waits until the gateway decides by itself and has admitted a good
-// number so.
-func (tr *traffic) waitLocal(t *testing.T) {
-	t.Helper()
-	waitFor(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
-	tr.waitMore(t, 100)
-}
-
-// waitMore waits for so many more admissions.
-func (tr *traffic) waitMore(t *testing.T, n int) {
-	t.Helper()
-	admitted := func() int { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.admitted) }
-	from := admitted()
-	waitFor(t, "admissions", func() bool { return admitted() >= from+n })
-}

@@ -2,7 +2,9 @@ package redis
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,5 +128,73 @@ func TestNoBudgetNoRequest(t *testing.T) {
 	e.Close()
 	if batches != 0 {
 		t.Errorf("%d batches were sent", batches)
+	}
+}
+
+// Many goroutines of several engines, one hot key: exactly the burst is
+// admitted, and an engine uses far fewer round trips than decisions.
+func TestEnginesShareOneLimit(t *testing.T) {
+	server := redistest.Start(t)
+	p := plan(t, gcra.Rate, "500/1h")
+	var mu sync.Mutex
+	admitted, trips, asked := 0, 0, 0
+	var wg sync.WaitGroup
+	for range 4 {
+		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
+			if err != nil {
+				t.Errorf("batch: %v", err)
+			}
+			mu.Lock()
+			trips++
+			asked += n
+			mu.Unlock()
+		}})
+		t.Cleanup(e.Close)
+		z := e.NewZone("z", 0)
+		for range 16 {
+			wg.Go(func() {
+				for range 50 {
+					var d gcra.Decision
+					c := Call{Zone: z, Key: "hot", Plan: p, Cost: 1, Budget: 10 * time.Second, Decision: &d}
+					c.Decide()
+					if d.Admitted() {
+						mu.Lock()
+						admitted++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if admitted != 500 {
+		t.Errorf("admitted %d, want 500", admitted)
+	}
+	t.Logf("%d decisions of Redis in %d round trips", asked, trips)
+}
+
+// Waiting as long as a refusal says is enough, and no more than is needed.
+func TestWaitIsTrue(t *testing.T) {
+	server := redistest.Start(t)
+	for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
+		e := newTestEngine(t, hotClient(t, server.Addr()), false)
+		z := e.NewZone(fmt.Sprint("z", algorithm), 0)
+		p := plan(t, algorithm, "5/300ms")
+		var d gcra.Decision
+		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
+		for range 5 {
+			refusals := 0
+			for c.Decide(); d.Admitted(); c.Decide() {
+				if refusals++; refusals > 1000 {
+					t.Fatal("never refused")
+				}
+			}
+			time.Sleep(time.Duration(d.Wait))
+			if c.Decide(); !d.Admitted() {
+				t.Errorf("algorithm %d: refused for another %v after the wait", algorithm, time.Duration(d.Wait))
+			}
+		}
 	}
 }

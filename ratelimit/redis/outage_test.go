@@ -3,9 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,84 +13,6 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 )
-
-// waitFor polls until something is so. It bounds a failing test, not the code.
-func waitFor(t *testing.T, what string, ok func() bool) time.Duration {
-	t.Helper()
-	begin := time.Now()
-	for !ok() {
-		if time.Since(begin) > 20*time.Second {
-			t.Fatalf("%s: not within 20s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return time.Since(begin)
-}
-
-// traffic sends requests of one key until it is stopped.
-type traffic struct {
-	mu        sync.Mutex
-	admitted  []admission
-	sources   [gcra.Sources]int
-	refused   int
-	durations []time.Duration
-	stop      chan struct{}
-	wg        sync.WaitGroup
-	last      atomic.Int32
-}
-
-func startTraffic(z *Zone, p *gcra.Plan, onError string) *traffic {
-	return startTrafficOf(z, "k", p, onError)
-}
-
-func startTrafficOf(z *Zone, key string, p *gcra.Plan, onError string) *traffic {
-	tr := &traffic{stop: make(chan struct{})}
-	begin := time.Now()
-	for range 8 {
-		tr.wg.Go(func() {
-			for {
-				select {
-				case <-tr.stop:
-					return
-				case <-time.After(2 * time.Millisecond):
-				}
-				var d gcra.Decision
-				c := Call{Zone: z, Key: key, Plan: p, Cost: 1, OnError: onError, Decision: &d}
-				sent := time.Since(begin)
-				c.Decide()
-				received := time.Since(begin)
-				tr.last.Store(int32(d.Source))
-				tr.mu.Lock()
-				tr.durations = append(tr.durations, received-sent)
-				tr.sources[d.Source]++
-				if d.Admitted() {
-					tr.admitted = append(tr.admitted, admission{sent, received})
-				} else {
-					tr.refused++
-				}
-				tr.mu.Unlock()
-			}
-		})
-	}
-	return tr
-}
-
-func (tr *traffic) end() {
-	close(tr.stop)
-	tr.wg.Wait()
-}
-
-// shared reports whether Redis decides, or a refusal of it is remembered.
-func (tr *traffic) shared() bool {
-	s := gcra.Source(tr.last.Load())
-	return s == gcra.Shared || s == gcra.Remembered
-}
-
-func (tr *traffic) report(t *testing.T) {
-	slices.Sort(tr.durations)
-	n := len(tr.durations)
-	t.Logf("%d decisions, p50 %v, p99 %v, most %v; sources %v", n, tr.durations[n/2], tr.durations[n*99/100], tr.durations[n-1], tr.sources)
-}
 
 // Redis is killed, frozen, emptied, restarted and loses its scripts under load:
 // every request gets an answer by the limit, what is admitted stays within the

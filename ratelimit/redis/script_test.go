@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,28 +15,6 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 )
-
-func plan(t testing.TB, algorithm gcra.Algorithm, limits ...string) *gcra.Plan {
-	t.Helper()
-	var ls []gcra.Limit
-	var qs []gcra.Quota
-	for _, s := range limits {
-		if q, err := gcra.ParseQuota(s); err == nil {
-			qs = append(qs, q)
-			continue
-		}
-		l, err := gcra.ParseLimit(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ls = append(ls, l)
-	}
-	p, err := gcra.NewPlan(algorithm, ls, qs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 // model decides as the script does, by another arithmetic: it knows no TATs,
 // but how much of each bucket is used, in microseconds' worth of rate, and when
@@ -333,104 +310,5 @@ func TestExpiryIsIdleness(t *testing.T) {
 	ttl, err := client.PTTL(ctx, e.redisKey(partition("z", "k"), "z", "k")).Result()
 	if err != nil || ttl > 20*time.Second || ttl < 15*time.Second {
 		t.Errorf("ttl %v, %v; want 20s", ttl, err)
-	}
-}
-
-func newTestEngine(t testing.TB, client redis.UniversalClient, cluster bool) *Engine {
-	t.Helper()
-	e := NewEngine(Options{Client: client, Cluster: cluster, Prefix: "tg"})
-	t.Cleanup(e.Close)
-	return e
-}
-
-// hotClient is a client with the settings of the app.
-func hotClient(t testing.TB, addr string) *redis.Client {
-	t.Helper()
-	return newClient(t, addr, 250*time.Millisecond, 100*time.Millisecond)
-}
-
-// patientClient is for what has to be decided by Redis however busy the machine
-// is.
-func patientClient(t testing.TB, addr string) *redis.Client {
-	t.Helper()
-	return newClient(t, addr, 5*time.Second, 5*time.Second)
-}
-
-func newClient(t testing.TB, addr string, dial, answer time.Duration) *redis.Client {
-	t.Helper()
-	c := redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, DialerRetries: 1, DialTimeout: dial,
-		ReadTimeout: answer, WriteTimeout: answer, PoolTimeout: answer,
-		ContextTimeoutEnabled: true, PipelinePoolSize: 8,
-	})
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// Many goroutines of several engines, one hot key: exactly the burst is
-// admitted, and an engine uses far fewer round trips than decisions.
-func TestEnginesShareOneLimit(t *testing.T) {
-	server := redistest.Start(t)
-	p := plan(t, gcra.Rate, "500/1h")
-	var mu sync.Mutex
-	admitted, trips, asked := 0, 0, 0
-	var wg sync.WaitGroup
-	for range 4 {
-		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
-			if err != nil {
-				t.Errorf("batch: %v", err)
-			}
-			mu.Lock()
-			trips++
-			asked += n
-			mu.Unlock()
-		}})
-		t.Cleanup(e.Close)
-		z := e.NewZone("z", 0)
-		for range 16 {
-			wg.Go(func() {
-				for range 50 {
-					var d gcra.Decision
-					c := Call{Zone: z, Key: "hot", Plan: p, Cost: 1, Budget: 10 * time.Second, Decision: &d}
-					c.Decide()
-					if d.Admitted() {
-						mu.Lock()
-						admitted++
-						mu.Unlock()
-					}
-				}
-			})
-		}
-	}
-	wg.Wait()
-	mu.Lock()
-	defer mu.Unlock()
-	if admitted != 500 {
-		t.Errorf("admitted %d, want 500", admitted)
-	}
-	t.Logf("%d decisions of Redis in %d round trips", asked, trips)
-}
-
-// Waiting as long as a refusal says is enough, and no more than is needed.
-func TestWaitIsTrue(t *testing.T) {
-	server := redistest.Start(t)
-	for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
-		e := newTestEngine(t, hotClient(t, server.Addr()), false)
-		z := e.NewZone(fmt.Sprint("z", algorithm), 0)
-		p := plan(t, algorithm, "5/300ms")
-		var d gcra.Decision
-		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
-		for range 5 {
-			refusals := 0
-			for c.Decide(); d.Admitted(); c.Decide() {
-				if refusals++; refusals > 1000 {
-					t.Fatal("never refused")
-				}
-			}
-			time.Sleep(time.Duration(d.Wait))
-			if c.Decide(); !d.Admitted() {
-				t.Errorf("algorithm %d: refused for another %v after the wait", algorithm, time.Duration(d.Wait))
-			}
-		}
 	}
 }
