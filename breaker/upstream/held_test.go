@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,11 +29,14 @@ func (r *reader) Write(p []byte) (int, error) {
 func TestHeldUpAnswer(t *testing.T) {
 	read := make(chan struct{}, 100)
 	hangs := time.Duration(0)
+	var asked atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "1000")
 		_, _ = w.Write([]byte("half of"))
 		_ = http.NewResponseController(w).Flush()
 		<-read
+		// The gateway asks for the time when it wants more of the answer.
+		eventually(t, "an end of the client's part", func() bool { return testClock.asked.Load() > asked.Load() })
 		testClock.Add(hangs)
 		panic(http.ErrAbortHandler)
 	}))
@@ -52,6 +56,7 @@ func TestHeldUpAnswer(t *testing.T) {
 		hangs = backend
 		w := &reader{httptest.NewRecorder(), func() {
 			testClock.Add(client)
+			asked.Store(testClock.asked.Load())
 			read <- struct{}{}
 		}}
 		defer func() {
@@ -90,7 +95,7 @@ func TestHeldUpUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	closed := make(chan struct{})
+	thought, closed := make(chan struct{}), make(chan struct{})
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -98,6 +103,7 @@ func TestHeldUpUpload(t *testing.T) {
 				return
 			}
 			_, _ = conn.Read(make([]byte, 1000))
+			<-thought
 			_ = conn.Close()
 			closed <- struct{}{}
 		}
@@ -115,8 +121,9 @@ func TestHeldUpUpload(t *testing.T) {
 	ask := func(thinks time.Duration) {
 		t.Helper()
 		once := sync.OnceFunc(func() {
-			<-closed
 			testClock.Add(thinks)
+			thought <- struct{}{}
+			<-closed
 		})
 		w := httptest.NewRecorder()
 		gateway.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", &upload{second: once}))

@@ -19,7 +19,19 @@ import (
 )
 
 // testClock is the time of all circuits in these tests.
-var testClock = clock.NewMock()
+var testClock = &countedClock{Mock: clock.NewMock()}
+
+// countedClock knows how often it was asked for the time.
+type countedClock struct {
+	*clock.Mock
+	asked atomic.Int64
+}
+
+func (c *countedClock) Now() time.Time {
+	now := c.Mock.Now()
+	c.asked.Add(1)
+	return now
+}
 
 // series has what the breakers tell of themselves.
 var series = prometheus.NewRegistry()
