@@ -98,13 +98,14 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 	})
 }
 
-// Redis that hangs, and Redis that is gone: a gateway that is told to deny
+// Redis that hangs, that cannot be reached, and that is gone with its data: a gateway that is told to deny
 // answers 503 to good tokens once its list is old, and to nothing else; one that
 // is told to allow goes on. What is revoked meanwhile holds where it was, the
 // command says that the others do not know yet, and they do when Redis is back.
 func TestRevocationsWhileRedisIsAway(t *testing.T) {
 	rs := redistest.Start(t)
-	env := []string{"JWT_SECRET_KEY=" + secret, "REDIS_URL=" + rs.URL()}
+	proxy := redistest.NewProxy(t, rs.Addr())
+	env := []string{"JWT_SECRET_KEY=" + secret, "REDIS_URL=" + proxy.URL()}
 	deny, allow := start(t, revocations, env...), start(t, strings.Replace(revocations, "deny\n", "allow\n", 1), env...)
 	ask := func(g *gateway, subject string) answer {
 		t.Helper()
@@ -129,9 +130,13 @@ func TestRevocationsWhileRedisIsAway(t *testing.T) {
 	for name, outage := range map[string]struct{ begin, end func() }{
 		"frozen": {rs.Freeze, rs.Thaw},
 		"killed": {rs.Kill, rs.Restart},
+		"cut off": {
+			func() { proxy.Direct("127.0.0.1:1"); proxy.Cut() },
+			func() { proxy.Direct(rs.Addr()) },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			meanwhile := "meanwhile-" + name
+			meanwhile := "meanwhile " + name
 			outage.begin()
 			is("at once, deny", deny, "good", 200)
 			is("at once, allow", allow, "good", 200)
