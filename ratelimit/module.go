@@ -117,7 +117,8 @@ type Handler struct {
 	// share, `allow` admits everything, `deny` answers 503. Default: `local`.
 	OnStoreError string `json:"on_store_error,omitempty"`
 
-	// The longest a decision waits for Redis before on_store_error applies.
+	// The longest a request waits for Redis, in all its handlers of this kind
+	// together, before on_store_error applies. At most 1m.
 	// Default: 25ms.
 	Budget caddy.Duration `json:"budget,omitempty"`
 
