@@ -166,6 +166,27 @@ func (e *exact) fill(plan *gcra.Plan, now int64, wall time.Time, cost int64, d *
 	}
 }
 
+// SeedExact tells how much of a key was used elsewhere: how far the limits' TATs
+// are ahead of now, and how many units of the quotas remain. Where more is known
+// to be used here, that holds. Windows are not told; their log is only here.
+func (s *Store) SeedExact(key string, plan *gcra.Plan, debts, remaining []int64) {
+	h := s.hash(key)
+	now, wall := s.clock(), s.wall()
+	sh := s.shard(h)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := s.entry(sh, h, now)
+	e.prepare(plan, now, wall)
+	for i, debt := range debts {
+		e.tats[i] = max(e.tats[i], now+debt)
+		e.until = max(e.until, e.tats[i])
+	}
+	for i, q := range plan.Quotas() {
+		e.quotas[i].used = max(e.quotas[i].used, q.Count-remaining[i])
+		e.until = max(e.until, now+int64(q.Unit.Next(wall).Sub(wall)))
+	}
+}
+
 func (s *Store) decideExact(sh *shard, h xxh3.Uint128, plan *gcra.Plan, cost, now int64, d *gcra.Decision) {
 	wall := s.wall()
 	sh.mu.Lock()

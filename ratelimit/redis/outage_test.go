@@ -169,6 +169,45 @@ func TestLocalShare(t *testing.T) {
 	}
 }
 
+// A plan with a quota has no fresh burst and no fresh quota either.
+func TestLocalQuota(t *testing.T) {
+	for _, tc := range []struct {
+		limits    []string
+		instances int
+		used, max int
+	}{
+		{[]string{"100/1h", "10/month"}, 1, 7, 3},
+		{[]string{"100/1h", "10/month"}, 2, 6, 2},
+		{[]string{"100/1h", "10/month"}, 3, 10, 0},
+		{[]string{"5/10h", "1000/month"}, 1, 3, 2},
+		{[]string{"8/10h", "1000/month"}, 2, 4, 2},
+	} {
+		server := redistest.Start(t)
+		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return tc.instances }})
+		t.Cleanup(e.Close)
+		z := e.NewZone("z", 0)
+		p := plan(t, gcra.Rate, tc.limits...)
+		ask := func(n int, budget time.Duration) (admitted int, source gcra.Source) {
+			for range n {
+				var d gcra.Decision
+				c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: budget, Decision: &d}
+				if c.Decide(); d.Admitted() {
+					admitted++
+				}
+				source = d.Source
+			}
+			return admitted, source
+		}
+		if n, source := ask(tc.used, 5*time.Second); n != tc.used || source != gcra.Shared {
+			t.Fatalf("%v: %d admitted by %v", tc.limits, n, source)
+		}
+		server.Kill()
+		if n, source := ask(20, 0); n != tc.max || source != gcra.Local {
+			t.Errorf("%v, %d instances, %d used: the share admitted %d, want %d (%v)", tc.limits, tc.instances, tc.used, n, tc.max, source)
+		}
+	}
+}
+
 // What was spent locally is debited when Redis is back.
 func TestRecoveryDebits(t *testing.T) {
 	server := redistest.Start(t)

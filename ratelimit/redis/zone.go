@@ -191,9 +191,35 @@ func (c *Call) decideExact(s subject) {
 	}
 	k.release()
 	*c.Decision = x.decision
+	c.seedExact()
 	if x.decision.Wait > 0 {
 		z.denials.add(c.Key, c.Plan, c.Cost, z.engine.clock(), c.Decision, generation)
 	}
+}
+
+// seedExact remembers for an outage what an answer of Redis said of the limits
+// and quotas of a plan that has quotas.
+func (c *Call) seedExact() {
+	quotas := c.Plan.Quotas()
+	if len(quotas) == 0 {
+		return
+	}
+	n := c.Zone.engine.instances()
+	var debts, remaining [gcra.MaxMeters]int64
+	limits := 0
+	if c.Plan.Algorithm() == gcra.Rate {
+		limits = len(c.Plan.Limits())
+		for i, l := range c.Plan.Limits() {
+			if m := c.Decision.Meters[i]; m.Reset > 0 {
+				p := l.Policy()
+				debts[i] = m.Reset + p.Tau - (m.Remaining+1)*p.T
+			}
+		}
+	}
+	for i := range quotas {
+		remaining[i] = c.Decision.Meters[len(c.Plan.Limits())+i].Remaining / int64(n)
+	}
+	c.Zone.local.SeedExact(c.Key, c.Plan.Share(n), debts[:limits], remaining[:len(quotas)])
 }
 
 // DecideAll answers several calls together, all or none, by one script. It
