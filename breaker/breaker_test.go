@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -204,6 +205,30 @@ func TestStateOutlivesReload(t *testing.T) {
 	if w, _ := ask(second, get(), status(200)); w.Code != 503 {
 		t.Errorf("after the reload: %d", w.Code)
 	}
+}
+
+// The rules of the newest configuration apply to what was counted before.
+func TestChangedRulesApply(t *testing.T) {
+	first := mustLoad(t, "circuit_breaker changed {\n consecutive 10\n}")
+	for range 4 {
+		ask(first, get(), status(500))
+	}
+	second := mustLoad(t, "circuit_breaker changed {\n consecutive 5\n open_for 7s\n}")
+	expectState(t, "changed", "closed")
+	ask(second, get(), status(500))
+	if s := stands(t, "changed"); s.State != "open" || s.Open != 7 {
+		t.Errorf("%+v", s)
+	}
+	// The older one, which still serves what it has begun, does not take it back.
+	ask(first, get(), status(500))
+	third := mustLoad(t, "circuit_breaker changed {\n consecutive 5\n half_open 1\n}")
+	halfOpens(t, "changed", 7*time.Second)
+	ask(third, get(), status(200))
+	expectState(t, "changed", "closed")
+	for range 9 {
+		ask(first, get(), status(500))
+	}
+	expectState(t, "changed", "open")
 }
 
 func TestConfiguration(t *testing.T) {

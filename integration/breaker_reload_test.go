@@ -70,6 +70,7 @@ func (g *gateway) under(paths map[string]int) (answered map[string]*atomic.Int64
 // what is forced stays forced, no counter goes back and nothing is left behind.
 func TestBreakersOutliveReloads(t *testing.T) {
 	backend := moody(t)
+	dead := "127.0.0.1:" + strconv.Itoa(freePort(t))
 	config := func(consecutive, extra string) string {
 		site := func(name, rules string) string {
 			return `
@@ -91,7 +92,17 @@ func TestBreakersOutliveReloads(t *testing.T) {
 	metrics
 }
 http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "consecutive "+consecutive) +
-			site("ordered", "consecutive 5") + site("held", "consecutive 5") + extra + `
+			site("ordered", "consecutive 5") + site("held", "consecutive 5") + `
+	handle /dead {
+		reverse_proxy ` + dead + ` {
+			transport tentagate {
+				breaker addresses {
+					consecutive ` + consecutive + `
+					open_for 1h
+				}
+			}
+		}
+	}` + extra + `
 }
 `
 	}
@@ -100,8 +111,10 @@ http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "con
 	g := start(t, first)
 	for range 5 {
 		g.get("/broken?fail")
+		g.get("/dead")
 	}
 	g.expectState("broken", "", "open")
+	g.expectState("addresses", dead, "open")
 	g.forceState("ordered", `{"state":"open","for":"1h"}`)
 	g.forceState("held", `{"state":"closed","for":"1h"}`)
 	for _, conf := range []string{changed, first} {
@@ -112,7 +125,7 @@ http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "con
 	goroutines := g.goroutines()
 
 	const times = 100
-	paths := map[string]int{"/well": 200, "/broken": 503, "/ordered": 503, "/held?fail": 500}
+	paths := map[string]int{"/well": 200, "/broken": 503, "/ordered": 503, "/held?fail": 500, "/dead": 502}
 	answered, stop := g.under(paths)
 	before := g.counters()
 	began := time.Now()
@@ -169,6 +182,10 @@ http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "con
 	}
 	for name, want := range map[string]string{"well": "closed", "broken": "open", "ordered": "open", "held": "closed"} {
 		g.expectState(name, "", want)
+	}
+	g.expectState("addresses", dead, "open")
+	if n := after[`tentagate_circuit_breaker_requests_total{name="addresses",outcome="failure",scope="upstream"}`]; n != 5 {
+		t.Errorf("the dead upstream was asked %v times", n)
 	}
 	for _, name := range []string{"ordered", "held"} {
 		if left := g.breaker(name, "").Forced; left <= 0 || left >= 3600 {

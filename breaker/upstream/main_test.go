@@ -68,6 +68,30 @@ func states(t testing.TB, name string) map[string]string {
 	return found
 }
 
+// changes returns how often a breaker went from one state to the other.
+func changes(t testing.TB, name, from, to string) float64 {
+	t.Helper()
+	families, err := series.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "tentagate_circuit_breaker_transitions_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["name"] == name && labels["from"] == from && labels["to"] == to {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
 func expectState(t testing.TB, name, address, want string) {
 	t.Helper()
 	eventually(t, name+" of "+address+" "+want, func() bool { return states(t, name)[address] == want })

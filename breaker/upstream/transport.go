@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -41,6 +42,7 @@ type Transport struct {
 	member  *registry.Member
 	budget  *budget
 	attempt string // name of the request variable that counts attempts
+	refused string // name of the request variable that has the shortest wait
 }
 
 // Breaker are the rules of a transport's circuits.
@@ -78,7 +80,8 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
-	t.attempt = fmt.Sprintf("tentagate.attempts.%d", transports.Add(1))
+	number := transports.Add(1)
+	t.attempt, t.refused = fmt.Sprintf("tentagate.attempts.%d", number), fmt.Sprintf("tentagate.refused.%d", number)
 	if t.RetryBudget != nil {
 		if err := t.RetryBudget.check(); err != nil {
 			return err
@@ -135,7 +138,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	permit, wait, ok := c.Allow()
 	if !ok {
 		t.member.Count(registry.Rejected)
-		return nil, refuse(&registry.OpenError{Name: t.Breaker.Name, Key: c.Key, Wait: wait})
+		return nil, refuse(&registry.OpenError{Name: t.Breaker.Name, Key: c.Key, Wait: t.shortest(vars, wait)})
 	}
 	if resp := t.spend(r, vars); resp != nil {
 		c.Done(permit, circuit.Result{Outcome: circuit.Ignored})
@@ -143,6 +146,16 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a := &attempt{t: t, r: r, circuit: c, permit: permit, began: registry.Clock.Now()}
 	return a.run()
+}
+
+// shortest returns the least time after which one of the upstreams that refused
+// the request may be asked again: that is when the client should come back.
+func (t *Transport) shortest(vars map[string]any, wait time.Duration) time.Duration {
+	if before, ok := vars[t.refused].(time.Duration); ok {
+		wait = min(wait, before)
+	}
+	vars[t.refused] = wait
+	return wait
 }
 
 // circuit returns the circuit of the upstream that the request goes to.

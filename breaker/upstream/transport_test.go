@@ -2,9 +2,12 @@ package upstream_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +86,48 @@ func TestAllOpen(t *testing.T) {
 	expectState(t, "around", "", "closed")
 }
 
+// Where several upstreams refuse, the client is told of the first that may be
+// asked again.
+func TestShortestWait(t *testing.T) {
+	a, b := newBackend(t), newBackend(t)
+	a.status.Store(500)
+	b.status.Store(500)
+	gateway := servertest.New(t, `
+:80 {
+	circuit_breaker shortest {
+		consecutive 100
+	}
+	reverse_proxy /both `+a.addr()+` `+b.addr()+` {
+		lb_policy round_robin
+		lb_retries 1
+		transport tentagate {
+			breaker waits {
+				consecutive 1
+				open_for 60s
+			}
+		}
+	}
+	reverse_proxy /first `+a.addr()+` {
+		transport tentagate {
+			breaker waits {
+				consecutive 1
+				open_for 60s
+			}
+		}
+	}
+}`)
+	send(t, http.MethodGet, gateway.URL+"/first", "")
+	testClock.Add(20 * time.Second)
+	for b.served.Load() == 0 {
+		send(t, http.MethodGet, gateway.URL+"/both", "")
+	}
+	for range 4 {
+		if got := send(t, http.MethodGet, gateway.URL+"/both", ""); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "40" {
+			t.Errorf("%d, Retry-After %q", got.status, got.header.Get("Retry-After"))
+		}
+	}
+}
+
 // The policy leaves out what is open, but no more than the share.
 func TestAvailable(t *testing.T) {
 	a, b, c := newBackend(t), newBackend(t), newBackend(t)
@@ -146,6 +191,74 @@ func TestHealthChecksProbe(t *testing.T) {
 	eventually(t, "a health check when open", func() bool { return b.served.Load() > reached })
 	testClock.Add(5 * time.Second)
 	expectState(t, "checked", b.addr(), "closed")
+}
+
+// An active health check that fails is a failed probe.
+func TestHealthChecksFailAsProbes(t *testing.T) {
+	b := newBackend(t)
+	gateway := servertest.New(t, `
+:80 {
+	reverse_proxy `+b.addr()+` {
+		health_uri /checked
+		health_interval 10ms
+		health_fails 1000000
+		transport tentagate {
+			breaker check-fails {
+				consecutive 1
+				open_for 5s
+				half_open 1
+			}
+		}
+	}
+}`)
+	b.status.Store(500)
+	send(t, http.MethodGet, gateway.URL, "")
+	expectState(t, "check-fails", b.addr(), "open")
+	for _, open := range []time.Duration{5, 10, 20} {
+		reopened := changes(t, "check-fails", "half_open", "open")
+		testClock.Add(open * time.Second)
+		eventually(t, "that it opens again", func() bool { return changes(t, "check-fails", "half_open", "open") == reopened+1 })
+	}
+	b.status.Store(200)
+	testClock.Add(40 * time.Second)
+	expectState(t, "check-fails", b.addr(), "closed")
+}
+
+// The status of a gRPC call is in the trailer, which only the end of the answer
+// brings.
+func TestGRPC(t *testing.T) {
+	var status atomic.Value
+	b := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		_, _ = io.WriteString(w, "message")
+		_ = http.NewResponseController(w).Flush()
+		w.Header().Set("Grpc-Status", status.Load().(string))
+	}))
+	b.Config.Protocols = new(http.Protocols)
+	b.Config.Protocols.SetUnencryptedHTTP2(true)
+	b.Start()
+	defer b.Close()
+	gateway := servertest.New(t, `
+:80 {
+	reverse_proxy h2c://`+b.Listener.Addr().String()+` {
+		transport tentagate {
+			breaker grpc-upstream {
+				consecutive 2
+			}
+		}
+	}
+}`)
+	for _, code := range []string{"0", "5", "14", "0", "14", "5", "14"} {
+		status.Store(code)
+		if got := send(t, http.MethodPost, gateway.URL, ""); got.status != 200 || got.body != "message" {
+			t.Fatalf("%d %q", got.status, got.body)
+		}
+	}
+	expectState(t, "grpc-upstream", b.Listener.Addr().String(), "closed")
+	status.Store("13")
+	send(t, http.MethodPost, gateway.URL, "")
+	expectState(t, "grpc-upstream", b.Listener.Addr().String(), "open")
 }
 
 // Addresses come and go with dynamic upstreams; those that are gone are
