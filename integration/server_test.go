@@ -315,10 +315,14 @@ func (g *gateway) send(method, path, body string, headers ...string) answer {
 	return answer{resp.StatusCode, resp.Header, string(text)}
 }
 
-// adminGet returns the body of a path of the admin API.
+// adminGet returns the body of a path of the admin API. It asks again where
+// Caddy lost the connection, as its sockets do at the change of configurations.
 func (g *gateway) adminGet(path string) string {
 	g.t.Helper()
 	resp, err := http.Get("http://" + g.admin + path)
+	for tries := 0; err != nil && tries < 10; tries++ {
+		resp, err = http.Get("http://" + g.admin + path)
+	}
 	if err != nil {
 		g.t.Fatal(err)
 	}
