@@ -175,7 +175,7 @@ func (e *Engine) probe() bool {
 		b.mu.Unlock()
 		// What was spent in the meantime comes first, so that nobody can spend it
 		// twice.
-		if ready && e.settle(func(p int) bool { return !e.cluster || p == part }, (*Zone).outstanding) {
+		if ready && e.settle(func(p int) bool { return !e.cluster || p == part }, true) {
 			b.close(e)
 		}
 	}

@@ -25,7 +25,8 @@ type exactCall struct {
 	key      string // as in Redis, to which each meter adds
 	plan     *gcra.Plan
 	cost     int64
-	at       int64 // nanoseconds since epoch
+	costs    []int64 // of each meter, to debit
+	at       int64   // nanoseconds since epoch
 	wall     time.Time
 	decision gcra.Decision
 }
@@ -65,6 +66,9 @@ func (x *exactCall) command(verb, script string) []any {
 		for _, b := range []time.Time{q.Unit.Start(start.Add(-1)), start, next, q.Unit.Next(next)} {
 			args = append(args, strconv.FormatInt(b.Sub(epoch).Microseconds(), 10))
 		}
+	}
+	for _, c := range x.costs {
+		args = append(args, c)
 	}
 	return args
 }

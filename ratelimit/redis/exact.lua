@@ -3,13 +3,15 @@
 -- beside them ('g').
 --
 -- KEYS  one per meter.
--- ARGV  'take' or 'refund'; the units; the time of the admission to refund; then
---       for each meter
+-- ARGV  'take', 'refund' or 'debit'; the units; the time of the admission to
+--       refund; then for each meter
 --         'g' T tau          time per unit, tolerance
 --         'w' L W            units per window, its length
 --         'q' N b0 b1 b2 b3  units per period; the starts of the last, this and
 --                            the next period as the caller sees them, and the
 --                            end of the next
+--       and to debit, the units of each meter: they are taken as far as there
+--       are any.
 --
 -- Times are microseconds since 2025, by Redis' own clock. Returns the time to
 -- wait (0: admitted), the time of the decision, and for each meter the units
@@ -30,12 +32,17 @@ for i = 1, #KEYS do
   else
     a = a + 3
   end
+  m.c = c
   if m.kind == 'w' then
     -- A log's time never goes back.
     local newest = redis.call('LINDEX', KEYS[i], -1)
     if newest then now = max(now, tonumber(newest)) end
   end
   meters[i] = m
+end
+
+if op == 'debit' then
+  for i, m in ipairs(meters) do m.c = tonumber(ARGV[a + i - 1]) end
 end
 
 local function period(b, when)
@@ -52,7 +59,7 @@ for i, m in ipairs(meters) do
     local x = tonumber(redis.call('GET', key) or now)
     if not (x and x >= now) then x = now end
     m.tat = min(x, now + m.len)
-    w = m.tat + c * m.n - m.len - now
+    w = m.tat + m.c * m.n - m.len - now
   elseif m.kind == 'w' then
     local oldest = redis.call('LINDEX', key, 0)
     while oldest and tonumber(oldest) <= now - m.len do
@@ -60,8 +67,8 @@ for i, m in ipairs(meters) do
       oldest = redis.call('LINDEX', key, 0)
     end
     m.used = redis.call('LLEN', key)
-    local over = m.used + c - m.n
-    if over > 0 then w = tonumber(redis.call('LINDEX', key, over - 1)) + m.len - now end
+    local over = m.used + m.c - m.n
+    if over > 0 and op == 'take' then w = tonumber(redis.call('LINDEX', key, over - 1)) + m.len - now end
   else
     local p = period(m.b, wall)
     m.start, m.stop, m.used = m.b[p], m.b[p + 1], 0
@@ -70,7 +77,7 @@ for i, m in ipairs(meters) do
       local start, used = string.match(v, '^(%S+) (%S+)$')
       if tonumber(start) == m.start then m.used = tonumber(used) end
     end
-    if m.used + c > m.n then w = m.stop - wall end
+    if m.used + m.c > m.n then w = m.stop - wall end
   end
   m.over = w > 0
   if w > wait then wait = w end
@@ -79,6 +86,8 @@ end
 local sign = 0
 if op == 'refund' then
   wait, sign = 0, -1
+elseif op == 'debit' then
+  wait, sign = 0, 1
 elseif wait <= 0 and c > 0 then
   sign = 1
 end
@@ -88,7 +97,7 @@ for i, m in ipairs(meters) do
   local key, remaining, reset = KEYS[i], 0, 0
   if m.kind == 'g' then
     if sign ~= 0 then
-      m.tat = max(now, m.tat + sign * c * m.n)
+      m.tat = max(now, min(now + m.len, m.tat + sign * m.c * m.n))
       if m.tat > now then
         redis.call('SET', key, string.format('%.17g', m.tat), 'PX', ceil((m.tat - now) / 1000))
       else
@@ -100,7 +109,8 @@ for i, m in ipairs(meters) do
     if debt > 0 then reset = debt - (m.len - (remaining + 1) * m.n) end
   elseif m.kind == 'w' then
     if sign > 0 then
-      local unit, left = string.format('%.17g', now), c
+      local unit, left = string.format('%.17g', now), min(m.c, max(0, m.n - m.used))
+      m.used = m.used + left
       while left > 0 do
         local chunk = {}
         for j = 1, min(left, 1000) do chunk[j] = unit end
@@ -108,7 +118,6 @@ for i, m in ipairs(meters) do
         left = left - #chunk
       end
       redis.call('PEXPIRE', key, ceil(m.len / 1000))
-      m.used = m.used + c
     elseif sign < 0 then
       -- Only the units of that admission: removing others in their stead would
       -- let the window admit too many.
@@ -120,7 +129,7 @@ for i, m in ipairs(meters) do
   else
     -- Units of a period that is over are not given back to the next one.
     if sign > 0 or (sign < 0 and at >= m.start) then
-      m.used = max(0, m.used + sign * c)
+      m.used = max(0, min(m.n, m.used + sign * m.c))
       redis.call('SET', key, string.format('%.17g %.17g', m.start, m.used), 'PX', ceil((m.stop - wall) / 1000) + 1000)
     end
     remaining = max(0, m.n - m.used)

@@ -146,10 +146,15 @@ func TestTroubledNetwork(t *testing.T) {
 // A failure now and then does not open the breaker; what was admitted locally
 // meanwhile is debited nevertheless.
 func TestSporadicFailureIsDebited(t *testing.T) {
+	t.Run("rate", func(t *testing.T) { sporadicFailure(t, plan(t, gcra.Rate, "100/10h")) })
+	t.Run("window", func(t *testing.T) { sporadicFailure(t, plan(t, gcra.Window, "100/10h")) })
+	t.Run("quota", func(t *testing.T) { sporadicFailure(t, plan(t, gcra.Rate, "100/year")) })
+}
+
+func sporadicFailure(t *testing.T, p *gcra.Plan) {
 	server := redistest.Start(t)
 	e := newTestEngine(t, hotClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "100/10h")
 	ask := func(budget time.Duration) (d gcra.Decision) {
 		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: budget, Decision: &d}
 		c.Decide()

@@ -66,9 +66,6 @@ type spentUnits struct {
 }
 
 func (s *spending) add(key string, plan *gcra.Plan, units int64) {
-	if !plan.Simple() {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have, known := s.keys[key]
@@ -125,20 +122,21 @@ func (e *Engine) settleSoon() {
 		defer e.done.Done()
 		// The local counters were brought back to those of Redis by the success, so
 		// they do not tell what is owed. It is not old.
-		if !e.settle(e.reachable, func(_ *Zone, _ string, u spentUnits) int64 { return u.units }) {
+		if !e.settle(e.reachable, false) {
 			e.owe()
 		}
 	}()
 }
 
-// settle debits in Redis what was spent in parts that match, as much of it as
-// owed says. It returns false if that failed; what remains is debited with the
-// next try.
-func (e *Engine) settle(match func(part int) bool, owed func(z *Zone, key string, u spentUnits) int64) bool {
+// settle debits in Redis what was spent in parts that match; of what was spent
+// longer ago, only what has not come back since. It returns false if that
+// failed; what remains is debited with the next try.
+func (e *Engine) settle(match func(part int) bool, longAgo bool) bool {
 	ok := true
 	e.zones.Range(func(k, _ any) bool {
 		z := k.(*Zone)
 		spent := z.spent.drain(z.name, match)
+		var exact []*exactDebit
 		var calls []*call
 		var keys []string
 		send := func() {
@@ -155,7 +153,14 @@ func (e *Engine) settle(match func(part int) bool, owed func(z *Zone, key string
 		})
 		for _, key := range order {
 			u := spent[key]
-			units := owed(z, key, u)
+			if !u.plan.Simple() {
+				exact = append(exact, &exactDebit{key: key, spent: u})
+				continue
+			}
+			units := u.units
+			if longAgo {
+				units = z.outstanding(key, u)
+			}
 			if units <= 0 {
 				continue
 			}
@@ -173,6 +178,15 @@ func (e *Engine) settle(match func(part int) bool, owed func(z *Zone, key string
 			calls, keys = append(calls, k), append(keys, key)
 		}
 		send()
+		for batch := range slices.Chunk(exact, maxSubjects) {
+			if ok {
+				ok = z.debitExact(batch, longAgo)
+				continue
+			}
+			for _, d := range batch {
+				z.spent.add(d.key, d.spent.plan, d.spent.units)
+			}
+		}
 		return ok
 	})
 	return ok

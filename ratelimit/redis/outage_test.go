@@ -210,12 +210,29 @@ func TestLocalQuota(t *testing.T) {
 
 // What was spent locally is debited when Redis is back.
 func TestRecoveryDebits(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		algorithm gcra.Algorithm
+		limits    []string
+		meter     int
+		share     int64 // what remains of the share after the outage's requests
+	}{
+		{"rate", gcra.Rate, []string{"100/10h"}, 0, 50},
+		{"window", gcra.Window, []string{"100/10h"}, 0, 60}, // a window's share starts fresh
+		{"quota", gcra.Rate, []string{"100/year"}, 0, 50},
+		{"rate beside a quota", gcra.Rate, []string{"100/10h", "1000/year"}, 0, 50},
+		{"quota beside a window", gcra.Window, []string{"1000/10h", "100/year"}, 1, 50},
+	} {
+		t.Run(tc.name, func(t *testing.T) { recoveryDebits(t, plan(t, tc.algorithm, tc.limits...), tc.meter, tc.share) })
+	}
+}
+
+func recoveryDebits(t *testing.T, p *gcra.Plan, meter int, share int64) {
 	server := redistest.Start(t)
 	outages := make(chan bool, 10)
 	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool, _ error) { outages <- down }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "100/10h")
 	ask := func(n int) (admitted int, last gcra.Decision) {
 		for range n {
 			c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Decision: &last}
@@ -228,7 +245,7 @@ func TestRecoveryDebits(t *testing.T) {
 	ask(10)
 	server.Freeze()
 	n, d := ask(40)
-	if n != 40 || d.Source != gcra.Local || d.Meters[0].Remaining != 50 {
+	if n != 40 || d.Source != gcra.Local || d.Meters[meter].Remaining != share {
 		t.Fatalf("%d admitted, %+v", n, d)
 	}
 	server.Thaw()
@@ -245,7 +262,7 @@ func TestRecoveryDebits(t *testing.T) {
 	}
 	// The frozen server may also carry out what it had received, of calls that
 	// were answered locally: fewer remain then, never more.
-	if r := left.Meters[0].Remaining; r > 50 || r < 50-10 {
+	if r := left.Meters[meter].Remaining; r > 50 || r < 50-10 {
 		t.Errorf("%d remain in Redis, want 50 or a few less", r)
 	}
 }
