@@ -132,6 +132,71 @@ func Size(d *caddyfile.Dispenser) (int64, error) {
 	return int64(v), nil
 }
 
+// off is the word with which an option is switched off, as zero does.
+const off = "off"
+
+// DurationOrOff is Duration for an option that can be switched off: `off` and
+// zero in any unit are 0.
+func DurationOrOff(d *caddyfile.Dispenser) (caddy.Duration, error) {
+	option := d.Val()
+	arg, err := OneArg(d)
+	if err != nil {
+		return 0, err
+	}
+	if arg == off || arg == "0" {
+		return 0, nil
+	}
+	v, err := caddy.ParseDuration(arg)
+	if err != nil || v < 0 {
+		return 0, d.Errf("%s: %q is not a duration such as 250ms, 30s, 5m or 1d, nor off", option, arg)
+	}
+	return caddy.Duration(v), nil
+}
+
+// IntOrOff is Int for an option that can be switched off: `off` and 0 are 0.
+func IntOrOff(d *caddyfile.Dispenser, maximum int) (int, error) {
+	option := d.Val()
+	arg, err := OneArg(d)
+	if err != nil {
+		return 0, err
+	}
+	if arg == off {
+		return 0, nil
+	}
+	v, err := strconv.Atoi(arg)
+	if err != nil || v < 0 || v > maximum {
+		return 0, d.Errf("%s: %q is not a whole number up to %d, nor off", option, arg, maximum)
+	}
+	return v, nil
+}
+
+// SizeOrOff is Size for an option that can be switched off: `off` and 0 are 0.
+func SizeOrOff(d *caddyfile.Dispenser) (int64, error) {
+	option := d.Val()
+	arg, err := OneArg(d)
+	if err != nil {
+		return 0, err
+	}
+	if arg == off {
+		return 0, nil
+	}
+	v, err := humanize.ParseBytes(arg)
+	if err != nil || v > math.MaxInt64 {
+		return 0, d.Errf("%s: %q is not a size such as 65536, 512KiB or 1GB, nor off", option, arg)
+	}
+	return int64(v), nil
+}
+
+// PercentOrOff is Percent for a share that can be switched off: `off`, `0` and
+// `0%` are 0.
+func PercentOrOff(s string) (float64, bool) {
+	switch s {
+	case off, "0", "0%":
+		return 0, true
+	}
+	return Percent(s)
+}
+
 // Percent reads a share such as 50% and returns it as a fraction, 0.5. It must
 // be above 0% and at most 100%.
 func Percent(s string) (float64, bool) {

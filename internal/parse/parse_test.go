@@ -107,3 +107,39 @@ func TestSeenAndUnknown(t *testing.T) {
 	check(t, "second", "", seen.Once(on("a")), "error: a: given more than once")
 	check(t, "unknown", "", Unknown(on("c"), "a", "b"), `error: unknown option "c": accepted are a, b`)
 }
+
+func TestOrOff(t *testing.T) {
+	dispense := func(value string) *caddyfile.Dispenser { return on("option " + value) }
+	for _, zero := range []string{"off", "0", "0s"} {
+		if v, err := DurationOrOff(dispense(zero)); v != 0 || err != nil {
+			t.Errorf("duration %s: got %v and %v", zero, v, err)
+		}
+	}
+	if v, err := DurationOrOff(dispense("2s")); time.Duration(v) != 2*time.Second || err != nil {
+		t.Errorf("2s: got %v and %v", v, err)
+	}
+	for _, zero := range []string{"off", "0"} {
+		if v, err := IntOrOff(dispense(zero), 9); v != 0 || err != nil {
+			t.Errorf("number %s: got %v and %v", zero, v, err)
+		}
+		if v, err := SizeOrOff(dispense(zero)); v != 0 || err != nil {
+			t.Errorf("size %s: got %v and %v", zero, v, err)
+		}
+		if v, ok := PercentOrOff(zero); v != 0 || !ok {
+			t.Errorf("share %s: got %v and %v", zero, v, ok)
+		}
+	}
+	if v, ok := PercentOrOff("20%"); v != 0.2 || !ok {
+		t.Errorf("20%%: got %v and %v", v, ok)
+	}
+	for _, bad := range []string{"-1", "x", "none"} {
+		_, duration := DurationOrOff(dispense(bad))
+		_, number := IntOrOff(dispense(bad), 9)
+		_, size := SizeOrOff(dispense(bad))
+		for _, err := range []error{duration, number, size} {
+			if err == nil || !strings.Contains(err.Error(), "off") {
+				t.Errorf("%s: got %v, want an error that says what is accepted", bad, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,87 @@
+// Package resolve replaces the placeholders of options. There is one rule for
+// every option of every directive: text that stands in for a value must have
+// one, because an option that is silently empty is a check that is silently off.
+package resolve
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// AtLoad returns the value of an option that is resolved when the
+// configuration loads. Known then are {env.*}, {file.*}, {system.*} and
+// {time.now*}. It fails, naming the option and the placeholder, where one is
+// not known or has nothing but white space, and where the whole value is
+// blank. Braces that are no placeholder are written \{ and \}.
+func AtLoad(option, text string) (string, error) {
+	return AtLoadWith(caddy.NewReplacer(), option, text)
+}
+
+// AtLoadWith is AtLoad with further placeholders that the replacer knows.
+func AtLoadWith(repl *caddy.Replacer, option, text string) (string, error) {
+	value, err := repl.ReplaceFunc(text, func(name string, value any) (any, error) {
+		// The replacer does not say here whether it knows the name.
+		if _, known := repl.Get(name); !known {
+			return nil, fmt.Errorf("%s: {%s} is not a placeholder that is known when the configuration loads: "+
+				"accepted are {env.*} and {file.*}; a brace that is meant as text is written \\{", option, name)
+		}
+		if strings.TrimSpace(caddy.ToString(value)) == "" {
+			return nil, fmt.Errorf("%s: {%s} is empty: %s", option, name, emptyHint(name))
+		}
+		return value, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if strings.TrimSpace(value) == "" {
+		return "", fmt.Errorf("%s: the value is empty", option)
+	}
+	return value, nil
+}
+
+// List resolves each text and splits it at commas, since one variable may hold
+// several values. White space around a value does not count. Texts that hold
+// nothing but commas and white space are an error.
+func List(option string, texts []string) ([]string, error) {
+	var list []string
+	for _, text := range texts {
+		value, err := AtLoad(option, text)
+		if err != nil {
+			return nil, err
+		}
+		before := len(list)
+		for item := range strings.SplitSeq(value, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				list = append(list, item)
+			}
+		}
+		if len(list) == before {
+			return nil, fmt.Errorf("%s: %q has no value: it takes values separated by commas", option, text)
+		}
+	}
+	return list, nil
+}
+
+func emptyHint(name string) string {
+	if variable, ok := strings.CutPrefix(name, "env."); ok {
+		return "set the environment variable " + variable + ", or remove the option"
+	}
+	if file, ok := strings.CutPrefix(name, "file."); ok {
+		return "the file " + file + " must exist, be readable and not be empty"
+	}
+	return "it has no value when the configuration loads"
+}
+
+// Optional reports whether the text is exactly the placeholder of a variable
+// that the gateway documents as optional, and is not set. It is the one
+// exception to the rule: `redis {env.REDIS_URL}` may stand in a Caddyfile that
+// also serves without Redis.
+func Optional(text, variable string) bool {
+	if text != "{env."+variable+"}" {
+		return false
+	}
+	value, _ := caddy.NewReplacer().GetString("env." + variable)
+	return strings.TrimSpace(value) == ""
+}

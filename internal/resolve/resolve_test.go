@@ -1,0 +1,93 @@
+package resolve_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pythopus/tentagate/internal/resolve"
+)
+
+func TestAtLoad(t *testing.T) {
+	t.Setenv("SET", "value")
+	t.Setenv("BLANK", " \t")
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	full := filepath.Join(dir, "full")
+	for name, text := range map[string]string{empty: "", full: "of a file\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct{ text, want, fails string }{
+		{text: "plain", want: "plain"},
+		{text: "{env.SET}", want: "value"},
+		{text: "a {env.SET} b", want: "a value b"},
+		{text: "{file." + full + "}", want: "of a file"},
+		{text: `\{cd\}`, want: "{cd}"},
+		{text: "open { brace", want: "open { brace"},
+		{text: "", fails: "secret: the value is empty"},
+		{text: "  ", fails: "secret: the value is empty"},
+		{text: "{env.UNSET_VARIABLE}", fails: "secret: {env.UNSET_VARIABLE} is empty: set the environment variable UNSET_VARIABLE"},
+		{text: "{env.BLANK}", fails: "secret: {env.BLANK} is empty"},
+		{text: "x{env.UNSET_VARIABLE}y", fails: "{env.UNSET_VARIABLE} is empty"},
+		{text: "ab{cd}ef", fails: "secret: {cd} is not a placeholder that is known"},
+		{text: "{file." + empty + "}", fails: "is empty: the file " + empty},
+		{text: "{file." + empty + ".absent}", fails: "must exist"},
+		{text: "{http.request.host}", fails: "is not a placeholder that is known when the configuration loads"},
+	} {
+		got, err := resolve.AtLoad("secret", tc.text)
+		switch {
+		case tc.fails == "" && (err != nil || got != tc.want):
+			t.Errorf("%q: got %q and %v, want %q", tc.text, got, err, tc.want)
+		case tc.fails != "" && (err == nil || !strings.Contains(err.Error(), tc.fails)):
+			t.Errorf("%q: got %q and %v, want an error with %q", tc.text, got, err, tc.fails)
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	t.Setenv("TWO", "a, b ,")
+	t.Setenv("COMMAS", " , ")
+	got, err := resolve.List("audience", []string{"{env.TWO}", "c"})
+	if want := []string{"a", "b", "c"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q and %v, want %q", got, err, want)
+	}
+	if got, err := resolve.List("audience", []string{"{env.COMMAS}"}); err == nil || !strings.Contains(err.Error(), "audience") {
+		t.Errorf("commas alone: got %q and %v, want an error that names the option", got, err)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	for text, accepted := range map[string]bool{
+		"{http.vars.client_ip}|{http.request.header.X-Tenant}": true,
+		"fixed":                    true,
+		"{http.auth.user.id}":      true,
+		"{tenant}":                 true,
+		`\{clientip\}`:             true,
+		"{clientip}":               false,
+		"{http.response.status}":   false,
+		"{http.response.header.X}": false,
+		"{htp.request.host}":       false,
+	} {
+		if err := resolve.Request("key", text, "tenant"); (err == nil) != accepted {
+			t.Errorf("%s: got %v, want accepted: %v", text, err, accepted)
+		}
+	}
+}
+
+func TestOptional(t *testing.T) {
+	t.Setenv("REDIS_URL", "")
+	if !resolve.Optional("{env.REDIS_URL}", "REDIS_URL") {
+		t.Error("the variable is not set, so it is optional")
+	}
+	if resolve.Optional("{env.REDIS_URI}", "REDIS_URL") {
+		t.Error("another variable is not optional")
+	}
+	t.Setenv("REDIS_URL", "redis://localhost")
+	if resolve.Optional("{env.REDIS_URL}", "REDIS_URL") {
+		t.Error("a variable that is set counts")
+	}
+}
