@@ -13,6 +13,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/inflight"
 	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -59,6 +60,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 // refuse answers in place of the backend.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, wait time.Duration) error {
 	note(r, "open")
+	circuitstate.Refused(r)
 	if h.fallback != nil {
 		h.member.Count(registry.FellBack)
 		return h.fallback.ServeHTTP(w, r)
@@ -76,6 +78,7 @@ func (h *Handler) limited(w http.ResponseWriter, r *http.Request, err error) err
 		return nil
 	}
 	note(r, "limited")
+	circuitstate.Refused(r)
 	h.member.Count(registry.Limited)
 	detail := "the service " + h.Name + " has as many requests as it can take"
 	if errors.Is(err, inflight.ErrWaited) {
@@ -147,6 +150,7 @@ func (x *exchange) answerFor(w http.ResponseWriter, err error) error {
 // ask.
 func (h *Handler) refuseUpstream(w http.ResponseWriter, r *http.Request, open *registry.OpenError) error {
 	note(r, "upstream_open")
+	circuitstate.Refused(r)
 	if h.fallback != nil {
 		h.member.Count(registry.FellBack)
 		return h.fallback.ServeHTTP(w, r)

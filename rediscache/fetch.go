@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -174,6 +175,7 @@ func (c *fill) completable() *object.Object {
 // with a panic.
 func (c *fill) run() (panicked any, err error) {
 	defer func() { panicked = recover() }()
+	circuitstate.Reset(c.out)
 	return nil, c.x.next.ServeHTTP(c, c.out)
 }
 

@@ -5,8 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
+	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
@@ -71,8 +70,8 @@ func (c *fill) judge() rfc9111.Reason {
 		return c.verdict.One
 	case !ok:
 		return c.verdict.Shared
-	case c.isFallback():
-		return "fallback"
+	case circuitstate.WasRefused(c.out):
+		return "fallback" // that is over when the service is back
 	case len(c.fields["Set-Cookie"]) > 0 && h.SetCookie == cookieBypass:
 		return "set-cookie"
 	case strings.HasPrefix(kind, "text/event-stream"), strings.HasPrefix(kind, "application/grpc"):
@@ -90,17 +89,6 @@ func (c *fill) judge() rfc9111.Reason {
 		return "size"
 	}
 	return rfc9111.Stored
-}
-
-// isFallback reports whether an open circuit breaker answers in place of the
-// service. That is over when the service is back.
-func (c *fill) isFallback() bool {
-	repl, _ := c.out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if repl == nil {
-		return false
-	}
-	state, _ := repl.GetString("http.circuit_breaker.state")
-	return state == "open"
 }
 
 // singlePart reports whether a 206 has one part, of a single range.
