@@ -122,7 +122,7 @@ func TestDocsAreValid(t *testing.T) {
 func TestDocsCommandsExist(t *testing.T) {
 	help := map[string]string{}
 	line := regexp.MustCompile("(?m)(?:^|[`$( ])tentagate ([a-z][a-z-]+)((?: [^`\n#|]*)?)")
-	flag := regexp.MustCompile(`(?:^| )(--[a-z][a-z-]*)`)
+	flag := regexp.MustCompile(`(?:^| )(--[a-z0-9-]+)`)
 	for _, b := range blocks(t) {
 		for _, m := range line.FindAllStringSubmatch(b.text, -1) {
 			command, rest := m[1], m[2]
@@ -137,7 +137,7 @@ func TestDocsCommandsExist(t *testing.T) {
 				help[command] = out
 			}
 			for _, f := range flag.FindAllStringSubmatch(rest, -1) {
-				if !strings.Contains(help[command], f[1]) {
+				if !regexp.MustCompile(f[1] + `\b[^-]`).MatchString(help[command]) {
 					t.Errorf("%s:%d: tentagate %s has no %s", b.page, b.line, command, f[1])
 				}
 			}
