@@ -58,6 +58,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		bypass {
 //			<matchers>
 //		}
+//		invalidate_on_write off|above|segments <n>|all
 //		purge_method {
 //			allow <address…>
 //			users <subject…>
@@ -129,7 +130,7 @@ var options = []string{
 	"ttl", "max_error_ttl", "memory", "max_object_size", "max_variants", "store", "compress", "lease",
 	"stale_while_revalidate", "stale_if_error", "stale_when_disconnected", "collapse_timeout", "fill_timeout", "hit_for_miss", "jitter", "early_refresh",
 	"key", "tags", "targets", "set_cookie", "store_cors", "match_type", "request_directives", "cache_status", "profile",
-	"hosts", "bypass", "purge_method",
+	"hosts", "bypass", "invalidate_on_write", "purge_method",
 }
 
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
@@ -206,12 +207,35 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 			}
 			h.BypassRaw = append(h.BypassRaw, set)
 		}
+	case "invalidate_on_write":
+		err = h.unmarshalOnWrite(d)
 	case "purge_method":
 		h.PurgeMethod, err = unmarshalPurgeMethod(d)
 	default:
 		err = parse.Unknown(d, options...)
 	}
 	return err
+}
+
+// unmarshalOnWrite reads `invalidate_on_write above` and `… segments 2`.
+func (h *Handler) unmarshalOnWrite(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 1, 2)
+	if err != nil {
+		return err
+	}
+	switch h.InvalidateOnWrite = args[0]; {
+	case args[0] == writeSegments && len(args) == 2:
+		if h.InvalidateSegments, err = strconv.Atoi(args[1]); err != nil || h.InvalidateSegments < 1 || h.InvalidateSegments > maxSegments {
+			return d.Errf("invalidate_on_write segments: %q is not a whole number from 1 to %d", args[1], maxSegments)
+		}
+	case args[0] == writeSegments:
+		return d.Err("invalidate_on_write segments: missing argument: how many segments of the path name a service, such as 2 for /api/orders/…")
+	case args[0] != writeOff && args[0] != writeAbove && args[0] != writeAll:
+		return d.Errf("invalidate_on_write: %q: accepted are off, above, segments <n> and all", args[0])
+	case len(args) == 2:
+		return d.Errf("invalidate_on_write %s: unexpected argument %q: it takes none", args[0], args[1])
+	}
+	return nil
 }
 
 // word reads the only argument of an option that takes one of a few words.

@@ -18,7 +18,7 @@ func TestOptionMistakes(t *testing.T) {
 		"stale_when_disconnected": {"1s", "x"}, "collapse_timeout": {"1s", "x"}, "fill_timeout": {"1s", "x"}, "hit_for_miss": {"1s", "x"},
 		"jitter": {"10%", "60%"}, "set_cookie": {"strip", "keep"}, "request_directives": {"honour", "trust"}, "cache_status": {"off", "yes"},
 		"profile": {"rfc9111", "strict"}, "tags": {"A B", ""}, "targets": {"A B", ""}, "hosts": {"a.test b.test", ""},
-		"compress": {}, "lease": {}, "early_refresh": {}, "store_cors": {}, "match_type": {},
+		"invalidate_on_write": {"all", "below"}, "compress": {}, "lease": {}, "early_refresh": {}, "store_cors": {}, "match_type": {},
 	} {
 		parse := func(lines ...string) error {
 			return new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser("http_cache {\n" + strings.Join(lines, "\n") + "\n}"))
@@ -45,20 +45,40 @@ func TestOptionMistakes(t *testing.T) {
 	}
 }
 
+func TestInvalidateOnWriteMistakes(t *testing.T) {
+	for line, want := range map[string]string{
+		"segments":    "how many segments",
+		"segments 0":  "from 1 to 16",
+		"segments 17": "from 1 to 16",
+		"segments x":  "from 1 to 16",
+		"above 2":     "it takes none",
+		"":            "missing argument",
+	} {
+		err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser("http_cache {\ninvalidate_on_write " + line + "\n}"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", line, err, want)
+		}
+	}
+}
+
 // A Caddyfile may not mix what the JSON cannot either.
 func TestProvisionMistakes(t *testing.T) {
 	for want, h := range map[string]*Handler{
-		"exclude each other":   {Key: &KeyOptions{QueryAllow: []string{"a"}, QueryDeny: []string{"b"}}},
-		"use per_user":         {Key: &KeyOptions{Headers: []string{"authorization"}}},
-		"jitter 0.7":           {Jitter: 0.7},
-		"ttl: it is not":       {TTL: -1},
-		`cache_status "x"`:     {CacheStatus: "x"},
-		`profile "x"`:          {Profile: "x"},
-		"ttl 304":              {StatusTTL: map[int]caddy.Duration{304: 1}},
-		"there is no Redis":    {Store: storeRedis},
-		"fill_timeout: it is":  {FillTimeout: -1},
-		`set_cookie "x"`:       {SetCookie: "x"},
-		`request_directives "`: {RequestDirectives: "x"},
+		"exclude each other":     {Key: &KeyOptions{QueryAllow: []string{"a"}, QueryDeny: []string{"b"}}},
+		"use per_user":           {Key: &KeyOptions{Headers: []string{"authorization"}}},
+		"jitter 0.7":             {Jitter: 0.7},
+		"ttl: it is not":         {TTL: -1},
+		`cache_status "x"`:       {CacheStatus: "x"},
+		`profile "x"`:            {Profile: "x"},
+		"ttl 304":                {StatusTTL: map[int]caddy.Duration{304: 1}},
+		"there is no Redis":      {Store: storeRedis},
+		"fill_timeout: it is":    {FillTimeout: -1},
+		`set_cookie "x"`:         {SetCookie: "x"},
+		`request_directives "`:   {RequestDirectives: "x"},
+		`invalidate_on_write "`:  {InvalidateOnWrite: "x"},
+		"invalidate_segments 0":  {InvalidateOnWrite: writeSegments},
+		"invalidate_segments 17": {InvalidateOnWrite: writeSegments, InvalidateSegments: 17},
+		"invalidate_segments 2":  {InvalidateSegments: 2},
 	} {
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 		err := h.Provision(ctx)

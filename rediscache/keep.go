@@ -52,7 +52,7 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 		InitialAge: v.Age, Lifetime: v.Lifetime,
 		StaleWhileRevalidate: v.StaleWhileRevalidate, StaleIfError: v.StaleIfError,
 		MustRevalidate: v.MustRevalidate, NoCache: v.NoCache,
-		Scheme: x.t.scheme, Host: x.t.host, Path: x.t.pathQuery(), Tags: h.tagsOf(fields), Groups: rfc9111.Groups(fields["Cache-Groups"]),
+		Scheme: x.t.scheme, Host: x.t.host, Path: x.t.pathQuery(), Tags: h.tagsOf(fields), Groups: x.groupsOf(fields["Cache-Groups"], v),
 	}
 	if !o.MustRevalidate && !o.NoCache {
 		o.Keep = time.Duration(h.StaleWhenDisconnected)

@@ -32,6 +32,7 @@ type target struct {
 	// private is the key in the user's own partition, if there is one.
 	private    object.Key
 	hasPrivate bool
+	owner      string // whose partition it is
 
 	// authorized requests get what everybody may have, or what is theirs.
 	authorized bool
@@ -92,7 +93,8 @@ func (h *Handler) targetOf(r *http.Request) target {
 	id, known := identity.From(r)
 	t.authorized = known || len(r.Header["Authorization"]) > 0
 	if known && h.Key.PerUser {
-		b = appendPart(append(b, 'u'), id.Partition())
+		t.owner = id.Partition()
+		b = appendPart(append(b, 'u'), t.owner)
 		t.private = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
 		t.hasPrivate = true
 	}

@@ -184,6 +184,18 @@ type Handler struct {
 	// stored. Default: none.
 	BypassRaw caddyhttp.RawMatcherSets `json:"bypass,omitempty" caddy:"namespace=http.matchers"`
 
+	// What a successful request with an unsafe method makes invalid beside its own
+	// URL (RFC 9111 §4.4), for the user who sent it: `above`, the URLs above the
+	// target with any query, such as /orders for /orders/5/cancel; `segments`, all
+	// whose path begins with the same segments, of which invalidate_segments says
+	// how many; `all`, everything of the host; `off`, nothing. With key.per_user
+	// that is what is in the user's partition; for others, who cannot be told
+	// apart, it is what is stored for everybody. Default: off.
+	InvalidateOnWrite string `json:"invalidate_on_write,omitempty"`
+
+	// How many segments of the path count for `segments`: 1 to 16.
+	InvalidateSegments int `json:"invalidate_segments,omitempty"`
+
 	// Who may purge with the PURGE method. Default: nobody.
 	PurgeMethod *PurgeMethod `json:"purge_method,omitempty"`
 

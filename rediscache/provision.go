@@ -101,6 +101,7 @@ func (h *Handler) setDefaults(a *app.App) {
 	orTime(&h.HitForMiss, defaultRemember)
 	orText(&h.RequestDirectives, directivesIgnore)
 	orText(&h.CacheStatus, statusOn)
+	orText(&h.InvalidateOnWrite, writeOff)
 	if h.Profile == profileRFC9111 {
 		orText(&h.SetCookie, cookieStore)
 		orTime(&h.StaleWhenDisconnected, defaultKeep)
@@ -156,6 +157,7 @@ func (h *Handler) check(a *app.App) error {
 		oneOf("request_directives", h.RequestDirectives, directivesIgnore, directivesHonour),
 		oneOf("cache_status", h.CacheStatus, statusOn, statusOff, statusKey),
 		oneOf("profile", profile, profileRFC9111),
+		oneOf("invalidate_on_write", h.InvalidateOnWrite, writeOff, writeAbove, writeSegments, writeAll),
 	); err != nil {
 		return err
 	}
@@ -174,6 +176,9 @@ func (h *Handler) check(a *app.App) error {
 	}
 	if !(h.Jitter >= 0 && h.Jitter <= 0.5) {
 		return fmt.Errorf("jitter %v: accepted are 0 to 0.5", h.Jitter)
+	}
+	if segments := h.InvalidateOnWrite == writeSegments; segments && (h.InvalidateSegments < 1 || h.InvalidateSegments > maxSegments) || !segments && h.InvalidateSegments != 0 {
+		return fmt.Errorf("invalidate_segments %d: accepted are 1 to %d, with invalidate_on_write segments", h.InvalidateSegments, maxSegments)
 	}
 	for status := range h.StatusTTL {
 		if status < 200 || status > 599 || status == http.StatusPartialContent || status == http.StatusNotModified {

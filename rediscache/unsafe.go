@@ -76,7 +76,7 @@ func invalidatingHandler(next caddyhttp.Handler, invalidate func(http.Header, in
 
 // invalidate makes invalid what the answer to an unsafe request says: its
 // target, Location and Content-Location of the same origin, and cache groups (RFC
-// 9875 §3).
+// 9875 §3); and what the operator wants to be invalid after a write.
 func (h *Handler) invalidate(r *http.Request, t *target, fields http.Header) {
 	scopes := []object.Scope{{URL: t.url()}}
 	if target, err := url.Parse(t.url()); err == nil {
@@ -86,6 +86,9 @@ func (h *Handler) invalidate(r *http.Request, t *target, fields http.Header) {
 	}
 	for _, group := range rfc9111.Groups(fields["Cache-Group-Invalidation"]) {
 		scopes = append(scopes, object.Scope{Group: group, Origin: t.scheme + "://" + t.host})
+	}
+	if h.InvalidateOnWrite != writeOff {
+		scopes = append(scopes, h.writeScopes(t)...)
 	}
 	invalidated.Add(float64(len(scopes)))
 	h.tiers.epochs.Invalidate(scopes...)
