@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/hostname"
 )
 
 // clientIP is the placeholder of the client's address as the server's
@@ -31,6 +33,7 @@ type part struct {
 	literal     string
 	placeholder string
 	address     bool
+	host        hostname.Reader // nil: it is no host
 }
 
 // parseTemplate reads a key such as `{client_ip}` or `{http.auth.user.id}`.
@@ -58,9 +61,11 @@ func parseTemplate(texts []string) (*template, error) {
 			if name == "client_ip" {
 				name = clientIP
 			}
+			host, _ := hostname.Placeholder(name)
 			t.parts = append(t.parts, part{
 				placeholder: name,
 				address:     name == clientIP || name == "http.request.remote.host",
+				host:        host,
 			})
 			t.values++
 			text = text[open+end+1:]
@@ -110,9 +115,12 @@ func (p part) value(r *http.Request, repl *caddy.Replacer, v6 int) (string, bool
 		return p.literal, true
 	}
 	var v string
-	if p.placeholder == clientIP {
+	switch {
+	case p.placeholder == clientIP:
 		v, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	} else {
+	case p.host != nil:
+		v = p.host(r)
+	default:
 		v, _ = repl.GetString(p.placeholder)
 	}
 	if v == "" {

@@ -1,0 +1,156 @@
+// Package hostname brings hosts into one form, so that a key that is made of one
+// is the same for all spellings of it.
+package hostname
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Normal returns an authority (the value of Host or :authority) in the normal
+// form of RFC 3986 §6.2.2 and §6.2.3: letters in lower case, escapes of
+// unreserved characters decoded, no dot at the end, IPv6 addresses in their
+// short form in brackets, and no port where it is empty or the default of http
+// or https. Behind a proxy that ends TLS the scheme is not known for sure, so
+// both default ports are left out whatever the scheme. A name in Unicode or
+// punycode stays as it is.
+//
+// It allocates nothing if the authority is in that form already.
+func Normal(authority string) string {
+	host, port := split(authority)
+	if port = trimZeros(port); port == "" || port == "80" || port == "443" {
+		return name(host)
+	}
+	if name := name(host); len(name)+1+len(port) != len(authority) || name != authority[:len(name)] {
+		return name + ":" + port
+	}
+	return authority
+}
+
+// Host is Normal without the port.
+func Host(authority string) string {
+	host, _ := split(authority)
+	return name(host)
+}
+
+// Port returns the port of an authority without leading zeros, and nothing
+// where it has none.
+func Port(authority string) string {
+	_, port := split(authority)
+	return trimZeros(port)
+}
+
+// Label returns the n-th label of the host, counted from 0 at the right.
+func Label(authority string, n int) string {
+	host := Host(authority)
+	for ; ; n-- {
+		i := strings.LastIndexByte(host, '.')
+		switch {
+		case n == 0:
+			return host[i+1:]
+		case i < 0:
+			return ""
+		}
+		host = host[:i]
+	}
+}
+
+// split cuts the port off. What is no port stays with the host.
+func split(authority string) (host, port string) {
+	i := strings.LastIndexByte(authority, ':')
+	if i < 0 {
+		return authority, ""
+	}
+	for _, c := range []byte(authority[i+1:]) {
+		if c < '0' || c > '9' {
+			return authority, ""
+		}
+	}
+	if strings.IndexByte(authority, ':') != i && authority[i-1] != ']' {
+		return authority, "" // an IPv6 address without brackets
+	}
+	return authority[:i], authority[i+1:]
+}
+
+func trimZeros(port string) string {
+	for len(port) > 1 && port[0] == '0' {
+		port = port[1:]
+	}
+	return port
+}
+
+// name returns the normal form of a host without its port.
+func name(host string) string {
+	if strings.IndexByte(host, '%') >= 0 {
+		host = decode(host)
+	}
+	if strings.IndexByte(host, ':') >= 0 {
+		return address(host)
+	}
+	host = strings.TrimRight(host, ".")
+	for i := range len(host) {
+		if c := host[i]; c >= 'A' && c <= 'Z' {
+			return lower(host)
+		}
+	}
+	return host
+}
+
+// address returns an IPv6 address in brackets and in its short form.
+func address(host string) string {
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	if err != nil || !addr.Is6() {
+		return lower(host)
+	}
+	var array [64]byte
+	b := append(addr.AppendTo(append(array[:0], '[')), ']')
+	if string(b) == host {
+		return host
+	}
+	return string(b)
+}
+
+// lower changes ASCII letters only: other bytes are not ours to interpret.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// decode replaces the escapes of unreserved characters (RFC 3986 §6.2.2.2).
+func decode(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if c := unhex(s[i+1])<<4 | unhex(s[i+2]); c >= 0 && unreserved(byte(c)) {
+				b.WriteByte(byte(c))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// unhex returns the value of a hexadecimal digit, and a number below zero, which
+// stays so when it is shifted and combined, for anything else.
+func unhex(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+func unreserved(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
