@@ -155,6 +155,12 @@ https://localhost:$PORT {
 
 // Refused tokens count against their client, good ones do not.
 func TestRefusalsAreLimited(t *testing.T) {
+	for _, how := range []string{"status", "after"} {
+		t.Run(how, func(t *testing.T) { testRefusals(t, how) })
+	}
+}
+
+func testRefusals(t *testing.T, how string) {
 	g := start(t, `{
 	admin $ADMIN
 }
@@ -164,7 +170,7 @@ http://$ADDR {
 			zone refusals
 			key {http.request.header.X-Client}
 			limit 5/1h
-			count status 401
+			count `+how+` 401
 		}
 		jwt_auth {env.JWT_SECRET_KEY}
 		respond ok

@@ -61,7 +61,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //		exempt          <address, network or private_ranges...>
 //		ipv6_prefix     <1-128>
 //		cost            <n or placeholder>
-//		count           status <code or class...>
+//		count           status|after <code or class...>
 //		max_concurrent  <n>
 //		delay           <duration> [<queue>]
 //		shadow
@@ -208,9 +208,10 @@ var optionParsers = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
 		if err != nil {
 			return err
 		}
-		if args[0] != "status" {
-			return d.Errf("count: unknown value %q: write `count status <code or class…>`, such as `count status 401 403 5xx`", args[0])
+		if args[0] != "status" && args[0] != "after" {
+			return d.Errf("count: unknown value %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
 		}
+		h.CountAfter = args[0] == "after"
 		if _, err := parseStatuses(args[1:]); err != nil {
 			return d.WrapErr(err)
 		}

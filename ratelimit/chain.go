@@ -83,6 +83,12 @@ func (ch *chain) decide(r *http.Request, h *Handler) *check {
 		}
 		switch {
 		case !c.asks():
+		case m.CountAfter:
+			// Nothing is taken before the answer.
+			m.zone.peek(c)
+			if !c.decision.Admitted() && !m.Shadow && refused == nil {
+				refused = c
+			}
 		case m.Shadow:
 			// It must neither refuse nor be refused by the others.
 			m.zone.decide(c)
@@ -124,7 +130,9 @@ func (c *check) account(refused *check) {
 	m.count(c.outcome)
 	if c.asks() {
 		m.countSource(c.decision.Source)
-		c.h.zone.hot.add(c.key, c.cost)
+		if !c.h.CountAfter {
+			c.h.zone.hot.add(c.key, c.cost)
+		}
 	}
 }
 

@@ -143,6 +143,13 @@ type Handler struct {
 	// is another. Default: all count.
 	CountStatus []string `json:"count_status,omitempty"`
 
+	// Take the units of count_status when the status is known, instead of
+	// reserving them first. Requests that are answered otherwise then cost nothing,
+	// however many are in progress, not even a round trip to Redis; and requests
+	// that are refused at the same moment may exceed the limit by their number.
+	// Default: false.
+	CountAfter bool `json:"count_after,omitempty"`
+
 	// The most requests of one key that may be in progress at once on this
 	// gateway. With Redis, the number is divided among the gateways. Default: no
 	// bound.
@@ -249,6 +256,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 func (h *Handler) Validate() error {
 	if h.zone.redis == nil && h.Mode == modeLeased {
 		return errors.New("mode leased: the counters are in memory, where every decision is local anyway; it needs store redis")
+	}
+	if h.CountAfter && len(h.CountStatus) == 0 {
+		return errors.New("count_after: it needs count_status, the codes or classes of responses that count")
+	}
+	if h.CountAfter && (h.Mode == modeLeased || h.Delay > 0) {
+		return errors.New("count after: not possible with mode leased or delay: nothing is taken before the answer")
 	}
 	if h.Mode == modeLeased && h.Delay > 0 {
 		return errors.New("mode leased: not possible with delay, which has to know when each request's turn is")

@@ -156,7 +156,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			return h.refuseConcurrency(w)
 		}
 	}
-	if !h.Shadow {
+	if !h.Shadow && !h.CountAfter {
 		h.writeFields(w.Header(), c)
 	}
 	if c.decision.Delay > 0 && !h.Shadow {
@@ -168,7 +168,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			return err
 		}
 	}
-	if len(h.CountStatus) > 0 && c.counted {
+	if len(h.CountStatus) > 0 && (c.counted || h.CountAfter && c.asks()) {
 		return c.countByStatus(w, r, next)
 	}
 	return next.ServeHTTP(w, r)

@@ -38,9 +38,10 @@ func parseStatuses(texts []string) (s statusSet, err error) {
 	return s, nil
 }
 
-// countByStatus runs the rest of the chain and gives the units back as soon as
-// a status is known that does not count. The units were reserved before, so
-// that requests in progress cannot together exceed the limit.
+// countByStatus runs the rest of the chain and settles as soon as the status is
+// known. The units were reserved before, so that requests in progress cannot
+// together exceed the limit, and are given back for a status that does not
+// count; with count_after they are taken only now, for one that does.
 func (c *check) countByStatus(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	sw := &statusWriter{ResponseWriter: w, check: c}
 	finished := false
@@ -78,9 +79,17 @@ func (w *statusWriter) settle(status int) {
 		return
 	}
 	w.settled = true
-	if !w.check.h.statuses.has(status) {
-		w.check.refund()
-		w.check.h.rewriteFields(w.Header(), w.check)
+	c := w.check
+	switch counts := c.h.statuses.has(status); {
+	case c.h.CountAfter && counts:
+		c.h.zone.decide(c)
+		c.h.zone.hot.add(c.key, c.cost)
+		if !c.h.Shadow {
+			c.h.writeFields(w.Header(), c)
+		}
+	case !c.h.CountAfter && !counts:
+		c.refund()
+		c.h.rewriteFields(w.Header(), c)
 	}
 }
 

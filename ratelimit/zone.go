@@ -195,6 +195,18 @@ func (z *zone) decide(c *check) {
 	c.counted = c.decision.Admitted()
 }
 
+// peek looks whether there are units, as far as this gateway knows without
+// asking Redis, and takes none.
+func (z *zone) peek(c *check) {
+	c.decided = time.Now()
+	if z.redis != nil {
+		call := c.call()
+		call.PeekLocal()
+		return
+	}
+	z.memory.Peek(c.key, c.tier.plan, c.cost, &c.decision)
+}
+
 // refund gives back what decide took.
 func (z *zone) refund(c *check) {
 	if z.redis != nil {

@@ -346,6 +346,33 @@ func (c *Call) Peek() error {
 	return nil
 }
 
+// PeekLocal answers from what this gateway has seen of a key, without a round
+// trip, and takes nothing. Every decision about the key brings that up to date.
+func (c *Call) PeekLocal() {
+	z, d := c.Zone, c.Decision
+	if c.impossible() {
+		c.never()
+		return
+	}
+	if c.remembered() {
+		return
+	}
+	if z.engine.reachable(partition(z.name, c.Key)) {
+		z.local.Peek(c.Key, c.Plan, c.Cost, d)
+		d.Source = gcra.Remembered
+		return
+	}
+	switch c.OnError {
+	case Allow:
+		*d = gcra.Decision{Source: gcra.Unchecked}
+	case Deny:
+		*d = gcra.Decision{Source: gcra.Unavailable, Wait: int64(retryDenied)}
+	default:
+		z.local.Peek(c.Key, c.Plan.Share(z.engine.instances()), c.Cost, d)
+		d.Source = gcra.Local
+	}
+}
+
 // Reset forgets a key here and in Redis, under every plan it may have been
 // counted by. It reports whether there was anything to forget.
 func (z *Zone) Reset(ctx context.Context, key string, plans []*gcra.Plan) (bool, error) {
