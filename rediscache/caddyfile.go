@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"net/http"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -9,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
 func init() {
@@ -117,6 +119,9 @@ func (h *Handler) unmarshalTTL(d *caddyfile.Dispenser, seen parse.Seen) error {
 	status, err := strconv.Atoi(args[0])
 	if err != nil || status < 200 || status > 599 {
 		return d.Errf("ttl: %q is not a status code", args[0])
+	}
+	if !rfc9111.Storable(status) || status == http.StatusPartialContent {
+		return d.Errf("ttl %d: it is not the status of a response that can be stored", status)
 	}
 	if h.StatusTTL == nil {
 		h.StatusTTL = map[int]caddy.Duration{}

@@ -53,6 +53,9 @@ func (x *inquiry) fetch(f *flight) error {
 	if panicked != nil {
 		return c.broken(panicked)
 	}
+	if err == nil {
+		err = c.invalid
+	}
 	if err != nil {
 		return c.failed(err)
 	}

@@ -72,6 +72,8 @@ func (c *fill) judge() rfc9111.Reason {
 		return c.verdict.Shared
 	case circuitstate.WasRefused(c.out):
 		return "fallback" // that is over when the service is back
+	case c.unwritten:
+		return "unanswered"
 	case len(c.fields["Set-Cookie"]) > 0 && h.SetCookie == cookieBypass:
 		return "set-cookie"
 	case strings.HasPrefix(kind, "text/event-stream"), strings.HasPrefix(kind, "application/grpc"):

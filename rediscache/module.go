@@ -71,7 +71,10 @@ type Handler struct {
 	// nothing about caching. Default: it is not stored.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
-	// The same for other statuses, by status code. Default: none.
+	// The same for other statuses, by status code. Errors that the request's own
+	// shape can cause (400, 401, 405 to 408, 411 to 415, 417, 421, 425, 426, 431,
+	// 501, 505, 510) are stored only if they are here, whatever they say. 206, 304,
+	// 416, 428, 429 and 511 are not accepted. Default: none.
 	StatusTTL map[int]caddy.Duration `json:"status_ttl,omitempty"`
 
 	// The longest that a response with a status of 500 or above is fresh,
@@ -263,6 +266,13 @@ func (h *Handler) ttl(status int) time.Duration {
 		return time.Duration(h.TTL)
 	}
 	return 0
+}
+
+// storesShape reports whether an error that the request's own shape may have
+// caused is stored: where the operator gives its status a time.
+func (h *Handler) storesShape(status int) bool {
+	_, asked := h.StatusTTL[status]
+	return asked || h.Profile == profileRFC9111
 }
 
 // Interface guards

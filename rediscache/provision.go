@@ -55,6 +55,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.policy = rfc9111.Policy{
 		Targets:              h.Targets,
 		TTL:                  h.ttl,
+		Shape:                h.storesShape,
 		Heuristic:            h.Profile == profileRFC9111,
 		MaxError:             time.Duration(h.MaxErrorTTL),
 		StaleWhileRevalidate: time.Duration(h.StaleWhileRevalidate),
@@ -181,7 +182,7 @@ func (h *Handler) check(a *app.App) error {
 		return fmt.Errorf("invalidate_segments %d: accepted are 1 to %d, with invalidate_on_write segments", h.InvalidateSegments, maxSegments)
 	}
 	for status := range h.StatusTTL {
-		if status < 200 || status > 599 || status == http.StatusPartialContent || status == http.StatusNotModified {
+		if !rfc9111.Storable(status) || status == http.StatusPartialContent {
 			return fmt.Errorf("ttl %d: it is not the status of a response that can be stored", status)
 		}
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -44,7 +46,11 @@ type fill struct {
 
 	sent bool // the header is out
 	held bool // the response is kept from the client
-	mute bool // the client gets no content
+	// invalid is the error that the client gets in place of the response.
+	invalid error
+	// unwritten: no handler answered, and net/http sends an empty 200.
+	unwritten bool
+	mute      bool // the client gets no content
 
 	verdict rfc9111.Verdict
 	head    *object.Object // what will be stored, without its content; nil if nothing
@@ -73,6 +79,9 @@ func (c *fill) Unwrap() http.ResponseWriter { return c.x.w }
 // Informational responses pass and are not stored.
 func (c *fill) WriteHeader(status int) {
 	switch {
+	case status < http.StatusContinue || status > 999:
+		c.refuse(status)
+		return
 	case status < http.StatusOK && status != http.StatusSwitchingProtocols:
 		c.informational(status)
 		return
@@ -92,6 +101,15 @@ func (c *fill) WriteHeader(status int) {
 	c.sendHeader()
 	if c.completed {
 		_, _ = c.Write(c.completing.Body) // the beginning that was stored before
+	}
+}
+
+// refuse is for a status that is none: net/http would panic. The client gets a 502
+// (RFC 9110 §15.6.3), or what is stored.
+func (c *fill) refuse(status int) {
+	if c.status == 0 && c.invalid == nil {
+		clear(c.fields) // they are of a response that is none
+		c.invalid = problem.Error(problem.New(http.StatusBadGateway, "the service answered with the status "+strconv.Itoa(status)+", which is none"))
 	}
 }
 
@@ -197,6 +215,9 @@ func merge(out, fields http.Header) {
 
 // Write passes content on.
 func (c *fill) Write(p []byte) (int, error) {
+	if c.invalid != nil {
+		return len(p), nil
+	}
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}
@@ -276,10 +297,11 @@ func (c *fill) startPump(at int64) bool {
 
 // ReadFrom keeps the way open for sendfile where nothing is kept.
 func (c *fill) ReadFrom(r io.Reader) (int64, error) {
-	if c.status == 0 {
+	if c.status == 0 && c.invalid == nil {
+		clear(c.fields) // they are of a response that is none
 		c.WriteHeader(http.StatusOK)
 	}
-	if c.held || c.mute || c.head != nil || c.pump != nil || c.x.background {
+	if c.invalid != nil || c.held || c.mute || c.head != nil || c.pump != nil || c.x.background {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
 	n, err := io.Copy(c.x.w, r)
@@ -289,6 +311,9 @@ func (c *fill) ReadFrom(r io.Reader) (int64, error) {
 
 // FlushError flushes what the client has been sent.
 func (c *fill) FlushError() error {
+	if c.invalid != nil {
+		return nil
+	}
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}

@@ -11,6 +11,7 @@ import (
 func (c *fill) finish() error {
 	x := c.x
 	if c.status == 0 {
+		c.unwritten = true
 		c.WriteHeader(http.StatusOK)
 		if c.held {
 			return c.settle()

@@ -19,6 +19,11 @@ type Policy struct {
 	// Heuristic has the freshness guessed from Last-Modified, where TTL has none.
 	Heuristic bool
 
+	// Shape reports whether the operator wants errors with the status to be stored
+	// although the request's own shape may have caused them; see OfShape. Nil: of
+	// no status.
+	Shape func(status int) bool
+
 	// MaxError bounds the lifetime of responses with a status of 500 and above.
 	// Zero: no bound.
 	MaxError time.Duration
@@ -90,7 +95,9 @@ func (p *Policy) Judge(x *Exchange) Verdict {
 	switch {
 	case x.Method != http.MethodGet && x.Method != http.MethodPost:
 		return deny(NotAMethod)
-	case x.Status < 200 || x.Status == http.StatusNotModified || x.Status == http.StatusPartialContent && !x.Range:
+	case !Storable(x.Status), x.Status == http.StatusPartialContent && !x.Range:
+		return deny(NotAStatus)
+	case OfShape(x.Status) && (p.Shape == nil || !p.Shape(x.Status)):
 		return deny(NotAStatus)
 	case c.NoStore(x.Status):
 		return deny(NoStore)
@@ -143,6 +150,34 @@ func (p *Policy) Judge(x *Exchange) Verdict {
 		v.Shared = CookieRequest
 	}
 	return v
+}
+
+// Storable reports whether a final response with the status may ever be stored:
+// not one that speaks of what the client has (304), of the range that it asked
+// for (416), or of the client itself (RFC 6585 §3, §4 and §6), nor one whose
+// status is none (RFC 9110 §15).
+func Storable(status int) bool {
+	switch status {
+	case http.StatusNotModified, http.StatusRequestedRangeNotSatisfiable, http.StatusPreconditionRequired,
+		http.StatusTooManyRequests, http.StatusNetworkAuthenticationRequired:
+		return false
+	}
+	return status >= 200 && status <= 599
+}
+
+// OfShape reports whether the status is that of an error which the request's own
+// shape can cause: its fields, its credentials, its method or its connection,
+// which are no part of what another client asks for under the same URL.
+func OfShape(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusProxyAuthRequired,
+		http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge,
+		http.StatusRequestURITooLong, http.StatusUnsupportedMediaType, http.StatusExpectationFailed, http.StatusMisdirectedRequest,
+		http.StatusTooEarly, http.StatusUpgradeRequired, http.StatusRequestHeaderFieldsTooLarge,
+		http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNotExtended:
+		return true
+	}
+	return false
 }
 
 // useful reports whether storing would ever save anything: the response is
