@@ -66,6 +66,7 @@ func TestTokenCommand(t *testing.T) {
 		{"SEC 1", tokenCommand{keyFile: writePEM(t, "EC PRIVATE KEY", sec1)}, "ES256", &ecKey.PublicKey},
 		{"P-384", tokenCommand{keyFile: writeKey(t, ec384)}, "ES384", &ec384.PublicKey},
 		{"Ed25519", tokenCommand{keyFile: writeKey(t, edKey)}, "EdDSA", public},
+		{"Ed25519 by its own name", tokenCommand{keyFile: writeKey(t, edKey), algorithm: "Ed25519"}, "Ed25519", public},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			clearEnvironment(t)
@@ -74,6 +75,10 @@ func TestTokenCommand(t *testing.T) {
 			text, err := tc.command.make(now)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if tc.algorithm == "Ed25519" {
+				// The library knows the curve by the older name alone.
+				jwt.RegisterSigningMethod("Ed25519", func() jwt.SigningMethod { return ed25519Method{jwt.SigningMethodEdDSA} })
 			}
 			parsed, err := jwt.Parse(text, func(*jwt.Token) (any, error) { return tc.key, nil }, jwt.WithValidMethods([]string{tc.algorithm}))
 			if err != nil {

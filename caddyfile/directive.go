@@ -1,7 +1,10 @@
 package caddyfile
 
 import (
+	"cmp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -25,7 +28,8 @@ const off = "off"
 // optionNames are the options of the directive, in the order of the
 // documentation.
 var optionNames = []string{
-	"service", "public", "jwt", "ratelimit", "cache", "circuit_breaker", "allowed_origins", "cors", "guard", "health", "metrics",
+	"service", "public", "jwt", "ratelimit", "cache", "circuit_breaker", "response_header_timeout", "allowed_origins", "cors", "guard",
+	"health", "metrics",
 }
 
 // directives are those options that have the arguments and the block of a
@@ -48,13 +52,17 @@ type gateway struct {
 	public   []caddy.ModuleMap // the matchers of requests that need no token
 	origins  []string
 	features map[string]*feature // by option
+	site     string              // part of the names of what has a state
 	file     string              // where the directive stands
 	line     int
+
+	headerTimeout     time.Duration // 0: none
+	headerTimeoutText string        // as it was written
 }
 
 // parseCaddyfile reads the directive and returns what it expands to. Syntax:
 //
-//	tentagate {
+//	tentagate [<name>] {
 //		service         <name> <url...> {
 //			<options of reverse_proxy>
 //		}
@@ -71,6 +79,7 @@ type gateway struct {
 //		circuit_breaker off|{
 //			<options of circuit_breaker>
 //		}
+//		response_header_timeout <duration>|off
 //		allowed_origins <origin...>
 //		cors            off|[<origin...>] {
 //			<options of cors>
@@ -86,16 +95,15 @@ type gateway struct {
 //		}
 //	}
 //
-// What is not given is taken from the environment or has a default. `service`,
-// `public` and `ratelimit` may be repeated.
+// What is not given is taken from the environment or has a default; an option
+// that is written changes that option alone. `service`, `public`, `ratelimit`
+// and, with matchers, `cache` may be repeated. The name is part of the names of
+// circuits and limits; without one it is the site's host name.
 func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	d := h.Dispenser
 	d.Next() // the directive's name
-	if h.BlockState != nil {
-		if _, twice := h.BlockState[directiveName]; twice {
-			return nil, d.Err("tentagate: given more than once: one directive is the gateway of a whole site")
-		}
-		h.BlockState[directiveName] = true
+	if secondInBlock(h) {
+		return nil, d.Err("tentagate: given more than once in one block: the first answers every request. Put its services into that one, or each into a `handle` or a site of its own")
 	}
 	g := &gateway{features: map[string]*feature{}, file: d.File(), line: d.Line()}
 	for option := range directives {
@@ -107,6 +115,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := g.complete(); err != nil {
 		return nil, d.Errf("tentagate: %v", err)
 	}
+	g.nameSite(h)
 	routes, err := g.expand(h)
 	if err != nil {
 		return nil, err
@@ -119,13 +128,21 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // unmarshal reads the block.
 func (g *gateway) unmarshal(h httpcaddyfile.Helper) error {
 	d := h.Dispenser
-	if err := parse.NoArgs(d); err != nil {
+	args, err := parse.Args(d, 0, 1)
+	if err != nil {
 		return err
+	}
+	if len(args) == 1 {
+		if name := args[0]; checkServiceName(name) != nil || name[0] <= '9' {
+			return d.Errf("tentagate: unexpected argument %q: it takes none, or a name: 1 to %d letters, digits, dashes, underscores and dots, a letter first",
+				name, maxServiceName)
+		}
+		g.site = args[0]
 	}
 	seen := parse.Seen{}
 	for d.NextBlock(0) {
 		switch option := d.Val(); option {
-		case "service", "public", "ratelimit":
+		case "service", "public", "ratelimit", "cache":
 		default:
 			if strings.HasPrefix(option, "@") {
 				return d.Errf("%s: define a named matcher beside tentagate, not in it", option)
@@ -155,6 +172,14 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 			err = noBlock(d, option)
 		}
 		return err
+	case "response_header_timeout":
+		if g.headerTimeoutText, err = parse.OneArg(d); err != nil {
+			return err
+		}
+		if g.headerTimeout, err = headerTimeout(g.headerTimeoutText); err != nil {
+			return d.Errf("response_header_timeout: %v", err)
+		}
+		return noBlock(d, option)
 	default:
 		directive, ok := directives[option]
 		if !ok {
@@ -208,6 +233,10 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 // unmarshal reads an option that stands for a directive.
 func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, segment caddyfile.Segment) error {
 	args := d.RemainingArgs()
+	segment = withoutEmptyBlocks(segment)
+	if len(args) == 1 && slices.Contains([]string{"on", "true", "yes", "enabled"}, args[0]) {
+		return d.Errf("%s: %q: it is on unless it is off: leave the line out, or write options: %s", option, args[0], valuesOf(option))
+	}
 	if len(args) == 1 && args[0] == off && option != "guard" {
 		if len(f.segments) > 0 || f.off {
 			return d.Errf("%s: off does not go with another %s", option, option)
@@ -223,10 +252,29 @@ func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, se
 	case len(args) > 0 && (option == "circuit_breaker" || option == "guard" || option == "health" || option == "metrics"):
 		return d.Errf("%s: unexpected argument %q: %s", option, args[0], valuesOf(option))
 	}
-	renamed := append(caddyfile.Segment(nil), segment...)
+	renamed := slices.Clone(segment)
 	renamed[0].Text = directive
+	if option == "cache" {
+		for _, other := range f.segments {
+			if matcher := matcherOf(renamed); matcher == matcherOf(other) {
+				return d.Errf("cache: given more than once for %s", cmp.Or(matcher, "everything"))
+			}
+		}
+	}
 	f.segments = append(f.segments, renamed)
 	return nil
+}
+
+// withoutEmptyBlocks leaves out blocks that have nothing in them.
+func withoutEmptyBlocks(segment caddyfile.Segment) caddyfile.Segment {
+	result := slices.Clone(segment)
+	for i := len(result) - 2; i >= 0; i-- {
+		if result[i].Text == "{" && result[i+1].Text == "}" && result[i].Line != result[i+1].Line {
+			result = slices.Delete(result, i, i+2)
+			i = min(i, len(result)-1)
+		}
+	}
+	return result
 }
 
 // valuesOf says what an option takes.

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/pythopus/tentagate/cors/origin"
+	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
 // The environment variables that the directive reads while a Caddyfile is
@@ -25,6 +29,7 @@ const (
 	envAlgorithm     = "JWT_ALGORITHM"
 	envIssuer        = "JWT_ISSUER"
 	envAudience      = "JWT_AUDIENCE"
+	envAllowHTTP     = "JWT_ALLOW_HTTP"
 )
 
 // getenv returns the variable without the spaces and line ends around it that
@@ -191,20 +196,35 @@ func originsOfEnvironment() ([]string, error) {
 }
 
 func parseOrigins(text string) ([]string, error) {
-	origins := splitList(text)
-	if strings.HasPrefix(text, "[") {
-		if err := json.Unmarshal([]byte(text), &origins); err != nil {
+	var list []string
+	switch {
+	case strings.HasPrefix(text, "["):
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
 			return nil, errors.New(`it begins like a JSON list, but is none: write it as https://app.example.com,https://admin.example.com`)
 		}
-	}
-	for i, origin := range origins {
-		if origin == "" || strings.ContainsAny(origin, "{}\"'` \t\r\n") {
-			return nil, fmt.Errorf("entry %d of %d: %q is not an origin: write it as https://app.example.com,https://admin.example.com", i+1, len(origins), origin)
+	case text != "":
+		list = strings.Split(text, ",")
+		for len(list) > 1 && strings.TrimSpace(list[len(list)-1]) == "" {
+			list = list[:len(list)-1] // a comma at the end
 		}
-		// Other frameworks' settings add the slash, browsers never send it.
-		origins[i] = strings.TrimSuffix(origin, "/")
 	}
-	return origins, nil
+	for i, entry := range list {
+		entry = strings.TrimSpace(entry)
+		if strings.ContainsAny(entry, "{}\"'`") {
+			return nil, fmt.Errorf("entry %d of %d: %q is not an origin: it has quotes or braces in it: %s", i+1, len(list), entry, origin.Accepted)
+		}
+		// The same reader as that of cors. Other frameworks' settings add a slash,
+		// which browsers never send.
+		canonical, err := origin.Canonical(entry)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d of %d: %w", i+1, len(list), err)
+		}
+		list[i] = canonical
+	}
+	if len(list) > 1 && slices.Contains(list, "*") {
+		return nil, fmt.Errorf("entry %d of %d: origin *: it allows every origin, leave the others out", slices.Index(list, "*")+1, len(list))
+	}
+	return list, nil
 }
 
 // splitList splits at commas and drops empty entries.
@@ -218,42 +238,52 @@ func splitList(text string) []string {
 	return list
 }
 
-// hmacAlgorithms and publicKeyAlgorithms are what JWT_ALGORITHM takes.
-var (
-	hmacAlgorithms      = []string{"HS256", "HS384", "HS512"}
-	publicKeyAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
-)
+// What JWT_ALGORITHM takes is what jwt_auth takes.
+var hmacAlgorithms, publicKeyAlgorithms = func() (hmac, public []string) {
+	for _, name := range token.Algorithms {
+		if strings.HasPrefix(name, "HS") {
+			hmac = append(hmac, name)
+		} else {
+			public = append(public, name)
+		}
+	}
+	return hmac, public
+}()
 
-// authOfEnvironment returns the lines of a `jwt_auth` block: keys as
-// placeholders, everything else as it is now, so that a variable that is lost
-// later cannot widen what is accepted.
-func authOfEnvironment() ([][]string, error) {
-	key, err := keyOfEnvironment()
+// keyOptions are the options of jwt_auth with which it gets its keys.
+var keyOptions = []string{"secret", "public_key", "jwks", "discovery"}
+
+// authOfEnvironment returns the lines of a `jwt_auth` block that are not given:
+// keys as placeholders, everything else as it is now, so that a variable that is
+// lost later cannot widen what is accepted. A key set that is given is at jwks.
+func authOfEnvironment(given map[string]bool, jwks string) (lines [][]string, err error) {
+	kind := "" // of the keys, where it is certain
+	for _, option := range keyOptions {
+		if given[option] {
+			kind = option
+		}
+	}
+	own := kind != ""
+	if !own {
+		key, err := keyOfEnvironment()
+		if err != nil {
+			return nil, err
+		}
+		lines, kind = append(lines, key), key[0]
+	}
+	if kind == "jwks" && own && !strings.Contains(jwks, "://") {
+		kind = "" // a file may hold secrets or public keys
+	}
+	algorithms, err := algorithmsOfEnvironment(kind)
 	if err != nil {
 		return nil, err
 	}
-	lines := [][]string{key}
-	hmac := key[0] == "secret"
-	accepted := publicKeyAlgorithms
-	if hmac {
-		accepted = hmacAlgorithms
-	}
-	algorithms := splitList(getenv(envAlgorithm))
-	for _, name := range algorithms {
-		switch {
-		case slices.Contains(accepted, name):
-		case hmac && slices.Contains(publicKeyAlgorithms, name):
-			return nil, fmt.Errorf("%s: %s verifies with a public key: set %s, %s or %s instead of %s",
-				envAlgorithm, name, envJWKS, envDiscovery, envPublicKey, envSecret)
-		case !hmac && slices.Contains(hmacAlgorithms, name):
-			return nil, fmt.Errorf("%s: %s verifies with a secret, but there are public keys: leave it out, or set it to one of %s",
-				envAlgorithm, name, strings.Join(accepted, ", "))
-		default:
-			return nil, fmt.Errorf("%s: unknown algorithm %q: accepted are %s", envAlgorithm, name, strings.Join(accepted, ", "))
-		}
-	}
-	if len(algorithms) == 0 && hmac {
+	if len(algorithms) == 0 && kind == "secret" && !own {
 		algorithms = []string{"HS256"}
+	}
+	audience, err := listOfEnvironment(envAudience)
+	if err != nil {
+		return nil, err
 	}
 	for _, option := range []struct {
 		name     string
@@ -262,18 +292,70 @@ func authOfEnvironment() ([][]string, error) {
 	}{
 		{"algorithms", envAlgorithm, algorithms},
 		{"issuer", envIssuer, listOf(getenv(envIssuer))},
-		{"audience", envAudience, splitList(getenv(envAudience))},
+		{"audience", envAudience, audience},
 	} {
+		if given[option.name] || len(option.values) == 0 {
+			continue
+		}
 		for _, value := range option.values {
 			if strings.ContainsAny(value, "{}\r\n") {
 				return nil, fmt.Errorf("%s: %q: it must have no braces and line ends", option.variable, value)
 			}
 		}
-		if len(option.values) > 0 {
-			lines = append(lines, append([]string{option.name}, option.values...))
+		lines = append(lines, append([]string{option.name}, option.values...))
+	}
+	if value := getenv(envAllowHTTP); value != "" && !given["allow_http"] && (kind == "jwks" || kind == "discovery") {
+		allow, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q: accepted are true and false", envAllowHTTP, value)
+		}
+		if allow {
+			lines = append(lines, []string{"allow_http"})
 		}
 	}
 	return lines, nil
+}
+
+// algorithmsOfEnvironment reads JWT_ALGORITHM and checks that its values fit the
+// keys, if their kind is known.
+func algorithmsOfEnvironment(kind string) ([]string, error) {
+	algorithms, err := listOfEnvironment(envAlgorithm)
+	if err != nil {
+		return nil, err
+	}
+	hmac := kind == "secret"
+	accepted := publicKeyAlgorithms
+	switch kind {
+	case "":
+		accepted = token.Algorithms
+	case "secret":
+		accepted = hmacAlgorithms
+	}
+	for _, name := range algorithms {
+		switch {
+		case slices.Contains(accepted, name):
+		case hmac && slices.Contains(publicKeyAlgorithms, name):
+			return nil, fmt.Errorf("%s: %s verifies with a public key: set %s, %s or %s instead of %s",
+				envAlgorithm, name, envJWKS, envDiscovery, envPublicKey, envSecret)
+		case slices.Contains(hmacAlgorithms, name):
+			return nil, fmt.Errorf("%s: %s verifies with a secret, but there are public keys: leave it out, or set it to one of %s",
+				envAlgorithm, name, strings.Join(accepted, ", "))
+		default:
+			return nil, fmt.Errorf("%s: unknown algorithm %q: accepted are %s", envAlgorithm, name, strings.Join(accepted, ", "))
+		}
+	}
+	return algorithms, nil
+}
+
+// listOfEnvironment reads a variable with a list, which is either not set or has
+// something in it: a list of commas alone would switch a check off.
+func listOfEnvironment(name string) ([]string, error) {
+	text := getenv(name)
+	list := splitList(text)
+	if text != "" && len(list) == 0 {
+		return nil, fmt.Errorf("%s: %q has no value: write values with commas between them, or unset it", name, text)
+	}
+	return list, nil
 }
 
 func listOf(text string) []string {

@@ -134,12 +134,20 @@ func TestParseOrigins(t *testing.T) {
 		"":  "[]",
 		"*": "[*]",
 		"https://a.example.com, https://b.example.com/,": "[https://a.example.com https://b.example.com]",
+		"HTTPS://A.example.com:443":                      "[https://a.example.com]",
 		`["https://a.example.com","http://localhost:*"]`: "[https://a.example.com http://localhost:*]",
 		`["https://a.example.com"`:                       "error: it begins like a JSON list, but is none",
 		`["https://a.example.com", 5]`:                   "error: JSON list",
 		"https://a.example.com https://b.example.com":    "error: entry 1 of 1",
 		"https://a.example.com,{x}":                      "error: entry 2 of 2",
 		`"https://a.example.com"`:                        "error: entry 1 of 1",
+		"https://a.example.com,app.example.com":          `error: entry 2 of 2: origin "app.example.com": it has no scheme`,
+		"https://a.example.com/app":                      "error: entry 1 of 1",
+		"https://a.example.com,,https://b.example.com":   "error: entry 2 of 3",
+		`["https://a.example.com","null"]`:               "error: entry 2 of 2",
+		"https://a.example.com,*":                        "error: entry 2 of 2: origin *",
+		"https://a.example.com:99999":                    "error: entry 1 of 1",
+		" , ":                                            "error: entry 1 of 1",
 	} {
 		origins, err := parseOrigins(text)
 		expect(t, fmt.Sprint(origins), err, want)
@@ -153,23 +161,51 @@ func TestAuthOfEnvironment(t *testing.T) {
 		"JWT_SECRET_KEY=x JWT_ALGORITHM=HS512 JWT_ISSUER=i JWT_AUDIENCE=a,b":    "[[secret {env.JWT_SECRET_KEY}] [algorithms HS512] [issuer i] [audience a b]]",
 		"JWT_SECRET_KEY_FILE=/run/secrets/jwt":                                  "[[secret {file./run/secrets/jwt}] [algorithms HS256]]",
 		"JWT_PUBLIC_KEY=/keys/a.pem":                                            "[[public_key {env.JWT_PUBLIC_KEY}]]",
+		"JWT_PUBLIC_KEY=/keys/a.pem JWT_ALGORITHM=Ed25519":                      "[[public_key {env.JWT_PUBLIC_KEY}] [algorithms Ed25519]]",
 		"JWT_JWKS_URL=https://i/keys JWT_ALGORITHM=RS256,ES256 JWT_SECRET_KEY=": "[[jwks {env.JWT_JWKS_URL}] [algorithms RS256 ES256]]",
+		"JWT_JWKS_URL=https://i/keys JWT_ALGORITHM=EdDSA,Ed25519":               "[[jwks {env.JWT_JWKS_URL}] [algorithms EdDSA Ed25519]]",
+		"JWT_JWKS_URL=http://keycloak:8080/certs JWT_ALLOW_HTTP=true":           "[[jwks {env.JWT_JWKS_URL}] [allow_http]]",
+		"JWT_JWKS_URL=http://keycloak:8080/certs JWT_ALLOW_HTTP=0":              "[[jwks {env.JWT_JWKS_URL}]]",
+		"JWT_DISCOVERY_URL=http://keycloak:8080/realm JWT_ALLOW_HTTP=1":         "[[discovery {env.JWT_DISCOVERY_URL}] [allow_http]]",
+		"JWT_JWKS_URL=http://keycloak:8080/certs JWT_ALLOW_HTTP=keycloak":       "error: JWT_ALLOW_HTTP: \"keycloak\": accepted are true and false",
 		"JWT_DISCOVERY_URL=https://i":                                           "[[discovery {env.JWT_DISCOVERY_URL}]]",
 		"JWT_SECRET_KEY=a JWT_PUBLIC_KEY=b JWT_DISCOVERY_URL=c":                 "error: JWT_SECRET_KEY and JWT_PUBLIC_KEY and JWT_DISCOVERY_URL are all set",
 		"JWT_SECRET_KEY=a JWT_ALGORITHM=none":                                   "error: JWT_ALGORITHM: unknown algorithm \"none\": accepted are HS256, HS384, HS512",
 		"JWT_SECRET_KEY=a JWT_ALGORITHM=RS256":                                  "error: RS256 verifies with a public key",
+		"JWT_SECRET_KEY=a JWT_ALGORITHM=Ed25519":                                "error: Ed25519 verifies with a public key",
 		"JWT_JWKS_URL=a JWT_ALGORITHM=HS256":                                    "error: HS256 verifies with a secret, but there are public keys",
 		"JWT_SECRET_KEY_FILE={env.JWT_SECRET_KEY}":                              "error: JWT_SECRET_KEY_FILE: \"{env.JWT_SECRET_KEY}\" is not a path",
 		"JWT_SECRET_KEY=a JWT_ISSUER={env.JWT_SECRET_KEY}":                      "error: JWT_ISSUER",
 		"JWT_SECRET_KEY=a JWT_AUDIENCE=b,{x}":                                   "error: JWT_AUDIENCE: \"{x}\"",
+		"JWT_SECRET_KEY=a JWT_AUDIENCE=,":                                       "error: JWT_AUDIENCE: \",\" has no value",
+		"JWT_SECRET_KEY=a JWT_ALGORITHM=,,":                                     "error: JWT_ALGORITHM: \",,\" has no value",
+
+		// What is written in the block.
+		"WRITTEN=audience JWT_AUDIENCE=a JWT_ISSUER=i":         "[[secret {env.JWT_SECRET_KEY}] [algorithms HS256] [issuer i]]",
+		"WRITTEN=algorithms JWT_SECRET_KEY=a":                  "[[secret {env.JWT_SECRET_KEY}]]",
+		"WRITTEN=secret JWT_SECRET_KEY=a":                      "[]",
+		"WRITTEN=secret JWT_ALGORITHM=HS384":                   "[[algorithms HS384]]",
+		"WRITTEN=secret JWT_ALGORITHM=RS256":                   "error: RS256 verifies with a public key",
+		"WRITTEN=discovery JWT_ALGORITHM=HS256":                "error: HS256 verifies with a secret, but there are public keys",
+		"WRITTEN=discovery JWT_SECRET_KEY=a JWT_PUBLIC_KEY=b":  "[]",
+		"WRITTEN=jwks JWKS=/keys.json JWT_ALGORITHM=HS256":     "[[algorithms HS256]]",
+		"WRITTEN=jwks JWKS=https://i/keys JWT_ALGORITHM=HS256": "error: HS256 verifies with a secret",
+		"WRITTEN=jwks JWKS=https://i/keys JWT_AUDIENCE=a":      "[[audience a]]",
 	} {
 		t.Run(text, func(t *testing.T) {
 			clearEnvironment(t)
+			given, jwks := map[string]bool{}, ""
 			for _, assignment := range strings.Fields(text) {
-				name, value, _ := strings.Cut(assignment, "=")
-				t.Setenv(name, value)
+				switch name, value, _ := strings.Cut(assignment, "="); name {
+				case "WRITTEN":
+					given[value] = true
+				case "JWKS":
+					jwks = value
+				default:
+					t.Setenv(name, value)
+				}
 			}
-			lines, err := authOfEnvironment()
+			lines, err := authOfEnvironment(given, jwks)
 			expect(t, fmt.Sprint(lines), err, want)
 		})
 	}

@@ -34,14 +34,31 @@ func (g *gateway) complete() (err error) {
 	if g.features["jwt"].off && len(g.public) > 0 {
 		return errors.New("public: with `jwt off` everything is public")
 	}
-	cors := g.features["cors"]
-	switch written := cors.off || len(cors.segments) > 0; {
-	case written && len(g.origins) > 0:
-		return errors.New("allowed_origins: write the origins in the block of cors, or leave cors out")
-	case !written && len(g.origins) == 0:
-		g.origins, err = originsOfEnvironment()
+	if err := g.completeTimeout(); err != nil {
+		return err
 	}
-	return err
+	return g.completeOrigins()
+}
+
+// completeOrigins finds the origins for CORS that are not in a cors block.
+func (g *gateway) completeOrigins() (err error) {
+	cors := g.features["cors"]
+	named := cors.off
+	if len(cors.segments) > 0 {
+		named = len(argsOf(cors.segments[0])) > 0 || optionsOf(cors.segments[0])["allowed_origins"]
+	}
+	switch {
+	case named && len(g.origins) > 0:
+		return errors.New("allowed_origins: the origins are in cors too: write them in one place")
+	case !named && len(g.origins) == 0:
+		if g.origins, err = originsOfEnvironment(); err != nil {
+			return err
+		}
+	}
+	if !named && len(cors.segments) > 0 && len(g.origins) == 0 {
+		return fmt.Errorf("cors: no origins: write `allowed_origins <origin...>`, or set %s", envOrigins)
+	}
+	return nil
 }
 
 // expand returns the routes of the gateway.
@@ -88,28 +105,26 @@ func (g *gateway) cors() []caddyfile.Segment {
 	if len(g.origins) == 0 {
 		return g.feature("cors")
 	}
-	block := []statement{words(append([]string{"allowed_origins"}, g.origins...)...)}
-	if !slices.Contains(g.origins, "*") {
-		block = append(block, words("allow_credentials"))
+	segment, given := words("cors").segment(), map[string]bool{}
+	if written := g.features["cors"].segments; len(written) > 0 {
+		segment, given = written[0], optionsOf(written[0])
 	}
-	return []caddyfile.Segment{statement{words("cors").words, block}.segment()}
+	standard := []statement{words(append([]string{"allowed_origins"}, g.origins...)...)}
+	if !slices.Contains(g.origins, "*") {
+		standard = append(standard, words("allow_credentials"))
+	}
+	return []caddyfile.Segment{withDefaults(segment, given, standard...)}
 }
 
 // api returns what happens to requests under /api/: who asks and how often is
 // settled before it is said whether there is such a service.
 func (g *gateway) api(e *expansion) caddyhttp.RouteList {
-	auth := statement{words: []string{"jwt_auth"}}
-	if jwt := g.features["jwt"]; !jwt.off && len(jwt.segments) == 0 {
-		lines, err := authOfEnvironment()
-		if err != nil {
-			e.err = errors.Join(e.err, e.h.Errf("tentagate: %v", err))
-			return nil
-		}
-		for _, line := range lines {
-			auth.block = append(auth.block, words(line...))
-		}
+	auth, err := g.auth()
+	if err != nil {
+		e.err = errors.Join(e.err, e.h.Errf("tentagate: %v", err))
+		return nil
 	}
-	routes := e.chain(g.feature("jwt", auth)...)
+	routes := e.chain(auth...)
 	for i := range routes {
 		if len(routes[i].MatcherSetsRaw) > 0 {
 			e.err = errors.Join(e.err, e.h.Err("jwt: it takes no matcher: what needs no token is named with `public <matcher>`"))
@@ -118,10 +133,8 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 			routes[i].MatcherSetsRaw = []caddy.ModuleMap{{"not": caddyconfig.JSON(g.public, nil)}}
 		}
 	}
-	routes = join(routes, e.chain(slices.Concat(
-		g.feature("ratelimit", words("ratelimit", "100/1m")),
-		g.cache(),
-	)...))
+	routes = join(routes, e.chain(g.ratelimits()...))
+	routes = join(routes, e.exclusive(g.caches()...))
 	var services []caddyhttp.Route
 	for _, s := range g.services {
 		services = append(services, g.service(e, s))
@@ -130,17 +143,42 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 	return append(routes, e.group(services...)...)
 }
 
-// cache returns the http_cache directive. Whatever is said about it, answers to
-// a user stay that user's own, unless the cache key is given.
-func (g *gateway) cache() []caddyfile.Segment {
-	perUser := statement{words: []string{"key"}, block: []statement{words("per_user")}}
-	segments := g.feature("cache", statement{words: []string{"http_cache"}, block: []statement{words("ttl", "60s")}})
-	for i, segment := range segments {
-		if !optionsOf(segment)["key"] {
-			segments[i] = withBlock(segment, perUser.segment())
+// auth returns the jwt_auth directive, completed from the environment.
+func (g *gateway) auth() ([]caddyfile.Segment, error) {
+	jwt := g.features["jwt"]
+	if jwt.off {
+		return nil, nil
+	}
+	segment := words("jwt_auth").segment()
+	if len(jwt.segments) > 0 {
+		segment = jwt.segments[0]
+	}
+	given := optionsOf(segment)
+	if given["provider"] {
+		return []caddyfile.Segment{segment}, nil
+	}
+	if len(argsOf(segment)) > 0 {
+		given["secret"] = true
+	}
+	lines, err := authOfEnvironment(given, jwksOf(segment))
+	if err != nil {
+		return nil, err
+	}
+	var standard []statement
+	for _, line := range lines {
+		standard = append(standard, words(line...))
+	}
+	return []caddyfile.Segment{withDefaults(segment, given, standard...)}, nil
+}
+
+// jwksOf returns where the key set of a jwt_auth block is, if it has one.
+func jwksOf(segment caddyfile.Segment) string {
+	for _, l := range linesOf(segment) {
+		if args := argsOf(l.Segment); l.Directive() == "jwks" && len(args) == 1 {
+			return args[0]
 		}
 	}
-	return segments
+	return ""
 }
 
 // service returns the route of one service.
@@ -151,37 +189,9 @@ func (g *gateway) service(e *expansion, s *service) caddyhttp.Route {
 		// A dollar sign would be a group of the expression.
 		segments = append(segments, words("uri", "path_regexp", "^", strings.ReplaceAll(s.prefix, "$", "$$")).segment())
 	}
-	for _, breaker := range g.feature("circuit_breaker", statement{
-		words: []string{"circuit_breaker"}, block: []statement{words("consecutive", "5"), words("open_for", "30s")},
-	}) {
-		name := breaker[0]
-		name.Text = s.name
-		segments = append(segments, slices.Insert(slices.Clone(breaker), 1, name))
-	}
-	segments = append(segments, s.proxy(base))
+	segments = append(segments, g.breaker(s)...)
+	segments = append(segments, g.proxy(s, base))
 	return e.handle(paths(base, base+"/*"), e.chain(segments...))
-}
-
-// proxy returns the reverse_proxy directive of a service.
-func (s *service) proxy(base string) caddyfile.Segment {
-	proxy := statement{
-		words: append([]string{"reverse_proxy"}, s.upstreams...),
-		// For services that write links to themselves. It also overwrites what a
-		// client sent.
-		block: []statement{words("header_up", "X-Forwarded-Prefix", base)},
-	}
-	given := map[string]bool{}
-	for _, option := range s.options {
-		given[option.Directive()] = true
-	}
-	if len(s.upstreams) > 1 {
-		for _, standard := range []statement{words("lb_policy", "round_robin"), words("lb_retries", "1"), words("fail_duration", "10s")} {
-			if !given[standard.words[0]] {
-				proxy.block = append(proxy.block, standard)
-			}
-		}
-	}
-	return withBlock(proxy.segment(), s.options...)
 }
 
 // notFound returns a route that answers 404.

@@ -147,8 +147,17 @@ func (c *tokenCommand) key() (jwt.SigningMethod, any, error) {
 			return nil, nil, fmt.Errorf("the secret has %d bytes: %s takes at least %d", len(secret), name, least)
 		}
 	}
+	if name == "Ed25519" {
+		return ed25519Method{jwt.SigningMethodEdDSA}, key, nil
+	}
 	return jwt.GetSigningMethod(name), key, nil
 }
+
+// ed25519Method is EdDSA by the name that RFC 9864 gives it for this curve.
+type ed25519Method struct{ *jwt.SigningMethodEd25519 }
+
+// Alg returns the name for the token's header.
+func (ed25519Method) Alg() string { return "Ed25519" }
 
 func (c *tokenCommand) findSecret() (string, error) {
 	if c.secret != "" {
@@ -211,7 +220,7 @@ func algorithmsOf(key crypto.Signer) ([]string, error) {
 		}
 		return nil, fmt.Errorf("the curve %s is not used in tokens: accepted are P-256, P-384 and P-521", key.Params().Name)
 	case ed25519.PrivateKey:
-		return []string{"EdDSA"}, nil
+		return []string{"EdDSA", "Ed25519"}, nil
 	}
 	return nil, fmt.Errorf("a key of type %T is not used in tokens: accepted are RSA, ECDSA and Ed25519", key)
 }

@@ -89,19 +89,6 @@ func hasBlock(segment caddyfile.Segment) bool {
 	return d.NextBlock(0)
 }
 
-// optionsOf returns the names of the options in the segment's block.
-func optionsOf(segment caddyfile.Segment) map[string]bool {
-	names := map[string]bool{}
-	d := caddyfile.NewDispenser(segment)
-	d.Next()
-	d.RemainingArgs()
-	for d.NextBlock(0) {
-		names[d.Val()] = true
-		d.NextSegment()
-	}
-	return names
-}
-
 // expansion makes routes of directives.
 type expansion struct {
 	h    httpcaddyfile.Helper
@@ -143,6 +130,24 @@ func (e *expansion) chain(segments ...caddyfile.Segment) (routes caddyhttp.Route
 		routes = join(routes, e.parse(segment))
 	}
 	return routes
+}
+
+// exclusive returns the routes of several directives of which the first that
+// matches is taken, with the one that has no matcher at the end.
+func (e *expansion) exclusive(segments ...caddyfile.Segment) caddyhttp.RouteList {
+	var matched, plain caddyhttp.RouteList
+	for _, segment := range segments {
+		routes := e.parse(segment)
+		if matcherOf(segment) == "" {
+			plain = append(plain, routes...)
+		} else {
+			matched = append(matched, routes...)
+		}
+	}
+	if len(matched) == 0 || e.err != nil {
+		return plain
+	}
+	return e.group(append(matched, plain...)...)
 }
 
 // join appends routes to others. Handlers of neighbours that are both for every

@@ -1,0 +1,116 @@
+package caddyfile
+
+import (
+	"net"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+// siteNames is where the names of the sites that were adapted so far are kept.
+const siteNames = "tentagate.sites"
+
+// hereBefore is where a block keeps that it has a directive already.
+const hereBefore = "tentagate.here"
+
+// nameSite gives the directive the name that sets its circuits, limits and
+// metrics apart from those of other sites: what the operator wrote, or else the
+// site's first host name. Sites without one, and those on an IP address or
+// localhost, have none, so that gateways that differ by their port alone share
+// what is one site. Where two of one configuration would have the same name, the
+// later one in the file gets the site's port, and then a number, behind it.
+func (g *gateway) nameSite(h httpcaddyfile.Helper) {
+	names, _ := h.State[siteNames].(map[string]bool)
+	if names == nil {
+		names = map[string]bool{}
+		h.State[siteNames] = names
+	}
+	if g.site != "" {
+		names[g.site] = true
+		return
+	}
+	host, port := siteAddress(h)
+	g.site = host
+	for n := 1; names[g.site]; n++ {
+		switch {
+		case n == 1 && port != "":
+			g.site = dashed(host, port)
+		default:
+			g.site = dashed(host, port, strconv.Itoa(n))
+		}
+	}
+	names[g.site] = true
+}
+
+// dashed puts parts together that are not empty.
+func dashed(parts ...string) string {
+	var given []string
+	for _, part := range parts {
+		if part != "" {
+			given = append(given, part)
+		}
+	}
+	return strings.Join(given, "-")
+}
+
+// stateName returns the name of something of the site that has a state.
+func (g *gateway) stateName(what string) string {
+	if g.site == "" {
+		return what
+	}
+	return what + "@" + g.site
+}
+
+// siteAddress returns the host name and the port of the site's first address.
+// Caddy has no other way to ask for it.
+func siteAddress(h httpcaddyfile.Helper) (host, port string) {
+	keys := reflect.ValueOf(h).FieldByName("parentBlock")
+	if keys.IsValid() {
+		keys = keys.FieldByName("Keys")
+	}
+	if !keys.IsValid() || keys.Kind() != reflect.Slice || keys.Len() == 0 {
+		return "", ""
+	}
+	text := keys.Index(0).FieldByName("Text")
+	if text.Kind() != reflect.String {
+		return "", ""
+	}
+	address, err := httpcaddyfile.ParseAddress(text.String())
+	if err != nil {
+		return "", ""
+	}
+	host, port = strings.ToLower(strings.TrimSuffix(address.Host, ".")), address.Port
+	if h, p, err := net.SplitHostPort(host); err == nil {
+		host, port = h, p
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" || !isHost(strings.Replace(host, "*", "any", 1)) {
+		host = ""
+	}
+	return strings.Replace(host, "*", "any", 1), port
+}
+
+// secondInBlock reports whether the same block of the Caddyfile has a directive
+// already, which would never be asked.
+func secondInBlock(h httpcaddyfile.Helper) bool {
+	if h.BlockState == nil {
+		return false
+	}
+	// A block inside another begins with a copy of what that one knows, and all
+	// sites begin with the same.
+	here := strconv.FormatUint(uint64(reflect.ValueOf(h.BlockState).Pointer()), 16)
+	if reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
+		keys := reflect.ValueOf(h).FieldByName("parentBlock")
+		if keys.IsValid() && keys.FieldByName("Keys").Len() > 0 {
+			key := keys.FieldByName("Keys").Index(0)
+			here += " " + key.FieldByName("File").String() + ":" + strconv.FormatInt(key.FieldByName("Line").Int(), 10)
+		}
+	}
+	if h.BlockState[hereBefore] == here {
+		return true
+	}
+	h.BlockState[hereBefore] = here
+	return false
+}
