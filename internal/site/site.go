@@ -1,0 +1,186 @@
+// Package site tells where in the running configuration a handler stands: in
+// which server and site, behind which matchers and handlers. What is kept for a
+// handler can so be kept apart from what others keep, by something that no
+// client can choose, and a handler can see what else its site does.
+//
+// A configuration is complete only when all of it has been provisioned, so
+// places are found at the first request, once for each handler.
+package site
+
+import (
+	"crypto/rand"
+	"net/http"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Finder finds the place of one handler. It is made when the handler is
+// provisioned.
+type Finder struct {
+	ctx     caddy.Context
+	handler caddyhttp.MiddlewareHandler
+	place   atomic.Pointer[Place]
+}
+
+// NewFinder returns the finder for a handler, which must be a pointer. ctx is
+// that of its Provision.
+func NewFinder(ctx caddy.Context, handler caddyhttp.MiddlewareHandler) *Finder {
+	return &Finder{ctx: ctx, handler: handler}
+}
+
+// Place returns where the handler stands in the server that serves the request.
+// It is nil where no server with routes does, as in tests of a handler alone.
+// After the first time it costs a look into the request's context.
+func (f *Finder) Place(r *http.Request) *Place {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil || len(server.Routes) == 0 {
+		return nil
+	}
+	if p := f.place.Load(); p != nil && p.server == server {
+		return p
+	}
+	return f.find(server)
+}
+
+func (f *Finder) find(server *caddyhttp.Server) *Place {
+	x := indexOf(f.ctx, server)
+	p := x.place(server, f.handler)
+	if len(p.ways) == 0 {
+		// It is inside of a handler that does not show its routes. Nothing is
+		// known of it, so it shares with nobody.
+		p.alone = "?" + rand.Text()
+		f.ctx.Logger().Warn("the place of this handler in the configuration cannot be found: it shares nothing with other gateways",
+			zap.String("handler", moduleID(f.handler)))
+	}
+	if !f.place.CompareAndSwap(nil, p) {
+		if was := f.place.Load(); was.server == server {
+			return was
+		}
+		f.place.Store(p)
+	}
+	return p
+}
+
+// Place is where a handler stands in a server.
+type Place struct {
+	server  *caddyhttp.Server
+	ways    []*way // several where a named route is invoked more than once
+	names   [][]string
+	sockets []socket
+	alone   string // the name of a place that could not be found
+}
+
+// AppendName appends a text that names the place, and that no other place of the
+// configuration has. It is the same in every process with this configuration,
+// also where only the ports are others, after a reload, and after a change of
+// another site or of lines. It is made of the addresses that are listened on,
+// without their ports, the matchers on the way to the handler, and the
+// configuration of the handlers behind it. Where this is the same for several
+// places, their listeners and what stands before them tell them apart.
+func (p *Place) AppendName(b []byte, r *http.Request) []byte {
+	switch {
+	case p == nil:
+		return b
+	case p.alone != "":
+		return append(b, p.alone...)
+	}
+	at := 0
+	if len(p.sockets) > 1 || p.sockets[0].size() > 1 {
+		var offset uint
+		at, offset = accepted(p.sockets, r)
+		if at < 0 {
+			// It came by a listener that is none of the configuration's.
+			at = 0
+			b = appendAddress(append(b, '?'), r)
+		} else if offset > 0 {
+			b = appendUint(append(b, '+'), uint64(offset))
+		}
+	}
+	if len(p.ways) == 1 {
+		return append(b, p.names[0][at]...)
+	}
+	set := p.taken(r)
+	for i, name := range p.names {
+		if set == 0 || set>>i&1 == 1 {
+			b = append(b, name[at]...)
+		}
+	}
+	return b
+}
+
+// taken returns the ways that the request may have taken, as bits.
+func (p *Place) taken(r *http.Request) (set uint64) {
+	for i, w := range p.ways {
+		if i < 64 && w.matches(r) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// Server is the server that the place is in.
+func (p *Place) Server() *caddyhttp.Server { return p.server }
+
+// Before returns the handlers that a request may have passed when it comes to
+// the place, those inside of other handlers too.
+func (p *Place) Before() []caddyhttp.MiddlewareHandler {
+	var list []caddyhttp.MiddlewareHandler
+	seen := map[caddyhttp.MiddlewareHandler]bool{}
+	for _, w := range p.ways {
+		for _, h := range w.before(p.server) {
+			if pointer(h) && !seen[h] {
+				seen[h] = true
+				list = append(list, h)
+			}
+		}
+	}
+	return list
+}
+
+// SiteHandlers returns all handlers of the site, those inside of other handlers
+// too. A site is a route of the server at which a request ends, as the
+// Caddyfile has them, or the server if it has no such.
+func (p *Place) SiteHandlers() []caddyhttp.MiddlewareHandler {
+	routes := p.server.Routes
+	if len(p.ways) > 0 {
+		routes = nil
+		whole := false
+		for _, w := range p.ways {
+			top := w.steps[0]
+			if top.label != "" || !top.at().Terminal {
+				whole = true
+				break
+			}
+			routes = append(routes, top.at())
+		}
+		if whole {
+			routes = p.server.Routes
+		}
+	}
+	return unique(p.server, routes)
+}
+
+// ServerHandlers returns all handlers of the server.
+func (p *Place) ServerHandlers() []caddyhttp.MiddlewareHandler {
+	list := p.server.Routes
+	if p.server.Errors != nil {
+		list = append(list[:len(list):len(list)], p.server.Errors.Routes...)
+	}
+	return unique(p.server, list)
+}
+
+func unique(server *caddyhttp.Server, routes caddyhttp.RouteList) []caddyhttp.MiddlewareHandler {
+	var list []caddyhttp.MiddlewareHandler
+	seen := map[caddyhttp.MiddlewareHandler]bool{}
+	walk(server, routes, nil, "", func(_ []step, h caddyhttp.MiddlewareHandler) {
+		if pointer(h) && !seen[h] {
+			seen[h] = true
+			list = append(list, h)
+		}
+	})
+	return list
+}
