@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/pythopus/tentagate/jwtauth/token"
 )
@@ -23,9 +25,17 @@ var (
 	errMixed  = errors.New("the key set has secrets and public keys: they never stand together")
 )
 
+// ErrEncryption is why a key is left out that is for encryption: providers
+// publish such keys beside those for signatures, and nothing is wrong with it.
+var ErrEncryption = errors.New("it is for encryption, not for signatures")
+
 // ParseJWKS reads a key set (RFC 7517 §5). A key that is broken, unknown or not
 // for signatures is left out, and does not spoil the others; what was left out
 // is returned for the log. A set in which no key is left is an error.
+//
+// One `kid` may stand on several keys that differ in `kty`, curve or `alg` (RFC
+// 7517 §4.5), and the same key may stand there twice. Different keys that do not
+// differ in these are all left out: which of them is meant cannot be known.
 //
 // secrets accepts symmetric keys (`oct`), in a set that has no others: with
 // both, a public key could be taken for a secret (RFC 8725 §2.1).
@@ -37,29 +47,40 @@ func ParseJWKS(data []byte, accepted []string, secrets bool) (set *Set, left []e
 	}
 	var raws []json.RawMessage
 	if err := json.Unmarshal(document["keys"], &raws); err != nil {
+		if document["jwks_uri"] != nil {
+			return nil, nil, errors.New("it is an issuer's configuration and not a key set: write `discovery <issuer>` instead of `jwks`")
+		}
 		return nil, nil, errors.New("the key set has no array of keys")
 	}
 	if len(raws) > maxKeys {
 		return nil, nil, fmt.Errorf("the key set has %d keys: at most %d are accepted", len(raws), maxKeys)
 	}
 	var keys []Key
-	seen := map[string]bool{}
+	first := map[kind]Print{}
+	twice := map[kind]bool{}
+	prints := map[Print]bool{}
 	for i, raw := range raws {
 		k, err := parseJWK(raw, accepted, secrets)
 		if err != nil {
 			left = append(left, fmt.Errorf("key %d: %w", i+1, err))
 			continue
 		}
-		if k.ID != "" && seen[k.ID] {
-			// Which of two is meant cannot be known; neither may be used.
-			keys = slices.DeleteFunc(keys, func(other Key) bool { return other.ID == k.ID })
-			left = append(left, fmt.Errorf("key %d: its kid stands twice", i+1))
+		if prints[k.Print] {
 			continue
 		}
-		seen[k.ID] = true
+		if print, seen := first[k.kind]; seen && print != k.Print && k.ID != "" {
+			twice[k.kind] = true
+			left = append(left, fmt.Errorf("key %d: its kid %q is also that of another key of the same kty and alg", i+1, k.ID))
+			continue
+		}
+		prints[k.Print], first[k.kind] = true, k.Print
 		keys = append(keys, k)
 	}
+	keys = slices.DeleteFunc(keys, func(k Key) bool { return twice[k.kind] })
 	if len(keys) == 0 {
+		if len(left) > 0 {
+			return nil, left, fmt.Errorf("%w: %w", errNoKeys, left[0])
+		}
 		return nil, left, errNoKeys
 	}
 	for i := range keys {
@@ -69,6 +90,9 @@ func ParseJWKS(data []byte, accepted []string, secrets bool) (set *Set, left []e
 	}
 	return newSet(keys, true), left, nil
 }
+
+// kind is what keys of one `kid` are told apart by.
+type kind struct{ kid, kty, alg string }
 
 // jwk are the members of a JSON Web Key, by their exact names.
 type jwk map[string]any
@@ -101,15 +125,22 @@ func parseJWK(raw []byte, accepted []string, secrets bool) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	k, err := keyOf(m, accepted, secrets)
+	k, err := keyOf(withoutNulls(m), accepted, secrets)
 	if err == nil {
 		k.Print, err = printOf(&k)
 	}
 	return k, err
 }
 
+// withoutNulls drops members that are null: some libraries write every member
+// that they know, and null where the key has none.
+func withoutNulls(j jwk) jwk {
+	maps.DeleteFunc(j, func(_ string, value any) bool { return value == nil })
+	return j
+}
+
 // keyOf makes a key without its print.
-func keyOf(j jwk, accepted []string, secrets bool) (_ Key, err error) {
+func keyOf(j jwk, accepted []string, secrets bool) (k Key, err error) {
 	var kid, use, alg string
 	for _, member := range []struct {
 		name  string
@@ -118,6 +149,9 @@ func keyOf(j jwk, accepted []string, secrets bool) (_ Key, err error) {
 		if *member.field, err = j.text(member.name); err != nil {
 			return Key{}, err
 		}
+	}
+	if member := j.encrypts(use, alg); member != "" {
+		return Key{}, fmt.Errorf("by its %s %w", member, ErrEncryption)
 	}
 	if _, given := j["use"]; given && use != "sig" {
 		return Key{}, errors.New("its use is not sig")
@@ -138,11 +172,39 @@ func keyOf(j jwk, accepted []string, secrets bool) (_ Key, err error) {
 	}
 	if _, given := j["alg"]; given {
 		if len(accepted) > 0 && !slices.Contains(accepted, alg) {
-			return Key{}, errors.New("its alg is not accepted here")
+			return Key{}, fmt.Errorf("its alg %q is not accepted here", alg)
 		}
 		accepted = []string{alg}
 	}
-	return limited(kid, value, accepted)
+	if k, err = limited(kid, value, accepted); err == nil {
+		kty, _ := j.text("kty")
+		crv, _ := j.text("crv")
+		k.kind = kind{kid, kty + " " + crv, alg}
+	}
+	return k, err
+}
+
+// encryptionAlgorithms begin the names of `alg` that are for encryption (RFC
+// 7518 §4.1).
+var encryptionAlgorithms = []string{"RSA1_5", "RSA-OAEP", "ECDH-ES", "A128", "A192", "A256", "PBES2", "dir"}
+
+// encrypts returns the member by which the key is for encryption, or nothing.
+func (j jwk) encrypts(use, alg string) string {
+	ops, _ := j["key_ops"].([]any)
+	switch {
+	case use == "enc":
+		return "use"
+	case use != "":
+	case len(ops) > 0 && !slices.ContainsFunc(ops, func(op any) bool {
+		return !slices.Contains([]any{"encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"}, op)
+	}):
+		return "key_ops"
+	case slices.ContainsFunc(encryptionAlgorithms, func(begin string) bool { return strings.HasPrefix(alg, begin) }):
+		return "alg"
+	case j["crv"] == "X25519" || j["crv"] == "X448":
+		return "crv"
+	}
+	return ""
 }
 
 // value builds the key. Symmetric keys are only accepted from this machine's

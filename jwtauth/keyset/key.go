@@ -33,6 +33,8 @@ type Key struct {
 	Value any
 	// Print is equal for two keys only if all of the above is.
 	Print Print
+
+	kind kind // in a key set
 }
 
 // isSecret reports whether the key is symmetric.
@@ -44,28 +46,64 @@ func (k *Key) isSecret() bool {
 // Print is a fingerprint of a key: a SHA-256.
 type Print [sha256.Size]byte
 
+// maxTried is how many keys are tried for a token that does not tell which one
+// it was signed with.
+const maxTried = 4
+
 // Set is an immutable set of keys.
 type Set struct {
 	keys []Key
 	// named is true for a JWKS: its keys are found by `kid`.
 	named bool
 
-	byID        map[string]int   // named sets: the place of a key
+	ids         map[string]struct{}
+	byName      map[name][]Key   // named sets: the keys to try
 	byAlgorithm map[string][]Key // the keys that can verify an algorithm
 	prints      map[Print]struct{}
 }
 
+// name is what a token says of its key.
+type name struct{ kid, algorithm string }
+
 // newSet makes a set; its keys do not change any more.
 func newSet(keys []Key, named bool) *Set {
-	s := &Set{keys: keys, named: named, byID: map[string]int{}, byAlgorithm: map[string][]Key{}, prints: map[Print]struct{}{}}
-	for i := range keys {
-		s.byID[keys[i].ID] = i
-		s.prints[keys[i].Print] = struct{}{}
-		for _, a := range keys[i].Algorithms {
-			s.byAlgorithm[a] = append(s.byAlgorithm[a], keys[i])
+	s := &Set{
+		keys: keys, named: named, ids: map[string]struct{}{}, byName: map[name][]Key{},
+		byAlgorithm: map[string][]Key{}, prints: map[Print]struct{}{},
+	}
+	for _, k := range keys {
+		s.ids[k.ID] = struct{}{}
+		s.prints[k.Print] = struct{}{}
+		for _, a := range k.Algorithms {
+			s.byAlgorithm[a] = append(s.byAlgorithm[a], k)
+			s.byName[name{k.ID, a}] = append(s.byName[name{k.ID, a}], k)
 		}
 	}
+	if !named {
+		return s
+	}
+	// A key that says that it is for the algorithm comes before one that can do
+	// it too.
+	bound := func(list []Key, algorithm string) []Key {
+		slices.SortStableFunc(list, func(a, b Key) int {
+			return b.declares(algorithm) - a.declares(algorithm)
+		})
+		return slices.Clip(list[:min(len(list), maxTried)])
+	}
+	for n, list := range s.byName {
+		s.byName[n] = bound(list, n.algorithm)
+	}
+	for algorithm, list := range s.byAlgorithm {
+		s.byAlgorithm[algorithm] = bound(list, algorithm)
+	}
 	return s
+}
+
+func (k *Key) declares(algorithm string) int {
+	if k.kind.alg == algorithm {
+		return 1
+	}
+	return 0
 }
 
 // Named reports whether the keys are found by their `kid`.
@@ -95,29 +133,21 @@ func (s *Set) Len() int {
 	return len(s.keys)
 }
 
-// Find returns the keys to try for a token, at most all secrets or PEM keys.
-// In a JWKS that is the key with the token's `kid`; a token without one needs
-// the set to have exactly one key for its algorithm. known is false if the set
-// has no key of that name, which a newer version of it may have.
+// Find returns the keys to try for a token: all secrets or PEM keys, and of a
+// JWKS at most four. These are the keys with the token's `kid` that can do its
+// algorithm (RFC 7517 §4.5) or, for a token without one, any that can. known is
+// false if the set has no key of that name, which a newer version of it may have.
 func (s *Set) Find(kid, algorithm string) (keys []Key, known bool) {
-	if s == nil {
-		return nil, false
-	}
 	switch {
+	case s == nil:
+		return nil, false
 	case !s.named:
 		return s.byAlgorithm[algorithm], true
 	case kid == "":
-		keys = s.byAlgorithm[algorithm]
-		if len(keys) > 1 {
-			return nil, true // ambiguous
-		}
-		return keys, len(s.keys) > 0
+		return s.byAlgorithm[algorithm], len(s.keys) > 0
 	}
-	i, known := s.byID[kid]
-	if !known || !slices.Contains(s.keys[i].Algorithms, algorithm) {
-		return nil, known
-	}
-	return s.keys[i : i+1 : i+1], true
+	_, known = s.ids[kid]
+	return s.byName[name{kid, algorithm}], known
 }
 
 // algorithmsOf returns the algorithms that a key of this type and size can

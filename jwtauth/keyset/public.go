@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"math/big"
 )
 
@@ -20,6 +21,7 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // without anything private. It has no
 // Print, and its ID has no meaning.
 func Public(members map[string]any, accepted []string) (Key, error) {
+	members = withoutNulls(maps.Clone(members))
 	for _, name := range privateMembers {
 		if _, given := members[name]; given {
 			return Key{}, errors.New("the key has private members")

@@ -3,23 +3,13 @@ package keyset
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/pythopus/tentagate/jwtauth/token"
 )
-
-// maxDocument is the longest answer that is read, in bytes.
-const maxDocument = 1 << 20
 
 // Timing is when a key set is fetched.
 type Timing struct {
@@ -35,12 +25,16 @@ type Timing struct {
 	Refresh, Least, Most time.Duration
 	// Stale is how long the last good set outlives its source.
 	Stale time.Duration
+	// Retry is the pause after the first fetch that failed while there are no
+	// keys. It doubles up to MostRetry.
+	Retry, MostRetry time.Duration
 }
 
 // DefaultTiming is what gateways use.
 var DefaultTiming = Timing{
 	Timeout: 5 * time.Second, Cooldown: 30 * time.Second, Wait: 2 * time.Second,
 	Refresh: 10 * time.Minute, Least: 5 * time.Minute, Most: time.Hour, Stale: 24 * time.Hour,
+	Retry: 250 * time.Millisecond, MostRetry: 5 * time.Second,
 }
 
 // Options describe a key set at a URL.
@@ -50,10 +44,19 @@ type Options struct {
 	// Discovery takes the URL for an issuer, whose configuration names the key
 	// set (OpenID Connect Discovery 1.0 §4).
 	Discovery bool
+	// Issuers that the configuration may name instead of the URL, compared
+	// exactly: for an issuer that is reached under another name than its own.
+	Issuers []string
 	// Algorithms that are accepted; none accepts all that the keys can do.
 	Algorithms []string
 	// AllowHTTP accepts keys over plain http from other machines.
 	AllowHTTP bool
+	// CAFile is a PEM file of the authorities that may vouch for the server,
+	// instead of those of the system. It is read for each fetch.
+	CAFile string
+	// TokenFile is a file of a bearer token that the server asks for. It is read
+	// for each fetch.
+	TokenFile string
 	// Observe is told of each fetch: ok, unchanged or error. left are the keys
 	// of a new set that were left out.
 	Observe func(result string, left []error, err error)
@@ -64,7 +67,7 @@ type Options struct {
 }
 
 // Remote is a key set from a URL, fetched in the background. A request waits
-// for it only if its key is unknown, and then a bounded time.
+// for it only if no key verifies its token, and then a bounded time.
 type Remote struct {
 	Options
 	url    string
@@ -74,16 +77,19 @@ type Remote struct {
 	set     atomic.Pointer[Set]
 	fetched atomic.Int64 // Unix nanoseconds of the last good fetch
 
-	mu       sync.Mutex
-	tried    time.Time     // guarded by mu: begin of the last fetch
-	running  chan struct{} // guarded by mu: closed when the fetch that runs ends
-	lifetime time.Duration // guarded by mu: until the next scheduled fetch
-	started  bool          // guarded by mu
-	closed   bool          // guarded by mu
-	begun    atomic.Bool   // started, for the way of every request
+	mu      sync.Mutex
+	tried   time.Time     // guarded by mu: begin of the last fetch
+	running chan struct{} // guarded by mu: closed when the fetch that runs ends
+	due     time.Time     // guarded by mu: the next scheduled fetch
+	started bool          // guarded by mu
+	closed  bool          // guarded by mu
+	begun   atomic.Bool   // started, for the way of every request
 
-	etag    string // used by the one fetch that runs
-	keysURL string // likewise
+	// Used by the one fetch that runs.
+	etag     string
+	keysURL  string
+	ca       []byte // what the transport was made of
+	failures int    // since there were no keys
 
 	cancel context.CancelFunc
 	ctx    context.Context
@@ -119,14 +125,11 @@ func NewRemote(o Options) *Remote {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Remote{Options: o, url: o.URL, now: time.Now, ctx: ctx, cancel: cancel, done: make(chan struct{})}
 	if o.Discovery {
-		r.url = strings.TrimSuffix(o.URL, "/") + "/.well-known/openid-configuration"
+		r.url = configurationURL(o.URL)
 	}
 	transport := o.Transport
 	if transport == nil {
-		own := http.DefaultTransport.(*http.Transport).Clone()
-		own.MaxResponseHeaderBytes = 64 << 10
-		own.MaxIdleConnsPerHost = 1
-		transport = own
+		transport = newTransport(nil)
 	}
 	r.client = &http.Client{
 		Transport: transport,
@@ -162,6 +165,10 @@ func (r *Remote) Start() {
 // Keys returns the last good set, unless its source has been away for too long.
 func (r *Remote) Keys() *Set {
 	r.Start()
+	return r.usable()
+}
+
+func (r *Remote) usable() *Set {
 	set := r.set.Load()
 	if set != nil && r.Age() > r.Timing.Stale {
 		return nil
@@ -178,8 +185,19 @@ func (r *Remote) Age() time.Duration {
 	return time.Duration(r.now().UnixNano() - at)
 }
 
-// Refresh fetches for an unknown key, all requests together once, and no more
-// often than the cooldown whatever keys are asked for.
+// Next returns the time to the next fetch: zero while one runs.
+func (r *Remote) Next() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running != nil {
+		return 0
+	}
+	return max(r.due.Sub(r.now()), 0)
+}
+
+// Refresh fetches for a key that is unknown or does not fit, all requests
+// together once, and no more often than the cooldown whatever keys are asked
+// for. While there are no keys at all, fetches have a schedule of their own.
 func (r *Remote) Refresh(ctx context.Context) *Set {
 	r.Start()
 	r.mu.Lock()
@@ -211,7 +229,7 @@ func (r *Remote) start() chan struct{} {
 		defer close(running)
 		lifetime := r.fetch()
 		r.mu.Lock()
-		r.running, r.lifetime = nil, lifetime
+		r.running, r.due = nil, r.now().Add(lifetime)
 		r.mu.Unlock()
 	}()
 	return running
@@ -223,7 +241,7 @@ func (r *Remote) run() {
 	for {
 		r.mu.Lock()
 		running := r.running
-		wait := r.lifetime - r.now().Sub(r.tried)
+		wait := r.due.Sub(r.now())
 		if running == nil && wait <= 0 {
 			running = r.start()
 		}
@@ -250,144 +268,6 @@ func (r *Remote) run() {
 			return
 		}
 	}
-}
-
-// jitter spreads the fetches of many gateways: up to a tenth earlier.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
-
-// schedule returns the time to the next fetch after an answer: what its
-// Cache-Control says (RFC 9111 §5.2.2), within bounds.
-func (r *Remote) schedule(h http.Header) time.Duration {
-	d := r.Timing.Refresh
-	for _, value := range h.Values("Cache-Control") {
-		for directive := range strings.SplitSeq(value, ",") {
-			name, arg, _ := strings.Cut(strings.TrimSpace(directive), "=")
-			switch strings.ToLower(name) {
-			case "no-store", "no-cache":
-				return jitter(r.Timing.Least)
-			case "max-age":
-				seconds, err := strconv.ParseInt(strings.Trim(arg, `"`), 10, 32)
-				if err != nil || seconds < 0 {
-					continue
-				}
-				age, err := strconv.ParseInt(h.Get("Age"), 10, 32)
-				if err != nil || age < 0 {
-					age = 0
-				}
-				d = min(max(time.Duration(seconds-age)*time.Second, r.Timing.Least), r.Timing.Most)
-			}
-		}
-	}
-	return jitter(d)
-}
-
-// fetch gets the set once, keeps it if it is good, and returns the time to the
-// next fetch: soon, if this one failed.
-func (r *Remote) fetch() time.Duration {
-	ctx, cancel := context.WithTimeout(r.ctx, r.Timing.Timeout)
-	defer cancel()
-	result, left, lifetime, err := r.fetchOnce(ctx)
-	if err != nil {
-		// Not earlier than the cooldown.
-		lifetime = r.Timing.Cooldown + rand.N(r.Timing.Cooldown/5+1)
-	}
-	if r.ctx.Err() == nil && r.Observe != nil {
-		r.Observe(result, left, err)
-	}
-	return lifetime
-}
-
-func (r *Remote) fetchOnce(ctx context.Context) (result string, left []error, lifetime time.Duration, err error) {
-	// What an answer may make of parsers that are not ours must not end the gateway.
-	defer func() {
-		if p := recover(); p != nil {
-			result, left, lifetime, err = "error", nil, 0, fmt.Errorf("panic: %v", p)
-		}
-	}()
-	address := r.url
-	if r.Discovery {
-		if address, err = r.discover(ctx); err != nil {
-			return "error", nil, 0, err
-		}
-	}
-	data, header, err := r.get(ctx, address, r.etag)
-	if err != nil {
-		return "error", nil, 0, err
-	}
-	if data == nil {
-		r.fetched.Store(r.now().UnixNano())
-		return "unchanged", nil, r.schedule(header), nil
-	}
-	set, left, err := ParseJWKS(data, r.Algorithms, false)
-	if err != nil {
-		return "error", left, 0, err
-	}
-	r.etag = header.Get("ETag")
-	if old := r.set.Load(); old == nil || !old.equal(set) {
-		r.set.Store(set)
-	} else {
-		left = nil // told before
-	}
-	r.fetched.Store(r.now().UnixNano())
-	return "ok", left, r.schedule(header), nil
-}
-
-// discover reads the issuer's configuration (OpenID Connect Discovery 1.0 §4).
-func (r *Remote) discover(ctx context.Context) (string, error) {
-	data, _, err := r.get(ctx, r.url, "")
-	if err != nil {
-		return "", err
-	}
-	// Exact names, none of them twice: a struct would take `ISSUER` too.
-	document, err := token.DecodeObject(string(data))
-	if err != nil {
-		return "", errors.New("the issuer's configuration is not JSON")
-	}
-	if document["issuer"] != r.URL {
-		return "", errors.New("the configuration is of another issuer")
-	}
-	address, _ := document["jwks_uri"].(string)
-	if err := CheckURL(address, r.AllowHTTP); err != nil {
-		return "", fmt.Errorf("jwks_uri: %w", err)
-	}
-	if address != r.keysURL {
-		r.keysURL, r.etag = address, ""
-	}
-	return address, nil
-}
-
-// get returns the body, or nil if what has the tag is still current.
-func (r *Remote) get(ctx context.Context, address, etag string) (data []byte, header http.Header, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	if etag != "" && r.set.Load() != nil {
-		req.Header.Set("If-None-Match", etag)
-	}
-	resp, err := r.client.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusNotModified && req.Header.Get("If-None-Match") != "":
-		return nil, resp.Header, nil
-	case resp.StatusCode != http.StatusOK:
-		return nil, nil, errors.New("status " + strconv.Itoa(resp.StatusCode))
-	}
-	data, err = io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(data) > maxDocument {
-		return nil, nil, fmt.Errorf("the answer is longer than %d bytes", maxDocument)
-	}
-	if data == nil {
-		data = []byte{}
-	}
-	return data, resp.Header, nil
 }
 
 // Destruct ends the fetching.

@@ -3,6 +3,7 @@ package keyset
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -96,15 +97,24 @@ func (r *Reloading) reload() {
 	r.set.Store(set)
 }
 
-// File returns a source of a JWKS file, which may hold secrets.
-func File(path string, accepted []string, fail func(error)) (Source, error) {
+// File returns a source of a JWKS file, which may hold secrets. told gets the
+// keys of new content that were left out, and fail what is wrong with it.
+func File(path string, accepted []string, told func(left []error), fail func(error)) (Source, error) {
+	var current []byte
 	return NewReloading(func() ([]byte, *Set, error) {
 		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, nil, err
+		if err != nil || current != nil && bytes.Equal(data, current) {
+			return data, nil, err
 		}
-		set, _, err := ParseJWKS(data, accepted, true)
-		return data, set, err
+		set, left, err := ParseJWKS(data, accepted, true)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", path, err)
+		}
+		current = data
+		if len(left) > 0 {
+			told(left)
+		}
+		return data, set, nil
 	}, fail)
 }
 
