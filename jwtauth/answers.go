@@ -3,7 +3,9 @@ package jwtauth
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -73,11 +75,23 @@ func reasonOf(err error) string {
 	return reasonClaims
 }
 
-// refuse answers a request whose token is missing or bad (RFC 6750 §3).
+// refuse answers a request whose token is missing or bad (RFC 6750 §3), or cannot
+// be verified now.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reason string, err error) error {
 	count(provider, reason)
 	setReason(r, reason)
 	h.debug(reason, err)
+	if reason == reasonNoKeys {
+		// Nothing is known of the token: the client shall neither drop it nor get
+		// another one.
+		again := time.Second
+		if u, ok := errors.AsType[*unavailable](err); ok {
+			again = max(again, u.again.Round(time.Second))
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(int(again/time.Second)))
+		w.Header().Set("Cache-Control", "no-store")
+		return problem.Error(problem.New(http.StatusServiceUnavailable, errKeysUnavailable.Error()+" at the moment"))
+	}
 	challenge := ""
 	p := problem.New(http.StatusUnauthorized, "this needs a bearer token in the Authorization field")
 	if h.DPoP != nil && h.DPoP.Required {

@@ -35,11 +35,17 @@ func mint(t testing.TB, secret string, claims jwt.MapClaims) string {
 
 func load(t testing.TB, block string) (*Handler, error) {
 	t.Helper()
-	h := new(Handler)
-	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err != nil {
+	h, err := parsed(t, block)
+	if err != nil {
 		return nil, err
 	}
 	return h, provision(t, h)
+}
+
+func parsed(t testing.TB, block string) (*Handler, error) {
+	t.Helper()
+	h := new(Handler)
+	return h, h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(block))
 }
 
 func provision(t testing.TB, h *Handler) error {

@@ -108,7 +108,7 @@ func TestAgeOfKeysThatNeverCame(t *testing.T) {
 	before := ages()
 	h := must(t, "jwt_auth {\n jwks "+issuer.URL+"\n}")
 	text := strings.Join([]string{b64([]byte(`{"alg":"EdDSA"}`)), b64([]byte(`{}`)), b64(make([]byte, 64))}, ".")
-	if got := send(t, h, text); got != 401 || ages() != before {
+	if got := send(t, h, text); got != 503 || ages() != before {
 		t.Errorf("%d, %d ages more", got, ages()-before)
 	}
 	well.Store(true)

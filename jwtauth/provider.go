@@ -167,7 +167,7 @@ func (p *Provider) provision(name string, logger *zap.Logger) error {
 		if address == "" {
 			return fmt.Errorf("jwks %s: it is empty", p.JWKS)
 		}
-		source, err := keyset.File(address, p.Algorithms, p.reloadFailed)
+		source, err := keyset.File(address, p.Algorithms, func(left []error) { tellLeft(p.logger, p.name, left) }, p.reloadFailed)
 		if err != nil {
 			return fmt.Errorf("jwks: %w", err)
 		}
@@ -284,11 +284,11 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 	}
 	sum := sha256.Sum256(settings)
 	key := hex.EncodeToString(sum[:])
-	name := p.name
+	w := &watch{provider: p.name}
 	val, _, err := remotes.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return keyset.NewRemote(keyset.Options{
 			URL: address, Discovery: discovery, Algorithms: slices.Clone(p.Algorithms), AllowHTTP: p.AllowHTTP, Timing: timing,
-			Observe: func(result string, left []error, err error) { observe(name, result, left, err) },
+			Observe: w.observe,
 		}), nil
 	})
 	if err != nil {
@@ -301,16 +301,42 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 // timing of key sets from URLs; tests have less time.
 var timing = keyset.DefaultTiming
 
-// observe tells of a fetch. The key set may outlive the configuration that it
-// was made for, and so does not use its logger.
-func observe(provider, result string, left []error, err error) {
-	refreshes.WithLabelValues(provider, result).Inc()
-	log := caddy.Log().Named("http.handlers.jwt_auth").With(zap.String("provider", provider))
-	if err != nil {
-		log.Warn("keys could not be fetched: the last good ones stay", zap.Error(err))
+// watch tells of the fetches of one key set. The key set may outlive the
+// configuration that it was made for, and so does not use its logger.
+type watch struct {
+	provider string
+	failed   bool // the last fetch
+	told     time.Time
+}
+
+// tellAgain is the pause between two messages of the same failure.
+const tellAgain = 30 * time.Second
+
+// observe tells of a fetch. Fetches that fail follow each other fast while there
+// are no keys, and are not all worth a line.
+func (w *watch) observe(result string, left []error, err error) {
+	refreshes.WithLabelValues(w.provider, result).Inc()
+	log := caddy.Log().Named("http.handlers.jwt_auth")
+	switch now := time.Now(); {
+	case err != nil && (!w.failed || now.Sub(w.told) >= tellAgain-time.Second):
+		log.Warn("keys could not be fetched: the last good ones stay, and without any requests with a token get 503", zap.String("provider", w.provider), zap.Error(err))
+		w.told, w.failed = now, true
+	case err == nil && w.failed:
+		log.Info("keys are fetched again", zap.String("provider", w.provider))
+		w.failed = false
 	}
+	tellLeft(log, w.provider, left)
+}
+
+// tellLeft logs the keys of a key set that were left out. Those for encryption
+// belong there.
+func tellLeft(log *zap.Logger, provider string, left []error) {
 	for _, err := range left {
-		log.Warn("a key of the key set is not used", zap.Error(err))
+		level := zap.WarnLevel
+		if errors.Is(err, keyset.ErrEncryption) {
+			level = zap.DebugLevel
+		}
+		log.Log(level, "a key of the key set is not used", zap.String("provider", provider), zap.Error(err))
 	}
 }
 

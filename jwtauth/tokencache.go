@@ -64,10 +64,10 @@ type refused struct {
 }
 
 // still reports whether the reason stands. It does not with other keys; and a
-// token whose key is unknown asks for newer ones as often as any.
+// token that no key verifies asks for newer ones as often as any.
 func (f refused) still(ctx context.Context, p *Provider) bool {
 	set := p.source.Keys()
-	if set == f.set && errors.Is(f.err, errUnknownKey) {
+	if set == f.set && (errors.Is(f.err, errUnknownKey) || errors.Is(f.err, token.ErrSignature)) {
 		set = p.source.Refresh(ctx)
 	}
 	return set == f.set

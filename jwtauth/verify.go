@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +23,14 @@ var (
 	errUnknownIssuer   = errors.New("the token's issuer is not accepted")
 	errType            = errors.New("the token's type is not accepted")
 	errForwardedValue  = errors.New("a claim of the token cannot stand in a header field")
-	errKeysUnavailable = errors.New("the keys are not available")
+	errKeysUnavailable = errors.New("the keys to verify tokens with are not available")
 )
+
+// unavailable is an errKeysUnavailable that says when keys are fetched again.
+type unavailable struct{ again time.Duration }
+
+func (*unavailable) Error() string { return errKeysUnavailable.Error() }
+func (*unavailable) Unwrap() error { return errKeysUnavailable }
 
 // verified is a token whose signature was good, and what is in it. Requests
 // share it: nothing in it changes.
@@ -146,35 +153,43 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 }
 
 // verifySignature returns the key that verifies the token, and the set it is
-// of. The source is asked for newer keys if none is known by the token's name,
-// or if the name cannot tell.
+// of. Where none does, the source is asked for newer keys: a new key may have
+// the name of an old one. The source bounds how often it is fetched.
 func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset.Key, *keyset.Set, error) {
 	if token.Method(t.Algorithm) == nil || len(p.Algorithms) > 0 && !slices.Contains(p.Algorithms, t.Algorithm) {
 		return nil, nil, token.ErrAlgorithm
 	}
+	remote, _ := p.source.(*keyset.Remote)
+	if remote != nil && strings.HasPrefix(t.Algorithm, "HS") {
+		// No key set from a URL has secrets.
+		return nil, nil, token.ErrAlgorithm
+	}
 	set := p.source.Keys()
-	key, known, err := try(set, t)
-	if err == nil || known && t.KeyID != "" && set.Named() {
-		return key, set, err
+	key, err := try(set, t)
+	if err == nil {
+		return key, set, nil
 	}
 	newer := p.source.Refresh(ctx)
 	if newer.Len() == 0 {
+		if remote != nil {
+			return nil, nil, &unavailable{remote.Next()}
+		}
 		return nil, nil, errKeysUnavailable
 	}
 	if newer != set {
-		key, _, err = try(newer, t)
+		key, err = try(newer, t)
 	}
 	return key, newer, err
 }
 
 // try verifies the token with the keys of the set that may be meant.
-func try(set *keyset.Set, t *token.Token) (key *keyset.Key, known bool, err error) {
-	keys, known := set.Find(t.KeyID, t.Algorithm)
-	err = errUnknownKey
+func try(set *keyset.Set, t *token.Token) (*keyset.Key, error) {
+	keys, _ := set.Find(t.KeyID, t.Algorithm)
+	err := errUnknownKey
 	for i := range keys {
 		if err = t.Verify(t.Algorithm, keys[i].Value); err == nil {
-			return &keys[i], known, nil
+			return &keys[i], nil
 		}
 	}
-	return nil, known, err
+	return nil, err
 }
