@@ -227,4 +227,3 @@ func TestReloadWhileTheProviderIsDown(t *testing.T) {
 	}
 	stopNext()
 }
-

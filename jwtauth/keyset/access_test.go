@@ -183,10 +183,12 @@ func TestIssuerBesideDiscovery(t *testing.T) {
 // Every error of a fetch names the address, once.
 func TestErrorsNameTheAddress(t *testing.T) {
 	for name, f := range map[string]transport{
-		"refused":       func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("connection refused") },
-		"404":           func(*http.Request) (*http.Response, error) { return answer(404, nil), nil },
-		"HTML":          func(*http.Request) (*http.Response, error) { return answer(200, []byte("<html>")), nil },
-		"configuration": func(*http.Request) (*http.Response, error) { return answer(200, []byte(`{"issuer":"x","jwks_uri":"y"}`)), nil },
+		"refused": func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("connection refused") },
+		"404":     func(*http.Request) (*http.Response, error) { return answer(404, nil), nil },
+		"HTML":    func(*http.Request) (*http.Response, error) { return answer(200, []byte("<html>")), nil },
+		"configuration": func(*http.Request) (*http.Response, error) {
+			return answer(200, []byte(`{"issuer":"x","jwks_uri":"y"}`)), nil
+		},
 	} {
 		r := NewRemote(Options{URL: "https://a.test/keys", Transport: f})
 		_, _, _, err := r.fetchOnce(t.Context())
