@@ -19,9 +19,6 @@ func provisioned(t testing.TB, h *Handler) *Handler {
 	if err := h.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Validate(); err != nil {
-		t.Fatal(err)
-	}
 	return h
 }
 
@@ -81,7 +78,7 @@ func TestConnection(t *testing.T) {
 		if got := seen.Header.Get("Upgrade"); got != tc.wantUpgrade {
 			t.Errorf("Upgrade %q: got %q, want %q", tc.upgrade, got, tc.wantUpgrade)
 		}
-		if settings := seen.Header.Get("Http2-Settings"); tc.upgrade != "" && tc.wantUpgrade == "" && settings != "" {
+		if seen.Header.Get("Http2-Settings") != "" {
 			t.Errorf("Upgrade %q: HTTP2-Settings came through", tc.upgrade)
 		}
 	}
@@ -143,6 +140,18 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/a%2fb", false, 400},
 		{"GET", "/a%2fb", true, 204},
 		{"GET", "/a%2f..", true, 400},
+		{"GET", "/a;b/c", true, 400},
+		{"GET", "/a%3bb", true, 400},
+		{"GET", "/%2561dm", true, 400},
+		{"GET", "/a?x=a;b%2541", false, 204},
+		{"GET", "/a#b", false, 400},
+		{"GET", "/a?b#c", false, 400},
+		{"GET", "http://gateway.test/", false, 204},
+		{"GET", "HTTPS://gateway.test:8443/", false, 204},
+		{"GET", "http://user@gateway.test/", false, 400},
+		{"GET", "ftp://gateway.test/", false, 400},
+		{"GET", "file:///etc/passwd", false, 400},
+		{"GET", "gateway.test:/a", false, 400},
 		{"GET", `/a\b`, false, 400},
 		{"GET", `/a%2fb"`, false, 400}, // the quote makes net/url forget the encoding
 		{"GET", "/a%5cb", true, 400},
@@ -209,16 +218,14 @@ func TestExtendedConnect(t *testing.T) {
 }
 
 func TestOverrides(t *testing.T) {
+	names := []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL"}
 	for keep, want := range map[bool]string{false: "", true: "DELETE"} {
 		r := httptest.NewRequest(http.MethodPost, "/", nil)
-		for _, name := range overrides {
-			if http.CanonicalHeaderKey(name) != name {
-				t.Fatalf("%q is not how net/http spells it", name)
-			}
+		for _, name := range names {
 			r.Header.Set(name, "DELETE")
 		}
 		seen, _ := serve(t, &Handler{KeepOverrides: keep}, r)
-		for _, name := range overrides {
+		for _, name := range names {
 			if got := seen.Header.Get(name); got != want {
 				t.Errorf("keep %v: %s is %q", keep, name, got)
 			}
@@ -228,7 +235,8 @@ func TestOverrides(t *testing.T) {
 
 func TestUnmarshalCaddyfile(t *testing.T) {
 	h := new(Handler)
-	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("guard {\n allow_encoded_slashes\n keep_overrides\n upgrades websocket foo/1\n}")); err != nil || !h.AllowEncodedSlashes || !h.KeepOverrides || len(h.Upgrades) != 2 {
+	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("guard {\n allow_encoded_slashes\n allow_path_parameters\n allow_double_encoding\n keep_overrides\n keep_forwarded x-real-ip Forwarded\n upgrades websocket foo/1\n}")); err != nil ||
+		!h.AllowEncodedSlashes || !h.AllowPathParameters || !h.AllowDoubleEncoding || !h.KeepOverrides || len(h.KeepForwarded) != 2 || len(h.Upgrades) != 2 || h.Position == "" {
 		t.Errorf("%+v, %v", h, err)
 	}
 	for block, want := range map[string]string{
@@ -236,8 +244,13 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"guard {\n allow_encoded_slashes yes\n}": "it takes none",
 		"guard {\n keep_overrides yes\n}":        "it takes none",
 		"guard {\n allow_encoded_slashes\n allow_encoded_slashes\n}": "given more than once",
-		"guard {\n upgrades\n}": "upgrades: missing argument",
-		"guard {\n allow\n}":    `unknown option "allow": accepted are allow_encoded_slashes, keep_overrides, upgrades`,
+		"guard {\n upgrades\n}":                  "upgrades: missing argument",
+		"guard {\n allow\n}":                     `unknown option "allow": accepted are allow_encoded_slashes, allow_path_parameters, allow_double_encoding, keep_overrides, keep_forwarded, upgrades`,
+		"guard {\n allow_path_parameters off\n}": "it takes none",
+		"guard {\n allow_double_encoding yes\n}": "it takes none",
+		"guard {\n keep_forwarded\n}":            "keep_forwarded: missing argument",
+		"guard {\n keep_forwarded X-User\n}":     `keep_forwarded: "X-User" is not dropped without it`,
+		"guard {\n upgrades off websocket\n}":    "upgrades: off accepts no protocol, leave the others out, at ",
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", block, err)
@@ -245,10 +258,23 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
-	for _, upgrades := range [][]string{{"off", "websocket"}, {""}, {"a b"}, {"a/"}, {"a/b/c"}, {"wébsocket"}} {
-		if err := (&Handler{Upgrades: upgrades}).Validate(); err == nil || !strings.Contains(err.Error(), "upgrades: ") {
-			t.Errorf("%q: got %v", upgrades, err)
+func TestOptions(t *testing.T) {
+	for want, handlers := range map[string][]*Handler{
+		"guard: upgrades: ": {
+			{Upgrades: []string{"off", "websocket"}}, {Upgrades: []string{""}}, {Upgrades: []string{"a b"}}, {Upgrades: []string{"a/"}},
+			{Upgrades: []string{"a/b/c"}}, {Upgrades: []string{"wébsocket"}}, {Upgrades: []string{"{env.X}"}},
+		},
+		"guard: keep_forwarded: ": {
+			{KeepForwarded: []string{"X-User"}}, {KeepForwarded: []string{""}}, {KeepForwarded: []string{"*"}}, {KeepForwarded: []string{"X-HTTP-Method"}},
+		},
+	} {
+		for _, h := range handlers {
+			h.Position = "Caddyfile:7"
+			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+			if err := h.Provision(ctx); err == nil || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), ", at Caddyfile:7") {
+				t.Errorf("%+v: got %v", h, err)
+			}
+			cancel()
 		}
 	}
 }

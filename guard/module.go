@@ -18,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -34,14 +35,25 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler refuses request paths that the gateway and a service could read
-// differently, reduces what a client may say about the connection, so that it
-// cannot delete header fields that later handlers set, and gives each request
-// an id.
+// Handler refuses requests that the gateway and a service could read
+// differently, drops what a client may not say about the connection, its own
+// address or the proxies in front, ends a connection whose next request could
+// be a part of this one's body, and gives each request an id.
 type Handler struct {
 	// Accept `%2f` in a path. Dot segments around it are still refused.
 	// Default: false.
 	AllowEncodedSlashes bool `json:"allow_encoded_slashes,omitempty"`
+
+	// Accept `;` in a path, plain and encoded. A servlet server takes what
+	// follows it in a segment for parameters (RFC 3986 §3.3): `/adm;x/y`, which
+	// no matcher of `/adm/*` sees, is `/adm/y` to it. Default: false.
+	AllowPathParameters bool `json:"allow_path_parameters,omitempty"`
+
+	// Accept a path that is percent-encoded twice, such as `/%2561dm`, which is
+	// `/adm` to a service that decodes what its server decoded. Encoded slashes,
+	// dot segments and control characters in it are refused as if they were
+	// encoded once. Default: false.
+	AllowDoubleEncoding bool `json:"allow_double_encoding,omitempty"`
 
 	// Keep the fields with which a client may ask for another method or path
 	// (X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL,
@@ -50,6 +62,13 @@ type Handler struct {
 	// Default: false, they are deleted.
 	KeepOverrides bool `json:"keep_overrides,omitempty"`
 
+	// Fields to keep from clients that are no trusted proxies (`trusted_proxies`
+	// of the server) among those with which a proxy says what it knows of the
+	// client: `Forwarded` (RFC 7239), `X-Forwarded-*`, `X-Real-IP`,
+	// `True-Client-IP`, `Client-Cert` (RFC 9440) and the like. A service that
+	// reads one believes what it says. Default: none, they are deleted.
+	KeepForwarded []string `json:"keep_forwarded,omitempty"`
+
 	// The protocols to which a client may upgrade a connection (RFC 9110 §7.8,
 	// and the extended CONNECT of RFC 8441 and RFC 9220), in any case, or `off`
 	// for none. What passes over an upgraded connection is seen by no handler:
@@ -57,7 +76,12 @@ type Handler struct {
 	// Default: `websocket`.
 	Upgrades []string `json:"upgrades,omitempty"`
 
+	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors
+	// name it.
+	Position string `json:"position,omitempty"`
+
 	upgrades []string        // in lower case
+	kept     []string        // KeepForwarded as net/http spells the names
 	run      problem.Handler // serve
 }
 
@@ -69,13 +93,10 @@ var refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
 }, []string{"reason"})
 
 var (
-	refusedPath   = refusals.WithLabelValues("path")
+	refusedTarget = refusals.WithLabelValues("path")
 	refusedMethod = refusals.WithLabelValues("method")
+	refusedFields = refusals.WithLabelValues("fields")
 )
-
-// overrides are the fields with which some frameworks let a client replace the
-// method or the path.
-var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}
 
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
@@ -85,31 +106,42 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision prepares the list of upgrades and registers the metrics.
+// Provision prepares the lists of upgrades and fields and registers the metrics.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), refusals)
+	if err := h.checkOptions(); err != nil {
+		return place.Error(ctx, "guard", h.Position, err)
+	}
 	given := h.Upgrades
 	if len(given) == 0 {
 		given = []string{"websocket"}
 	}
 	h.run = h.serve
-	h.upgrades = nil
+	h.upgrades, h.kept = nil, nil
 	for _, name := range given {
 		if name = strings.ToLower(name); name != noUpgrades {
 			h.upgrades = append(h.upgrades, name)
 		}
 	}
+	for _, name := range h.KeepForwarded {
+		h.kept = append(h.kept, http.CanonicalHeaderKey(name))
+	}
 	return nil
 }
 
-// Validate checks the names of the protocols.
-func (h *Handler) Validate() error {
+// checkOptions checks the names of the protocols and fields.
+func (h *Handler) checkOptions() error {
 	for _, name := range h.Upgrades {
 		switch protocol, version, versioned := strings.Cut(name, "/"); {
 		case strings.EqualFold(name, noUpgrades) && len(h.Upgrades) > 1:
 			return fmt.Errorf("upgrades: %s accepts no protocol, leave the others out", noUpgrades)
 		case !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
 			return fmt.Errorf("upgrades: %q is not a protocol: accepted are names such as websocket, or %s", name, noUpgrades)
+		}
+	}
+	for _, name := range h.KeepForwarded {
+		if kindOf(http.CanonicalHeaderKey(name)) != forwarded {
+			return fmt.Errorf("keep_forwarded: %q is not dropped without it: accepted are fields such as Forwarded, X-Forwarded-Prefix and X-Real-IP", name)
 		}
 	}
 	return nil
@@ -146,16 +178,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the method "+r.Method+" is not accepted here"))
 	}
-	if err := h.checkTarget(r); err != nil {
-		refusedPath.Inc()
+	if err := h.check(r); err != nil {
+		refusedTarget.Inc()
 		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
 	}
-	if !h.KeepOverrides {
-		for _, name := range overrides {
-			delete(r.Header, name)
-		}
+	if err := h.checkFields(r); err != nil {
+		refusedFields.Inc()
+		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
 	}
-	h.reduceConnection(r.Header)
 	return next.ServeHTTP(w, r)
 }
 
@@ -201,6 +231,5 @@ func (h *Handler) accepts(protocol string) bool {
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
-	_ caddy.Validator             = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

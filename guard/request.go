@@ -3,15 +3,107 @@ package guard
 import (
 	"errors"
 	"net/http"
-	"slices"
+	"net/netip"
+	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/pythopus/tentagate/guard/path"
 )
 
-// errTarget refuses a request target that has no path, which no path matcher
-// could see.
-var errTarget = errors.New("the request target must be a path or a full http URL")
+// What is wrong with a request, as its sender is told. Each is a 400.
+var (
+	// A target without a path could be seen by no path matcher.
+	errTarget    = errors.New("the request target must be a path or a full http URL")
+	errScheme    = errors.New("the request target must be a path, or a URL of the scheme http or https")
+	errCharacter = errors.New("the request target has a blank, a control character or a #: percent-encode it")
+	errHost      = errors.New("the host must be a name or an address, with a port or without")
+	errHosts     = errors.New("the host field and the :authority differ")
+	errMethod    = errors.New("the method must be a token, such as GET")
+	errLength    = errors.New("the Content-Length does not agree with the body")
+	errEdge      = errors.New("a field value begins or ends with a blank")
+)
+
+// check returns the reason why a request is refused, which has to do with its
+// request line, or with what takes its place in HTTP/2 and HTTP/3: nothing of
+// it may reach a service that could read it differently, and net/http checks of
+// HTTP/2 little more than that the fields are there.
+func (h *Handler) check(r *http.Request) error {
+	switch {
+	case r.Method != http.MethodGet && !httpguts.ValidHeaderFieldName(r.Method):
+		return errMethod
+	case !plainTarget(r.RequestURI):
+		return errCharacter
+	case !validHost(r.Host) && (r.Host != "" || r.ProtoMajor > 1):
+		// HTTP/1.0 knows no host, and without one in HTTP/1.1 Caddy refuses.
+		return errHost
+	}
+	if r.ProtoMajor > 1 {
+		if err := checkFramed(r); err != nil {
+			return err
+		}
+	}
+	return h.checkTarget(r)
+}
+
+// checkFramed refuses what only the framing of HTTP/2 and HTTP/3 can carry, as
+// its fields do not pass through the grammar of HTTP/1.1 (RFC 9113 §8.2, §8.3,
+// RFC 9114 §4.2, §4.3).
+func checkFramed(r *http.Request) error {
+	if hosts := r.Header["Host"]; hosts != nil && (len(hosts) > 1 || !strings.EqualFold(hosts[0], r.Host)) {
+		return errHosts
+	}
+	if length := r.Header["Content-Length"]; length != nil {
+		if n, err := strconv.ParseUint(length[0], 10, 63); len(length) > 1 || err != nil || int64(n) != r.ContentLength {
+			return errLength
+		}
+	}
+	if r.URL.Scheme != "" || r.URL.Host != "" && r.Method != http.MethodConnect {
+		return errTarget // a :path is never a URL
+	}
+	return nil
+}
+
+// plainTarget reports whether a request target has nothing in it that would
+// end it, or the request line, for a reader of HTTP/1.1.
+func plainTarget(target string) bool {
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c == 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// validHost reports whether a host is one of RFC 3986 §3.2.2 in the characters
+// that names have: no user, no blank, no percent-encoding.
+func validHost(host string) bool {
+	if strings.HasPrefix(host, "[") {
+		literal, port, ok := strings.Cut(host[1:], "]")
+		address, err := netip.ParseAddr(literal)
+		return ok && err == nil && address.Is6() && address.Zone() == "" && (port == "" || port[0] == ':' && validPort(port[1:]))
+	}
+	for i := range len(host) {
+		switch c := host[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', 'A' <= c && c <= 'Z', c == '-', c == '.', c == '_', c == '~':
+		case c == ':':
+			return i > 0 && validPort(host[i+1:])
+		default:
+			return false
+		}
+	}
+	return host != ""
+}
+
+// validPort takes an empty port too, as the grammar has it (RFC 3986 §3.2.3).
+func validPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
 
 // acceptsMethod refuses the methods that make a service repeat a request, with
 // the fields that handlers added to it (TRACE, RFC 9110 §9.3.8), and CONNECT,
@@ -19,6 +111,8 @@ var errTarget = errors.New("the request target must be a path or a full http URL
 // opens a WebSocket over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).
 func (h *Handler) acceptsMethod(r *http.Request) bool {
 	switch {
+	case r.Method == http.MethodGet:
+		return true
 	case strings.EqualFold(r.Method, http.MethodTrace), strings.EqualFold(r.Method, "TRACK"):
 		return false
 	case !strings.EqualFold(r.Method, http.MethodConnect):
@@ -39,8 +133,11 @@ func (h *Handler) acceptsMethod(r *http.Request) bool {
 // what is only short.
 func (h *Handler) checkTarget(r *http.Request) error {
 	u := r.URL
-	if u.Opaque != "" {
-		// `GET a:b` is a URL with no path at all, which reverse_proxy would
+	switch {
+	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
+		return errScheme
+	case u.Opaque != "", u.User != nil, u.Scheme != "" && u.Host == "":
+		// `GET http:b` is a URL with no path at all, which reverse_proxy would
 		// forward as it stands.
 		return errTarget
 	}
@@ -63,37 +160,5 @@ func (h *Handler) checkTarget(r *http.Request) error {
 	if sent == "" {
 		sent = u.EscapedPath()
 	}
-	return path.Check(sent, h.AllowEncodedSlashes)
-}
-
-// reduceConnection leaves of the Connection field (RFC 9110 §7.6.1) only what
-// speaks about the connection. A proxy deletes every field that it names, also
-// those that handlers of this gateway set to tell a service who asks.
-func (h *Handler) reduceConnection(fields http.Header) {
-	upgrade := fields["Upgrade"]
-	upgrading := len(upgrade) == 1 && h.accepts(strings.Trim(upgrade[0], " \t"))
-	if upgrade != nil && !upgrading {
-		delete(fields, "Upgrade")
-		delete(fields, "Http2-Settings")
-	}
-	given := fields["Connection"]
-	if given == nil || len(given) == 1 && (given[0] == "keep-alive" || given[0] == "close") {
-		return
-	}
-	var kept []string
-	for _, value := range given {
-		for name := range strings.SplitSeq(value, ",") {
-			switch name = strings.ToLower(strings.Trim(name, " \t")); {
-			case name == "close", name == "keep-alive", name == "te", name == "upgrade" && upgrading:
-				if !slices.Contains(kept, name) {
-					kept = append(kept, name)
-				}
-			}
-		}
-	}
-	if kept == nil {
-		delete(fields, "Connection")
-		return
-	}
-	fields["Connection"] = []string{strings.Join(kept, ", ")}
+	return path.Check(sent, path.Allow{Slashes: h.AllowEncodedSlashes, Parameters: h.AllowPathParameters, Twice: h.AllowDoubleEncoding})
 }

@@ -11,7 +11,17 @@ var (
 	ErrSlash      = errors.New("the path has an encoded slash or a backslash: separate segments with a plain /")
 	ErrControl    = errors.New("the path has a control character")
 	ErrOverlong   = errors.New("the path is not valid UTF-8: it spells a character longer than it is")
+	ErrParameters = errors.New("the path has a semicolon, which begins parameters of a segment: send them in the query")
+	ErrTwice      = errors.New("the path is percent-encoded twice: encode it once")
 )
+
+// Allow is what Check accepts although it is ambiguous, because the operator
+// knows that his services read it as the gateway does.
+type Allow struct {
+	Slashes    bool // `%2f` and, where double encoding is allowed, `%252f`
+	Parameters bool // `;`, plain and encoded
+	Twice      bool // `%25` before two hexadecimal digits
+}
 
 // Check reads an escaped path as it stands in the request line and returns an
 // error for the first thing in it that is ambiguous. It reads the path in the
@@ -21,20 +31,24 @@ var (
 //   - a dot segment (RFC 3986 §3.3), plain or encoded, or with a parameter as in
 //     `..;x`: servers differ in whether they resolve it, and when;
 //   - a slash that was encoded, and a backslash in any spelling, which some
-//     servers take for a slash. With allowSlashes an encoded slash is accepted
-//     where it makes no dot segment;
+//     servers take for a slash. If allowed, an encoded slash is accepted where
+//     it makes no dot segment;
+//   - a semicolon, unless allowed: a servlet server cuts from a segment what
+//     follows it, so that `/adm;x/y` is `/adm/y` there (RFC 3986 §3.3);
+//   - what decodes once to another percent-encoding, unless allowed;
 //   - a control character;
 //   - a UTF-8 sequence that is longer than its character needs (RFC 3629 §3):
 //     `%c0%af` is a slash to a lenient decoder.
 //
 // It allocates nothing, and its time grows with the length of the path alone.
-func Check(escaped string, allowSlashes bool) error {
+func Check(escaped string, allow Allow) error {
 	// A segment ends at a slash in any spelling, so that `..%2f` is seen as what
 	// a lenient server makes of it. Decoding twice never joins two segments that
 	// decoding once keeps apart, so one pass at the last level sees the dot
 	// segments of all levels.
 	var seg segment
 	var previous byte
+	var parameters, doubly bool
 	for i := 0; i < len(escaped); {
 		c, n := twice(escaped[i:])
 		switch {
@@ -46,18 +60,25 @@ func Check(escaped string, allowSlashes bool) error {
 			if seg.dots() {
 				return ErrDotSegment
 			}
-			if c == '\\' || n > 1 && !allowSlashes {
+			if c == '\\' || n > 1 && !allow.Slashes {
 				return ErrSlash
 			}
 			seg = segment{}
 		default:
 			seg.add(c)
 		}
+		parameters = parameters || c == ';'
+		doubly = doubly || n > len("%2f")
 		previous = c
 		i += n
 	}
-	if seg.dots() {
+	switch {
+	case seg.dots():
 		return ErrDotSegment
+	case parameters && !allow.Parameters:
+		return ErrParameters
+	case doubly && !allow.Twice:
+		return ErrTwice
 	}
 	return nil
 }

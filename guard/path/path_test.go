@@ -11,7 +11,7 @@ func TestCheck(t *testing.T) {
 	for want, paths := range map[error][]string{
 		nil: {
 			"", "/", "*", "/a/b", "/a//b", "//", "/a b", "/.well-known/x", "/...", "/.../x", "/a..b/", "/..a", "/a.", "/a../b", "/v1.2/x",
-			"/a;v=1/b", "/a;..", "/;..", "/;", "/...;", "/.%41", "/a%20b", "/%e4%bd%a0", "/a%25b", "/100%25", "/100%25/x", "/%2525", "/a%3fb%23c",
+			"/.%41", "/a%20b", "/%e4%bd%a0", "/a%25b", "/100%25", "/100%25/x", "/a%3fb%23c", "/%25zz",
 			"/%c0", "/%c0/x", "/%e0%a0%80", "/%f0%90%80%80", "/%ff", "/%", "/%2", "/%zz", "/%25%", "/%252", "/caf%c3%a9",
 		},
 		ErrDotSegment: {
@@ -31,24 +31,45 @@ func TestCheck(t *testing.T) {
 		ErrOverlong: {
 			"/%c0%af", "/%c0%ae%c0%ae/", "/%C1%9C", "/%e0%80%af", "/%f0%80%80%af", "/%25c0%25af", "/\xc0\xaf",
 		},
+		ErrParameters: {
+			"/a;v=1/b", "/a;..", "/;..", "/;", "/...;", "/adm;x/y", "/;/adm/x", "/adm%3b/y", "/adm%3B", "/a%253bb", "/a%25%33%62b", "/;a=b;c", "/a;%2541",
+		},
+		ErrTwice: {"/%2561dm/x", "/%2525", "/a%2520b", "/%25%36%31", "/%256%31", "/%25%361", "/a/b%2541"},
 	} {
 		for _, p := range paths {
-			if got := Check(p, false); !errors.Is(got, want) {
+			if got := Check(p, Allow{}); !errors.Is(got, want) {
 				t.Errorf("%q: got %v, want %v", p, got, want)
 			}
 		}
 	}
 }
 
-func TestCheckAllowingSlashes(t *testing.T) {
-	for want, paths := range map[error][]string{
-		nil:           {"/a%2fb", "/group%2Fproject/x", "/a%2f%2fb", "/%2f", "/a%252fb"},
-		ErrDotSegment: {"/a%2f..%2fb", "/a%2f%2e%2e", "/..%2fb", "/a%2f.", "/a%2f..", "/a%2f..;x", "/a%252f..%252fb", "/a%2f%252e%252e"},
-		ErrSlash:      {"/a%5cb", `/a\b`, "/a%255cb"},
+func TestCheckAllowing(t *testing.T) {
+	all := Allow{Slashes: true, Parameters: true, Twice: true}
+	for _, tc := range []struct {
+		allow Allow
+		want  error
+		paths []string
+	}{
+		{Allow{Slashes: true}, nil, []string{"/a%2fb", "/group%2Fproject/x", "/a%2f%2fb", "/%2f"}},
+		{Allow{Slashes: true}, ErrTwice, []string{"/a%252fb"}},
+		{Allow{Slashes: true, Twice: true}, nil, []string{"/a%252fb", "/a%25%32fb"}},
+		{Allow{Twice: true}, nil, []string{"/%2561dm/x", "/%2525", "/a%2520b"}},
+		{Allow{Twice: true}, ErrSlash, []string{"/a%252fb", "/a%255cb"}},
+		{Allow{Twice: true}, ErrParameters, []string{"/a%253bb"}},
+		{Allow{Parameters: true}, nil, []string{"/a;v=1/b", "/a;..", "/;..", "/;", "/...;", "/adm%3bx"}},
+		{Allow{Parameters: true}, ErrTwice, []string{"/a%253bb"}},
+		{all, nil, []string{"/a;v=1/b%2fc%2541", "/a%253bb"}},
+		{all, ErrDotSegment, []string{
+			"/a%2f..%2fb", "/a%2f%2e%2e", "/..%2fb", "/a%2f.", "/a%2f..", "/a%2f..;x", "/a%252f..%252fb", "/a%2f%252e%252e", "/..;/x", "/a/..%3bx",
+			"/%252e%252e/x",
+		}},
+		{all, ErrSlash, []string{"/a%5cb", `/a\b`, "/a%255cb"}},
+		{all, ErrControl, []string{"/a%00", "/a%2500"}},
 	} {
-		for _, p := range paths {
-			if got := Check(p, true); !errors.Is(got, want) {
-				t.Errorf("%q: got %v, want %v", p, got, want)
+		for _, p := range tc.paths {
+			if got := Check(p, tc.allow); !errors.Is(got, tc.want) {
+				t.Errorf("%q allowing %+v: got %v, want %v", p, tc.allow, got, tc.want)
 			}
 		}
 	}
@@ -61,14 +82,16 @@ func FuzzCheck(f *testing.F) {
 		"/a/../b", "/%2e%2e/", "/..;/", "/a%2f..", "/%252e%252e", "/a%5c..%5cb", "/%", "/%2", "/a/b", "/group%2fproject",
 		"/%25%32%65%25%32%65/", "/..%252f", "/%2500", "/%c0%ae", "/a;b/..%3b", "/%25%2e", "/%2525252e",
 	} {
-		f.Add(s, true)
-		f.Add(s, false)
+		for _, allow := range []bool{true, false} {
+			f.Add(s, allow, false, false)
+			f.Add(s, allow, true, true)
+		}
 	}
-	f.Fuzz(func(t *testing.T, s string, allow bool) {
-		if Check(s, allow) != nil {
+	f.Fuzz(func(t *testing.T, s string, allow, parameters, doubly bool) {
+		if Check(s, Allow{allow, parameters, doubly}) != nil {
 			return
 		}
-		if allow && Check(s, false) == nil {
+		if allow && Check(s, Allow{false, parameters, doubly}) == nil {
 			allow = false // nothing was allowed that needs it
 		}
 		text := s
@@ -84,9 +107,15 @@ func FuzzCheck(f *testing.F) {
 					t.Fatalf("%q becomes %q at level %d", s, text, level)
 				}
 			}
+			if !parameters && strings.Contains(text, ";") {
+				t.Fatalf("%q hides a parameter at level %d", s, level)
+			}
 			next, err := url.PathUnescape(text)
 			if err != nil {
 				return
+			}
+			if again, err := url.PathUnescape(next); level == 0 && err == nil && again != next && !doubly {
+				t.Fatalf("%q is encoded twice", s)
 			}
 			text = next
 		}
@@ -96,7 +125,7 @@ func FuzzCheck(f *testing.F) {
 func BenchmarkCheck(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		if Check("/api/users/123e4567-e89b-12d3-a456-426614174000/orders;v=2/a%20b", false) != nil {
+		if Check("/api/users/123e4567-e89b-12d3-a456-426614174000/orders,v=2/a%20b", Allow{}) != nil {
 			b.Fatal("refused")
 		}
 	}
