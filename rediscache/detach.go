@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -25,7 +24,7 @@ func (h *Handler) detach(r *http.Request) (*http.Request, context.CancelFunc) {
 	if server == nil || h.ctx.Err() != nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(h.ctx, time.Duration(h.FillTimeout))
+	ctx, cancel := context.WithCancel(h.ctx)
 	clone := r.Clone(ctx)
 	clone.Body, clone.ContentLength, clone.TransferEncoding = http.NoBody, 0, nil
 	clone.Method = http.MethodGet

@@ -72,13 +72,17 @@ func (x *inquiry) newFill(f *flight) *fill {
 		c.fields["Server"] = server // handlers may remove it
 	}
 	ctx := x.r.Context()
-	if x.r.Method != http.MethodPost && !x.background {
+	if x.r.Method != http.MethodPost {
 		// What is asked for on behalf of several, or to be stored, does not end
-		// with the client that happened to be the first.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
-		c.cancel = cancel
-		c.unwatch = context.AfterFunc(x.r.Context(), c.clientGone)
+		// with the client that happened to be the first, nor a refresh with the
+		// configuration while somebody reads it.
+		ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		ended := c.clientGone
+		if x.background {
+			ended = func() { c.settleWorth(false) }
+			c.nobody()
+		}
+		c.unwatch = context.AfterFunc(x.r.Context(), ended)
 	}
 	c.out = x.r.WithContext(ctx)
 	if x.r.ContentLength < 0 && x.r.Method != http.MethodPost {

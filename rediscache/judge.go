@@ -28,9 +28,10 @@ func (c *fill) decide() {
 	}
 	length := int64(-1)
 	if v, ok := contentLength(c.fields); ok {
-		length = v
+		length, c.sized = v, true
 	}
 	c.stream = newStream(h.MaxObjectSize, length, h.tiers.room.share())
+	c.stream.unread = c.unread
 	if c.f != nil {
 		if reusable(&c.verdict) && c.status != http.StatusPartialContent && (len(c.fields["Set-Cookie"]) == 0 || h.SetCookie == cookieStrip) {
 			notShared.forget(c.f.key)

@@ -121,8 +121,10 @@ type Handler struct {
 	// before it asks the service itself. Default: 5s.
 	CollapseTimeout caddy.Duration `json:"collapse_timeout,omitempty"`
 
-	// How long the service is still waited for when the client that caused the
-	// request is gone, and at most for a refresh in the background. Default: 30s.
+	// How long the service is waited for while nobody reads its answer: when the
+	// client that caused the request is gone, and by a refresh in the background.
+	// Of an answer of unknown length no more than another 1MiB is taken when its
+	// client is gone. Default: 30s.
 	FillTimeout caddy.Duration `json:"fill_timeout,omitempty"`
 
 	// How long it is remembered that the answers of a URL cannot be shared, so

@@ -56,14 +56,18 @@ type fill struct {
 	head    *object.Object // what will be stored, without its content; nil if nothing
 	key     object.Key
 	stream  *stream // its content
+	sized   bool    // the response says how long it is
 	written int64
+	alone   int // what came of it for nobody
 
 	pump   *reader
 	pumped chan struct{}
 	lost   atomic.Bool // the client did not get all
 
+	left atomic.Bool // the client has
+
 	mu     sync.Mutex
-	gone   bool // the client is
+	gone   bool // the client has left, or there never was one
 	worth  bool // the response is still wanted when the client is gone
 	judged bool // it is known whether it is
 	timer  *time.Timer
@@ -228,6 +232,9 @@ func (c *fill) Write(p []byte) (int, error) {
 	if c.stream != nil && c.head != nil && !c.stream.write(p) {
 		c.tooLarge()
 	}
+	if c.forNobody(len(p)) {
+		return 0, errForNobody
+	}
 	if c.pump != nil {
 		return len(p), nil
 	}
@@ -277,9 +284,9 @@ func (c *fill) startPump(at int64) bool {
 		// A writer that panics must not end the process.
 		defer func() { _ = recover() }()
 		for {
-			chunk, err := pump.next(nil)
+			chunk, err := pump.next(c.x.r.Context().Done())
 			if err != nil {
-				if !errors.Is(err, io.EOF) {
+				if !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
 					c.lost.Store(true)
 				}
 				return

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -99,6 +100,15 @@ func (c *fill) abort() {
 // clientGone is called when the client's request has ended before the
 // response.
 func (c *fill) clientGone() {
+	c.left.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	c.giveUp()
+}
+
+// nobody notes that there is no client from the start.
+func (c *fill) nobody() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
@@ -115,19 +125,57 @@ func (c *fill) settleWorth(worth bool) {
 	}
 }
 
+// unread is called when nobody reads the response any more.
+func (c *fill) unread() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		c.giveUp()
+	}
+}
+
+// watched reports whether anybody reads. It is called with the lock held.
+func (c *fill) watched() bool { return c.judged && c.stream != nil && c.stream.watched() }
+
 // giveUp ends the request to the service if nobody wants its answer, or in a
-// while. It is called with the lock held.
+// while if nobody reads it. It is called with the lock held.
 func (c *fill) giveUp() {
-	if c.cancel == nil {
-		return
-	}
-	if c.judged && !c.worth && (c.stream == nil || !c.stream.watched()) || !c.judged && c.f == nil {
+	switch {
+	case c.cancel == nil, c.watched():
+	case c.judged && !c.worth, !c.judged && c.f == nil:
 		c.cancel()
-		return
+	case c.timer == nil:
+		c.timer = time.AfterFunc(time.Duration(c.x.h.FillTimeout), c.outOfTime)
+	default:
+		c.timer.Reset(time.Duration(c.x.h.FillTimeout))
 	}
-	if c.timer == nil {
-		c.timer = time.AfterFunc(time.Duration(c.x.h.FillTimeout), c.cancel)
+}
+
+// outOfTime ends the request to the service unless somebody reads its answer by
+// now; who leaves last has it considered again.
+func (c *fill) outOfTime() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.watched() {
+		c.cancel()
 	}
+}
+
+// mostForNobody is how much more of a response of unknown length is taken when
+// its client has gone and nobody else reads it: it may have no end.
+const mostForNobody = 1 << 20
+
+// errForNobody ends such a response.
+var errForNobody = errors.New("the client has gone, and the response may have no end")
+
+// forNobody counts content that arrives, and reports whether it is too much.
+func (c *fill) forNobody(n int) bool {
+	if !c.left.Load() || c.stream == nil || c.sized || c.stream.watched() {
+		c.alone = 0
+		return false
+	}
+	c.alone += n
+	return c.alone > mostForNobody
 }
 
 // wantedWithoutClient reports whether to go on when the client is gone.

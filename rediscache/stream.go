@@ -11,12 +11,13 @@ import (
 // errAborted ends a stream whose origin broke off.
 var errAborted = errors.New("the response broke off")
 
-// errLagging ends a reader that does not keep up with a response that is too
+// errLagging ends a reader that holds up others who read a response that is too
 // large to be kept.
 var errLagging = errors.New("the client is too slow for a response that is not kept")
 
 // stallTimeout is how long a response that is not kept waits for a client that
-// takes nothing.
+// takes nothing, where others could read on. One who reads alone is waited for as
+// without the cache.
 const stallTimeout = 10 * time.Second
 
 // stream is the content of a response while it arrives. One writer appends,
@@ -27,6 +28,8 @@ type stream struct {
 	limit int
 	stall time.Duration
 	room  *share
+	// unread is called when the last reader has gone.
+	unread func()
 
 	mu  sync.Mutex
 	buf []byte
@@ -97,7 +100,7 @@ func (s *stream) write(p []byte) (kept bool) {
 }
 
 // makeSpace drops what all readers have had and waits until there is space for
-// n bytes more. Who takes nothing for too long is lost.
+// n bytes more. Who takes nothing for too long while others are ahead is lost.
 func (s *stream) makeSpace(n int) {
 	for {
 		slowest := s.base + int64(len(s.buf))
@@ -124,7 +127,7 @@ func (s *stream) makeSpace(n int) {
 		}
 		timer.Stop()
 		s.mu.Lock()
-		if stalled {
+		if stalled && s.heldUp(slowest) {
 			for r := range s.readers {
 				if r.at == slowest {
 					r.lost = true
@@ -134,6 +137,17 @@ func (s *stream) makeSpace(n int) {
 			s.wakeUp()
 		}
 	}
+}
+
+// heldUp reports whether any reader has had more than the slowest. It is called
+// with the lock held.
+func (s *stream) heldUp(slowest int64) bool {
+	for r := range s.readers {
+		if r.at > slowest {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *stream) wakeUp() {
@@ -233,7 +247,11 @@ func (r *reader) idle() bool {
 // close ends the reader.
 func (r *reader) close() {
 	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
 	delete(r.s.readers, r)
 	r.moved()
+	last := len(r.s.readers) == 0 && !r.s.ended
+	r.s.mu.Unlock()
+	if last && r.s.unread != nil {
+		r.s.unread()
+	}
 }
