@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -73,7 +75,7 @@ func (c *fill) judge() rfc9111.Reason {
 		return c.verdict.Shared
 	case circuitstate.WasRefused(c.out):
 		return "fallback" // that is over when the service is back
-	case c.unwritten:
+	case c.unanswered():
 		return "unanswered"
 	case len(c.fields["Set-Cookie"]) > 0 && h.SetCookie == cookieBypass:
 		return "set-cookie"
@@ -92,6 +94,27 @@ func (c *fill) judge() rfc9111.Reason {
 		return "size"
 	}
 	return rfc9111.Stored
+}
+
+// unanswered reports whether the response is what net/http sends where no handler
+// has answered: none has touched it, or reverse_proxy has an answer that it does
+// not pass on, such as a 101 that was not asked for.
+func (c *fill) unanswered() bool {
+	if !c.unwritten {
+		return false
+	}
+	for name := range c.fields {
+		if name == "Server" {
+			continue
+		}
+		repl, _ := c.out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		if repl == nil {
+			return false
+		}
+		_, proxied := repl.Get("http.reverse_proxy.status_code")
+		return proxied
+	}
+	return true
 }
 
 // singlePart reports whether a 206 has one part, of a single range.

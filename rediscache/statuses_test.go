@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // An error that the request's own shape can cause is not stored, whatever it says,
@@ -52,17 +55,43 @@ func TestErrorsOfTheRequest(t *testing.T) {
 
 // What no handler answered is an empty 200 to the client, and nobody else's.
 func TestUnansweredIsNotStored(t *testing.T) {
-	g := newGateway(t, "http_cache 60s", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=60")
-	})
-	for range 2 {
-		if w := g.send("GET", "/"); w.Code != 200 || w.Body.Len() != 0 {
-			t.Errorf("%d %q", w.Code, w.Body)
+	for name, tc := range map[string]struct {
+		answers func(w http.ResponseWriter, r *http.Request)
+		stored  bool
+	}{
+		"nothing":          {func(http.ResponseWriter, *http.Request) {}, false},
+		"proxied, unsaid":  {func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-A", "1"); proxied(r) }, false},
+		"fields alone":     {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-A", "1") }, true},
+		"a status":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }, true},
+		"a proxied status": {func(w http.ResponseWriter, r *http.Request) { proxied(r); w.WriteHeader(200) }, true},
+	} {
+		h, err := loadCache(t, "http_cache 60s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		for range 2 {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest("GET", "http://unanswered.test/"+strings.ReplaceAll(name, " ", "-"), nil)
+			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+			err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+				asked++
+				tc.answers(w, r)
+				return nil
+			}))
+			if err != nil || w.Code != 200 || w.Body.Len() != 0 {
+				t.Errorf("%s: %v %d %q", name, err, w.Code, w.Body)
+			}
+		}
+		if stored := asked == 1; stored != tc.stored {
+			t.Errorf("%s: stored %v", name, stored)
 		}
 	}
-	if g.asked.Load() != 2 {
-		t.Errorf("asked %d times", g.asked.Load())
-	}
+}
+
+// proxied does what reverse_proxy does when it has an answer.
+func proxied(r *http.Request) {
+	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.reverse_proxy.status_code", 101)
 }
 
 // A service's status that is none, and an upgrade that nobody asked for.
