@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 
 	"go.uber.org/zap"
@@ -15,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 // DefaultKeyPrefix begins every key of TentaGate in Redis unless the operator
@@ -78,24 +78,17 @@ func (a *App) UnmarshalJSON(data []byte) error {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	if !a.given && a.RedisConfig == nil {
-		a.RedisConfig = &RedisConfig{URLs: []string{"{env.REDIS_URL}"}}
+		a.RedisConfig = &RedisConfig{URLs: []string{"{env." + envURL + "}"}}
 	}
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	if a.RedisConfig == nil {
 		return nil
 	}
 	settings, err := a.RedisConfig.resolve()
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
+	if err == nil && settings != nil {
+		a.redis, err = acquireRedis(settings, a.logger)
 	}
-	if settings == nil {
-		return nil
-	}
-	a.redis, err = acquireRedis(settings, a.logger)
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	return nil
+	return place.Error(ctx, "redis", a.RedisConfig.Position, err)
 }
 
 // OnStart has f called when the configuration starts, which one that is only

@@ -108,9 +108,25 @@ func TestResolveErrors(t *testing.T) {
 		{"entra without TLS", "redis redis://a:1 {\n entra\n}", "only sent over TLS"},
 		{"entra with password", "redis rediss://u:" + secret + "@a:1 {\n entra\n}", "leave the password out"},
 		{"tls file", "redis rediss://a:1 {\n tls {\n ca /does/not/exist\n}\n}", "tls: ca"},
+		{"another variable", "redis {env.REDIS_URI}", "address: {env.REDIS_URI} is empty: set the environment variable REDIS_URI"},
+		{"a part of the address", "redis redis://{env.REDIS_HOST}:6379", "{env.REDIS_HOST} is empty"},
+		{"a second address", "redis {env.REDIS_URL} {env.REDIS_URI}", "is empty"},
+		{"no placeholder that is known", "redis {redis_url}", "address: {redis_url} is not a placeholder that is known"},
+		{"commas alone", "redis {env.COMMAS}", "address"},
+		{"prefix unset", "redis redis://a:1 {\n key_prefix {env.UNSET_X}\n}", "key_prefix: {env.UNSET_X} is empty"},
+		{"sentinel unset", "redis redis://a:1 {\n sentinel {env.UNSET_X}\n}", "sentinel: {env.UNSET_X} is empty"},
+		{"username unset", "redis redis://a:1 {\n username {env.UNSET_X}\n}", "username: {env.UNSET_X} is empty"},
+		{"password unset", "redis redis://a:1 {\n password {env.UNSET_X}\n}", "password: {env.UNSET_X} is empty"},
+		{"password file", "redis redis://a:1 {\n password {file./does/not/exist}\n}", "password: {file./does/not/exist} is empty"},
+		{"password with braces", "redis redis://a:1 {\n password ab{cd}ef\n}", "password: {cd} is not a placeholder"},
+		{"tls unset", "redis rediss://a:1 {\n tls {\n ca {env.UNSET_X}\n}\n}", "tls: ca: {env.UNSET_X} is empty"},
+		{"tls name unset", "redis rediss://a:1 {\n tls {\n server_name {env.UNSET_X}\n}\n}", "tls: server_name: {env.UNSET_X} is empty"},
+		{"entra unset", "redis rediss://a:1 {\n entra {\n client_id {env.UNSET_X}\n}\n}", "entra: client_id: {env.UNSET_X} is empty"},
 		{"tls halves", "redis rediss://a:1 {\n tls {\n cert /c\n}\n}", "cert and key must be given together"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Setenv("COMMAS", " , ")
+			t.Setenv("REDIS_URL", "")
 			a := new(App)
 			if err := a.UnmarshalCaddyfile(caddyfile.NewTestDispenser("tentagate {\n" + tc.block + "\n}")); err != nil {
 				t.Fatal(err)
@@ -123,6 +139,21 @@ func TestResolveErrors(t *testing.T) {
 				t.Errorf("the error tells the password: %v", err)
 			}
 		})
+	}
+}
+
+// What is found when the configuration loads names the line.
+func TestErrorsNameTheLine(t *testing.T) {
+	t.Setenv("REDIS_URI", "")
+	a := new(App)
+	if err := a.UnmarshalCaddyfile(caddyfile.NewTestDispenser("tentagate {\n\n\tredis {env.REDIS_URI}\n}")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	err := a.Provision(ctx)
+	if want := "redis: address: {env.REDIS_URI} is empty: set the environment variable REDIS_URI, or remove the option, at Testfile:3"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

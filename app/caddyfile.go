@@ -3,12 +3,14 @@ package app
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
@@ -118,8 +120,14 @@ func acceptedOptions() []string {
 }
 
 func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
+	c.Position = place.Of(d)
 	if c.URLs, err = parse.Args(d, 1, -1); err != nil {
 		return err
+	}
+	for _, url := range c.URLs {
+		if strings.TrimSpace(url) == "" {
+			return d.Err("redis: an address is empty: leave redis out to keep everything in memory")
+		}
 	}
 	seen := parse.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -128,15 +136,15 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		}
 		switch d.Val() {
 		case "sentinel":
-			c.Sentinel, err = parse.OneArg(d)
+			c.Sentinel, err = text(d)
 		case "cluster":
 			c.Cluster, err = true, parse.NoArgs(d)
 		case "key_prefix":
-			c.KeyPrefix, err = parse.OneArg(d)
+			c.KeyPrefix, err = text(d)
 		case "username":
-			c.Username, err = parse.OneArg(d)
+			c.Username, err = text(d)
 		case "password":
-			c.Password, err = parse.OneArg(d)
+			c.Password, err = text(d)
 		case "tls":
 			c.TLS = new(RedisTLS)
 			err = c.TLS.unmarshalCaddyfile(d)
@@ -173,6 +181,16 @@ func (e *Entra) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return unmarshalTexts(d, fields, "client_id", "username", "scope")
 }
 
+// text returns the only argument of an option, which must have something in it.
+func text(d *caddyfile.Dispenser) (string, error) {
+	option := d.Val()
+	value, err := parse.OneArg(d)
+	if err == nil && strings.TrimSpace(value) == "" {
+		err = d.Errf("%s: the value is empty: write one, or leave the option out", option)
+	}
+	return value, err
+}
+
 // unmarshalTexts reads a block in which every option has one text.
 func unmarshalTexts(d *caddyfile.Dispenser, fields map[string]*string, accepted ...string) error {
 	if err := parse.NoArgs(d); err != nil {
@@ -187,7 +205,7 @@ func unmarshalTexts(d *caddyfile.Dispenser, fields map[string]*string, accepted 
 		if err := seen.Once(d); err != nil {
 			return err
 		}
-		value, err := parse.OneArg(d)
+		value, err := text(d)
 		if err != nil {
 			return err
 		}

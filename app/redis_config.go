@@ -16,6 +16,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 // Default limits of a call on the hot path. They are what a request may lose
@@ -27,13 +29,15 @@ const (
 
 // RedisConfig says which Redis the gateways share. Every text may be a
 // placeholder, `{env.REDIS_URL}` or `{file./run/secrets/redis}`; it is resolved
-// when the configuration is loaded and appears nowhere else.
+// when the configuration is loaded and appears nowhere else. One that has no
+// value then is an error, so that a misspelt variable cannot switch Redis or its
+// password off; `{env.REDIS_URL}` alone may be unset.
 type RedisConfig struct {
 	// Addresses: `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS,
 	// or `unix:///path/to/socket`. One address is a single server, several are a
 	// Cluster; with `sentinel` they are the Sentinels. A text may hold several
-	// addresses separated by commas. If all are empty, everything is kept in
-	// memory.
+	// addresses separated by commas. If it is `{env.REDIS_URL}` and that is not
+	// set, everything is kept in memory.
 	URLs []string `json:"urls,omitempty"`
 
 	// The name of the master that the Sentinels watch. Default: no Sentinel.
@@ -70,6 +74,9 @@ type RedisConfig struct {
 
 	// The most connections to one server. Default: 10 for each CPU.
 	PoolSize int `json:"pool_size,omitempty"`
+
+	// Where the Caddyfile has this option; errors name it.
+	Position string `json:"position,omitempty"`
 }
 
 // RedisTLS are the TLS settings of the connection to Redis.
@@ -98,23 +105,39 @@ type redisSettings struct {
 	key     string
 }
 
+// envURL is the variable that a gateway takes its Redis from by itself.
+const envURL = "REDIS_URL"
+
 // resolve replaces the placeholders and reads the addresses. It returns nil
-// settings if there is no address.
+// settings if everything is to be kept in memory.
 func (c *RedisConfig) resolve() (*redisSettings, error) {
-	repl := caddy.NewReplacer()
-	var urls []string
-	for _, text := range c.URLs {
-		for url := range strings.SplitSeq(repl.ReplaceAll(text, ""), ",") {
-			if url = strings.TrimSpace(url); url != "" {
-				urls = append(urls, url)
-			}
-		}
-	}
-	if len(urls) == 0 {
+	if len(c.URLs) == 0 || len(c.URLs) == 1 && resolve.Optional(c.URLs[0], envURL) {
 		return nil, nil
 	}
-
-	s := &redisSettings{prefix: repl.ReplaceAll(c.KeyPrefix, ""), entra: c.Entra}
+	urls, err := resolve.List("address", c.URLs)
+	if err != nil {
+		return nil, err
+	}
+	text := texts{}
+	s := &redisSettings{prefix: text.of("key_prefix", c.KeyPrefix)}
+	sentinel := text.of("sentinel", c.Sentinel)
+	username := text.of("username", c.Username)
+	password := strings.TrimRight(text.of("password", c.Password), "\r\n")
+	if c.TLS != nil {
+		s.tls = &RedisTLS{
+			CA: text.of("tls: ca", c.TLS.CA), Cert: text.of("tls: cert", c.TLS.Cert),
+			Key: text.of("tls: key", c.TLS.Key), ServerName: text.of("tls: server_name", c.TLS.ServerName),
+		}
+	}
+	if c.Entra != nil {
+		s.entra = &Entra{
+			ClientID: text.of("entra: client_id", c.Entra.ClientID), Username: text.of("entra: username", c.Entra.Username),
+			Scope: text.of("entra: scope", c.Entra.Scope),
+		}
+	}
+	if text.err != nil {
+		return nil, text.err
+	}
 	if s.prefix == "" {
 		s.prefix = DefaultKeyPrefix
 	}
@@ -123,7 +146,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	}
 	s.options = redis.UniversalOptions{
 		ClientName:  "tentagate",
-		MasterName:  repl.ReplaceAll(c.Sentinel, ""),
+		MasterName:  sentinel,
 		PoolSize:    c.PoolSize,
 		DialTimeout: time.Duration(c.DialTimeout),
 		ReadTimeout: time.Duration(c.Timeout),
@@ -151,23 +174,16 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	if s.cluster && s.options.DB != 0 {
 		return nil, fmt.Errorf("database %d: a Cluster has only database 0", s.options.DB)
 	}
-	if name := repl.ReplaceAll(c.Username, ""); name != "" {
-		s.options.Username = name
+	if username != "" {
+		s.options.Username = username
 	}
-	if password := repl.ReplaceAll(c.Password, ""); password != "" {
-		s.options.Password = strings.TrimRight(password, "\r\n")
+	if password != "" {
+		s.options.Password = password
 	}
-	if c.TLS != nil {
-		resolved := RedisTLS{
-			CA: repl.ReplaceAll(c.TLS.CA, ""), Cert: repl.ReplaceAll(c.TLS.Cert, ""),
-			Key: repl.ReplaceAll(c.TLS.Key, ""), ServerName: repl.ReplaceAll(c.TLS.ServerName, ""),
-		}
-		s.tls = &resolved
-		built, err := resolved.build(tlsConfig)
-		if err != nil {
+	if s.tls != nil {
+		if tlsConfig, err = s.tls.build(tlsConfig); err != nil {
 			return nil, fmt.Errorf("tls: %w", err)
 		}
-		tlsConfig = built
 	}
 	if c.Entra != nil {
 		if tlsConfig == nil {
@@ -180,6 +196,19 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	s.options.TLSConfig = tlsConfig
 	s.key = s.hash()
 	return s, nil
+}
+
+// texts resolves the options that have a text, and keeps the first error.
+type texts struct{ err error }
+
+// of returns the value of an option, or nothing where it is not given.
+func (t *texts) of(option, text string) string {
+	if text == "" || t.err != nil {
+		return ""
+	}
+	var value string
+	value, t.err = resolve.AtLoad(option, text)
+	return value
 }
 
 // hash identifies the settings. The secrets among them only go in through the
