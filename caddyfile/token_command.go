@@ -21,6 +21,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/jwtauth/keyset"
 )
 
 func init() {
@@ -145,6 +147,9 @@ func (c *tokenCommand) key() (jwt.SigningMethod, any, error) {
 	if secret, ok := key.([]byte); ok {
 		if least := map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}[name]; len(secret) < least {
 			return nil, nil, fmt.Errorf("the secret has %d bytes: %s takes at least %d", len(secret), name, least)
+		}
+		if err := keyset.CheckSecret(secret); err != nil {
+			return nil, nil, fmt.Errorf("the secret is not accepted: %w", err)
 		}
 	}
 	if name == "Ed25519" {

@@ -59,7 +59,7 @@ type keys struct {
 
 func newKeys(t testing.TB) *keys {
 	t.Helper()
-	k := &keys{ec: map[string]*ecdsa.PrivateKey{}, secret: []byte(strings.Repeat("s", 64))}
+	k := &keys{ec: map[string]*ecdsa.PrivateKey{}, secret: []byte(strings.Repeat(secret, 2))}
 	var err error
 	if k.rsa, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
 		t.Fatal(err)
@@ -372,7 +372,7 @@ func TestWeakKeysAreRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if err := provision(t, &Handler{Providers: map[string]*Provider{"main": {Secrets: []string{"Zm9v" + strings.Repeat("QUFB", 10) + "QQ=="}, Base64: true}}}); err != nil {
-		t.Errorf("base64 of 34 bytes: %v", err)
+	if err := provision(t, &Handler{Providers: map[string]*Provider{"main": {Secrets: []string{"Zm9v" + b64([]byte(secret))}, Base64: true}}}); err != nil {
+		t.Errorf("base64 of 35 bytes: %v", err)
 	}
 }

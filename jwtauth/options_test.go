@@ -88,7 +88,7 @@ func TestOptionsOfAProvider(t *testing.T) {
 		}
 	}
 	// Secrets in base64, in either alphabet.
-	bytes := []byte("\xfb\xff\xfe" + strings.Repeat("\xfb", 40))
+	bytes := []byte("\xfb\xff\xfe" + secret)
 	for _, text := range []string{base64.StdEncoding.EncodeToString(bytes), base64.RawURLEncoding.EncodeToString(bytes)} {
 		h := must(t, "jwt_auth {\n secret "+text+"\n base64\n}")
 		s := signer{"HS256", jwt.SigningMethodHS256, bytes}

@@ -128,7 +128,7 @@ func TestSecretsAndPEM(t *testing.T) {
 	}{
 		{31, nil, "too short"}, {32, nil, ""}, {32, []string{"HS512"}, "none of the accepted"}, {64, []string{"HS512"}, ""}, {0, nil, "too short"},
 	} {
-		_, err := Secrets([][]byte{make([]byte, tc.bytes)}, tc.accepted)
+		_, err := Secrets([][]byte{[]byte(strings.Repeat("0123456789abcdef", 4)[:tc.bytes])}, tc.accepted)
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%d bytes, %v: %v", tc.bytes, tc.accepted, err)
 		}

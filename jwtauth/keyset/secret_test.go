@@ -1,0 +1,150 @@
+package keyset
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Secrets that everybody knows, or can guess, are refused.
+func TestCheckSecret(t *testing.T) {
+	example, err := os.ReadFile("../../k8s/tentagate.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var placeholder string
+	if m := regexp.MustCompile(`JWT_SECRET_KEY: (\S{32,})`).FindSubmatch(example); m != nil {
+		placeholder = string(m[1])
+	}
+	for text, want := range map[string]string{
+		"replace-this-by-at-least-32-random-bytes":     "placeholder of an example",
+		"REPLACE_THIS_BY_AT_LEAST_32_RANDOM_BYTES":     "placeholder of an example",
+		"replace this by at least 32 random bytes!":    "placeholder of an example",
+		"prefix-replace-this-by-at-least-32-random":    "placeholder of an example",
+		"changeme-changeme-changeme-changeme":          "placeholder of an example",
+		"Change-Me-In-Production-0123456789abcdef":     "placeholder of an example",
+		"your-256-bit-secret-your-256-bit-secret":      "placeholder of an example",
+		"a-string-secret-at-least-256-bits-long":       "placeholder of an example",
+		strings.Repeat("a", 64):                        "1 different characters",
+		strings.Repeat("\x00", 32):                     "1 different characters",
+		strings.Repeat("ab", 32):                       "2 different characters",
+		strings.Repeat("1234", 16):                     "4 different characters",
+		strings.Repeat("password", 8):                  "7 different characters",
+		strings.Repeat("secret", 8):                    "5 different characters",
+		"0123456789abcdef0123456789abcdef":             "",
+		"a-secret-of-the-tests-of-this-package-012345": "",
+		"correct horse battery staple, and some more":  "",
+	} {
+		err := CheckSecret([]byte(text))
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), text)) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if _, err := Secrets([][]byte{[]byte(text)}, nil); (err == nil) != (want == "") {
+			t.Errorf("%q as a secret: %v", text, err)
+		}
+		set := jwks(`{"kty":"oct","kid":"a","k":"` + b64([]byte(text)) + `"}`)
+		if _, _, err := ParseJWKS(set, nil, true); (err == nil) != (want == "") {
+			t.Errorf("%q in a file of keys: %v", text, err)
+		}
+	}
+	if placeholder != "" && CheckSecret([]byte(placeholder)) == nil {
+		t.Errorf("the secret of k8s/tentagate.yaml is accepted: %s", placeholder)
+	}
+	for range 5000 {
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret)
+		for _, text := range []string{string(secret), hex.EncodeToString(secret[:16]), base64.StdEncoding.EncodeToString(secret)} {
+			if err := CheckSecret([]byte(text)); err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+		}
+	}
+}
+
+// A public key is read in every form in which a variable can hold it.
+func TestFormsOfPublicKeys(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edPublic, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := func(data []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1<<32, 0)}
+	for kind, data := range map[string][]byte{
+		"PUBLIC KEY":          der(x509.MarshalPKIXPublicKey(&private.PublicKey)),
+		"RSA PUBLIC KEY":      x509.MarshalPKCS1PublicKey(&private.PublicKey),
+		"PUBLIC KEY of EC":    der(x509.MarshalPKIXPublicKey(&ec.PublicKey)),
+		"PUBLIC KEY, Ed25519": der(x509.MarshalPKIXPublicKey(edPublic)),
+		"CERTIFICATE":         der(x509.CreateCertificate(rand.Reader, template, template, edPublic, ed)),
+	} {
+		label, _, _ := strings.Cut(kind, " of")
+		label, _, _ = strings.Cut(label, ",")
+		text := string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: data}))
+		for form, text := range map[string]string{
+			"PEM":                        text,
+			"without a last line end":    strings.TrimSpace(text),
+			"\\n for line ends":          strings.ReplaceAll(text, "\n", `\n`),
+			"\\n and quotes":             `"` + strings.ReplaceAll(text, "\n", `\n`) + `"`,
+			"\\r\\n for line ends":       strings.ReplaceAll(text, "\n", `\r\n`),
+			"CRLF":                       strings.ReplaceAll(text, "\n", "\r\n"),
+			"CR":                         strings.ReplaceAll(text, "\n", "\r"),
+			"spaces for line ends":       strings.ReplaceAll(text, "\n", " "),
+			"nothing for line ends":      strings.ReplaceAll(text, "\n", ""),
+			"indented":                   strings.ReplaceAll(text, "\n", "\n    "),
+			"text around it":             "Modulus: 1\n" + text + "\nend\n",
+			"base64":                     base64.StdEncoding.EncodeToString(data),
+			"base64, URL alphabet":       base64.RawURLEncoding.EncodeToString(data),
+			"base64 in lines":            strings.Join(strings.SplitAfter(base64.StdEncoding.EncodeToString(data), "A"), "\n"),
+			"base64 of PEM":              base64.StdEncoding.EncodeToString([]byte(text)),
+			"base64 without its '='":     base64.RawStdEncoding.EncodeToString(data),
+			"base64 with a line end":     base64.StdEncoding.EncodeToString(data) + "\n",
+			"base64 with white in front": " " + base64.StdEncoding.EncodeToString(data),
+		} {
+			set, known, err := PublicKeys([]byte(text), nil)
+			if err != nil || !known || set.Len() != 1 {
+				t.Errorf("%s, %s: known %v, %v", kind, form, known, err)
+			}
+		}
+		two := strings.ReplaceAll(text+text, "\n", `\n`)
+		if set, _, err := PublicKeys([]byte(two), nil); err != nil || set.Len() != 2 {
+			t.Errorf("two: %v", err)
+		}
+	}
+	for form, data := range map[string][]byte{"PRIVATE KEY": der(x509.MarshalPKCS8PrivateKey(ed)), "RSA PRIVATE KEY": x509.MarshalPKCS1PrivateKey(private), "EC PRIVATE KEY": der(x509.MarshalECPrivateKey(ec))} {
+		for _, text := range []string{base64.StdEncoding.EncodeToString(data), strings.ReplaceAll(string(pem.EncodeToMemory(&pem.Block{Type: form, Bytes: data})), "\n", `\n`)} {
+			_, known, err := PublicKeys([]byte(text), nil)
+			if err == nil || !known || !strings.Contains(err.Error(), "it is a private key") || strings.Contains(err.Error(), text[:20]) {
+				t.Errorf("%s: known %v, %v", form, known, err)
+			}
+		}
+	}
+	for _, text := range []string{"/etc/keys/public.pem", "keys.pem", "", "abcd", strings.Repeat("A", 400)} {
+		if _, known, err := PublicKeys([]byte(text), nil); known || err != nil {
+			t.Errorf("%q: known %v, %v", text, known, err)
+		}
+	}
+}
