@@ -230,7 +230,11 @@ func (j jwk) value(secrets bool) (any, error) {
 		return ed25519.PublicKey(x), nil
 	case "oct":
 		if secrets {
-			return j.bytes("k")
+			secret, err := j.bytes("k")
+			if err == nil && isPlaceholder(secret) {
+				err = errPlaceholder
+			}
+			return secret, err
 		}
 		return nil, errors.New("a symmetric key in a key set is refused")
 	}

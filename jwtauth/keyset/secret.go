@@ -3,6 +3,7 @@ package keyset
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,27 +20,30 @@ var placeholderSecrets = []string{
 	"astringsecretatleast",
 }
 
+var errPlaceholder = errors.New("it is the placeholder of an example, which everybody knows: make a random one, as `openssl rand -base64 48` does")
+
 // CheckSecret refuses a secret that anybody can guess: one out of an example, or
 // with too little variety. Its errors do not repeat the secret.
 func CheckSecret(secret []byte) error {
-	var letters strings.Builder
+	if isPlaceholder(secret) {
+		return errPlaceholder
+	}
 	seen := map[byte]struct{}{}
 	for _, c := range secret {
 		seen[c] = struct{}{}
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			letters.WriteByte(c)
-		}
-	}
-	for _, known := range placeholderSecrets {
-		if strings.Contains(letters.String(), known) {
-			return errors.New("it is the placeholder of an example, which everybody knows: make a random one, as `openssl rand -base64 48` does")
-		}
 	}
 	if len(seen) < minVariety {
 		return fmt.Errorf("it has %d different characters, so that it can be guessed: make a random one, as `openssl rand -base64 48` does", len(seen))
 	}
 	return nil
+}
+
+func isPlaceholder(secret []byte) bool {
+	letters := strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return -1
+	}, strings.ToLower(string(secret)))
+	return slices.ContainsFunc(placeholderSecrets, func(known string) bool { return strings.Contains(letters, known) })
 }

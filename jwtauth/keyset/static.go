@@ -17,6 +17,9 @@ func Secrets(secrets [][]byte, accepted []string) (*Set, error) {
 	var keys []Key
 	for i, secret := range secrets {
 		k, err := newKey("", secret, accepted)
+		if err == nil {
+			err = CheckSecret(secret)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("secret %d of %d: %w", i+1, len(secrets), err)
 		}
