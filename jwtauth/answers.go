@@ -38,6 +38,9 @@ const (
 	reasonProof        = "dpop_proof"
 	reasonNonce        = "dpop_nonce"
 
+	// The token is the only subprotocol of a WebSocket.
+	reasonProtocol = "subprotocol"
+
 	reasonNoDenyList = "revocations_unavailable"
 )
 
@@ -93,7 +96,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 		return problem.Error(problem.New(http.StatusServiceUnavailable, errKeysUnavailable.Error()+" at the moment"))
 	}
 	challenge := ""
-	p := problem.New(http.StatusUnauthorized, "this needs a bearer token in the Authorization field")
+	p := problem.New(http.StatusUnauthorized, h.missing)
 	if h.DPoP != nil && h.DPoP.Required {
 		p.Detail = "this needs a token with the scheme DPoP in the Authorization field, and a proof in the field DPoP"
 	}
@@ -102,6 +105,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 	case reasonSeveral:
 		p = problem.New(http.StatusBadRequest, "the request has more than one token")
 		challenge += `, error="invalid_request", error_description="more than one token"`
+	case reasonProtocol:
+		p = problem.New(http.StatusBadRequest, "Sec-WebSocket-Protocol has a token and no other subprotocol: "+
+			"the gateway answers with one of the others, never with the token")
+		challenge += `, error="invalid_request", error_description="a subprotocol beside the token is missing"`
 	default:
 		text := reason
 		if err != nil {

@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 
@@ -13,6 +14,8 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 )
 
@@ -42,7 +45,7 @@ func parseProviderOption(d *caddyfile.Dispenser) (string, any, error) {
 // providerOptions are the options of a provider.
 var providerOptions = []string{
 	"secret", "base64", "public_key", "jwks", "discovery", "allow_http", "algorithms", "issuer", "audience",
-	"leeway", "max_age", "max_lifetime", "optional_exp", "types",
+	"leeway", "max_age", "max_lifetime", "optional_exp", "types", "numeric_sub",
 }
 
 var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_claim", "forward", "sources", "optional", "strip_token", "realm", "resource_metadata", "token_cache", "deny_list", "dpop", "certificate_bound", "ignore_confirmation"}
@@ -65,12 +68,13 @@ var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_c
 //			max_lifetime <duration>
 //			optional_exp
 //			types        <typ...>
+//			numeric_sub
 //		}
 //		require <claim> [<value...>]
 //		scopes  any|all <scope...>
 //		roles   any|all <role...>
 //		roles_claim <claim...>
-//		forward <claim> <header>
+//		forward <claim> <header> [json]
 //		sources <source...>
 //		optional
 //		strip_token
@@ -102,9 +106,18 @@ var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_c
 // without a block is one that the global option `jwt_provider` defines.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	h.Position = place.Of(d)
 	args, err := parse.Args(d, 0, 1)
 	if err != nil {
 		return err
+	}
+	if len(args) == 1 {
+		switch strings.ToLower(args[0]) {
+		case "on", "true", "yes", "enabled":
+			return d.Errf("jwt_auth: %q is not a secret, and the check needs no word to be on: write {env.JWT_SECRET_KEY}, or a block with a secret, a public_key, a jwks or a discovery", args[0])
+		case "off", "false", "no", "disabled":
+			return d.Errf("jwt_auth: %q is not a secret: leave the directive out where no token is needed", args[0])
+		}
 	}
 	h.Providers = map[string]*Provider{}
 	direct := new(Provider)
@@ -163,13 +176,13 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		h.Providers[name] = p
 		return nil
 	case "require":
-		args, err := parse.Args(d, 1, -1)
+		args, err := optionArgs(d, 1, -1)
 		if err == nil {
 			h.Require = append(h.Require, policy.Requirement{Path: args[0], Values: args[1:]})
 		}
 		return err
 	case "scopes", "roles":
-		args, err := parse.Args(d, 2, -1)
+		args, err := optionArgs(d, 2, -1)
 		if err != nil {
 			return err
 		}
@@ -184,14 +197,23 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		}
 		return nil
 	case "forward":
-		args, err := parse.Args(d, 2, 2)
+		args, err := optionArgs(d, 2, 3)
 		if err != nil {
 			return err
 		}
-		if !validField(args[1]) {
-			return d.Errf("forward: %q cannot be set as a header field", args[1])
+		f := Forward{Claim: args[0], Header: args[1]}
+		if len(args) > 2 {
+			f.Format = args[2]
 		}
-		h.Forward = append(h.Forward, Forward{Claim: args[0], Header: args[1]})
+		if len(resolve.Placeholders(f.Header)) == 0 {
+			if !validField(f.Header) {
+				return d.Errf("forward: %q cannot be set as a header field", f.Header)
+			}
+			if err := f.validate(); err != nil {
+				return d.WrapErr(err)
+			}
+		}
+		h.Forward = append(h.Forward, f)
 		return nil
 	}
 	if err := seen.Once(d); err != nil {
@@ -199,19 +221,25 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 	}
 	switch d.Val() {
 	case "sources":
-		if h.Sources, err = parse.Args(d, 1, -1); err == nil {
-			if _, bad := parseSources(h.Sources); bad != nil {
-				err = d.Err(bad.Error())
+		if h.Sources, err = optionArgs(d, 1, -1); err == nil {
+			h.Sources = joinSchemes(h.Sources)
+			if len(resolve.Placeholders(strings.Join(h.Sources, " "))) == 0 {
+				if _, bad := parseSources(h.Sources); bad != nil {
+					err = d.Err(bad.Error())
+				}
 			}
 		}
 	case "roles_claim":
-		h.RolesClaim, err = parse.Args(d, 1, -1)
+		h.RolesClaim, err = optionArgs(d, 1, -1)
 	case "optional":
 		h.Optional, err = true, parse.NoArgs(d)
 	case "strip_token":
 		h.StripToken, err = true, parse.NoArgs(d)
 	case "realm":
-		h.Realm, err = parse.OneArg(d)
+		var args []string
+		if args, err = optionArgs(d, 1, 1); err == nil {
+			h.Realm = args[0]
+		}
 	case "resource_metadata":
 		h.ResourceMetadata, err = parseMetadata(d)
 	case "token_cache":
@@ -228,6 +256,25 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		err = parse.Unknown(d, append(slices.Clone(handlerOptions), providerOptions...)...)
 	}
 	return err
+}
+
+// optionArgs returns the arguments of an option that has no value by which it
+// asks for nothing.
+func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
+	option, ahead := d.Val(), *d
+	if rest := ahead.RemainingArgs(); len(rest) == 1 && rest[0] == "off" {
+		return nil, d.Errf("%s: off is no value of it: leave the line out", option)
+	}
+	args, err := parse.Args(d, minimum, maximum)
+	if err != nil {
+		return nil, err
+	}
+	for _, arg := range args {
+		if strings.TrimSpace(arg) == "" {
+			return nil, d.Errf("%s: an empty value: remove it, or the line", option)
+		}
+	}
+	return args, nil
 }
 
 // parseTokenCache reads `off`, or a size and perhaps a number of tokens.
@@ -297,6 +344,8 @@ func (p *Provider) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err
 		p.MaxLifetime, err = parse.Duration(d)
 	case "optional_exp":
 		p.OptionalExpiry, err = true, parse.NoArgs(d)
+	case "numeric_sub":
+		p.NumericSubject, err = true, parse.NoArgs(d)
 	case "types":
 		p.Types, err = parse.Args(d, 1, -1)
 	default:

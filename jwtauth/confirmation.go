@@ -126,7 +126,7 @@ func (h *Handler) provisionConfirmation(a *app.App) error {
 	if h.DPoP == nil {
 		return nil
 	}
-	if !slices.Contains(h.sources, source{"header", "Authorization"}) {
+	if !slices.Contains(h.sources, authorization) {
 		return errors.New("dpop: sources: `header` is needed: the scheme DPoP stands in Authorization")
 	}
 	if err := h.DPoP.provision(a, h.providers, h.now); err != nil {

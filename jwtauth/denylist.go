@@ -139,7 +139,7 @@ func (h *Handler) revoked(w http.ResponseWriter, r *http.Request, p *Provider, v
 	}
 	ids := v.ids.Load()
 	if ids == nil {
-		ids = deny.IDsOf(p.name, v.claims.Text("iss"), v.claims.Text("jti"), v.claims.Text("sub"))
+		ids = deny.IDsOf(p.name, v.claims.Text("iss"), v.claims.Name("jti"), v.claims.Name("sub"))
 		v.ids.Store(ids)
 	}
 	if h.denied.Revoked(ids, v.claims.Issued(), now) {

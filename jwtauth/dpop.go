@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/dpop"
 )
 
@@ -100,6 +101,13 @@ func (s sharedReplays) Destruct() error {
 var processNonces = dpop.NewNonces()
 
 func (o *DPoP) provision(a *app.App, providers []*Provider, now func() time.Time) error {
+	var err error
+	if o.Algorithms, err = values("algorithms", o.Algorithms); err != nil {
+		return err
+	}
+	if o.Origins, err = values("origins", o.Origins); err != nil {
+		return err
+	}
 	if err := o.validate(); err != nil {
 		return err
 	}
@@ -161,9 +169,12 @@ func (o *DPoP) validate() error {
 }
 
 func resolveNonceSecrets(texts []string) (secrets [][]byte, err error) {
-	repl := caddy.NewReplacer()
 	for i, text := range texts {
-		secret := strings.TrimRight(repl.ReplaceAll(text, ""), "\r\n")
+		secret, err := resolve.AtLoad("nonce", text)
+		if err != nil {
+			return nil, err
+		}
+		secret = strings.TrimRight(secret, "\r\n")
 		if len(secret) < minNonceSecret {
 			return nil, fmt.Errorf("nonce: secret %d of %d has %d bytes: at least %d are needed", i+1, len(texts), len(secret), minNonceSecret)
 		}
@@ -313,6 +324,11 @@ func parseDPoP(d *caddyfile.Dispenser) (*DPoP, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+	}
+	for _, text := range slices.Concat(o.Algorithms, o.Origins) {
+		if len(resolve.Placeholders(text)) > 0 {
+			return o, nil // checked when they have values
 		}
 	}
 	if err := o.validate(); err != nil {

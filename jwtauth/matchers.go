@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 	"github.com/pythopus/tentagate/jwtauth/token"
 )
@@ -55,7 +55,7 @@ func (*MatchScope) CaddyModule() caddy.ModuleInfo {
 //
 //	jwt_claim <claim> [<value...>]
 //
-// One of the values suffices. Of several lines, all must match.
+// One of the values suffices, in which * stands for any run of characters. Of several lines, all must match.
 func (m *MatchClaim) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	for d.Next() {
 		args, err := lineOf(d)
@@ -86,11 +86,38 @@ func (m *MatchScope) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // lineOf returns the arguments of a matcher's line, which has no block.
 func lineOf(d *caddyfile.Dispenser) ([]string, error) {
 	name := d.Val()
-	args, err := parse.Args(d, 1, -1)
+	args, err := optionArgs(d, 1, -1)
 	if err == nil && d.NextBlock(d.Nesting()) {
 		err = d.Errf("%s: it takes no block", name)
 	}
 	return args, err
+}
+
+// Provision resolves placeholders.
+func (m *MatchClaim) Provision(caddy.Context) (err error) {
+	for i := range *m {
+		r := &(*m)[i]
+		if r.Path != "" {
+			if r.Path, err = resolve.AtLoad("jwt_claim", r.Path); err != nil {
+				return err
+			}
+		}
+		if r.Values, err = values("jwt_claim", r.Values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Provision resolves placeholders.
+func (m *MatchScope) Provision(caddy.Context) (err error) {
+	for i := range *m {
+		s := &(*m)[i]
+		if s.Values, err = values("jwt_scope", s.Values); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Validate refuses a matcher that asks for nothing.
@@ -143,6 +170,8 @@ var (
 	_ caddyhttp.RequestMatcherWithError = (*MatchScope)(nil)
 	_ caddyfile.Unmarshaler             = (*MatchClaim)(nil)
 	_ caddyfile.Unmarshaler             = (*MatchScope)(nil)
+	_ caddy.Provisioner                 = (*MatchClaim)(nil)
+	_ caddy.Provisioner                 = (*MatchScope)(nil)
 	_ caddy.Validator                   = (*MatchClaim)(nil)
 	_ caddy.Validator                   = (*MatchScope)(nil)
 )

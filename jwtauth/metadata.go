@@ -15,6 +15,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 // wellKnown is where a resource without a path has its metadata (RFC 9728 §3).
@@ -60,6 +61,9 @@ func (h *Handler) provisionMetadata() error {
 	m := h.ResourceMetadata
 	if m == nil {
 		return nil
+	}
+	if err := m.resolve(); err != nil {
+		return err
 	}
 	if (m.URL == "") == (m.Resource == "") {
 		return errors.New("resource_metadata: give it either the address of a document or a resource")
@@ -110,9 +114,9 @@ func (h *Handler) provisionMetadata() error {
 	}
 	// Other fields, parameters and cookies are not methods of RFC 6750.
 	for _, s := range h.sources {
-		if s.kind == "header" && s.name == "Authorization" {
+		if s == authorization {
 			doc.BearerMethods = append(doc.BearerMethods, "header")
-		} else if s.kind == "query" && s.name == "access_token" {
+		} else if s.kind == kindQuery && s.name == "access_token" {
 			doc.BearerMethods = append(doc.BearerMethods, "query")
 		}
 	}
@@ -121,6 +125,22 @@ func (h *Handler) provisionMetadata() error {
 	}
 	doc.CertificateBound = h.CertificateBound != nil
 	m.document, err = json.Marshal(doc)
+	return err
+}
+
+// resolve replaces placeholders.
+func (m *Metadata) resolve() (err error) {
+	for _, text := range []*string{&m.URL, &m.Resource} {
+		if *text != "" {
+			if *text, err = resolve.AtLoad("resource_metadata", *text); err != nil {
+				return err
+			}
+		}
+	}
+	if m.AuthorizationServers, err = values("resource_metadata: authorization_servers", m.AuthorizationServers); err != nil {
+		return err
+	}
+	m.ScopesSupported, err = values("resource_metadata: scopes_supported", m.ScopesSupported)
 	return err
 }
 

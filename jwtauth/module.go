@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,8 +17,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/jwtauth/deny"
 	"github.com/pythopus/tentagate/jwtauth/keyset"
@@ -40,8 +41,10 @@ type Handler struct {
 	Providers map[string]*Provider `json:"providers,omitempty"`
 
 	// Where tokens are taken from: `header` (Authorization: Bearer), `header:Name`,
-	// `cookie:name`, `query:name`. A request with more than one token is refused.
-	// Default: header.
+	// `header:Name bearer` (with the scheme Bearer), `cookie:name`, `query:name`,
+	// `websocket` (Sec-WebSocket-Protocol, by itself, after `bearer` or as
+	// Kubernetes has it). What is empty is no token. A request with more than one
+	// is refused. Default: header.
 	Sources []string `json:"sources,omitempty"`
 
 	// Claims that the token must have.
@@ -57,8 +60,9 @@ type Handler struct {
 	// and `realm_access.roles`.
 	RolesClaim []string `json:"roles_claim,omitempty"`
 
-	// Claims that the service gets as header fields. What the client sent in them
-	// is always removed.
+	// Claims that the service gets as header fields. What the client sent in them,
+	// in any spelling, is removed on every request of the site, if `guard` is its
+	// first handler.
 	Forward []Forward `json:"forward,omitempty"`
 
 	// Let requests without a token pass as anonymous. A bad token never passes.
@@ -90,6 +94,13 @@ type Handler struct {
 	// service checks who holds the key. Default: false.
 	IgnoreConfirmation bool `json:"ignore_confirmation,omitempty"`
 
+	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name
+	// it.
+	Position string `json:"position,omitempty"`
+
+	fields  *forwarded.Fields // nil without Forward
+	missing string            // what the client is told who has no token
+
 	denied     *deny.Store // nil without a deny list
 	deniedName string
 
@@ -103,14 +114,6 @@ type Handler struct {
 	logger    *zap.Logger
 }
 
-// Forward is a claim that goes to the service as a header field.
-type Forward struct {
-	// Path of the claim.
-	Claim string `json:"claim,omitempty"`
-	// Name of the header field.
-	Header string `json:"header,omitempty"`
-}
-
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
@@ -121,32 +124,15 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision reads keys and checks the options.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	return place.Error(ctx, directive, h.Position, h.provision(ctx))
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
-	if h.Realm == "" {
-		h.Realm = "api"
-	}
-	if quotable(h.Realm) != h.Realm {
-		return fmt.Errorf("realm %q: it must be printable ASCII without quotes and backslashes", h.Realm)
-	}
-	for _, s := range h.Scopes {
-		for _, name := range s.Values {
-			if name == "" || quotable(name) != name || strings.Contains(name, " ") {
-				return fmt.Errorf("scopes: %q: a scope is printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)", name)
-			}
-		}
-	}
 	h.now = time.Now
-	var err error
-	if h.sources, err = parseSources(h.Sources); err != nil {
+	if err := h.provisionOptions(); err != nil {
 		return err
-	}
-	for i := range h.Forward {
-		f := &h.Forward[i]
-		if f.Claim == "" || !validField(f.Header) {
-			return fmt.Errorf("forward %q %q: it takes a claim and the name of a header field", f.Claim, f.Header)
-		}
-		f.Header = http.CanonicalHeaderKey(f.Header)
 	}
 	if len(h.Providers) == 0 {
 		return errors.New("provider: missing: give it a secret, a public_key, a jwks or a discovery")

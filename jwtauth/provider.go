@@ -83,6 +83,10 @@ type Provider struct {
 	// at+jwt.
 	Types []string `json:"types,omitempty"`
 
+	// Accept a `sub` that is a whole number, which RFC 7519 does not have. Its
+	// digits are the subject. Default: false.
+	NumericSubject bool `json:"numeric_sub,omitempty"`
+
 	name   string
 	rules  token.Rules
 	source keyset.Source
@@ -150,6 +154,7 @@ func (p *Provider) provision(name string, logger *zap.Logger) error {
 	p.rules = token.Rules{
 		Issuer: repl.ReplaceAll(p.Issuer, ""), Audience: p.Audience, Leeway: leeway,
 		MaxAge: time.Duration(p.MaxAge), MaxLifetime: time.Duration(p.MaxLifetime), OptionalExpiry: p.OptionalExpiry,
+		NumericSubject: p.NumericSubject,
 	}
 	switch {
 	case len(p.Secrets) > 0:

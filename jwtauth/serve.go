@@ -3,26 +3,32 @@ package jwtauth
 import (
 	"net/http"
 	"strings"
-	"unicode"
 
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/placeholder"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	placeholder.Known(r)
 	if h.isMetadata(r) {
 		return h.serveMetadata(w, r)
 	}
 	var room [2]string
 	found := room[:0]
+	from := ""
 	for i := range h.sources {
-		found = h.sources[i].tokens(r, found, h.DPoP != nil)
+		before := len(found)
+		if found = h.sources[i].tokens(r, found, h.DPoP != nil); len(found) > before {
+			from = h.sources[i].kind
+		}
 	}
 	if len(found) > 1 {
 		return h.refuse(w, r, "", reasonSeveral, nil)
@@ -32,7 +38,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			return h.refuse(w, r, "", reasonMissing, nil)
 		}
 		count("", "anonymous")
-		h.clearForwarded(r)
+		h.fields.Remove(r)
 		return next.ServeHTTP(w, r)
 	}
 	v, p, err := h.verify(r, found[0])
@@ -54,12 +60,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if err := h.authorize(w, r, p, v.claims); err != nil {
 		return err
 	}
-	p.accepted.Inc()
 	identity.Set(r, &v.identity)
 	caddyhttp.SetVar(r.Context(), verifiedVar, v)
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(v.placeholders)
-	}
+	placeholder.Provide(r, v.placeholders)
 	if h.StripToken {
 		for i := range h.sources {
 			h.sources[i].strip(r, h.DPoP != nil)
@@ -68,6 +71,19 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			delete(r.Header, proofField)
 		}
 	}
+	switch from {
+	case kindQuery:
+		identity.KeepPrivate(r)
+		w = headers.Before(w, func(fields http.Header, _ int) { keepPrivate(fields) })
+	case kindWebSocket:
+		offered := protocolsOf(r)
+		if len(offered.real) == 0 && offered.mark == "" {
+			return h.refuse(w, r, p.name, reasonProtocol, nil)
+		}
+		h.takeProtocols(r, &offered)
+		w = headers.Before(w, offered.answer)
+	}
+	p.accepted.Inc()
 	return next.ServeHTTP(w, r)
 }
 
@@ -90,71 +106,14 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, p *Provider,
 			return h.forbid(w, r, p.name, nil, wanted("role", h.Roles[i].All, h.Roles[i].Values))
 		}
 	}
-	if len(h.Forward) == 0 {
-		return nil
-	}
-	h.clearForwarded(r)
-	for _, f := range h.Forward {
-		value, ok := policy.Lookup(claims, f.Claim)
-		if !ok {
-			continue
-		}
-		text, ok := policy.Text(value)
-		if !ok {
-			continue
-		}
-		// Go's transport would refuse the request, and the client see a 502; and
-		// what stands around a value is cut off on the way, so that another name
-		// than the token's would arrive.
-		if strings.ContainsFunc(text, unicode.IsControl) || strings.Trim(text, " ") != text {
-			return h.refuse(w, r, p.name, reasonPayload, errForwardedValue)
-		}
-		r.Header[f.Header] = []string{text}
+	if err := h.forward(r, claims); err != nil {
+		return h.refuse(w, r, p.name, reasonPayload, err)
 	}
 	return nil
 }
 
-// clearForwarded removes what the client sent in the fields that say who asks,
-// in every spelling that a service could take for them, and their names from
-// Connection, which would make the proxy delete them.
-func (h *Handler) clearForwarded(r *http.Request) {
-	if len(h.Forward) == 0 {
-		return
-	}
-	for name := range r.Header {
-		if h.isForwarded(name) {
-			delete(r.Header, name)
-		}
-	}
-	// Trailers come after this, declared or not, and a service may take them for
-	// fields.
-	r.Trailer = nil
-	connection := r.Header["Connection"]
-	if connection == nil {
-		return
-	}
-	var kept []string
-	for _, value := range connection {
-		for name := range strings.SplitSeq(value, ",") {
-			if name = strings.TrimSpace(name); name != "" && !h.isForwarded(name) {
-				kept = append(kept, name)
-			}
-		}
-	}
-	r.Header["Connection"] = []string{strings.Join(kept, ", ")}
-}
-
-func (h *Handler) isForwarded(name string) bool {
-	name = strings.ReplaceAll(name, "_", "-")
-	for _, f := range h.Forward {
-		if strings.EqualFold(f.Header, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// placeholders answers {http.auth.user.id} and {http.auth.user.<claim>}.
+// placeholders answers {http.auth.user.id} and {http.auth.user.<claim>}, which
+// is empty where the token has no such claim.
 func placeholders(claims token.Claims) caddy.ReplacerFunc {
 	return func(key string) (any, bool) {
 		path, ok := strings.CutPrefix(key, "http.auth.user.")
@@ -162,13 +121,11 @@ func placeholders(claims token.Claims) caddy.ReplacerFunc {
 			return nil, false
 		}
 		if path == "id" {
-			return claims.Text("sub"), true
+			return claims.Name("sub"), true
 		}
-		value, ok := policy.Lookup(claims, path)
-		if !ok {
-			return nil, false
-		}
-		return policy.Text(value)
+		value, _ := policy.Lookup(claims, path)
+		text, _ := policy.Text(value)
+		return text, true
 	}
 }
 

@@ -7,30 +7,38 @@ import (
 	"strings"
 )
 
+// The kinds of sources.
+const (
+	kindHeader    = "header"
+	kindCookie    = "cookie"
+	kindQuery     = "query"
+	kindWebSocket = "websocket"
+)
+
+const acceptedSources = "accepted are header, header:Name, `header:Name bearer`, cookie:name, query:name and websocket"
+
 // source is a place of a request where a token may stand.
 type source struct {
 	kind, name string
+	// bearer: the field has the scheme Bearer before the token.
+	bearer bool
 }
+
+// authorization is the source that is meant if none is.
+var authorization = source{kindHeader, "Authorization", true}
 
 func parseSources(texts []string) ([]source, error) {
 	if len(texts) == 0 {
-		return []source{{"header", "Authorization"}}, nil
+		return []source{authorization}, nil
 	}
 	var list []source
 	for _, text := range texts {
-		kind, name, named := strings.Cut(text, ":")
-		switch {
-		case kind == "header" && !named:
-			name = "Authorization"
-		case kind == "header" && validField(name):
-			name = http.CanonicalHeaderKey(name)
-		case (kind == "cookie" || kind == "query") && name != "":
-		default:
-			return nil, fmt.Errorf("sources: %q: accepted are header, header:Name, cookie:name and query:name", text)
+		s, ok := parseSource(text)
+		if !ok {
+			return nil, fmt.Errorf("sources: %q: %s", text, acceptedSources)
 		}
-		s := source{kind, name}
 		for _, other := range list {
-			if other == s {
+			if other.kind == s.kind && other.name == s.name {
 				return nil, fmt.Errorf("sources: %q is given more than once", text)
 			}
 		}
@@ -39,28 +47,100 @@ func parseSources(texts []string) ([]source, error) {
 	return list, nil
 }
 
-// tokens adds the tokens at this place to those found before. An Authorization
-// field of another scheme is none; proofs accepts the scheme DPoP too.
+func parseSource(text string) (source, bool) {
+	if text == kindWebSocket {
+		return source{kind: kindWebSocket}, true
+	}
+	kind, name, named := strings.Cut(text, ":")
+	switch {
+	case kind == kindHeader && !named:
+		return authorization, true
+	case kind == kindHeader:
+		field, scheme, schemed := strings.Cut(name, " ")
+		if !validField(field) || schemed && !strings.EqualFold(strings.TrimSpace(scheme), "bearer") {
+			return source{}, false
+		}
+		field = http.CanonicalHeaderKey(field)
+		return source{kind, field, schemed || field == authorization.name}, true
+	}
+	return source{kind: kind, name: name}, (kind == kindCookie || kind == kindQuery) && strings.TrimSpace(name) != ""
+}
+
+// joinSchemes makes one source of `header:Name bearer`, written in two words.
+func joinSchemes(texts []string) []string {
+	var joined []string
+	for _, text := range texts {
+		if last := len(joined) - 1; last >= 0 && strings.EqualFold(text, "bearer") && strings.HasPrefix(joined[last], kindHeader+":") {
+			joined[last] += " bearer"
+			continue
+		}
+		joined = append(joined, text)
+	}
+	return joined
+}
+
+// String names the place for a client.
+func (s *source) String() string {
+	switch s.kind {
+	case kindCookie:
+		return "the cookie " + s.name
+	case kindQuery:
+		return "the query parameter " + s.name
+	case kindWebSocket:
+		return "the field Sec-WebSocket-Protocol of a WebSocket"
+	}
+	if s.bearer {
+		return "the field " + s.name + " with the scheme Bearer"
+	}
+	return "the field " + s.name
+}
+
+// placesOf names all places for a client.
+func placesOf(sources []source) string {
+	var names []string
+	for i := range sources {
+		names = append(names, sources[i].String())
+	}
+	if last := len(names) - 1; last > 0 {
+		return strings.Join(names[:last], ", ") + " or " + names[last]
+	}
+	return strings.Join(names, "")
+}
+
+// tokens adds the tokens at this place to those found before. A field of
+// another scheme than is meant is none, nor is what is empty; proofs accepts the
+// scheme DPoP too.
 func (s *source) tokens(r *http.Request, found []string, proofs bool) []string {
 	switch s.kind {
-	case "cookie":
+	case kindCookie:
 		for _, c := range r.CookiesNamed(s.name) {
-			found = append(found, c.Value)
+			found = appendToken(found, c.Value)
 		}
 		return found
-	case "query":
+	case kindQuery:
 		if r.URL.RawQuery == "" {
 			return found
 		}
-		return append(found, r.URL.Query()[s.name]...)
+		for _, value := range r.URL.Query()[s.name] {
+			found = appendToken(found, value)
+		}
+		return found
+	case kindWebSocket:
+		if r.Header[protocolField] == nil || !isWebSocket(r) {
+			return found
+		}
+		return append(found, protocolsOf(r).tokens...)
 	}
 	values := r.Header[s.name]
-	if s.name != "Authorization" {
-		return append(found, values...)
+	if !s.bearer {
+		for _, value := range values {
+			found = appendToken(found, value)
+		}
+		return found
 	}
 	for _, value := range values {
 		scheme, text, _ := strings.Cut(value, " ")
-		if strings.EqualFold(scheme, "Bearer") || proofs && strings.EqualFold(scheme, "DPoP") {
+		if strings.EqualFold(scheme, "Bearer") || proofs && s.name == authorization.name && strings.EqualFold(scheme, "DPoP") {
 			found = append(found, strings.TrimLeft(text, " "))
 		} else if len(values) > 1 {
 			// Two credentials in one request: which would a service take?
@@ -68,6 +148,13 @@ func (s *source) tokens(r *http.Request, found []string, proofs bool) []string {
 		}
 	}
 	return found
+}
+
+func appendToken(found []string, value string) []string {
+	if strings.TrimSpace(value) == "" {
+		return found
+	}
+	return append(found, value)
 }
 
 // byProof reports whether the request has the scheme DPoP, if that is accepted.
@@ -82,13 +169,13 @@ func (h *Handler) byProof(r *http.Request) bool {
 // strip removes the token from the request that the service gets.
 func (s *source) strip(r *http.Request, proofs bool) {
 	switch s.kind {
-	case "header":
+	case kindHeader:
 		if len(s.tokens(r, nil, proofs)) > 0 {
 			delete(r.Header, s.name)
 		}
-	case "cookie":
+	case kindCookie:
 		s.stripCookie(r)
-	case "query":
+	case kindQuery:
 		var kept []string
 		for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
 			name, _, _ := strings.Cut(pair, "=")

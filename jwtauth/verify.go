@@ -22,7 +22,6 @@ var (
 	errUnknownKey      = errors.New("no key for the token")
 	errUnknownIssuer   = errors.New("the token's issuer is not accepted")
 	errType            = errors.New("the token's type is not accepted")
-	errForwardedValue  = errors.New("a claim of the token cannot stand in a header field")
 	errKeysUnavailable = errors.New("the keys to verify tokens with are not available")
 )
 
@@ -141,7 +140,7 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 		}
 	}
 	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: placeholders(claims), confirmation: confirmationOf(claims)}
-	v.identity = identity.Identity{Provider: p.name, Subject: claims.Text("sub")}
+	v.identity = identity.Identity{Provider: p.name, Subject: claims.Name("sub")}
 	if v.identity.Subject == "" {
 		if h.cache == nil {
 			*key = cache.KeyOf(0, text)

@@ -53,6 +53,21 @@ func From(r *http.Request) (*Identity, bool) {
 	return nil, false
 }
 
+// privateKey is the variable of a request whose answer is for its client alone.
+const privateKey = "tentagate.private"
+
+// KeepPrivate says that the answer to the request is for its client alone,
+// whatever a service says of it: no shared cache may keep it.
+func KeepPrivate(r *http.Request) { caddyhttp.SetVar(r.Context(), privateKey, private{}) }
+
+// IsPrivate reports whether KeepPrivate was called.
+func IsPrivate(r *http.Request) bool {
+	_, ok := caddyhttp.GetVar(r.Context(), privateKey).(private)
+	return ok
+}
+
+type private struct{}
+
 // Partition returns a text that is equal for two identities only if they are
 // the same client. Its parts are length-prefixed, so that no choice of
 // provider and subject can imitate another pair.

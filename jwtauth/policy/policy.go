@@ -4,7 +4,6 @@ package policy
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -14,7 +13,9 @@ type Requirement struct {
 	// path as its name.
 	Path string `json:"path,omitempty"`
 	// Values, one of which the claim must have, or one of its items if it is an
-	// array. None accepts any value, but the claim must be there.
+	// array. `*` in a value stands for any run of characters, `\*` for itself.
+	// Numbers are compared exactly, by their value: 1.0 is 1. None accepts any
+	// value, but the claim must be there.
 	Values []string `json:"values,omitempty"`
 }
 
@@ -48,33 +49,6 @@ func cutNext(first, rest string) (string, string, bool) {
 	return first + "." + more, tail, found
 }
 
-// Text returns a claim as it appears in a header field or a placeholder, and
-// false for what has no such form.
-func Text(value any) (string, bool) {
-	switch v := value.(type) {
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	case []any:
-		texts := make([]string, 0, len(v))
-		for _, item := range v {
-			if _, nested := item.([]any); nested {
-				return "", false
-			}
-			text, ok := Text(item)
-			if !ok {
-				return "", false
-			}
-			texts = append(texts, text)
-		}
-		return strings.Join(texts, ","), true
-	}
-	return "", false
-}
-
 // Met reports whether the claims meet the requirement.
 func (r *Requirement) Met(claims map[string]any) bool {
 	value, ok := Lookup(claims, r.Path)
@@ -92,11 +66,47 @@ func (r *Requirement) Met(claims map[string]any) bool {
 		if _, nested := item.([]any); nested {
 			continue
 		}
-		if text, ok := Text(item); ok && slices.Contains(r.Values, text) {
-			return true
+		text, ok := Text(item)
+		if !ok {
+			continue
+		}
+		for _, want := range r.Values {
+			if matches(want, text) || isNumber(item) && equalNumbers(want, text) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// matches compares a text with an accepted value, in which * is any run of
+// characters and \* an asterisk.
+func matches(value, text string) bool {
+	if !strings.Contains(value, "*") {
+		return value == text
+	}
+	first := true
+	for {
+		part, rest, more := cutAsterisk(value)
+		if !more {
+			return !first && strings.HasSuffix(text, part) || first && text == part
+		}
+		at := strings.Index(text, part)
+		if at < 0 || first && at > 0 {
+			return false
+		}
+		text, value, first = text[at+len(part):], rest, false
+	}
+}
+
+// cutAsterisk cuts at the first asterisk that stands for other characters.
+func cutAsterisk(value string) (part, rest string, found bool) {
+	for i := range len(value) {
+		if value[i] == '*' && (i == 0 || value[i-1] != '\\') {
+			return strings.ReplaceAll(value[:i], `\*`, "*"), value[i+1:], true
+		}
+	}
+	return strings.ReplaceAll(value, `\*`, "*"), "", false
 }
 
 // Met reports whether the token has the scopes: in `scope`, separated by

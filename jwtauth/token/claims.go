@@ -1,9 +1,12 @@
 package token
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,6 +31,22 @@ var (
 	ErrSubject     = errors.New("the token's subject is not a string")
 )
 
+// Errors of Check that are an ErrAudience.
+var (
+	errNoAudience   = &detailed{"the token is for another audience: it names none (aud)", ErrAudience}
+	errNullAudience = &detailed{"the token's audience (aud) is null", ErrAudience}
+	errAudienceForm = &detailed{"the token's audience (aud) is not a string or an array of strings", ErrAudience}
+)
+
+// detailed is an error of a kind with a text of its own.
+type detailed struct {
+	text string
+	kind error
+}
+
+func (e *detailed) Error() string { return e.text }
+func (e *detailed) Unwrap() error { return e.kind }
+
 // Rules are what the registered claims must satisfy (RFC 7519 §4.1).
 type Rules struct {
 	// Issuer that `iss` must equal; empty accepts any.
@@ -40,6 +59,8 @@ type Rules struct {
 	MaxAge, MaxLifetime time.Duration
 	// OptionalExpiry accepts tokens without `exp`.
 	OptionalExpiry bool
+	// NumericSubject accepts a `sub` that is a whole number.
+	NumericSubject bool
 }
 
 // Check evaluates the rules at a moment.
@@ -76,7 +97,7 @@ func (c Claims) Check(r *Rules, now time.Time) error {
 		return err
 	}
 	if sub, given := c["sub"]; given {
-		if _, ok := sub.(string); !ok {
+		if _, ok := sub.(string); !ok && (!r.NumericSubject || !c.isWhole("sub")) {
 			return ErrSubject
 		}
 	}
@@ -102,24 +123,26 @@ func (c Claims) checkAudience(r *Rules) error {
 	aud, given := c["aud"]
 	if !given {
 		if len(r.Audience) > 0 {
-			return ErrAudience
+			return errNoAudience
 		}
 		return nil
 	}
 	var list []string
 	switch v := aud.(type) {
+	case nil:
+		return errNullAudience
 	case string:
 		list = []string{v}
 	case []any:
 		for _, item := range v {
 			text, ok := item.(string)
 			if !ok {
-				return ErrAudience
+				return errAudienceForm
 			}
 			list = append(list, text)
 		}
 	default:
-		return ErrAudience
+		return errAudienceForm
 	}
 	if len(r.Audience) == 0 {
 		return nil
@@ -139,6 +162,10 @@ func (c Claims) date(name string) (seconds float64, given bool, err error) {
 		return 0, false, nil
 	}
 	seconds, ok := value.(float64)
+	if digits, more := value.(json.Number); more {
+		seconds, err = digits.Float64()
+		ok = err == nil
+	}
 	if !ok || math.IsNaN(seconds) || seconds < 0 || seconds > latest {
 		return 0, true, ErrDate
 	}
@@ -161,6 +188,31 @@ func (c Claims) Issued() time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(iat * 1000))
+}
+
+// Name returns a claim that is a string, or a number as its digits, or "".
+func (c Claims) Name(name string) string {
+	switch v := c[name].(type) {
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case json.Number:
+		return string(v)
+	}
+	return ""
+}
+
+// isWhole reports whether a claim is a whole number that is written in the one
+// way that has neither fraction nor exponent.
+func (c Claims) isWhole(name string) bool {
+	switch v := c[name].(type) {
+	case float64:
+		return true // else it is not the form that DecodeObject gives it
+	case json.Number:
+		return !strings.ContainsAny(string(v), ".eE") && v != "-0"
+	}
+	return false
 }
 
 // Text returns a claim that is a string, or "".

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -24,8 +25,10 @@ var (
 // DecodeObject decodes a JSON object into what encoding/json would make of it,
 // in one pass, and refuses what parsers read differently: a name that stands
 // twice in one object at any depth, invalid UTF-8, half a surrogate pair, a
-// number that no float64 holds, text behind the object (RFC 7515 §4, RFC 7519
-// §7.2, RFC 8725 §2.6, RFC 7493 §2.1). The result shares the memory of text.
+// number beyond all float64, text behind the object (RFC 7515 §4, RFC 7519
+// §7.2, RFC 8725 §2.6, RFC 7493 §2.1). A number keeps its digits: it is a
+// float64 only if that is written in the same way, and else a json.Number. The
+// result shares the memory of text.
 func DecodeObject(text string) (map[string]any, error) {
 	m, _, err := decodeObject(text)
 	return m, err
@@ -382,16 +385,17 @@ func (d *decoder) number() (any, error) {
 		for _, c := range []byte(d.text[first:d.at]) {
 			n = n*10 + int64(c-'0')
 		}
-		if first > start && n != 0 {
-			n = -n
+		if first == start {
+			return float64(n), nil
 		}
-		return float64(n), nil
+		if n != 0 {
+			return float64(-n), nil
+		}
 	}
-	f, err := strconv.ParseFloat(d.text[start:d.at], 64)
-	if err != nil {
+	if _, err := strconv.ParseFloat(d.text[start:d.at], 64); err != nil {
 		return nil, errSyntax
 	}
-	return f, nil
+	return json.Number(d.text[start:d.at]), nil
 }
 
 func (d *decoder) digits() (n int) {

@@ -37,6 +37,13 @@ var (
 	errNoAlg = fmt.Errorf("%w: alg is missing", ErrHeader)
 )
 
+// Errors of Parse that are an ErrMalformed.
+var (
+	errEmpty     = &detailed{"the token is empty", ErrMalformed}
+	errEncrypted = &detailed{"the token is encrypted (JWE): only signed tokens (JWS) are accepted", ErrMalformed}
+	errOpaque    = &detailed{"the token is opaque, not a JWT: only signed JWTs are accepted", ErrMalformed}
+)
+
 // strict refuses padding and non-canonical last characters (RFC 7515 §2).
 var strict = base64.RawURLEncoding.Strict()
 
@@ -62,7 +69,7 @@ func Parse(text string) (*Token, error) {
 	first := strings.IndexByte(text, '.')
 	last := strings.LastIndexByte(text, '.')
 	if first <= 0 || last == first || last == len(text)-1 || strings.IndexByte(text[first+1:last], '.') >= 0 {
-		return nil, ErrMalformed
+		return nil, noJWS(text)
 	}
 	// encoding/base64 skips line ends, and refuses all else that is not of the
 	// alphabet.
@@ -86,6 +93,21 @@ func Parse(text string) (*Token, error) {
 	content := string(decoded[:payload])
 	t := &Token{signed: text[:last], content: content, payload: content[header:], signature: decoded[payload:]}
 	return t, t.readHeader(content[:header])
+}
+
+// noJWS says what a text is that has not the three parts of a signed token.
+func noJWS(text string) error {
+	// The header of each begins with a brace.
+	object := strings.HasPrefix(text, "ey") || strings.HasPrefix(text, "ew")
+	switch dots := strings.Count(text, "."); {
+	case text == "":
+		return errEmpty
+	case dots == 4 && object:
+		return errEncrypted
+	case dots != 2 && !object:
+		return errOpaque
+	}
+	return ErrMalformed
 }
 
 // readHeader takes what is needed of the header. Keys that a header brings or

@@ -1,0 +1,136 @@
+// Package forwarded removes header fields that tell a service who asks from
+// what a client sends. A handler that sets such fields is not reached by every
+// request of its site, but a service believes them in every one.
+package forwarded
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Fields are names of header fields, in every spelling that a service could
+// take for them: CGI and WSGI, for example, make HTTP_X_USER of X-User, X_User
+// and x.user.
+type Fields struct{ plain []string }
+
+// Forwarder is a handler that sets fields for the service.
+type Forwarder interface {
+	// ForwardedFields may be nil: it sets none.
+	ForwardedFields() *Fields
+}
+
+// Of returns the fields of these names, or nil for none.
+func Of(names ...string) *Fields {
+	if len(names) == 0 {
+		return nil
+	}
+	f := new(Fields)
+	for _, name := range names {
+		f.add(plain(name))
+	}
+	return f
+}
+
+// Join returns the fields of all, or nil if there are none.
+func Join(all ...*Fields) *Fields {
+	var joined *Fields
+	for _, f := range all {
+		if f == nil {
+			continue
+		}
+		if joined == nil {
+			joined = new(Fields)
+		}
+		for _, name := range f.plain {
+			joined.add(name)
+		}
+	}
+	return joined
+}
+
+func (f *Fields) add(name string) {
+	for _, have := range f.plain {
+		if have == name {
+			return
+		}
+	}
+	f.plain = append(f.plain, name)
+}
+
+// Has reports whether a service could take the name for one of the fields.
+func (f *Fields) Has(name string) bool {
+	if f == nil {
+		return false
+	}
+	for _, p := range f.plain {
+		if alike(p, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Remove takes the fields out of the request, and their names out of
+// Connection, which would make the proxy delete them. Trailers go altogether:
+// they come after this, declared or not, and a service may take them for fields.
+func (f *Fields) Remove(r *http.Request) {
+	if f == nil {
+		return
+	}
+	for name := range r.Header {
+		if f.Has(name) {
+			delete(r.Header, name)
+		}
+	}
+	r.Trailer = nil
+	connection := r.Header["Connection"]
+	if connection == nil {
+		return
+	}
+	var kept []string
+	for _, value := range connection {
+		for name := range strings.SplitSeq(value, ",") {
+			if name = strings.TrimSpace(name); name != "" && !f.Has(name) {
+				kept = append(kept, name)
+			}
+		}
+	}
+	r.Header["Connection"] = []string{strings.Join(kept, ", ")}
+}
+
+// plain returns the letters, in lower case, and the digits of a name.
+func plain(name string) string {
+	b := make([]byte, 0, len(name))
+	for i := range len(name) {
+		if c, ok := plainByte(name[i]); ok {
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// alike reports whether plain(name) is p.
+func alike(p, name string) bool {
+	at := 0
+	for i := range len(name) {
+		c, ok := plainByte(name[i])
+		if !ok {
+			continue
+		}
+		if at == len(p) || p[at] != c {
+			return false
+		}
+		at++
+	}
+	return at == len(p) && at > 0
+}
+
+func plainByte(c byte) (byte, bool) {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A', true
+	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		return c, true
+	}
+	return 0, false
+}

@@ -1,0 +1,98 @@
+// Package placeholder makes the gateway's placeholders known in every request.
+// Caddy leaves the text of a placeholder that nobody knows as it is, so that a
+// service would get `{http.auth.user.id}` for the name of a client. Here what
+// has no value is empty.
+package placeholder
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// roots are what the names of the gateway's placeholders begin with, after
+// `http.`.
+var roots = [...]string{"auth.user.", "auth.error.", "ratelimit.", "cache.", "circuit_breaker."}
+
+// varKey is where a request has its sources in Caddy's variables.
+const varKey = "tentagate.placeholders"
+
+// sources are those that answer for a request, the latest first. A copy of the
+// request may ask them in another goroutine.
+type sources struct {
+	repl   *caddy.Replacer
+	latest atomic.Pointer[source]
+	// first saves an allocation: most requests have one source.
+	first source
+}
+
+type source struct {
+	answer caddy.ReplacerFunc
+	before *source
+}
+
+// String keeps the sources out of {http.vars.*}.
+func (*sources) String() string { return "" }
+
+// Known makes all of the gateway's placeholders known for the request: empty,
+// until somebody gives them a value. The first handler of a request calls it;
+// to call it again changes nothing.
+func Known(r *http.Request) { of(r) }
+
+// Provide adds a source of values. Handlers use it instead of Replacer.Map,
+// whose later sources are never asked for a name that is known.
+func Provide(r *http.Request, answer caddy.ReplacerFunc) {
+	s := of(r)
+	if s == nil {
+		return
+	}
+	before := s.latest.Load()
+	if before == nil {
+		s.first.answer = answer
+		s.latest.Store(&s.first)
+		return
+	}
+	s.latest.Store(&source{answer, before})
+}
+
+// of returns the sources of the request, or nil if it has no replacer.
+func of(r *http.Request) *sources {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return nil
+	}
+	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok {
+		return nil
+	}
+	// A copy of a request has a replacer of its own.
+	if s, ok := vars[varKey].(*sources); ok && s.repl == repl {
+		return s
+	}
+	s := &sources{repl: repl}
+	repl.Map(s.answer)
+	vars[varKey] = s
+	return s
+}
+
+func (s *sources) answer(name string) (any, bool) {
+	rest, ok := strings.CutPrefix(name, "http.")
+	if !ok {
+		return nil, false
+	}
+	for _, root := range roots {
+		if !strings.HasPrefix(rest, root) {
+			continue
+		}
+		for at := s.latest.Load(); at != nil; at = at.before {
+			if value, ok := at.answer(name); ok {
+				return value, true
+			}
+		}
+		return "", true
+	}
+	return nil, false
+}

@@ -1,0 +1,89 @@
+package placeholder_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/placeholder"
+)
+
+func request(t testing.TB) (*http.Request, *caddy.Replacer) {
+	t.Helper()
+	repl := caddy.NewReplacer()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	return caddyhttp.PrepareRequest(r, repl, httptest.NewRecorder(), &caddyhttp.Server{}), repl
+}
+
+func TestKnown(t *testing.T) {
+	names := []string{
+		"{http.auth.user.id}", "{http.auth.user.a.b}", "{http.auth.error.reason}", "{http.ratelimit.zone.remaining}",
+		"{http.cache.status}", "{http.circuit_breaker.state}",
+	}
+	r, repl := request(t)
+	for _, name := range names {
+		if got := repl.ReplaceKnown(name, ""); got != name {
+			t.Errorf("%s: %q before anybody knew it", name, got)
+		}
+	}
+	placeholder.Known(r)
+	for _, name := range names {
+		if got := repl.ReplaceKnown(name, ""); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for _, name := range []string{"{http.auth.other.id}", "{http.authority}", "{other}", "{http.cached}"} {
+		if got := repl.ReplaceKnown(name, ""); got != name {
+			t.Errorf("%s, which is none of ours: %q", name, got)
+		}
+	}
+}
+
+// What is given a value later has it, whoever made the names known before.
+func TestProvide(t *testing.T) {
+	r, repl := request(t)
+	placeholder.Known(r)
+	one := func(name, value string) caddy.ReplacerFunc {
+		return func(asked string) (any, bool) { return value, asked == name }
+	}
+	placeholder.Provide(r, one("http.auth.user.id", "ann"))
+	placeholder.Provide(r, one("http.ratelimit.z.tier", "pro"))
+	placeholder.Known(r)
+	repl.Set("http.cache.status", "hit")
+	got := repl.ReplaceKnown("{http.auth.user.id} {http.ratelimit.z.tier} {http.cache.status} {http.auth.user.name}.", "")
+	if got != "ann pro hit ." {
+		t.Errorf("got %q", got)
+	}
+	placeholder.Provide(r, one("http.auth.user.id", "bob"))
+	if got := repl.ReplaceKnown("{http.auth.user.id}", ""); got != "bob" {
+		t.Errorf("the latest is %q", got)
+	}
+	// What another handler sets goes before.
+	repl.Set("http.auth.user.id", "eve")
+	if got := repl.ReplaceKnown("{http.auth.user.id}", ""); got != "eve" {
+		t.Errorf("set by another: %q", got)
+	}
+	// A copy of the request with the variables of the first.
+	copied, other := request(t)
+	caddyhttp.SetVar(copied.Context(), "tentagate.placeholders", caddyhttp.GetVar(r.Context(), "tentagate.placeholders"))
+	placeholder.Known(copied)
+	if got := other.ReplaceKnown("{http.auth.user.id}", ""); got != "" {
+		t.Errorf("in a copy: %q", got)
+	}
+	if got := repl.ReplaceKnown("{http.vars.tentagate.placeholders}", ""); got != "" {
+		t.Errorf("the sources are seen: %q", got)
+	}
+}
+
+func BenchmarkKnown(b *testing.B) {
+	r, _ := request(b)
+	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	b.ReportAllocs()
+	for b.Loop() {
+		delete(vars, "tentagate.placeholders")
+		placeholder.Known(r)
+	}
+}

@@ -1,0 +1,95 @@
+package jwtauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/pythopus/tentagate/internal/forwarded"
+	"github.com/pythopus/tentagate/jwtauth/policy"
+	"github.com/pythopus/tentagate/jwtauth/token"
+)
+
+// formatJSON is the format of a field that has a claim as JSON.
+const formatJSON = "json"
+
+var errForwardedValue = errors.New("a claim of the token cannot stand in a header field")
+
+// Forward is a claim that goes to the service as a header field.
+type Forward struct {
+	// Path of the claim.
+	Claim string `json:"claim,omitempty"`
+	// Name of the header field.
+	Header string `json:"header,omitempty"`
+	// How the claim is written: `json` for any claim as JSON in ASCII, or empty
+	// for text, where the items of an array are separated by commas, and an object
+	// has no form. Default: text.
+	Format string `json:"format,omitempty"`
+}
+
+func (f *Forward) validate() error {
+	switch {
+	case f.Claim == "" || !validField(f.Header):
+		return fmt.Errorf("forward %q %q: it takes a claim and the name of a header field", f.Claim, f.Header)
+	case f.Format != "" && f.Format != formatJSON:
+		return fmt.Errorf("forward %q %q: the format %q is not known: accepted is json, or none", f.Claim, f.Header, f.Format)
+	}
+	return nil
+}
+
+// forward sets the fields of the service by the claims of the token.
+func (h *Handler) forward(r *http.Request, claims token.Claims) error {
+	if len(h.Forward) == 0 {
+		return nil
+	}
+	h.fields.Remove(r)
+	for i := range h.Forward {
+		f := &h.Forward[i]
+		value, ok := policy.Lookup(claims, f.Claim)
+		if !ok || value == nil {
+			continue
+		}
+		text, ok, err := f.text(value)
+		if err != nil {
+			return err
+		}
+		if ok {
+			r.Header[f.Header] = []string{text}
+		}
+	}
+	return nil
+}
+
+// text returns what the field is, and false if the claim has no such form. It
+// fails for what would arrive as something else than the token says.
+func (f *Forward) text(value any) (text string, ok bool, err error) {
+	if f.Format == formatJSON {
+		text, err = policy.JSON(value)
+		return text, err == nil, err
+	}
+	if items, isArray := value.([]any); isArray {
+		text, err = policy.Join(items)
+		if errors.Is(err, policy.ErrAmbiguous) {
+			return "", false, fmt.Errorf("%w: %w", errForwardedValue, err)
+		}
+		ok = err == nil
+	} else {
+		text, ok = policy.Text(value)
+	}
+	// Go's transport would refuse the request, and the client see a 502; and
+	// what stands around a value is cut off on the way, so that another name
+	// than the token's would arrive.
+	if strings.ContainsFunc(text, unicode.IsControl) || strings.Trim(text, " ") != text {
+		return "", false, errForwardedValue
+	}
+	return text, ok, nil
+}
+
+// ForwardedFields are the fields that say who asks. No client may set them on
+// any request of the site, also where this handler is left out.
+func (h *Handler) ForwardedFields() *forwarded.Fields { return h.fields }
+
+// Interface guard
+var _ forwarded.Forwarder = (*Handler)(nil)
