@@ -11,13 +11,13 @@ import (
 
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/identity"
-	"github.com/pythopus/tentagate/internal/placeholder"
+	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 	"github.com/pythopus/tentagate/jwtauth/token"
 )
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	placeholder.Known(r)
+	placeholders.Known(r)
 	if h.isMetadata(r) {
 		return h.serveMetadata(w, r)
 	}
@@ -62,7 +62,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	identity.Set(r, &v.identity)
 	caddyhttp.SetVar(r.Context(), verifiedVar, v)
-	placeholder.Provide(r, v.placeholders)
+	placeholders.Provide(r, v.placeholders)
 	if h.StripToken {
 		for i := range h.sources {
 			h.sources[i].strip(r, h.DPoP != nil)
@@ -112,9 +112,9 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, p *Provider,
 	return nil
 }
 
-// placeholders answers {http.auth.user.id} and {http.auth.user.<claim>}, which
+// claimPlaceholders answers {http.auth.user.id} and {http.auth.user.<claim>}, which
 // is empty where the token has no such claim.
-func placeholders(claims token.Claims) caddy.ReplacerFunc {
+func claimPlaceholders(claims token.Claims) caddy.ReplacerFunc {
 	return func(key string) (any, bool) {
 		path, ok := strings.CutPrefix(key, "http.auth.user.")
 		if !ok {

@@ -139,7 +139,7 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 			return nil, p, t, err
 		}
 	}
-	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: placeholders(claims), confirmation: confirmationOf(claims)}
+	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: claimPlaceholders(claims), confirmation: confirmationOf(claims)}
 	v.identity = identity.Identity{Provider: p.name, Subject: claims.Name("sub")}
 	if v.identity.Subject == "" {
 		if h.cache == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 )
@@ -139,8 +140,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 		c = ch.take(h)
 	}
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Map(c.placeholder)
+	placeholders.Provide(r, c.placeholder)
 
 	if h.MaxConcurrent > 0 && c.tier != nil {
 		release, ok := h.zone.concurrency.acquire(c.key, h.concurrencyShare())

@@ -1,8 +1,8 @@
-// Package placeholder makes the gateway's placeholders known in every request.
+// Package placeholders makes the gateway's placeholders known in every request.
 // Caddy leaves the text of a placeholder that nobody knows as it is, so that a
 // service would get `{http.auth.user.id}` for the name of a client. Here what
 // has no value is empty.
-package placeholder
+package placeholders
 
 import (
 	"net/http"

@@ -1,4 +1,4 @@
-package placeholder_test
+package placeholders_test
 
 import (
 	"net/http"
@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/internal/placeholder"
+	"github.com/pythopus/tentagate/internal/placeholders"
 )
 
 func request(t testing.TB) (*http.Request, *caddy.Replacer) {
@@ -29,7 +29,7 @@ func TestKnown(t *testing.T) {
 			t.Errorf("%s: %q before anybody knew it", name, got)
 		}
 	}
-	placeholder.Known(r)
+	placeholders.Known(r)
 	for _, name := range names {
 		if got := repl.ReplaceKnown(name, ""); got != "" {
 			t.Errorf("%s: %q", name, got)
@@ -45,19 +45,19 @@ func TestKnown(t *testing.T) {
 // What is given a value later has it, whoever made the names known before.
 func TestProvide(t *testing.T) {
 	r, repl := request(t)
-	placeholder.Known(r)
+	placeholders.Known(r)
 	one := func(name, value string) caddy.ReplacerFunc {
 		return func(asked string) (any, bool) { return value, asked == name }
 	}
-	placeholder.Provide(r, one("http.auth.user.id", "ann"))
-	placeholder.Provide(r, one("http.ratelimit.z.tier", "pro"))
-	placeholder.Known(r)
+	placeholders.Provide(r, one("http.auth.user.id", "ann"))
+	placeholders.Provide(r, one("http.ratelimit.z.tier", "pro"))
+	placeholders.Known(r)
 	repl.Set("http.cache.status", "hit")
 	got := repl.ReplaceKnown("{http.auth.user.id} {http.ratelimit.z.tier} {http.cache.status} {http.auth.user.name}.", "")
 	if got != "ann pro hit ." {
 		t.Errorf("got %q", got)
 	}
-	placeholder.Provide(r, one("http.auth.user.id", "bob"))
+	placeholders.Provide(r, one("http.auth.user.id", "bob"))
 	if got := repl.ReplaceKnown("{http.auth.user.id}", ""); got != "bob" {
 		t.Errorf("the latest is %q", got)
 	}
@@ -69,7 +69,7 @@ func TestProvide(t *testing.T) {
 	// A copy of the request with the variables of the first.
 	copied, other := request(t)
 	caddyhttp.SetVar(copied.Context(), "tentagate.placeholders", caddyhttp.GetVar(r.Context(), "tentagate.placeholders"))
-	placeholder.Known(copied)
+	placeholders.Known(copied)
 	if got := other.ReplaceKnown("{http.auth.user.id}", ""); got != "" {
 		t.Errorf("in a copy: %q", got)
 	}
@@ -84,6 +84,6 @@ func BenchmarkKnown(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		delete(vars, "tentagate.placeholders")
-		placeholder.Known(r)
+		placeholders.Known(r)
 	}
 }
