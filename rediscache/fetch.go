@@ -293,6 +293,7 @@ func (c *fill) confirm() error {
 	o.Body, o.Trailer = stored.Body, stored.Trailer
 	// Which variant it is was settled when it was selected.
 	key, ok := x.place(&verdict)
+	ok = ok && c.named(header)
 	status := rfc9111.Status{Fwd: x.fwd(), FwdStatus: http.StatusNotModified, Stored: ok}
 	if ok {
 		h.keep(x.r, key, o)

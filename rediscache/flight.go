@@ -125,6 +125,7 @@ func (x *inquiry) collapsed() error {
 	for range maxFlights {
 		key := x.t.flightKey(private)
 		if notShared.has(key, time.Now()) {
+			x.passed = append(x.passed, key)
 			if x.t.hasPrivate && !private {
 				private = true
 				continue

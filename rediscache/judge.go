@@ -19,7 +19,7 @@ func (c *fill) decide() {
 	if reason != rfc9111.Stored {
 		notStored.WithLabelValues(string(reason)).Inc()
 		c.f.arrive(func() {})
-		c.rememberPass()
+		c.rememberPass(false)
 		c.settleWorth(false)
 		return
 	}
@@ -46,15 +46,15 @@ func (c *fill) decide() {
 				}
 			})
 			if c.verdict.Shared != rfc9111.Stored {
-				c.rememberPass()
+				c.rememberPass(true)
 			}
 		} else {
 			c.f.arrive(func() {})
-			c.rememberPass()
+			c.rememberPass(false)
 		}
 	}
-	if c.f == nil && reusable(&c.verdict) {
-		notShared.forget(x.t.flightKey(false)) // it can be shared by now
+	if c.f == nil {
+		c.renewPass()
 	}
 	c.settleWorth(true)
 }
@@ -93,6 +93,9 @@ func (c *fill) judge() rfc9111.Reason {
 	if length, ok := contentLength(c.fields); ok && length > h.MaxObjectSize {
 		return "size"
 	}
+	if !c.named(c.fields) {
+		return "tags"
+	}
 	return rfc9111.Stored
 }
 
@@ -124,16 +127,42 @@ func (c *fill) singlePart() bool {
 	return ok && asked && len(specs) == 1 && len(c.x.r.Header["Range"]) == 1
 }
 
-// rememberPass has requests not wait for each other for a while.
-func (c *fill) rememberPass() {
-	if c.f == nil || c.x.background {
-		return
-	}
-	life := time.Duration(c.x.h.HitForMiss)
+// rememberPass has requests not wait for each other for a while, which begins
+// anew with each answer that shows the same. own is set if those of the same user
+// may wait for each other all the same.
+func (c *fill) rememberPass(own bool) {
+	x := c.x
+	life := time.Duration(x.h.HitForMiss)
 	if c.status >= http.StatusInternalServerError {
 		life = min(life, time.Second) // an error is not for long
 	}
-	notShared.add(c.f.key, c.received.Add(life))
+	if x.background || life == 0 {
+		return
+	}
+	keys := x.passed
+	if c.f != nil {
+		keys = append(keys, c.f.key)
+	}
+	for _, key := range keys {
+		if own && x.t.hasPrivate && key == x.t.flightKey(true) {
+			notShared.forget(key)
+		} else {
+			notShared.add(key, c.received.Add(life))
+		}
+	}
+}
+
+// renewPass is for a response that may be stored, to a request that did not wait
+// for others because those before could not be shared.
+func (c *fill) renewPass() {
+	switch {
+	case !reusable(&c.verdict):
+		c.rememberPass(false)
+	case c.verdict.Shared != rfc9111.Stored:
+		c.rememberPass(true)
+	default:
+		notShared.forget(c.x.t.flightKey(false)) // it can be shared by now
+	}
 }
 
 // reusable reports whether a response may answer other requests without asking

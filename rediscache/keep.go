@@ -46,13 +46,14 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 	if len(header["Date"]) == 0 {
 		header["Date"] = []string{c.received.UTC().Format(http.TimeFormat)}
 	}
+	tags, _ := h.tagsOf(fields)
 	o := &object.Object{
 		Status: status, Header: object.Compact(header), Vary: names, Variant: rfc9111.Variant(names, x.r.Header),
 		RequestTime: c.requested, Epoch: c.epoch, ResponseTime: c.received,
 		InitialAge: v.Age, Lifetime: v.Lifetime,
 		StaleWhileRevalidate: v.StaleWhileRevalidate, StaleIfError: v.StaleIfError,
 		MustRevalidate: v.MustRevalidate, NoCache: v.NoCache,
-		Scheme: x.t.scheme, Host: x.t.host, Path: x.t.pathQuery(), Tags: h.tagsOf(fields), Groups: x.groupsOf(fields["Cache-Groups"], v),
+		Scheme: x.t.scheme, Host: x.t.host, Path: x.t.pathQuery(), Tags: tags, Groups: x.groupsOf(fields["Cache-Groups"], v),
 	}
 	if !o.MustRevalidate && !o.NoCache {
 		o.Keep = time.Duration(h.StaleWhenDisconnected)
@@ -70,19 +71,6 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 		}
 	}
 	return o
-}
-
-// maxTags bounds the tags of one response.
-const maxTags = 128
-
-func (h *Handler) tagsOf(fields http.Header) []string {
-	var tags []string
-	for _, name := range h.Tags {
-		for _, value := range fields[name] {
-			tags = append(tags, strings.FieldsFunc(value, func(c rune) bool { return c == ' ' || c == ',' || c == '\t' })...)
-		}
-	}
-	return tags[:min(len(tags), maxTags)]
 }
 
 // keep puts the object into the tiers.
@@ -244,7 +232,7 @@ func (x *inquiry) head() error {
 				Method: http.MethodGet, Authorized: x.t.authorized, Cookie: x.t.cookie, Status: http.StatusOK, Header: header,
 				Requested: c.requested, Received: c.received,
 			})
-			if key, ok := x.place(&v); ok && key.Full == stored.key.Full {
+			if key, ok := x.place(&v); ok && key.Full == stored.key.Full && c.named(header) {
 				o := c.newObject(header, http.StatusOK, &v)
 				o.Body, o.Trailer = stored.object.Body, stored.object.Trailer
 				h.keep(x.r, key, o)

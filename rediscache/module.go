@@ -211,6 +211,8 @@ type Handler struct {
 	logger  *zap.Logger
 	queries queryRules
 
+	warnedOfTags seldom
+
 	ctx        context.Context
 	stop       context.CancelFunc
 	background sync.WaitGroup

@@ -28,7 +28,9 @@ func (p *passes) add(key string, until time.Time) {
 		}
 		delete(p.m, other)
 	}
-	p.m[hash] = until
+	if until.After(p.m[hash]) {
+		p.m[hash] = until
+	}
 }
 
 func (p *passes) has(key string, now time.Time) bool {

@@ -149,6 +149,9 @@ type inquiry struct {
 	hit found
 	// why is the reason to ask the service if it is asked for the second time.
 	why string
+	// passed are the flights that the request did not wait for, because their
+	// answers could not be shared.
+	passed []string
 	// background: nobody waits for the answer.
 	background bool
 }

@@ -84,6 +84,9 @@ func (h *Handler) invalidate(r *http.Request, t *target, fields http.Header) {
 			scopes = append(scopes, object.Scope{URL: u.String()})
 		}
 	}
+	if !rfc9111.GroupsFit(fields["Cache-Group-Invalidation"]) {
+		scopes = append(scopes, object.Scope{Host: t.host})
+	}
 	for _, group := range rfc9111.Groups(fields["Cache-Group-Invalidation"]) {
 		scopes = append(scopes, object.Scope{Group: group, Origin: t.scheme + "://" + t.host})
 	}

@@ -58,29 +58,36 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-const (
-	maxGroups      = 64
-	maxGroupLength = 128
-)
+// maxGroupBytes bounds the fields of RFC 9875, which asks for at least 128 groups
+// of 32 characters.
+const maxGroupBytes = 16 << 10
+
+// GroupsFit reports whether the fields are short enough for Groups.
+func GroupsFit(values []string) bool {
+	size := 0
+	for _, value := range values {
+		size += len(value)
+	}
+	return size <= maxGroupBytes
+}
 
 // Groups reads the Cache-Groups or Cache-Group-Invalidation field (RFC 9875):
-// a list of strings. Members that are no string or too long are left out; what
-// is no list at all is as if it were not there.
-func Groups(values []string) []string {
-	if len(values) == 0 {
+// a list of strings. Members that are no string are left out; what is no list at
+// all, or does not fit, is as if it were not there.
+func Groups(values []string) (groups []string) {
+	if len(values) == 0 || !GroupsFit(values) {
 		return nil
 	}
 	list, err := httpsfv.UnmarshalList(values)
 	if err != nil {
 		return nil
 	}
-	var groups []string
 	for _, member := range list {
 		item, ok := member.(httpsfv.Item)
 		if !ok {
 			continue
 		}
-		if s, ok := item.Value.(string); ok && s != "" && len(s) <= maxGroupLength && len(groups) < maxGroups {
+		if s, ok := item.Value.(string); ok && s != "" {
 			groups = append(groups, s)
 		}
 	}
