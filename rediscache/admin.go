@@ -80,6 +80,14 @@ func (p purgeRequest) scopes() ([]object.Scope, error) {
 	for _, tag := range p.Tags {
 		scopes = append(scopes, object.Scope{Tag: tag, Soft: p.Soft})
 	}
+	for _, s := range scopes {
+		if list := splitTags(nil, s.Tag); s.Tag != "" && (len(list) != 1 || list[0] != s.Tag) {
+			return nil, fmt.Errorf("tag %q: a tag has no blanks and commas; several are given one by one", s.Tag)
+		}
+		if s.Group != "" || s.Origin != "" {
+			return nil, errors.New("exactly one of url, prefix, host, tag, tags and all must be given: groups are the services' to invalidate")
+		}
+	}
 	if _, err := epoch.Marks(scopes...); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,6 +52,25 @@ func loadCache(t *testing.T, block string) (*Handler, error) {
 
 func (g *gateway) send(method, path string, fields ...string) *httptest.ResponseRecorder {
 	g.t.Helper()
+	w, err := g.exchange(method, path, fields...)
+	if err != nil {
+		g.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return w
+}
+
+// try is send for what may fail. It returns the status of the answer or error.
+func (g *gateway) try(method, path string, fields ...string) (int, error) {
+	g.t.Helper()
+	w, err := g.exchange(method, path, fields...)
+	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		return failed.StatusCode, err
+	}
+	return w.Code, err
+}
+
+func (g *gateway) exchange(method, path string, fields ...string) (*httptest.ResponseRecorder, error) {
+	g.t.Helper()
 	r := httptest.NewRequest(method, "http://"+g.host+path, nil)
 	w := httptest.NewRecorder()
 	w.Header().Set("X-Request-Id", "of this request")
@@ -68,10 +88,7 @@ func (g *gateway) send(method, path string, fields ...string) *httptest.Response
 		g.service(w, r)
 		return nil
 	}))
-	if err != nil {
-		g.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return w
+	return w, err
 }
 
 func says(fields ...string) http.HandlerFunc {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,19 @@ func cmdPurge(fl caddycmd.Flags) (int, error) {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	request.Tags = tags
+	var given []string
+	for _, name := range []string{"url", "prefix", "host", "tag", "all"} {
+		if !fl.Changed(name) {
+			continue
+		}
+		if given = append(given, "--"+name); name != "all" && name != "tag" && fl.String(name) == "" {
+			return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: --%s is empty", name)
+		}
+	}
+	if len(given) > 1 {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %s: exactly one of --url, --prefix, --host, --tag (which may be repeated) and --all must be given",
+			strings.Join(given, " and "))
+	}
 	// Checked here too: the error names the flags before anything is sent.
 	if _, err := request.scopes(); err != nil {
 		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %w", err)

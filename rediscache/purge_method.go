@@ -119,9 +119,15 @@ func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, 
 	if !p.allowed(r) {
 		return problem.Error(problem.New(http.StatusForbidden, "this client may not purge"))
 	}
-	soft := r.Header.Get("Soft-Purge") == "1" || r.Header.Get("Fastly-Soft-Purge") == "1"
+	soft, err := softPurge(r.Header)
+	if err != nil {
+		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
+	}
 	scopes := []object.Scope{{URL: url, Soft: soft}}
-	if tags := purgeTags(r.Header); len(tags) > 0 {
+	if tags, given := purgeTags(r.Header); given {
+		if len(tags) == 0 {
+			return problem.Error(problem.New(http.StatusBadRequest, "the request has a field for tags, and no tag in it"))
+		}
 		scopes = scopes[:0]
 		for _, tag := range tags {
 			scopes = append(scopes, object.Scope{Tag: tag, Soft: soft})
@@ -147,22 +153,31 @@ func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, 
 	return json.NewEncoder(w).Encode(result)
 }
 
-// purgeTags returns the tags that the fields of a purge request name.
-func purgeTags(h http.Header) []string {
-	var tags []string
-	for _, name := range []string{"Surrogate-Key", "Xkey"} {
-		for _, line := range h.Values(name) {
-			tags = append(tags, strings.Fields(line)...)
+// purgeTags returns the tags that the fields of a purge request name, and
+// whether it has such fields. They are read as those of responses are.
+func purgeTags(h http.Header) (tags []string, given bool) {
+	for _, name := range defaultTags {
+		for _, line := range h[name] {
+			tags, given = splitTags(tags, line), true
 		}
 	}
-	for _, line := range h.Values("Cache-Tag") {
-		for tag := range strings.SplitSeq(line, ",") {
-			if tag = strings.TrimSpace(tag); tag != "" {
-				tags = append(tags, tag)
+	return tags, given
+}
+
+// softPurge reads the fields that make a purge soft.
+func softPurge(h http.Header) (soft bool, err error) {
+	for _, name := range []string{"Soft-Purge", "Fastly-Soft-Purge"} {
+		for _, value := range h[name] {
+			switch strings.ToLower(strings.TrimSpace(value)) {
+			case "1", "true":
+				soft = true
+			case "", "0", "false":
+			default:
+				return false, fmt.Errorf("%s %q: accepted are 1 and 0", name, value)
 			}
 		}
 	}
-	return tags
+	return soft, nil
 }
 
 // unmarshalPurgeMethod reads the block of the option that the dispenser stands

@@ -286,8 +286,26 @@ func TestPurgeCommand(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tc.args, got, tc.want)
 		}
 	}
+	key, o := keepObject(ts, "a", "one")
+	for _, args := range [][]string{
+		{"--tag", "one", "--url", "https://example.com/a"}, {"--tag=one", "--all"}, {"--url=https://example.com/a", "--host=example.com"},
+		{"--prefix=https://example.com/", "--all"}, {"--all", "--soft", "--tag=one"},
+	} {
+		if err := run(append(args, address)...); err == nil || !strings.Contains(err.Error(), "exactly one of --url") {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+	if got := ts.epochs.Check(key, o); got != object.Valid {
+		t.Errorf("what was refused is carried out: %v", got)
+	}
 	for part, args := range map[string][]string{
 		"exactly one of":          {address},
+		"--url is empty":          {"--url=", "--tag=one", address},
+		"--host is empty":         {"--host=", address},
+		"must be given":           {"--tag=", address},
+		"a tag has no blanks":     {"--tag=one two", address},
+		"'@'":                     {"--url=https://user@example.com/", address},
+		"unknown flag":            {"--tags=one", address},
 		"must begin with http":    {"--url", "/a", address},
 		"asking the gateway":      {"--all", "--address=127.0.0.1:1"},
 		"unknown command \"now\"": {"--all", "now", address},

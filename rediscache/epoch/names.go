@@ -203,9 +203,12 @@ func normalHost(host string) (string, error) {
 		return "", errors.New("it has no host")
 	}
 	for i := range len(host) {
-		if c := host[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`/?#\`, c) >= 0 {
+		if c := host[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`/?#\@*,`, c) >= 0 {
 			return "", fmt.Errorf("the host has the character %q, accepted is host or host:port", c)
 		}
+	}
+	if strings.Trim(host, ".:0123456789") == "" && strings.HasPrefix(host, ":") || strings.HasSuffix(host, ":") {
+		return "", fmt.Errorf("%q has no host or an empty port, accepted is host or host:port", host)
 	}
 	return plainHost(host), nil
 }
