@@ -15,10 +15,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	sitefields "github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -83,6 +85,7 @@ type Handler struct {
 	upgrades []string        // in lower case
 	kept     []string        // KeepForwarded as net/http spells the names
 	run      problem.Handler // serve
+	site     *sitefields.Site
 }
 
 var refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -117,6 +120,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		given = []string{"websocket"}
 	}
 	h.run = h.serve
+	h.site = sitefields.NewSite(ctx, h)
 	h.upgrades, h.kept = nil, nil
 	for _, name := range given {
 		if name = strings.ToLower(name); name != noUpgrades {
@@ -158,6 +162,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("request_id", id))
 	}
+	placeholders.Known(r)
+	// What handlers behind this one tell a service of who asks, no client says.
+	h.site.Clean(r)
 	// A service may answer with an id of its own; the client gets this one.
 	answer := headers.Before(w, func(fields http.Header, _ int) {
 		if now := fields[RequestIDHeader]; len(now) != 1 || now[0] != id {

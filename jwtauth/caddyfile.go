@@ -10,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/parse"
@@ -23,13 +22,8 @@ import (
 const mainProvider = "main"
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("jwt_auth", parseCaddyfile)
+	httpcaddyfile.RegisterDirective(directive, parseDirective)
 	app.RegisterOption("jwt_provider", parseProviderOption)
-}
-
-func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 }
 
 // parseProviderOption reads the global `jwt_provider <name> { … }`.

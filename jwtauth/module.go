@@ -99,6 +99,7 @@ type Handler struct {
 	Position string `json:"position,omitempty"`
 
 	fields  *forwarded.Fields // nil without Forward
+	site    *forwarded.Site
 	missing string            // what the client is told who has no token
 
 	denied     *deny.Store // nil without a deny list
@@ -131,6 +132,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	h.now = time.Now
+	h.site = forwarded.NewSite(ctx, h)
 	if err := h.provisionOptions(); err != nil {
 		return err
 	}
