@@ -100,7 +100,7 @@ type Handler struct {
 
 	fields  *forwarded.Fields // nil without Forward
 	site    *forwarded.Site
-	missing string            // what the client is told who has no token
+	missing string // what the client is told who has no token
 
 	denied     *deny.Store // nil without a deny list
 	deniedName string
