@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"github.com/pythopus/tentagate/internal/hostname"
 )
 
 // bypassReason says why the request is neither answered from the cache nor its
@@ -15,7 +17,7 @@ func (h *Handler) bypassReason(r *http.Request) string {
 		return "body" // a GET whose body means something
 	case len(r.Header["Upgrade"]) > 0:
 		return "upgrade"
-	case h.hosts != nil && !h.hosts[plainHost(r.Host)]:
+	case h.hosts != nil && !h.hosts[hostname.Normal(r.Host)]:
 		return "host"
 	case r.Host == "":
 		return "host"

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
@@ -60,6 +61,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		bypass {
 //			<matchers>
 //		}
+//		namespace          <name>
 //		invalidate_on_write off|above|segments <n>|all
 //		purge_method {
 //			allow <address…>
@@ -68,6 +70,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	h.Position = place.Of(d)
 	args, err := parse.Args(d, 0, 1)
 	if err != nil {
 		return err
@@ -135,7 +138,7 @@ var options = []string{
 	"ttl", "max_error_ttl", "memory", "max_object_size", "max_variants", "store", "compress", "lease",
 	"stale_while_revalidate", "stale_if_error", "stale_when_disconnected", "collapse_timeout", "fill_timeout", "hit_for_miss", "jitter", "early_refresh",
 	"key", "tags", "targets", "set_cookie", "store_cors", "match_type", "request_directives", "cache_status", "profile",
-	"hosts", "bypass", "invalidate_on_write", "purge_method",
+	"hosts", "bypass", "namespace", "invalidate_on_write", "purge_method",
 }
 
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
@@ -212,6 +215,8 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 			}
 			h.BypassRaw = append(h.BypassRaw, set)
 		}
+	case "namespace":
+		h.Namespace, err = parse.OneArg(d)
 	case "invalidate_on_write":
 		err = h.unmarshalOnWrite(d)
 	case "purge_method":

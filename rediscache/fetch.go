@@ -3,14 +3,18 @@ package rediscache
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/circuitstate"
+	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -141,10 +145,38 @@ func (c *fill) prepareRequest() {
 			delete(own(), name)
 		}
 	}
-	if x.h.filtersQuery() && x.r.URL.RawQuery != "" {
+	c.sameHost()
+	if (x.h.filtersQuery() || x.h.Key.QuerySort) && x.r.URL.RawQuery != "" {
 		u := *x.r.URL
 		u.RawQuery = x.h.keptQuery(u.RawQuery)
 		c.out.URL = &u
+	}
+}
+
+// sameHost lets the service see the host as the key has it, so that what it
+// makes of a port or of the case of letters is for all who get it. Handlers
+// behind read the host from the request or by its placeholders.
+func (c *fill) sameHost() {
+	host := hostname.Normal(c.out.Host)
+	if host == c.out.Host {
+		return
+	}
+	c.out.Host = host
+	repl, ok := c.out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	repl.Set("http.request.hostport", host)
+	repl.Set("http.request.host", name)
+	repl.Set("http.request.port", port)
+	labels := strings.Split(name, ".")
+	slices.Reverse(labels)
+	for i, label := range append(labels, "") {
+		repl.Set("http.request.host.labels."+strconv.Itoa(i), label)
 	}
 }
 

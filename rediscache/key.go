@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/redis"
@@ -21,7 +22,7 @@ import (
 )
 
 // keyVersion is part of every key. It changes with how keys are made.
-const keyVersion = "2"
+const keyVersion = "3"
 
 // target is what a request asks for, and on whose behalf.
 type target struct {
@@ -53,7 +54,7 @@ type target struct {
 
 // targetOf reads the request. Nothing is decoded: `/x%2Fy` is not `/x/y`.
 func (h *Handler) targetOf(r *http.Request) target {
-	t := target{host: plainHost(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != ""}
+	t := target{host: hostname.Normal(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != ""}
 	scheme, forwarded := origin(r)
 	t.scheme = scheme
 	rewritten := ""
@@ -71,7 +72,7 @@ func (h *Handler) targetOf(r *http.Request) target {
 	t.ambiguous = t.ambiguous || ambiguous(t.path)
 
 	var array [512]byte
-	b := appendPart(array[:0], keyVersion)
+	b := h.appendPlace(appendPart(array[:0], keyVersion), r)
 	b = appendPart(b, t.scheme)
 	b = appendPart(b, t.host)
 	b = appendPart(b, forwarded)
@@ -155,12 +156,16 @@ func fromTrustedProxy(r *http.Request) bool {
 	return trusted
 }
 
-func plainHost(host string) string {
-	host = strings.ToLower(host)
-	if strings.HasSuffix(host, ":80") || strings.HasSuffix(host, ":443") {
-		host = host[:strings.LastIndexByte(host, ':')]
+// appendPlace appends what the client has no say in: where the handler stands in
+// the configuration, or the name of a namespace that the operator gave.
+func (h *Handler) appendPlace(b []byte, r *http.Request) []byte {
+	if h.Namespace != "" {
+		return appendPart(append(b, 'n'), h.Namespace)
 	}
-	return strings.TrimSuffix(host, ".")
+	var array [64]byte
+	name := h.finder.Place(r).AppendName(array[:0], r)
+	b = strconv.AppendInt(append(b, 'p'), int64(len(name)), 10)
+	return append(append(b, ':'), name...)
 }
 
 // appendOptions appends what the operator added to the key.

@@ -24,6 +24,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
@@ -204,12 +205,25 @@ type Handler struct {
 	// Who may purge with the PURGE method. Default: nobody.
 	PurgeMethod *PurgeMethod `json:"purge_method,omitempty"`
 
-	bypass  caddyhttp.MatcherSets
-	policy  rfc9111.Policy
-	hosts   map[string]bool
-	tiers   *tiers
-	logger  *zap.Logger
-	queries queryRules
+	// What this handler stores is shared with all handlers that name the same
+	// namespace, whatever server, site or configuration they are in, and with no
+	// others. Their rules must be the same. Default: it is shared with the same
+	// place of other gateways with this configuration, and with nothing else.
+	Namespace string `json:"namespace,omitempty"`
+
+	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name
+	// it. Default: none.
+	Position string `json:"position,omitempty"`
+
+	bypass caddyhttp.MatcherSets
+	policy rfc9111.Policy
+	finder *sites.Finder
+	// leaveNamespace is nil without one.
+	leaveNamespace func()
+	hosts          map[string]bool
+	tiers          *tiers
+	logger         *zap.Logger
+	queries        queryRules
 
 	warnedOfTags seldom
 

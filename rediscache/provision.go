@@ -14,22 +14,36 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/place"
+	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/memory"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
 // Provision sets the defaults and finds the tiers of an earlier configuration.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	return place.Error(ctx, "http_cache", h.Position, h.provision(ctx))
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.ctx, h.stop = context.WithCancel(ctx)
+	h.finder = sites.NewFinder(ctx, h)
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	a, err := app.Get(ctx)
 	if err != nil {
 		return err
 	}
+	if err := h.resolve(ctx); err != nil {
+		return err
+	}
 	h.setDefaults(a)
 	if err := h.check(a); err != nil {
+		return err
+	}
+	if err := h.joinNamespace(a); err != nil {
 		return err
 	}
 	if h.BypassRaw != nil {
@@ -129,7 +143,7 @@ func (h *Handler) setDefaults(a *app.App) {
 		if h.hosts == nil {
 			h.hosts = map[string]bool{}
 		}
-		h.hosts[strings.ToLower(host)] = true
+		h.hosts[hostname.Normal(host)] = true
 	}
 }
 
@@ -202,6 +216,9 @@ func (h *Handler) check(a *app.App) error {
 func (h *Handler) Cleanup() error {
 	if h.stop != nil {
 		h.stop()
+	}
+	if h.leaveNamespace != nil {
+		h.leaveNamespace()
 	}
 	ended := make(chan struct{})
 	go func() {

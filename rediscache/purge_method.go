@@ -10,13 +10,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/rediscache/object"
 )
 
@@ -46,6 +46,7 @@ type PurgeMethod struct {
 	Users []string `json:"users,omitempty"`
 
 	networks []netip.Prefix
+	users    []string
 }
 
 // provision reads the networks. The cache's Provision calls it.
@@ -54,27 +55,30 @@ func (p *PurgeMethod) provision() error {
 		return errors.New("purge_method: give `allow` with addresses or networks, or `users`, or both: PURGE for everybody empties the cache")
 	}
 	p.networks = nil
-	repl := caddy.NewReplacer()
-	for _, text := range p.Allow {
-		list := strings.FieldsFunc(repl.ReplaceAll(text, ""), func(c rune) bool { return c == ',' || c == ' ' })
-		if len(list) == 1 && list[0] == "private_ranges" {
-			list = caddyhttp.PrivateRangesCIDR()
-		}
-		if len(list) == 0 {
-			return fmt.Errorf("purge_method: allow %q: it is empty", text)
-		}
-		for _, one := range list {
-			network, err := caddyhttp.CIDRExpressionToPrefix(one)
-			if err != nil {
-				return fmt.Errorf("purge_method: allow %q: accepted are addresses, networks such as 10.0.0.0/8 and private_ranges: %w", text, err)
+	allow, err := resolve.List("purge_method: allow", p.Allow)
+	if err != nil {
+		return err
+	}
+	for _, text := range allow {
+		for one := range strings.FieldsSeq(text) {
+			list := []string{one}
+			if one == "private_ranges" {
+				list = caddyhttp.PrivateRangesCIDR()
 			}
-			p.networks = append(p.networks, network)
+			for _, one := range list {
+				network, err := caddyhttp.CIDRExpressionToPrefix(one)
+				if err != nil {
+					return fmt.Errorf("purge_method: allow %q: accepted are addresses, networks such as 10.0.0.0/8 and private_ranges: %w", text, err)
+				}
+				p.networks = append(p.networks, network)
+			}
 		}
 	}
 	if slices.Contains(p.Users, "") {
 		return errors.New("purge_method: users: an empty name: accepted are subjects, and * for every authenticated user")
 	}
-	return nil
+	p.users, err = each("purge_method: users", p.Users)
+	return err
 }
 
 // allowed reports whether the request meets all conditions.
@@ -91,16 +95,16 @@ func (p *PurgeMethod) allowed(r *http.Request) bool {
 			return false
 		}
 	}
-	if len(p.Users) > 0 {
+	if len(p.users) > 0 {
 		id, ok := identity.From(r)
 		if !ok {
 			return false
 		}
-		if !slices.Contains(p.Users, "*") && (id.Subject == "" || !slices.Contains(p.Users, id.Subject)) {
+		if !slices.Contains(p.users, "*") && (id.Subject == "" || !slices.Contains(p.users, id.Subject)) {
 			return false
 		}
 	}
-	return len(p.networks)+len(p.Users) > 0
+	return len(p.networks)+len(p.users) > 0
 }
 
 // purger is what purge requests are carried out by.
@@ -213,7 +217,7 @@ func unmarshalPurgeMethod(d *caddyfile.Dispenser) (*PurgeMethod, error) {
 		}
 		*list = args
 	}
-	if err := (&PurgeMethod{Allow: withoutPlaceholders(p.Allow), Users: p.Users}).provision(); err != nil {
+	if err := (&PurgeMethod{Allow: withoutPlaceholders(p.Allow), Users: withoutPlaceholders(p.Users)}).provision(); err != nil {
 		return nil, d.Err(err.Error())
 	}
 	return p, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
@@ -58,7 +59,7 @@ func (h *Handler) other(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 func (h *Handler) storesPost(r *http.Request, t *target) bool {
 	return r.Method == http.MethodPost && !t.ambiguous && len(r.Header["Upgrade"]) == 0 && !rfc9111.Precondition(r.Header) &&
 		!strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") &&
-		!rfc9111.ParseCacheControl(r.Header).Has("no-store") && (h.hosts == nil || h.hosts[plainHost(r.Host)])
+		!rfc9111.ParseCacheControl(r.Header).Has("no-store") && (h.hosts == nil || h.hosts[hostname.Normal(r.Host)])
 }
 
 // invalidatingHandler invalidates before the response of next is judged, so that

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/rediscache/object"
 )
 
@@ -210,17 +211,7 @@ func normalHost(host string) (string, error) {
 	if strings.Trim(host, ".:0123456789") == "" && strings.HasPrefix(host, ":") || strings.HasSuffix(host, ":") {
 		return "", fmt.Errorf("%q has no host or an empty port, accepted is host or host:port", host)
 	}
-	return plainHost(host), nil
-}
-
-func plainHost(host string) string {
-	host = strings.ToLower(host)
-	if h, ok := strings.CutSuffix(host, ":80"); ok {
-		host = h
-	} else if h, ok := strings.CutSuffix(host, ":443"); ok {
-		host = h
-	}
-	return strings.TrimSuffix(host, ".")
+	return hostname.Normal(host), nil
 }
 
 // withoutQuery returns the part of a name before the query.

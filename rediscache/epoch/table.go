@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/rediscache/object"
 )
 
@@ -169,7 +170,7 @@ func Look(o *object.Object, later func(Mark) bool) object.Freshness {
 		return object.Hard
 	}
 	var array [256]byte
-	host := plainHost(o.Host)
+	host := hostname.Normal(o.Host)
 
 	buf := appendPath(append(append(array[:0], kindURL), host...), o.Path)
 	if c.name(buf) || o.AnyQuery && c.queries(buf) || c.prefixes(buf) {

@@ -1,0 +1,127 @@
+package rediscache
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/resolve"
+	sites "github.com/pythopus/tentagate/internal/site"
+)
+
+// resolve replaces the placeholders of the options that are read once, and
+// checks those of the options that are read for each request.
+func (h *Handler) resolve(ctx caddy.Context) error {
+	if h.Key == nil {
+		h.Key = &KeyOptions{}
+	}
+	var err error
+	if h.Namespace != "" {
+		if h.Namespace, err = resolve.AtLoad("namespace", h.Namespace); err != nil {
+			return err
+		}
+	}
+	for _, o := range []struct {
+		option string
+		list   *[]string
+		read   func(string, []string) ([]string, error)
+	}{
+		{"hosts", &h.Hosts, resolve.List},
+		{"tags", &h.Tags, resolve.List},
+		{"targets", &h.Targets, resolve.List},
+		{"key header", &h.Key.Headers, resolve.List},
+		{"key cookie", &h.Key.Cookies, resolve.List},
+		{"key query allow", &h.Key.QueryAllow, each},
+		{"key query deny", &h.Key.QueryDeny, each},
+	} {
+		if *o.list == nil {
+			continue
+		}
+		if *o.list, err = o.read(o.option, *o.list); err != nil {
+			return err
+		}
+	}
+	if len(h.Key.Values) > 0 {
+		own := sites.Placeholders(ctx)
+		for _, v := range h.Key.Values {
+			if err := resolve.Request("key value", v, own...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// each is resolve.List for names that may have commas in them.
+func each(option string, texts []string) ([]string, error) {
+	list := make([]string, len(texts))
+	for i, text := range texts {
+		var err error
+		if list[i], err = resolve.AtLoad(option, text); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// namespaces are the handlers of each configuration that name a namespace.
+var namespaces = struct {
+	sync.Mutex
+	m map[*app.App]map[string][]*Handler
+}{m: map[*app.App]map[string][]*Handler{}}
+
+// joinNamespace refuses handlers that share what they store but not the rules
+// for it: which of them applied would be chance.
+func (h *Handler) joinNamespace(a *app.App) error {
+	if h.Namespace == "" {
+		return nil
+	}
+	namespaces.Lock()
+	defer namespaces.Unlock()
+	for _, other := range namespaces.m[a][h.Namespace] {
+		if mine, theirs := h.rules(), other.rules(); mine != theirs {
+			where := "another http_cache"
+			if other.Position != "" {
+				where = "that at " + other.Position
+			}
+			return fmt.Errorf("namespace %s: %s has it with other rules: what is shared is stored by one set of rules", h.Namespace, where)
+		}
+	}
+	if namespaces.m[a] == nil {
+		namespaces.m[a] = map[string][]*Handler{}
+	}
+	namespaces.m[a][h.Namespace] = append(namespaces.m[a][h.Namespace], h)
+	h.leaveNamespace = sync.OnceFunc(func() {
+		namespaces.Lock()
+		defer namespaces.Unlock()
+		if named := namespaces.m[a]; named != nil {
+			named[h.Namespace] = slices.DeleteFunc(named[h.Namespace], func(other *Handler) bool { return other == h })
+			if len(named[h.Namespace]) == 0 {
+				delete(named, h.Namespace)
+			}
+			if len(named) == 0 {
+				delete(namespaces.m, a)
+			}
+		}
+	})
+	return nil
+}
+
+// rules are the options that decide what is stored, under which key and for
+// whom.
+func (h *Handler) rules() string {
+	text, _ := json.Marshal(struct {
+		TTL, MaxError, While, IfError, Disconnected any
+		StatusTTL, Key, Tags, Targets, SetCookie    any
+		CORS, Type, Profile, OnWrite, Segments      any
+	}{
+		h.TTL, h.MaxErrorTTL, h.StaleWhileRevalidate, h.StaleIfError, h.StaleWhenDisconnected,
+		h.StatusTTL, h.Key, h.Tags, h.Targets, h.SetCookie,
+		h.StoreCORS, h.MatchType, h.Profile, h.InvalidateOnWrite, h.InvalidateSegments,
+	})
+	return string(text)
+}
