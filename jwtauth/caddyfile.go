@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,13 +33,16 @@ func parseProviderOption(d *caddyfile.Dispenser) (string, any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	p := new(Provider)
-	return name, p, p.unmarshalBlock(d)
+	p := &Provider{Position: place.Of(d)}
+	if err := p.unmarshalBlock(d); err != nil {
+		return "", nil, err
+	}
+	return name, p, p.checkLiterals()
 }
 
 // providerOptions are the options of a provider.
 var providerOptions = []string{
-	"secret", "base64", "public_key", "jwks", "discovery", "allow_http", "algorithms", "issuer", "audience",
+	"secret", "base64", "public_key", "jwks", "discovery", "allow_http", "ca", "token_file", "algorithms", "issuer", "audience",
 	"leeway", "max_age", "max_lifetime", "optional_exp", "types", "numeric_sub",
 }
 
@@ -54,8 +58,10 @@ var handlerOptions = []string{"provider", "require", "scopes", "roles", "roles_c
 //			jwks         <file|url>
 //			discovery    <issuer>
 //			allow_http
+//			ca           <file>
+//			token_file   <file>
 //			algorithms   <name...>
-//			issuer       <iss>
+//			issuer       <iss...>
 //			audience     <aud...>
 //			leeway       <duration>
 //			max_age      <duration>
@@ -119,6 +125,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := parse.Seen{}
 	if len(args) == 1 {
 		direct.Secrets, isDirect = args, true
+		direct.stands("secret", d)
 		seen["secret"] = struct{}{}
 	}
 	for d.NextBlock(0) {
@@ -141,6 +148,13 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	case len(h.Providers) == 0:
 		return d.Err("jwt_auth: missing provider: give it a secret, a public_key, a jwks, a discovery or `provider <name>`")
 	}
+	for _, name := range slices.Sorted(maps.Keys(h.Providers)) {
+		if p := h.Providers[name]; p != nil {
+			if err := p.checkLiterals(); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -154,7 +168,7 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err 
 		if _, dup := h.Providers[name]; dup {
 			return d.Errf("provider %s: given more than once", name)
 		}
-		p := new(Provider)
+		p := &Provider{Position: place.Of(d)}
 		nesting := d.Nesting()
 		empty := true
 		own := parse.Seen{}
@@ -311,6 +325,7 @@ func (p *Provider) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err
 	if err = seen.Once(d); err != nil {
 		return err
 	}
+	p.stands(d.Val(), d)
 	switch d.Val() {
 	case "secret":
 		p.Secrets, err = parse.Args(d, 1, -1)
@@ -324,10 +339,14 @@ func (p *Provider) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err
 		p.Discovery, err = parse.OneArg(d)
 	case "allow_http":
 		p.AllowHTTP, err = true, parse.NoArgs(d)
+	case "ca":
+		p.CA, err = parse.OneArg(d)
+	case "token_file":
+		p.TokenFile, err = parse.OneArg(d)
 	case "algorithms":
 		p.Algorithms, err = parse.Args(d, 1, -1)
 	case "issuer":
-		p.Issuer, err = parse.OneArg(d)
+		p.Issuer, err = parse.Args(d, 1, -1)
 	case "audience":
 		p.Audience, err = parse.Args(d, 1, -1)
 	case "leeway":
@@ -346,6 +365,14 @@ func (p *Provider) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err
 		err = parse.Unknown(d, providerOptions...)
 	}
 	return err
+}
+
+// stands notes the place of an option.
+func (p *Provider) stands(option string, d *caddyfile.Dispenser) {
+	if p.at == nil {
+		p.at = map[string]caddyfile.Dispenser{}
+	}
+	p.at[option] = *d
 }
 
 // unmarshalLeeway accepts zero too.

@@ -229,9 +229,9 @@ func TestProofsAreStripped(t *testing.T) {
 func TestNonceIsAskedFor(t *testing.T) {
 	c := newClient(t)
 	access := c.token(t)
-	long := strings.Repeat("n", 32)
+	long := "nonces-of-the-tests-0123456789abcdef"
 	one := must(t, "jwt_auth "+secret+" {\n dpop {\n nonce "+long+"\n}\n}")
-	other := must(t, "jwt_auth "+secret+" {\n dpop {\n nonce "+strings.Repeat("m", 32)+" "+long+"\n}\n}")
+	other := must(t, "jwt_auth "+secret+" {\n dpop {\n nonce "+strings.ToUpper(long)+" "+long+"\n}\n}")
 	alone := must(t, "jwt_auth "+secret+" {\n dpop {\n nonce\n}\n}")
 	nonce := ""
 	for range 2 {

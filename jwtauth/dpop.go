@@ -16,6 +16,7 @@ import (
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/dpop"
+	"github.com/pythopus/tentagate/jwtauth/keyset"
 )
 
 const (
@@ -102,10 +103,10 @@ var processNonces = dpop.NewNonces()
 
 func (o *DPoP) provision(a *app.App, providers []*Provider, now func() time.Time) error {
 	var err error
-	if o.Algorithms, err = values("algorithms", o.Algorithms); err != nil {
+	if o.Algorithms, err = values("dpop: algorithms", o.Algorithms); err != nil {
 		return err
 	}
-	if o.Origins, err = values("origins", o.Origins); err != nil {
+	if o.Origins, err = values("dpop: origins", o.Origins); err != nil {
 		return err
 	}
 	if err := o.validate(); err != nil {
@@ -170,13 +171,15 @@ func (o *DPoP) validate() error {
 
 func resolveNonceSecrets(texts []string) (secrets [][]byte, err error) {
 	for i, text := range texts {
-		secret, err := resolve.AtLoad("nonce", text)
+		secret, err := resolveSecret(fmt.Sprintf("nonce: secret %d of %d", i+1, len(texts)), text)
 		if err != nil {
 			return nil, err
 		}
-		secret = strings.TrimRight(secret, "\r\n")
 		if len(secret) < minNonceSecret {
 			return nil, fmt.Errorf("nonce: secret %d of %d has %d bytes: at least %d are needed", i+1, len(texts), len(secret), minNonceSecret)
+		}
+		if err := keyset.CheckSecret([]byte(secret)); err != nil {
+			return nil, fmt.Errorf("nonce: secret %d of %d: %w", i+1, len(texts), err)
 		}
 		secrets = append(secrets, []byte(secret))
 	}
@@ -316,7 +319,12 @@ func parseDPoP(d *caddyfile.Dispenser) (*DPoP, error) {
 			o.Origins, err = parse.Args(d, 1, -1)
 		case "nonce":
 			o.Nonce = true
-			o.NonceSecrets, err = parse.Args(d, 0, -1)
+			at := *d
+			if o.NonceSecrets, err = parse.Args(d, 0, -1); err == nil && len(resolve.Placeholders(strings.Join(o.NonceSecrets, " "))) == 0 {
+				if _, bad := resolveNonceSecrets(o.NonceSecrets); bad != nil {
+					err = at.WrapErr(fmt.Errorf("dpop: %w", bad))
+				}
+			}
 		case "max_proofs":
 			o.MaxProofs, err = parse.Int(d, 1, maxProofs)
 		default:

@@ -102,7 +102,7 @@ func publicPEM(t testing.TB, key crypto.PublicKey) string {
 
 // provider accepts the signer's tokens, and of its key all it can do.
 func (s signer) provider(t testing.TB) *Provider {
-	p := &Provider{Audience: []string{"api"}, Issuer: "https://issuer.test"}
+	p := &Provider{Audience: []string{"api"}, Issuer: Issuers{"https://issuer.test"}}
 	switch k := s.key.(type) {
 	case []byte:
 		p.Secrets = []string{string(k)}

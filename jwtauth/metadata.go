@@ -98,8 +98,10 @@ func (h *Handler) provisionMetadata() error {
 	}
 	if doc.AuthorizationServers == nil {
 		for _, p := range h.providers {
-			if _, err := publicURL(p.rules.Issuer); err == nil {
-				doc.AuthorizationServers = append(doc.AuthorizationServers, p.rules.Issuer)
+			for _, issuer := range p.rules.Issuers {
+				if _, err := publicURL(issuer); err == nil && !strings.Contains(issuer, "{") {
+					doc.AuthorizationServers = append(doc.AuthorizationServers, issuer)
+				}
 			}
 		}
 	}

@@ -3,12 +3,8 @@
 package jwtauth
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,7 +19,6 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/jwtauth/deny"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
 	"github.com/pythopus/tentagate/jwtauth/policy"
 )
 
@@ -146,33 +141,8 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionDenyList(a); err != nil {
 		return err
 	}
-	h.byIssuer = map[string]*Provider{}
-	for _, name := range slices.Sorted(maps.Keys(h.Providers)) {
-		p := h.Providers[name]
-		if p == nil {
-			raw, ok := a.Shared("jwt_provider", name)
-			if !ok {
-				return fmt.Errorf("provider %s: the global option `tentagate { jwt_provider %s { … } }` does not define it", name, name)
-			}
-			p = new(Provider)
-			if err := json.Unmarshal(raw, p); err != nil {
-				return fmt.Errorf("provider %s: %w", name, err)
-			}
-		}
-		h.providers = append(h.providers, p)
-		if err := p.provision(name, h.logger); err != nil {
-			return fmt.Errorf("provider %s: %w", name, err)
-		}
-		if len(h.Providers) > 1 && p.rules.Issuer == "" {
-			return fmt.Errorf("provider %s: issuer: missing: with several providers it selects one", name)
-		}
-		if _, dup := h.byIssuer[p.rules.Issuer]; dup {
-			return fmt.Errorf("provider %s: another provider has the same issuer", name)
-		}
-		h.byIssuer[p.rules.Issuer] = p
-		if remote, ok := p.source.(*keyset.Remote); ok {
-			a.OnStart(remote.Start)
-		}
+	if err := h.provisionProviders(ctx, a); err != nil {
+		return err
 	}
 	if err := h.provisionConfirmation(a); err != nil {
 		return err

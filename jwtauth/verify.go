@@ -123,7 +123,7 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 		if claims, err = t.Claims(); err != nil {
 			return nil, nil, t, err
 		}
-		if p = h.byIssuer[claims.Text("iss")]; p == nil {
+		if p = h.providerOf(claims.Text("iss")); p == nil {
 			return nil, nil, t, errUnknownIssuer
 		}
 	}

@@ -49,8 +49,9 @@ func (e *detailed) Unwrap() error { return e.kind }
 
 // Rules are what the registered claims must satisfy (RFC 7519 §4.1).
 type Rules struct {
-	// Issuer that `iss` must equal; empty accepts any.
-	Issuer string
+	// Issuers, one of which `iss` must equal; none accepts any. TenantID in one
+	// stands for the token's `tid`.
+	Issuers []string
 	// Audience, one of which `aud` must name; empty accepts any.
 	Audience []string
 	// Leeway for clocks that differ.
@@ -111,10 +112,17 @@ func (c Claims) checkIssuer(r *Rules) error {
 			return ErrIssuer
 		}
 	}
-	if r.Issuer != "" && iss != r.Issuer {
-		return ErrIssuer
+	if len(r.Issuers) == 0 {
+		return nil
 	}
-	return nil
+	text, _ := iss.(string)
+	for _, issuer := range r.Issuers {
+		tenant, template := tenantOf(issuer, text)
+		if !template && text == issuer && given || template && tenant != "" && c["tid"] == tenant {
+			return nil
+		}
+	}
+	return ErrIssuer
 }
 
 // checkAudience accepts a string or an array of strings, and nothing else even

@@ -167,9 +167,9 @@ func TestCheck(t *testing.T) {
 		rules  Rules
 		want   error
 	}{
-		{"issuer", Claims{"exp": at + 1, "iss": "a"}, Rules{Issuer: "a"}, nil},
-		{"other issuer", Claims{"exp": at + 1, "iss": "a/"}, Rules{Issuer: "a"}, ErrIssuer},
-		{"no issuer", Claims{"exp": at + 1}, Rules{Issuer: "a"}, ErrIssuer},
+		{"issuer", Claims{"exp": at + 1, "iss": "a"}, Rules{Issuers: []string{"a"}}, nil},
+		{"other issuer", Claims{"exp": at + 1, "iss": "a/"}, Rules{Issuers: []string{"a"}}, ErrIssuer},
+		{"no issuer", Claims{"exp": at + 1}, Rules{Issuers: []string{"a"}}, ErrIssuer},
 		{"audience", Claims{"exp": at + 1, "aud": "a"}, Rules{Audience: []string{"b", "a"}}, nil},
 		{"other audience", Claims{"exp": at + 1, "aud": []any{"c"}}, Rules{Audience: []string{"a"}}, ErrAudience},
 		{"empty audience", Claims{"exp": at + 1, "aud": []any{}}, Rules{Audience: []string{"a"}}, ErrAudience},

@@ -1,0 +1,88 @@
+package jwtauth
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/jwtauth/keyset"
+)
+
+// remotes are the key sets from URLs. Handlers and configurations with the same
+// source share one.
+var remotes = caddy.NewUsagePool()
+
+// acquireRemote shares the key set of a URL.
+func (p *Provider) acquireRemote(address string, discovery bool) error {
+	issuers := p.rules.Issuers
+	if !discovery {
+		issuers = nil
+	}
+	settings, err := json.Marshal([]any{address, discovery, issuers, p.Algorithms, p.AllowHTTP, p.CA, p.TokenFile})
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(settings)
+	key := hex.EncodeToString(sum[:])
+	w := &watch{provider: p.name}
+	val, _, err := remotes.LoadOrNew(key, func() (caddy.Destructor, error) {
+		return keyset.NewRemote(keyset.Options{
+			URL: address, Discovery: discovery, Issuers: slices.Clone(issuers), Algorithms: slices.Clone(p.Algorithms),
+			AllowHTTP: p.AllowHTTP, CAFile: p.CA, TokenFile: p.TokenFile, Timing: timing, Observe: w.observe,
+		}), nil
+	})
+	if err != nil {
+		return err
+	}
+	p.source, p.remote = val.(*keyset.Remote), key
+	return nil
+}
+
+// timing of key sets from URLs; tests have less time.
+var timing = keyset.DefaultTiming
+
+// watch tells of the fetches of one key set. The key set may outlive the
+// configuration that it was made for, and so does not use its logger.
+type watch struct {
+	provider string
+	failed   bool // the last fetch
+	told     time.Time
+}
+
+// tellAgain is the pause between two messages of the same failure.
+const tellAgain = 30 * time.Second
+
+// observe tells of a fetch. Fetches that fail follow each other fast while there
+// are no keys, and are not all worth a line.
+func (w *watch) observe(result string, left []error, err error) {
+	refreshes.WithLabelValues(w.provider, result).Inc()
+	log := caddy.Log().Named("http.handlers.jwt_auth")
+	switch now := time.Now(); {
+	case err != nil && (!w.failed || now.Sub(w.told) >= tellAgain-time.Second):
+		log.Warn("keys could not be fetched: the last good ones stay, and without any requests with a token get 503", zap.String("provider", w.provider), zap.Error(err))
+		w.told, w.failed = now, true
+	case err == nil && w.failed:
+		log.Info("keys are fetched again", zap.String("provider", w.provider))
+		w.failed = false
+	}
+	tellLeft(log, w.provider, left)
+}
+
+// tellLeft logs the keys of a key set that were left out. Those for encryption
+// belong there.
+func tellLeft(log *zap.Logger, provider string, left []error) {
+	for _, err := range left {
+		level := zap.WarnLevel
+		if errors.Is(err, keyset.ErrEncryption) {
+			level = zap.DebugLevel
+		}
+		log.Log(level, "a key of the key set is not used", zap.String("provider", provider), zap.Error(err))
+	}
+}
