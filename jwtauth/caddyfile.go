@@ -285,6 +285,15 @@ func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) 
 	return args, nil
 }
 
+// optionArg is optionArgs for one argument.
+func optionArg(d *caddyfile.Dispenser) (string, error) {
+	args, err := optionArgs(d, 1, 1)
+	if err != nil {
+		return "", err
+	}
+	return args[0], nil
+}
+
 // parseTokenCache reads `off`, or a size and perhaps a number of tokens.
 func parseTokenCache(d *caddyfile.Dispenser) (*TokenCache, error) {
 	args, err := parse.Args(d, 1, 2)
@@ -328,39 +337,39 @@ func (p *Provider) unmarshalOption(d *caddyfile.Dispenser, seen parse.Seen) (err
 	p.stands(d.Val(), d)
 	switch d.Val() {
 	case "secret":
-		p.Secrets, err = parse.Args(d, 1, -1)
+		p.Secrets, err = optionArgs(d, 1, -1)
 	case "base64":
 		p.Base64, err = true, parse.NoArgs(d)
 	case "public_key":
-		p.PublicKeys, err = parse.Args(d, 1, -1)
+		p.PublicKeys, err = optionArgs(d, 1, -1)
 	case "jwks":
-		p.JWKS, err = parse.OneArg(d)
+		p.JWKS, err = optionArg(d)
 	case "discovery":
-		p.Discovery, err = parse.OneArg(d)
+		p.Discovery, err = optionArg(d)
 	case "allow_http":
 		p.AllowHTTP, err = true, parse.NoArgs(d)
 	case "ca":
-		p.CA, err = parse.OneArg(d)
+		p.CA, err = optionArg(d)
 	case "token_file":
-		p.TokenFile, err = parse.OneArg(d)
+		p.TokenFile, err = optionArg(d)
 	case "algorithms":
-		p.Algorithms, err = parse.Args(d, 1, -1)
+		p.Algorithms, err = optionArgs(d, 1, -1)
 	case "issuer":
-		p.Issuer, err = parse.Args(d, 1, -1)
+		p.Issuer, err = optionArgs(d, 1, -1)
 	case "audience":
-		p.Audience, err = parse.Args(d, 1, -1)
+		p.Audience, err = optionArgs(d, 1, -1)
 	case "leeway":
 		err = p.unmarshalLeeway(d)
 	case "max_age":
-		p.MaxAge, err = parse.Duration(d)
+		p.MaxAge, err = parse.DurationOrOff(d)
 	case "max_lifetime":
-		p.MaxLifetime, err = parse.Duration(d)
+		p.MaxLifetime, err = parse.DurationOrOff(d)
 	case "optional_exp":
 		p.OptionalExpiry, err = true, parse.NoArgs(d)
 	case "numeric_sub":
 		p.NumericSubject, err = true, parse.NoArgs(d)
 	case "types":
-		p.Types, err = parse.Args(d, 1, -1)
+		p.Types, err = optionArgs(d, 1, -1)
 	default:
 		err = parse.Unknown(d, providerOptions...)
 	}
@@ -375,15 +384,18 @@ func (p *Provider) stands(option string, d *caddyfile.Dispenser) {
 	p.at[option] = *d
 }
 
-// unmarshalLeeway accepts zero too.
+// unmarshalLeeway accepts zero and off too.
 func (p *Provider) unmarshalLeeway(d *caddyfile.Dispenser) error {
 	arg, err := parse.OneArg(d)
 	if err != nil {
 		return err
 	}
+	if arg == "off" {
+		arg = "0s"
+	}
 	v, err := caddy.ParseDuration(arg)
 	if err != nil || v < 0 || v > maxLeeway {
-		return d.Errf("leeway: %q is not a duration from 0s to 5m", arg)
+		return d.Errf("leeway: %q is not a duration from 0s to 5m, nor off", arg)
 	}
 	leeway := caddy.Duration(v)
 	p.Leeway = &leeway

@@ -171,7 +171,7 @@ func (o *DPoP) validate() error {
 
 func resolveNonceSecrets(texts []string) (secrets [][]byte, err error) {
 	for i, text := range texts {
-		secret, err := resolveSecret(fmt.Sprintf("nonce: secret %d of %d", i+1, len(texts)), text)
+		secret, err := resolveSecret("nonce", text)
 		if err != nil {
 			return nil, err
 		}
