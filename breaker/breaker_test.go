@@ -110,7 +110,10 @@ func TestClassification(t *testing.T) {
 		{"500", get, status(500), true, 500},
 		{"503 of the backend", get, status(503), true, 503},
 		{"refused", get, failing(502), true, 502},
-		{"no upstream", get, failing(503), true, 503},
+		{"no upstream", get, failing(503), false, 503},
+		{"the last of the tries was a 503", get, func(http.ResponseWriter, *http.Request) error {
+			return caddyhttp.Error(503, errors.New("upstream response matched retry_match (status 503)"))
+		}, true, 503},
 		{"header timeout", get, failing(504), true, 504},
 		{"client gone", canceled, failing(502), false, 502},
 		{"aborted within the answer", get, abort, true, 200},

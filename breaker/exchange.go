@@ -1,12 +1,13 @@
 package breaker
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -34,15 +35,16 @@ type exchange struct {
 	latency    time.Duration
 	retryAfter time.Duration
 	grpc       bool
-	told       bool // the circuit knows the result, or does not want it
-	unwritable bool // the client does not take the answer
+	told       bool  // the circuit knows the result, or does not want it
+	unwritable bool  // the client does not take the answer
+	refused    error // the answer that takes the place of the one that reverse_proxy began
 }
 
 // run lets the request through and tells the circuit how it went.
 func (x *exchange) run(w http.ResponseWriter, next caddyhttp.Handler) (err error) {
 	x.Writer.Init(w, x)
 	x.grpc = strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/grpc")
-	if registry.Wraps(x.r.Body) {
+	if registry.Wraps(x.r) {
 		x.body.ReadCloser = x.r.Body
 		if x.permit.Probe() {
 			x.circuit.Uploading(x.permit, true)
@@ -72,12 +74,50 @@ func (x *exchange) run(w http.ResponseWriter, next caddyhttp.Handler) (err error
 	returned = true
 	if !x.Sent() {
 		x.latency = x.elapsed()
-		if err == nil {
+		if err == nil && x.refused == nil {
 			x.status = http.StatusOK
 		}
 	}
-	x.done(x.judge(err), err)
+	outcome := x.judge(err)
+	if err == nil {
+		err = x.refused
+	}
+	x.done(outcome, err)
 	return x.answerFor(w, err)
+}
+
+// WriteHeader passes the header on, unless the answer is none that a backend
+// gave.
+func (x *exchange) WriteHeader(status int) {
+	if x.refused == nil && !x.Sent() {
+		x.refused = x.refusal(status)
+	}
+	if x.refused == nil {
+		x.Writer.WriteHeader(status)
+	}
+}
+
+// refusal returns the error that replaces an answer, or nil.
+func (x *exchange) refusal(status int) error {
+	if own := registry.OwnAnswer(x.r, status); own != nil {
+		return cmp.Or[error](own.Fault, own.Open)
+	}
+	switch {
+	case status == statusClientGone && x.body.Failed() && !registry.Gone(x.r):
+		// reverse_proxy takes a body that cannot be read for a client that left.
+		return x.body.Fault()
+	case status < 100 || status > 999:
+		// Go's server panics. RFC 9110 §15 has no such status.
+		return &badStatusError{status}
+	}
+	return nil
+}
+
+// badStatusError is an answer of a backend without a status that can be sent on.
+type badStatusError struct{ status int }
+
+func (e *badStatusError) Error() string {
+	return fmt.Sprintf("the backend answered with the status %03d", e.status)
 }
 
 // elapsed is the time since the request began, without that for which the
@@ -104,13 +144,13 @@ func (x *exchange) BeforeHeader(fields http.Header, status int) {
 	case x.grpc && status == http.StatusOK:
 		// The status of a call is in the trailer, unless it is all there is. For a
 		// probe, that the call was begun is enough: it may be a stream.
-		if outcome, known := failures.GRPC(fields); known || x.permit.Probe() {
+		if outcome, known := failures.GRPC(x.r, fields); known || x.permit.Probe() {
 			x.done(outcome, nil)
 		}
 	case x.permit.Probe() || streams(fields, status):
 		// A probe has proved what it can when the header is there. It must not
 		// hold its place for as long as a stream lasts.
-		x.done(failures.Status(status), nil)
+		x.done(x.sort(status), nil)
 	}
 }
 
@@ -124,6 +164,9 @@ func (x *exchange) done(outcome circuit.Outcome, err error) {
 		err = he.Err // it says what happened, without the place in Caddy's code
 	}
 	result := circuit.Result{Outcome: outcome, Latency: x.latency, RetryAfter: x.retryAfter, Status: x.status, Err: err}
+	if outcome == circuit.Ignored && !x.Sent() && registry.Gone(x.r) && !x.body.Failed() {
+		result.Unanswered = x.latency
+	}
 	x.circuit.Done(x.permit, result)
 	x.h.member.CountResult(result)
 }
@@ -131,6 +174,9 @@ func (x *exchange) done(outcome circuit.Outcome, err error) {
 // Write notes that the client does not take the answer, or takes its time: that
 // the proxy breaks off then is not the backend's fault.
 func (x *exchange) Write(p []byte) (int, error) {
+	if x.refused != nil {
+		return len(p), nil
+	}
 	began := registry.Clock.Now()
 	n, err := x.Writer.Write(p)
 	x.taken(began, err)
@@ -139,10 +185,21 @@ func (x *exchange) Write(p []byte) (int, error) {
 
 // FlushError notes the same.
 func (x *exchange) FlushError() error {
+	if x.refused != nil {
+		return nil
+	}
 	began := registry.Clock.Now()
 	err := x.Writer.FlushError()
 	x.taken(began, err)
 	return err
+}
+
+// ReadFrom keeps the way open for sendfile.
+func (x *exchange) ReadFrom(r io.Reader) (int64, error) {
+	if x.refused != nil {
+		return io.Copy(io.Discard, r)
+	}
+	return x.Writer.ReadFrom(r)
 }
 
 func (x *exchange) taken(began time.Time, err error) {
@@ -151,8 +208,6 @@ func (x *exchange) taken(began time.Time, err error) {
 		x.unwritable = true
 	}
 }
-
-func logField(reason string) zap.Field { return zap.String("circuit_breaker", reason) }
 
 // isAbort reports whether a handler broke off the answer on purpose.
 func isAbort(panicked any) bool {

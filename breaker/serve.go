@@ -3,7 +3,6 @@ package breaker
 import (
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/inflight"
 	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/circuitstate"
+	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -92,7 +92,7 @@ const statusClientGone = 499
 
 func unavailable(w http.ResponseWriter, wait time.Duration, kind, detail string) error {
 	fields := w.Header()
-	fields.Set("Retry-After", strconv.FormatInt(max(int64((wait+time.Second-1)/time.Second), 1), 10))
+	fields.Set("Retry-After", registry.RetryAfter(wait))
 	fields.Set("Proxy-Status", "tentagate; error="+kind)
 	fields.Set("Cache-Control", "no-store")
 	return problem.Error(problem.New(http.StatusServiceUnavailable, detail))
@@ -101,47 +101,91 @@ func unavailable(w http.ResponseWriter, wait time.Duration, kind, detail string)
 // note puts the reason of a refusal into the access log.
 func note(r *http.Request, reason string) {
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Add(logField(reason))
+		extra.Set(registry.LogField(reason))
 	}
 }
 
 // judge sorts what came back from the handlers behind. Whatever the client
-// caused is ignored: else one client could shut everybody out.
+// caused is ignored: else one client could shut everybody out. So is what the
+// gateway answers by itself.
 func (x *exchange) judge(err error) circuit.Outcome {
 	if registry.Gone(x.r) || x.body.Failed() || problem.IsOwn(err) {
 		return circuit.Ignored
 	}
 	failures := x.h.member.Failures()
+	if x.refused != nil {
+		if _, ok := errors.AsType[*badStatusError](x.refused); ok {
+			return failures.Error(http.StatusBadGateway)
+		}
+		return circuit.Ignored
+	}
 	if err == nil {
 		if x.grpc && x.status == http.StatusOK {
-			if outcome, ok := failures.GRPC(x.Header()); ok {
+			if outcome, ok := failures.GRPC(x.r, x.Header()); ok {
 				return outcome
 			}
 		}
-		return failures.Status(x.status)
+		return x.sort(x.status)
 	}
 	if _, ok := registry.AsOpen(err); ok {
 		return circuit.Ignored // refused by the transport
 	}
-	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && !registry.HeldUp(x.body.Waited(), registry.Clock.Since(x.began)) {
-		return failures.Error(he.StatusCode)
+	he, ok := errors.AsType[caddyhttp.HandlerError](err)
+	if !ok || registry.OwnRefusal(he) || clientfault.Refused(he.Err) || x.heldUp() {
+		return circuit.Ignored // not the backend's
 	}
-	return circuit.Ignored // not the backend's
+	return failures.Error(he.StatusCode)
+}
+
+// sort sorts an answer. A backend that loses its patience with a client has not
+// failed.
+func (x *exchange) sort(status int) circuit.Outcome {
+	outcome := x.h.member.Failures().Status(status)
+	if outcome == circuit.Failure && x.heldUp() {
+		return circuit.Ignored
+	}
+	return outcome
+}
+
+func (x *exchange) heldUp() bool {
+	return registry.HeldUp(x.body.Waited(), registry.Clock.Since(x.began))
 }
 
 // answerFor replaces errors with which Caddy blames the backend for what it did
 // not do.
 func (x *exchange) answerFor(w http.ResponseWriter, err error) error {
-	if err == nil || x.Sent() {
+	if x.Sent() {
 		return err
+	}
+	if x.refused != nil {
+		for _, name := range []string{"Content-Length", "Retry-After", "Proxy-Status", "Cache-Control"} {
+			w.Header().Del(name) // of the answer that is replaced
+		}
+	}
+	if err == nil {
+		return nil
 	}
 	if open, ok := registry.AsOpen(err); ok {
 		return x.h.refuseUpstream(w, x.r, open)
 	}
-	if x.body.Failed() && !registry.Gone(x.r) && !problem.IsOwn(err) {
-		if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode >= http.StatusInternalServerError {
-			return problem.Error(problem.New(http.StatusBadRequest, "the request body could not be read"))
-		}
+	if problem.IsOwn(err) || registry.Gone(x.r) {
+		return err
+	}
+	if _, ok := errors.AsType[*badStatusError](err); ok {
+		return problem.Error(problem.New(http.StatusBadGateway, "the service answered with a status that HTTP does not have"))
+	}
+	if fault, ok := errors.AsType[*clientfault.Error](err); ok {
+		return problem.Error(clientfault.Problem(fault))
+	}
+	he, ok := errors.AsType[caddyhttp.HandlerError](err)
+	if !ok || he.StatusCode < http.StatusInternalServerError {
+		return err
+	}
+	switch {
+	case x.body.Failed():
+		return problem.Error(clientfault.Problem(x.body.Fault()))
+	case clientfault.Refused(he.Err):
+		return problem.Error(clientfault.Problem(clientfault.Unsendable(he.Err)))
 	}
 	return err
 }

@@ -56,6 +56,7 @@ type Breaker struct {
 	consecutive int    // failures in a row; guarded by mu
 	recovered   int    // successful probes of this half-open state; guarded by mu
 	uploads     int    // probes that wait for their client; guarded by mu
+	unanswered  int64  // how long probes waited in vain for any answer; guarded by mu
 	notBefore   int64  // until when the backend asked to be left alone; guarded by mu
 	last        Result // the last failure; guarded by mu
 	pending     Change // why the next change comes about; guarded by mu
@@ -137,6 +138,20 @@ func (b *Breaker) Ready() bool {
 	}
 	w := word(b.word.Load())
 	return w.state() == Closed || w.state() == HalfOpen && w.probes() < b.settings.Load().probes()
+}
+
+// Wait returns how long Allow will refuse everything, as far as is known.
+func (b *Breaker) Wait() time.Duration {
+	if s, remaining, ok := b.Forced(); ok {
+		if s == Open {
+			return remaining
+		}
+		return 0
+	}
+	if word(b.word.Load()).state() == Open {
+		return b.OpenFor()
+	}
+	return 0
 }
 
 // OpenFor returns how long the breaker will still refuse everything.
@@ -230,7 +245,7 @@ func (b *Breaker) changed(_, to circuitbreaker.State) {
 	case circuitbreaker.StateOpen:
 		c := b.pending
 		c.From, c.To, c.OpenFor = word(b.word.Load()).state(), Open, time.Duration(b.openUntil.Load()-now)
-		b.uploads, b.recovered = 0, 0
+		b.uploads, b.recovered, b.unanswered = 0, 0, 0
 		b.openedAt.Store(now)
 		b.enter(Open)
 		b.notifier.tell(c)
@@ -249,7 +264,7 @@ func (b *Breaker) changed(_, to circuitbreaker.State) {
 			b.openTotal.Add(now - b.openedAt.Load())
 		}
 		b.window.reset()
-		b.consecutive, b.uploads, b.recovered, b.notBefore = 0, 0, 0, 0
+		b.consecutive, b.uploads, b.recovered, b.unanswered, b.notBefore = 0, 0, 0, 0, 0
 		b.last = Result{}
 		b.backoff.closedAt = now
 		b.enter(Closed)

@@ -2,6 +2,10 @@ package circuit
 
 import "time"
 
+// uploadPatience is how long a probe that waits for its client may keep others
+// from probing.
+const uploadPatience = time.Second
+
 // allowProbe admits a request to the half-open state if a place is free.
 func (b *Breaker) allowProbe() (Permit, time.Duration, bool) {
 	s := b.settings.Load()
@@ -22,26 +26,29 @@ func (b *Breaker) allowProbe() (Permit, time.Duration, bool) {
 		b.halfSince.CompareAndSwap(0, now)
 		return Permit{generation: w.generation(), probe: true}, 0, true
 	}
-	if s.ProbeMax > 0 && b.expired(s) {
+	if s.ProbeMax > 0 && b.probing() > min(s.ProbeMax, uploadPatience) {
 		b.expire(s)
 	}
 	return Permit{}, 0, false
 }
 
-func (b *Breaker) expired(s *Settings) bool {
+// probing returns how long the probes under way have told nothing.
+func (b *Breaker) probing() time.Duration {
 	now := max(b.now(), 1)
 	b.probeSince.CompareAndSwap(0, now)
-	return now-b.probeSince.Load() > int64(s.ProbeMax)
+	return time.Duration(now - b.probeSince.Load())
 }
 
 // expire ends probes that took too long: they must not keep the state for ever.
 // Where a client is what they wait for, the backend is not to blame, and others
-// may probe in their place.
+// may soon probe in their place.
 func (b *Breaker) expire(s *Settings) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if w := word(b.word.Load()); w.state() != HalfOpen || w.probes() < s.probes() || !b.expired(s) || b.closed {
-		return // it changed since
+	since := b.probing()
+	if w := word(b.word.Load()); w.state() != HalfOpen || w.probes() < s.probes() || b.closed ||
+		since <= s.ProbeMax && (b.uploads == 0 || since <= uploadPatience) {
+		return // it changed since, or there is still time
 	}
 	if b.uploads > 0 {
 		b.uploads = 0
@@ -82,6 +89,17 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 	if r.Outcome == Neutral && s.ProbeMax > 0 && now-b.halfSince.Load() >= int64(s.ProbeMax) {
 		// Where every client's request is refused, nothing better will come.
 		r.Outcome = Success
+	}
+	if r.Outcome == Ignored && r.Status == 0 {
+		// Clients that leave prove nothing one by one. That none of them was
+		// answered for as long as a probe may take, does.
+		b.unanswered += int64(r.Unanswered)
+		if s.ProbeMax > 0 && b.unanswered >= int64(s.ProbeMax) {
+			b.open("probe", now)
+			return
+		}
+	} else {
+		b.unanswered = 0
 	}
 	switch r.Outcome {
 	case Failure:

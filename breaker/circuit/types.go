@@ -51,6 +51,9 @@ type Result struct {
 	// RetryAfter is how long the backend asked to be left alone. An opening
 	// brought about by failures lasts at least that long.
 	RetryAfter time.Duration
+	// Unanswered is how long the backend was waited for by a client that left
+	// before any answer came. It is part of an ignored result only.
+	Unanswered time.Duration
 	// Status and Err say what the failure was, for the log.
 	Status int
 	Err    error

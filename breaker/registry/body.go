@@ -7,26 +7,32 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/pythopus/tentagate/internal/clientfault"
 )
 
 // Body is a request body that notes what reading it tells of the client: a body
 // that cannot be read is never the backend's fault, and neither is the time for
-// which the client lets the gateway wait.
+// which the client lets the gateway wait. What it fails with is a
+// clientfault.Error.
 type Body struct {
 	io.ReadCloser
 
 	// Ended, if set, is called once, when there is nothing more to wait for.
 	Ended func()
 
-	failed atomic.Bool
+	fault  atomic.Pointer[clientfault.Error]
 	since  atomic.Int64 // when the read under way began, in Unix nanoseconds, or 0
 	closed atomic.Bool
 	ended  atomic.Bool
 	waited atomic.Int64
 }
 
-// Wraps reports whether there is a body to read.
-func Wraps(body io.ReadCloser) bool { return body != nil && body != http.NoBody }
+// Wraps reports whether there is a body to read. A request of which it is known
+// that it has none often comes with a reader all the same.
+func Wraps(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
+}
 
 // Read reads from the client.
 func (b *Body) Read(p []byte) (int, error) {
@@ -38,7 +44,9 @@ func (b *Body) Read(p []byte) (int, error) {
 		// The transport closes a body that it no longer needs, perhaps while it
 		// still reads.
 		if !errors.Is(err, io.EOF) && !b.closed.Load() {
-			b.failed.Store(true)
+			fault := clientfault.Of(err)
+			b.fault.CompareAndSwap(nil, fault)
+			err = fault
 		}
 		b.end()
 	}
@@ -69,8 +77,11 @@ func (b *Body) end() {
 	}
 }
 
+// Fault returns what was wrong with what the client sent, or nil.
+func (b *Body) Fault() *clientfault.Error { return b.fault.Load() }
+
 // Failed reports whether the client did not send its body as it should.
-func (b *Body) Failed() bool { return b.failed.Load() }
+func (b *Body) Failed() bool { return b.Fault() != nil }
 
 // Waited returns how long the gateway waited for the client.
 func (b *Body) Waited() time.Duration {

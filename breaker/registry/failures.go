@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/breaker/circuit"
 )
@@ -67,9 +70,10 @@ func (f *Failures) Status(code int) circuit.Outcome {
 
 // GRPC sorts a gRPC answer by its status, which is in the trailer, or in the
 // header of an answer without messages. Of the status codes, deadline exceeded
-// (4) is a timeout; resource exhausted (8), internal (13) and unavailable (14)
-// are what a 5xx is elsewhere. It reports false where there is no status yet.
-func (f *Failures) GRPC(fields http.Header) (circuit.Outcome, bool) {
+// (4) is a timeout, unless the client set the deadline; resource exhausted (8),
+// internal (13) and unavailable (14) are what a 5xx is elsewhere. It reports
+// false where there is no status yet.
+func (f *Failures) GRPC(r *http.Request, fields http.Header) (circuit.Outcome, bool) {
 	status := fields.Get("Grpc-Status")
 	if status == "" {
 		status = fields.Get(http.TrailerPrefix + "Grpc-Status")
@@ -80,6 +84,9 @@ func (f *Failures) GRPC(fields http.Header) (circuit.Outcome, bool) {
 	case "0":
 		return circuit.Success, true
 	case "4":
+		if r.Header.Get("Grpc-Timeout") != "" {
+			return circuit.Neutral, true
+		}
 		return failureIf(f.timeout), true
 	case "8", "13", "14":
 		return failureIf(f.codes[http.StatusServiceUnavailable]), true
@@ -105,6 +112,16 @@ func (f *Failures) Error(code int) circuit.Outcome {
 		}
 		return failureIf(f.codes[code])
 	}
+}
+
+// retried is how Caddy's error begins for an answer that lb_retry_match did not
+// want and that came again until there were no more tries.
+const retried = "upstream response matched retry_match"
+
+// OwnRefusal reports whether an error of the handlers behind is a 503 of the gateway
+// itself: reverse_proxy found no upstream to ask, or somebody wrote `error 503`.
+func OwnRefusal(he caddyhttp.HandlerError) bool {
+	return he.StatusCode == http.StatusServiceUnavailable && (he.Err == nil || !strings.HasPrefix(he.Err.Error(), retried))
 }
 
 // Transport sorts an error of a transport.

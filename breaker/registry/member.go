@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -123,6 +124,25 @@ func (m *Member) Circuit(key string) *Circuit { return m.group.get(boundKey(key)
 func (m *Member) Ready(key string) bool {
 	c := m.group.lookup(boundKey(key))
 	return c == nil || c.Ready()
+}
+
+// Wait returns how long the circuit of a key will refuse everything, or zero
+// if it admits requests, or may once the probes under way have ended. It
+// changes nothing.
+func (m *Member) Wait(key string) time.Duration {
+	if c := m.group.lookup(boundKey(key)); c != nil {
+		return c.Wait()
+	}
+	return 0
+}
+
+// LogField is what the access log says of a request that was refused.
+func LogField(reason string) zap.Field { return zap.String("circuit_breaker", reason) }
+
+// RetryAfter returns the value of the field for a wait: whole seconds, rounded
+// up, and at least one.
+func RetryAfter(wait time.Duration) string {
+	return strconv.FormatInt(max(int64((wait+time.Second-1)/time.Second), 1), 10)
 }
 
 // Failures returns what counts as a failure.

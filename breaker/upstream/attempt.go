@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/internal/clientfault"
 )
 
 // attempt is a request to an upstream, and its answer.
@@ -28,56 +30,118 @@ type attempt struct {
 	reading  time.Duration // how long the upstream was waited for since
 	grpc     bool
 	told     atomic.Bool
+
+	vars  map[string]any // of the request
+	trial *trial         // nil where nothing is tried again
 }
 
 func (a *attempt) run() (*http.Response, error) {
-	r := a.r
-	if registry.Wraps(r.Body) {
-		a.body.ReadCloser = r.Body
-		if a.permit.Probe() {
-			a.circuit.Uploading(a.permit, true)
-			a.body.Ended = func() { a.circuit.Uploading(a.permit, false) }
-		}
-		// The request belongs to reverse_proxy: the transport gets one of its own.
-		own := *r
-		own.Body = &a.body
-		r = &own
-	}
 	defer func() {
 		// A panic passes through; the permit must not be lost with it.
 		if a.result.Status == 0 && a.result.Err == nil {
 			a.done(circuit.Ignored)
 		}
 	}()
-	resp, err := a.t.HTTPTransport.RoundTrip(r)
+	// The request belongs to reverse_proxy: the transport gets one of its own.
+	own := *a.r
+	switch {
+	case a.trial.replays():
+		own.Body, own.ContentLength = a.trial.body(), int64(len(a.trial.content))
+	case registry.Wraps(a.r):
+		a.body.ReadCloser = a.r.Body
+		if a.permit.Probe() {
+			a.circuit.Uploading(a.permit, true)
+			a.body.Ended = func() { a.circuit.Uploading(a.permit, false) }
+		}
+		own.Body = &a.body
+		if a.trial.keeps(&own) {
+			if err := a.trial.keep(&own); err != nil {
+				return a.failed(err)
+			}
+		}
+	}
+	resp, err := a.t.HTTPTransport.RoundTrip(&own)
+	if err == nil {
+		err = check(a.r, resp)
+	}
 	a.answered = registry.Clock.Now()
 	a.result.Latency = max(a.answered.Sub(a.began)-a.body.Waited(), 0)
-	failures := a.t.member.Failures()
 	if err != nil {
-		a.result.Err = err
-		if a.client() || registry.HeldUp(a.body.Waited(), registry.Clock.Since(a.began)) {
-			a.done(circuit.Ignored)
-		} else {
-			a.done(failures.Transport(err))
-		}
-		return nil, err
+		return a.failed(err)
 	}
 	a.result.Status = resp.StatusCode
+	if a.circuit == nil {
+		return resp, nil
+	}
+	failures := a.t.member.Failures()
 	a.result.RetryAfter = failures.RetryAfter(resp.Header, a.began)
 	a.grpc = resp.StatusCode == http.StatusOK && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/grpc")
 	switch {
 	case a.grpc:
-		if outcome, known := failures.GRPC(resp.Header); known || a.permit.Probe() {
+		if outcome, known := failures.GRPC(a.r, resp.Header); known || a.permit.Probe() {
 			a.done(outcome)
 		}
 	case a.permit.Probe(), resp.StatusCode == http.StatusSwitchingProtocols, caddyhttp.IsIncremental(resp.Header),
-		strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"), !registry.Wraps(resp.Body):
-		a.done(failures.Status(resp.StatusCode))
+		strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"), resp.Body == nil || resp.Body == http.NoBody:
+		a.done(a.sort())
 	}
 	if !a.told.Load() {
 		resp.Body = &answer{ReadCloser: resp.Body, a: a, resp: resp}
 	}
 	return resp, nil
+}
+
+// failed tells the circuit of an attempt without an answer, and returns what
+// reverse_proxy is told: an answer where the client is to blame, since it would
+// count an error against the upstream and perhaps send the request again.
+func (a *attempt) failed(err error) (*http.Response, error) {
+	a.result.Err = err
+	fault := a.fault(err)
+	switch {
+	case fault != nil || registry.Gone(a.r):
+		if registry.Gone(a.r) && !a.body.Failed() {
+			a.result.Unanswered = a.result.Latency
+		}
+		a.done(circuit.Ignored)
+	case registry.HeldUp(a.body.Waited(), registry.Clock.Since(a.began)):
+		a.done(circuit.Ignored)
+	case a.circuit != nil:
+		a.done(a.t.member.Failures().Transport(err))
+	}
+	switch {
+	case registry.Gone(a.r):
+		return nil, err
+	case fault != nil:
+		return a.t.blame(a.r, a.vars, fault), nil
+	case a.trial.again(a.r):
+		return nil, retryable{reverseproxy.NewDialError(err), err}
+	}
+	return nil, err
+}
+
+// fault returns what the client did wrong, or nil where an attempt failed for
+// another reason.
+func (a *attempt) fault(err error) *clientfault.Error {
+	if fault := a.body.Fault(); fault != nil {
+		return fault
+	}
+	if clientfault.Refused(err) {
+		return clientfault.Unsendable(err)
+	}
+	if fault, ok := errors.AsType[*clientfault.Error](clientfault.Fields(a.r)); ok {
+		return fault
+	}
+	return nil
+}
+
+// sort sorts an answer by its status. An upstream that loses its patience with a
+// client has not failed.
+func (a *attempt) sort() circuit.Outcome {
+	outcome := a.t.member.Failures().Status(a.result.Status)
+	if outcome == circuit.Failure && registry.HeldUp(a.body.Waited(), a.answered.Sub(a.began)) {
+		return circuit.Ignored
+	}
+	return outcome
 }
 
 // client reports whether the client is to blame.
@@ -91,7 +155,7 @@ func (a *attempt) heldUp() bool {
 
 // done tells the circuit the result, the first time that it is called.
 func (a *attempt) done(outcome circuit.Outcome) {
-	if !a.told.CompareAndSwap(false, true) {
+	if a.circuit == nil || !a.told.CompareAndSwap(false, true) {
 		return
 	}
 	result := a.result
@@ -133,12 +197,11 @@ func (b *answer) Close() error {
 }
 
 func (b *answer) end() {
-	failures := b.a.t.member.Failures()
 	if b.a.grpc {
-		if outcome, ok := failures.GRPC(b.resp.Trailer); ok {
+		if outcome, ok := b.a.t.member.Failures().GRPC(b.a.r, b.resp.Trailer); ok {
 			b.a.done(outcome)
 			return
 		}
 	}
-	b.a.done(failures.Status(b.a.result.Status))
+	b.a.done(b.a.sort())
 }

@@ -2,13 +2,13 @@ package upstream
 
 import (
 	"errors"
-	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/benbjohnson/clock"
+
+	"github.com/pythopus/tentagate/internal/problem"
 )
 
 // RetryBudget bounds retries, so that they cannot multiply the load of a backend
@@ -104,30 +104,20 @@ func (b *budget) retry() bool {
 }
 
 // spend counts an attempt. It returns the answer to a request that may not be
-// tried again: an error would make reverse_proxy try once more, or wait.
-func (t *Transport) spend(r *http.Request, vars map[string]any) *http.Response {
-	if t.budget == nil {
+// tried again: an error would make reverse_proxy try once more, or wait. That
+// answer counts as the backend's, since it was the first attempt that failed.
+func (t *Transport) spend(r *http.Request, l *trial) *http.Response {
+	switch {
+	case t.budget == nil:
 		return nil
-	}
-	if vars[t.attempt] == nil {
-		vars[t.attempt] = true
+	case l.attempts == 1:
 		t.budget.request()
 		return nil
-	}
-	if t.budget.retry() {
+	case t.budget.retry():
 		return nil
 	}
-	const body = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the service failed, and too many requests are tried again already"}` + "\n"
-	return &http.Response{
-		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
-		Header: http.Header{
-			"Content-Type":  {"application/problem+json"},
-			"Retry-After":   {"1"},
-			"Cache-Control": {"no-store"},
-			"Proxy-Status":  {"tentagate; error=destination_unavailable"},
-		},
-		ContentLength: int64(len(body)),
-		Body:          io.NopCloser(strings.NewReader(body)),
-	}
+	resp := response(r, problem.New(http.StatusServiceUnavailable, "the service failed, and too many requests are tried again already"))
+	resp.Header.Set("Retry-After", "1")
+	resp.Header.Set("Proxy-Status", "tentagate; error=destination_unavailable") // RFC 9209 §2.3.4
+	return resp
 }

@@ -59,12 +59,18 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading the policy within available: %w", err)
 	}
 	p.inner = inner.(reverseproxy.Selector)
+	p.proxy = proxyOf(ctx)
+	return nil
+}
+
+// proxyOf returns the proxy that a module is a part of, or nil.
+func proxyOf(ctx caddy.Context) (found *reverseproxy.Handler) {
 	for _, module := range ctx.Modules() {
 		if proxy, ok := module.(*reverseproxy.Handler); ok {
-			p.proxy = proxy
+			found = proxy
 		}
 	}
-	return nil
+	return found
 }
 
 // Select chooses an upstream.

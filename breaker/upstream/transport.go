@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/internal/clientfault"
 )
 
 func init() {
@@ -39,10 +39,10 @@ type Transport struct {
 	// How many requests may be retries. Default: no bound but reverse_proxy's.
 	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
 
-	member  *registry.Member
-	budget  *budget
-	attempt string // name of the request variable that counts attempts
-	refused string // name of the request variable that has the shortest wait
+	member *registry.Member
+	budget *budget
+	proxy  *reverseproxy.Handler // whose transport it is; nil if that is not known
+	state  string                // name of the request variable that has the trial
 }
 
 // Breaker are the rules of a transport's circuits.
@@ -80,8 +80,8 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
-	number := transports.Add(1)
-	t.attempt, t.refused = fmt.Sprintf("tentagate.attempts.%d", number), fmt.Sprintf("tentagate.refused.%d", number)
+	t.state = fmt.Sprintf("tentagate.trial.%d", transports.Add(1))
+	t.proxy = proxyOf(ctx)
 	if t.RetryBudget != nil {
 		if err := t.RetryBudget.check(); err != nil {
 			return err
@@ -122,40 +122,30 @@ func refuse(open *registry.OpenError) error {
 func (r refusal) Unwrap() []error { return []error{r.DialError, r.open} }
 
 // RoundTrip asks the upstream that reverse_proxy chose, unless its circuit is
-// open.
+// open or the request is none that can be sent.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	vars, client := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !client {
 		return t.check(r)
 	}
-	if t.member == nil {
-		if resp := t.spend(r, vars); resp != nil {
-			return resp, nil
+	registry.ResetOwn(r, vars)
+	if err := clientfault.Target(r); err != nil {
+		return t.blame(r, vars, err), nil
+	}
+	a := &attempt{t: t, r: r, vars: vars, trial: t.trial(vars), began: registry.Clock.Now()}
+	if t.member != nil {
+		c := t.circuit(r)
+		permit, wait, ok := c.Allow()
+		if !ok {
+			return t.refused(r, vars, a.trial, c, wait)
 		}
-		return t.HTTPTransport.RoundTrip(r)
+		a.circuit, a.permit = c, permit
 	}
-	c := t.circuit(r)
-	permit, wait, ok := c.Allow()
-	if !ok {
-		t.member.Count(registry.Rejected)
-		return nil, refuse(&registry.OpenError{Name: t.Breaker.Name, Key: c.Key, Wait: t.shortest(vars, wait)})
-	}
-	if resp := t.spend(r, vars); resp != nil {
-		c.Done(permit, circuit.Result{Outcome: circuit.Ignored})
+	if resp := t.spend(r, a.trial); resp != nil {
+		a.done(circuit.Ignored)
 		return resp, nil
 	}
-	a := &attempt{t: t, r: r, circuit: c, permit: permit, began: registry.Clock.Now()}
 	return a.run()
-}
-
-// shortest returns the least time after which one of the upstreams that refused
-// the request may be asked again: that is when the client should come back.
-func (t *Transport) shortest(vars map[string]any, wait time.Duration) time.Duration {
-	if before, ok := vars[t.refused].(time.Duration); ok {
-		wait = min(wait, before)
-	}
-	vars[t.refused] = wait
-	return wait
 }
 
 // circuit returns the circuit of the upstream that the request goes to.

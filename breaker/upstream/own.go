@@ -1,0 +1,141 @@
+package upstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/internal/circuitstate"
+	"github.com/pythopus/tentagate/internal/clientfault"
+	"github.com/pythopus/tentagate/internal/problem"
+)
+
+// blame returns the answer to a request that failed by what its client did. The
+// error must be the client's.
+func (t *Transport) blame(r *http.Request, vars map[string]any, fault error) *http.Response {
+	p := clientfault.Problem(fault)
+	registry.SetOwn(vars, &registry.Own{Status: p.Status, Fault: fault})
+	return response(r, p)
+}
+
+// unavailable returns the answer where no circuit admits the request in time.
+func (t *Transport) unavailable(r *http.Request, vars map[string]any, open *registry.OpenError) *http.Response {
+	registry.SetOwn(vars, &registry.Own{Status: http.StatusServiceUnavailable, Open: open})
+	circuitstate.Refused(r)
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(registry.LogField("upstream_open"))
+	}
+	resp := response(r, problem.New(http.StatusServiceUnavailable,
+		"all backends of the service have failed too often and are left alone for a while"))
+	resp.Header.Set("Retry-After", registry.RetryAfter(open.Wait))
+	resp.Header.Set("Proxy-Status", "tentagate; error=destination_unavailable") // RFC 9209 §2.3.4
+	return resp
+}
+
+// response makes a problem (RFC 9457) the answer of the transport.
+func response(r *http.Request, p *problem.Problem) *http.Response {
+	body, err := json.Marshal(struct {
+		Type     string `json:"type"`
+		Title    string `json:"title"`
+		Status   int    `json:"status"`
+		Detail   string `json:"detail,omitempty"`
+		Instance string `json:"instance,omitempty"`
+	}{problem.BlankType, http.StatusText(p.Status), p.Status, p.Detail, problem.RequestID(r)})
+	if err != nil {
+		body = nil
+	}
+	text := string(body) + "\n"
+	return &http.Response{
+		StatusCode: p.Status, Status: strconv.Itoa(p.Status) + " " + http.StatusText(p.Status),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{
+			"Content-Type":           {"application/problem+json"},
+			"Cache-Control":          {"no-store"},
+			"X-Content-Type-Options": {"nosniff"},
+			"Content-Length":         {strconv.Itoa(len(text))},
+		},
+		ContentLength: int64(len(text)),
+		Body:          io.NopCloser(strings.NewReader(text)),
+	}
+}
+
+// badAnswerError is an answer of an upstream that is none.
+type badAnswerError string
+
+func (e badAnswerError) Error() string { return string(e) }
+
+// check refuses answers that are none: reverse_proxy would send a status that
+// HTTP does not have on, at which Go's server panics, and make an empty 200 of a
+// change of protocols that the client did not ask for.
+func check(r *http.Request, resp *http.Response) error {
+	bad := ""
+	switch {
+	case resp.StatusCode < 100 || resp.StatusCode > 999:
+		bad = fmt.Sprintf("the upstream answered with the status %03d", resp.StatusCode)
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		if wanted := r.Header.Get("Upgrade"); wanted == "" || !strings.EqualFold(wanted, resp.Header.Get("Upgrade")) {
+			bad = "the upstream changed to a protocol that it was not asked for"
+		}
+	}
+	if bad == "" {
+		return nil
+	}
+	_ = resp.Body.Close()
+	return badAnswerError(bad)
+}
+
+// refused returns the answer to an attempt whose circuit is open, or an error
+// where another attempt may do better.
+func (t *Transport) refused(r *http.Request, vars map[string]any, l *trial, c *registry.Circuit, wait time.Duration) (*http.Response, error) {
+	t.member.Count(registry.Rejected)
+	if l != nil {
+		// The client is told the shortest of the waits.
+		if l.refusals++; l.refusals > 1 {
+			wait = min(wait, l.shortest)
+		}
+		l.shortest = wait
+	}
+	left, more := l.left()
+	soonest, ready := t.soonest(r, wait)
+	open := &registry.OpenError{Name: t.Breaker.Name, Key: c.Key, Wait: soonest}
+	if ready || more && soonest <= left {
+		return nil, refuse(open)
+	}
+	return t.unavailable(r, vars, open), nil
+}
+
+// soonest returns in how much time one of the proxy's upstreams may admit a
+// request, and whether one would now. Where the upstreams are not known, it is
+// the time given.
+func (t *Transport) soonest(r *http.Request, wait time.Duration) (time.Duration, bool) {
+	if t.proxy == nil {
+		return wait, false
+	}
+	pool := t.proxy.Upstreams
+	if t.proxy.DynamicUpstreams != nil {
+		if found, err := t.proxy.DynamicUpstreams.GetUpstreams(r); err == nil {
+			pool = found
+		}
+	}
+	known := false
+	for _, u := range pool {
+		if u.Host != nil && !u.Healthy() {
+			continue
+		}
+		key := address(u.Dial, r)
+		if t.member.Ready(key) {
+			return 0, true
+		}
+		if w := t.member.Wait(key); !known || w < wait {
+			known, wait = true, w
+		}
+	}
+	return wait, false
+}
