@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/circuitstate"
+	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
@@ -66,6 +67,9 @@ func (c *fill) judge() rfc9111.Reason {
 		Method: x.r.Method, Authorized: x.t.authorized, Cookie: x.t.cookie, Range: len(c.out.Header["Range"]) > 0,
 		Status: c.status, Header: c.fields, Requested: c.requested, Received: c.received,
 	})
+	if c.verdict.Shared == rfc9111.Stored && identity.IsPrivate(x.r) {
+		c.verdict.Shared = rfc9111.IsPrivate
+	}
 	var ok bool
 	c.key, ok = x.place(&c.verdict)
 	switch kind := c.fields.Get("Content-Type"); {
