@@ -134,16 +134,8 @@ func (c *fill) prepareRequest() {
 			}
 		}
 	}
-	trusted := fromTrustedProxy(x.r)
-	for _, name := range forwarding {
-		if len(header[name]) > 0 && !trusted && !slices.Contains(x.h.Key.Headers, name) {
-			delete(own(), name)
-		}
-	}
-	for _, name := range overrides {
-		if len(header[name]) > 0 && !slices.Contains(x.h.Key.Headers, name) {
-			delete(own(), name)
-		}
+	if x.r.Method != http.MethodPost { // such a POST is not stored, see storesPost
+		x.h.dropped(x.r, func(name string) bool { delete(own(), name); return true })
 	}
 	c.sameHost()
 	if (x.h.filtersQuery() || x.h.Key.QuerySort) && x.r.URL.RawQuery != "" {

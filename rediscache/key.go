@@ -86,6 +86,9 @@ func (h *Handler) targetOf(r *http.Request) target {
 	}
 	b = appendPart(b, query)
 	b = appendPart(b, rewritten)
+	if names := h.setNames(r); len(names) > 0 {
+		b = appendFields(b, r, names)
+	}
 	if h.Key.Headers != nil || h.Key.Cookies != nil || h.Key.Values != nil {
 		b = h.appendOptions(b, r)
 	}
@@ -170,13 +173,7 @@ func (h *Handler) appendPlace(b []byte, r *http.Request) []byte {
 
 // appendOptions appends what the operator added to the key.
 func (h *Handler) appendOptions(b []byte, r *http.Request) []byte {
-	for _, name := range h.Key.Headers {
-		values := r.Header[name]
-		b = strconv.AppendInt(append(b, 'h'), int64(len(values)), 10)
-		for _, v := range values {
-			b = appendPart(append(b, ' '), v)
-		}
-	}
+	b = appendFields(b, r, h.Key.Headers)
 	for _, name := range h.Key.Cookies {
 		b = append(b, 'c')
 		for _, cookie := range r.CookiesNamed(name) {
@@ -190,6 +187,17 @@ func (h *Handler) appendOptions(b []byte, r *http.Request) []byte {
 				v = repl.ReplaceAll(v, "")
 			}
 			b = appendPart(append(b, 'v'), v)
+		}
+	}
+	return b
+}
+
+func appendFields(b []byte, r *http.Request, names []string) []byte {
+	for _, name := range names {
+		values := r.Header[name]
+		b = strconv.AppendInt(append(b, 'h'), int64(len(values)), 10)
+		for _, v := range values {
+			b = appendPart(append(b, ' '), v)
 		}
 	}
 	return b

@@ -16,6 +16,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -224,6 +225,7 @@ type Handler struct {
 	tiers          *tiers
 	logger         *zap.Logger
 	queries        queryRules
+	set            atomic.Pointer[setNames]
 
 	warnedOfTags seldom
 
