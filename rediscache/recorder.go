@@ -305,7 +305,6 @@ func (c *fill) startPump(at int64) bool {
 // ReadFrom keeps the way open for sendfile where nothing is kept.
 func (c *fill) ReadFrom(r io.Reader) (int64, error) {
 	if c.status == 0 && c.invalid == nil {
-		clear(c.fields) // they are of a response that is none
 		c.WriteHeader(http.StatusOK)
 	}
 	if c.invalid != nil || c.held || c.mute || c.head != nil || c.pump != nil || c.x.background {
