@@ -4,33 +4,39 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
-// requestRoots are the first parts of the placeholders that have a value while
-// a request is handled (Caddy's own and those of TentaGate).
-var requestRoots = []string{
-	"env.", "file.", "system.", "time.", "http.request.", "http.vars.", "http.auth.", "http.ratelimit.",
-	"http.cache.", "http.circuit_breaker.", "http.matchers.", "http.regexp.", "http.handlers.", "http.error.",
-	"http.reverse_proxy.", "http.shutting_down", "http.time_until_shutdown", "tls_client_", "labels.",
-}
-
-// Request checks an option that is resolved for each request. It fails,
-// naming the option and the placeholder, where one can never have a value at
-// that time: a name without a dot, which only `map` and other handlers set
-// under names of their own, is accepted only if it is listed in own, and
-// nothing of the response is known yet.
-func Request(option, text string, own ...string) error {
+// Request prepares an option that is resolved for each request. What is known
+// when the configuration loads ({env.*}, {file.*}) is replaced by the rule of
+// AtLoad. It fails, naming the option and the placeholder, where one of the
+// others can never have a value where the handler of ctx stands: a misspelt
+// name, or one of the response. Names that `map` or `vars` define anywhere in the
+// HTTP app are accepted, and those in own, which the option itself knows.
+//
+// The names that handlers of other modules define cannot be known. With one of
+// those in the app, a name that has no other meaning is accepted.
+func Request(ctx caddy.Context, option, text string, own ...string) (string, error) {
 	for _, name := range Placeholders(text) {
-		switch {
-		case slices.Contains(own, name):
-		case strings.HasPrefix(name, "http.response."):
-			return fmt.Errorf("%s: {%s} has no value yet when the option is resolved: the response comes later", option, name)
-		case !slices.ContainsFunc(requestRoots, func(root string) bool { return strings.HasPrefix(name, root) }):
-			return fmt.Errorf("%s: {%s} is not a placeholder that has a value in a request: "+
-				"accepted are such as {http.request.header.X-Tenant}, {http.auth.user.id} and {client_ip}", option, name)
+		if strings.HasPrefix(name, "env.") || strings.HasPrefix(name, "file.") {
+			value, err := AtLoad(option, "{"+name+"}")
+			if err != nil {
+				return "", err
+			}
+			text = strings.ReplaceAll(text, "{"+name+"}", value)
 		}
 	}
-	return nil
+	names := definedIn(ctx)
+	for _, name := range Placeholders(text) {
+		if slices.Contains(own, name) {
+			continue
+		}
+		if err := names.check(ctx, name); err != nil {
+			return "", fmt.Errorf("%s: {%s} %w", option, name, err)
+		}
+	}
+	return text, nil
 }
 
 // Placeholders returns the names of the placeholders in a text, read as Caddy

@@ -60,24 +60,6 @@ func TestList(t *testing.T) {
 	}
 }
 
-func TestRequest(t *testing.T) {
-	for text, accepted := range map[string]bool{
-		"{http.vars.client_ip}|{http.request.header.X-Tenant}": true,
-		"fixed":                    true,
-		"{http.auth.user.id}":      true,
-		"{tenant}":                 true,
-		`\{clientip\}`:             true,
-		"{clientip}":               false,
-		"{http.response.status}":   false,
-		"{http.response.header.X}": false,
-		"{htp.request.host}":       false,
-	} {
-		if err := resolve.Request("key", text, "tenant"); (err == nil) != accepted {
-			t.Errorf("%s: got %v, want accepted: %v", text, err, accepted)
-		}
-	}
-}
-
 func TestOptional(t *testing.T) {
 	t.Setenv("REDIS_URL", "")
 	if !resolve.Optional("{env.REDIS_URL}", "REDIS_URL") {
