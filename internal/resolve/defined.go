@@ -42,10 +42,12 @@ func definedIn(ctx caddy.Context) *names {
 	n := &names{set: make(map[string]bool), vars: make(map[string]bool)}
 	modules := ctx.Modules()
 	if len(modules) == 0 {
+		n.foreign = true // nothing is known of what stands around the handler
 		return n
 	}
 	app, ok := modules[0].(*caddyhttp.App)
 	if !ok {
+		n.foreign = true
 		return n
 	}
 	if known := latest.Load(); known != nil && known.app.Value() == app {

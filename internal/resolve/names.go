@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 
@@ -64,7 +63,7 @@ func (n *names) check(ctx caddy.Context, name string) error {
 		return nil
 	case ofRequest(name):
 		return nil
-	case n.foreign && !strings.HasPrefix(name, "http.request."):
+	case n.foreign && !strings.HasPrefix(name, "http.request.") && n.squashed(name) == "":
 		return nil
 	}
 	if long := longForm(name); long != "" {
@@ -79,11 +78,14 @@ func ofRequest(name string) bool {
 	if field, ok := strings.CutPrefix(name, "http.request.tls.client."); ok {
 		return slices.Contains(clientFields, field) || strings.HasPrefix(field, "san.")
 	}
-	r := httptest.NewRequest(http.MethodGet, "http://localhost/", nil)
+	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/", nil)
+	if err != nil {
+		return true
+	}
 	r.TLS = &tls.ConnectionState{HandshakeComplete: true}
-	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
 	repl := caddy.NewReplacer()
-	caddyhttp.PrepareRequest(r, repl, httptest.NewRecorder(), new(caddyhttp.Server))
+	caddyhttp.PrepareRequest(r, repl, nil, new(caddyhttp.Server))
 	_, known := repl.Get(name)
 	return known
 }
@@ -99,13 +101,30 @@ func longForm(name string) string {
 	return ""
 }
 
+// common are placeholders that are often written, and mistyped.
+var common = []string{
+	"client_ip", "remote_host", "host", "hostport", "method", "path", "query", "uri", "scheme",
+	"http.vars.client_ip", "http.auth.user.id", "http.request.host", "http.request.hostport", "http.request.remote.host",
+	"http.request.method", "http.request.uri.path", "http.request.uri",
+}
+
+// squashed returns the common placeholder that a name is but for its punctuation
+// and the case of its letters: {clientip}, {ClientIP} and {client-ip}.
+func (n *names) squashed(name string) string {
+	squash := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
+	}
+	for _, c := range common {
+		if squash(c) == squash(name) {
+			return c
+		}
+	}
+	return ""
+}
+
 // suggest names the placeholder that was probably meant.
 func (n *names) suggest(name string) string {
-	candidates := []string{
-		"client_ip", "remote_host", "host", "hostport", "method", "path", "query", "uri", "scheme",
-		"http.vars.client_ip", "http.auth.user.id", "http.request.host", "http.request.hostport", "http.request.remote.host",
-		"http.request.method", "http.request.uri.path", "http.request.uri",
-	}
+	candidates := slices.Clone(common)
 	for known := range n.set {
 		candidates = append(candidates, known)
 	}
@@ -113,9 +132,12 @@ func (n *names) suggest(name string) string {
 		candidates = append(candidates, "http.vars."+known)
 	}
 	slices.Sort(candidates)
-	best, distance := "", 3
+	best, distance := n.squashed(name), 3
+	if best != "" {
+		candidates = nil
+	}
 	for _, c := range candidates {
-		if d := edits(name, c); d < distance && d < len(name)/2 {
+		if d := edits(name, c); d*4 < len(name) && d < distance {
 			best, distance = c, d
 		}
 	}

@@ -104,12 +104,22 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// resolved resolves a text where no handler of others is.
 func resolved(t *testing.T, text string) (string, error) {
 	t.Helper()
+	return request(t, `[{"handle": [PROBE]}]`, text)
+}
+
+// A handler that stands alone, as in a test, knows nothing of its surroundings.
+func TestRequestAlone(t *testing.T) {
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	defer cancel()
-	return resolve.Request(ctx, "key", text, "own")
+	for text, want := range map[string]bool{
+		"{tenant}": true, "{http.vars.tenant}": true, "{clientip}": false, "{ClientIP}": false, "{http.response.status}": false, "{http.request.hedaer.X}": false,
+	} {
+		if _, err := resolve.Request(ctx, "key", text); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }
 
 // Names that handlers define are found wherever they stand, before and behind.
