@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 func handler(t *testing.T, block string) *Handler {
@@ -188,9 +189,16 @@ func TestPreflight(t *testing.T) {
 		{"listed", listed, "https://app.example.com", "PUT", []string{"x-a"}, "GET, PUT", "x-a"},
 		{"no headers asked for", listed, "https://app.example.com", "GET", nil, "GET, PUT", ""},
 		{"safelisted method", listed, "https://app.example.com", "POST", nil, "GET, PUT", ""},
-		{"other method", listed, "https://app.example.com", "DELETE", nil, "", ""},
-		{"methods have a case", listed, "https://app.example.com", "put", nil, "", ""},
-		{"other header", listed, "https://app.example.com", "GET", []string{"x-a,x-b"}, "", ""},
+		// What is refused to an origin that is allowed is not named, what it may is.
+		{"other method", listed, "https://app.example.com", "DELETE", nil, "GET, PUT", ""},
+		{"methods have a case", listed, "https://app.example.com", "put", nil, "GET, PUT", ""},
+		{"other header", listed, "https://app.example.com", "GET", []string{"x-a,x-b"}, "GET, PUT", "X-A"},
+		{"other header and method", listed, "https://app.example.com", "PATCH", []string{"x-b"}, "GET, PUT", "X-A"},
+		{"other method, all headers", handler(t, "cors https://app.example.com {\n allow_credentials\n allowed_headers *\n}"), "https://app.example.com", "PURGE", []string{"x-b"}, "GET, HEAD, POST, PUT, PATCH, DELETE, QUERY", "x-b"},
+		{"other header of another origin", listed, "https://evil.test", "GET", []string{"x-b"}, "", ""},
+		{"QUERY", handler(t, "cors https://app.example.com {\n allow_credentials\n}"), "https://app.example.com", "QUERY", []string{"content-type"}, "GET, HEAD, POST, PUT, PATCH, DELETE, QUERY", "content-type"},
+		{"no headers", handler(t, "cors https://app.example.com {\n allow_credentials\n allowed_headers off\n}"), "https://app.example.com", "PUT", []string{"off"}, "GET, HEAD, POST, PUT, PATCH, DELETE, QUERY", ""},
+		{"no methods", handler(t, "cors https://app.example.com {\n allow_credentials\n allowed_methods off\n}"), "https://app.example.com", "OFF", []string{"authorization"}, "", "authorization"},
 		{"spaces and empty places", listed, "https://app.example.com", "GET", []string{" x-a ,, "}, "GET, PUT", " x-a ,, "},
 		{"two fields", listed, "https://app.example.com", "GET", []string{"x-a", "X-A"}, "GET, PUT", "x-a, X-A"},
 		{"other origin", listed, "https://evil.test", "GET", nil, "", ""},
@@ -218,16 +226,68 @@ func TestPreflight(t *testing.T) {
 			if got.Get(acAllowMethods) != tc.methods || got.Get(acAllowHeaders) != tc.headers {
 				t.Errorf("got %v", got)
 			}
-			if tc.methods == "" {
+			if tc.methods == "" && tc.headers == "" {
 				for name := range got {
 					if strings.HasPrefix(name, acPrefix) {
 						t.Errorf("a refusal says %s: %s", name, got[name])
 					}
 				}
-			} else if got.Get(acAllowOrigin) != tc.from || got.Get(acAllowCredentials) != "true" || got.Get(acMaxAge) == "" {
+			} else if got.Get(acAllowOrigin) != tc.from || got.Get(acAllowCredentials) != "true" {
 				t.Errorf("got %v", got)
+			} else if refused := strings.HasPrefix(tc.name, "other") || tc.name == "methods have a case" || strings.HasPrefix(tc.name, "no methods") || tc.name == "no headers"; (got.Get(acMaxAge) == "") != refused {
+				t.Errorf("max age of a browser's memory: %v", got)
 			}
 		})
+	}
+}
+
+// exposed_headers adds to the defaults, and zero and off mean off.
+func TestExposedAndOff(t *testing.T) {
+	const defaults = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, Cache-Status, Age"
+	for block, want := range map[string]string{
+		"cors *": defaults,
+		"cors * {\n exposed_headers X-Total-Count etag\n}":   defaults + ", X-Total-Count, etag",
+		"cors * {\n exposed_headers x-request-id AGE X-A\n}": defaults + ", X-A",
+		"cors * {\n exposed_headers *\n}":                    "*",
+		"cors * {\n exposed_headers off\n}":                  "",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Origin", "https://a.test")
+		w := serve(handler(t, block), r, ok)
+		if got := w.Header().Get(acExposeHeaders); got != want || w.Header().Get(acAllowOrigin) != "*" {
+			t.Errorf("%s: got %q, want %q", block, got, want)
+		}
+	}
+	for age, want := range map[string]string{"0": "0", "0s": "0", "off": "0", "1m": "60"} {
+		r := httptest.NewRequest(http.MethodOptions, "/", nil)
+		r.Header.Set("Origin", "https://a.test")
+		r.Header.Set(acRequestMethod, "PUT")
+		if got := serve(handler(t, "cors * {\n max_age "+age+"\n}"), r, ok).Header().Get(acMaxAge); got != want {
+			t.Errorf("max_age %s: got %q, want %q", age, got, want)
+		}
+	}
+}
+
+// What is wrong is told with its line: that of the option where it is a literal,
+// else that of the directive.
+func TestErrorsNamePlaces(t *testing.T) {
+	for block, want := range map[string]string{
+		"cors {\nallowed_methods GET\nallowed_origins app.test\n}": "at Caddyfile:11",
+		"cors * {\nallowed_headers \"a b\"\n}":                     "at Caddyfile:10",
+		"cors * {\nmax_age 25h\n}":                                 "at Caddyfile:10",
+		"cors * {\nallowed_headers off X-A\n}":                     "allowed_headers: off allows none, leave the others out, at Caddyfile:10",
+		"cors * {\nallowed_origins {env.CORS_UNSET}\n}":            "allowed_origins: {env.CORS_UNSET} is empty",
+		"cors {env.CORS_UNSET}":                                    "cors: allowed_origins: {env.CORS_UNSET} is empty: set the environment variable CORS_UNSET, or remove the option, at Caddyfile:9",
+		"cors {env.CORS_BLANK}":                                    "allowed_origins: \"{env.CORS_BLANK}\" has no value",
+		"cors * {\nallowed_headers X-{env.CORS_UNSET}\n}":          "cors: allowed_headers: {env.CORS_UNSET} is empty",
+		"cors * {\nallowed_methods {method}\n}":                    "allowed_methods: {http.request.method} is not a placeholder that is known",
+		"cors https://pr-*.github.io {\nallow_credentials\n}":      "anybody can register a name under github.io",
+	} {
+		t.Setenv("CORS_BLANK", " , ")
+		_, err := servertest.Load(t, ":80 {\n"+block+"\n}")
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Caddyfile:") {
+			t.Errorf("%s: got %v, want %q", block, err, want)
+		}
 	}
 }
 

@@ -3,11 +3,14 @@ package cors
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/pythopus/tentagate/cors/origin"
+	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 // ParseList reads a comma-separated list of origins, as the ALLOWED_ORIGINS
@@ -53,24 +56,53 @@ func nonempty(items []string) []string {
 	return list
 }
 
-// resolve replaces the placeholders in the values. One that is empty or
-// unknown is an error: the operator meant something by it.
-func resolve(values []string) ([]string, error) {
-	repl := caddy.NewReplacer()
+// resolved replaces the placeholders in the values of an option. One that is
+// empty or unknown is an error: the operator meant something by it.
+func resolved(option string, values []string) ([]string, error) {
 	var list []string
 	for _, value := range values {
 		if !strings.Contains(value, "{") {
 			if value == "" {
-				return nil, errors.New("an empty value")
+				return nil, errors.New(option + ": an empty value")
 			}
 			list = append(list, value)
 			continue
 		}
-		text, err := repl.ReplaceOrErr(value, true, true)
+		items, err := resolve.List(option, []string{value})
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, nonempty(split(text))...)
+		list = append(list, items...)
 	}
 	return list, nil
+}
+
+// checkNames checks names of methods or of fields. The word off, which is none,
+// stands alone.
+func checkNames(option string, names []string) error {
+	for _, name := range names {
+		switch {
+		case name == off && len(names) > 1:
+			return fmt.Errorf("%s: off allows none, leave the others out", option)
+		case !httpguts.ValidHeaderFieldName(name): // methods are tokens too
+			return fmt.Errorf("%s: %q is not a name: it has letters, digits and -, or is *", option, name)
+		case option == "allowed_methods":
+			switch strings.ToUpper(name) {
+			case http.MethodConnect, http.MethodTrace, "TRACK":
+				return fmt.Errorf("allowed_methods: browsers never send %s", name)
+			}
+		}
+	}
+	return nil
+}
+
+// merged returns the names with those that were not among them before, in any
+// case.
+func merged(names, more []string) []string {
+	for _, name := range more {
+		if !slices.ContainsFunc(names, func(have string) bool { return strings.EqualFold(have, name) }) {
+			names = append(slices.Clip(names), name)
+		}
+	}
+	return names
 }

@@ -5,14 +5,12 @@ package cors
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,17 +19,21 @@ import (
 	"github.com/pythopus/tentagate/cors/origin"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
 const (
 	defaultMaxAge = 10 * time.Minute
 	maxMaxAge     = 24 * time.Hour // browsers cap it there or below
+
+	// off in place of a list of names is none of them.
+	off = "off"
 )
 
 // What a JSON API behind this gateway needs.
 var (
-	defaultMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+	defaultMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY"}
 	defaultHeaders = []string{"Accept", "Accept-Language", "Authorization", "Content-Language", "Content-Type", "Range", "X-Request-Id", "X-Requested-With"}
 	defaultExposed = []string{"X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy", "Cache-Status", "Age"}
 )
@@ -49,23 +51,26 @@ func init() {
 // separated by commas.
 type Handler struct {
 	// The origins whose pages may read responses: `*`, exact origins such as
-	// `https://app.example.com`, `https://*.example.com` for all subdomains, and
-	// `:*` for any port. Required.
+	// `https://app.example.com`, `https://*.example.com` for all subdomains,
+	// `https://pr-*.example.com` for those of one label that begins so, and `:*` for
+	// any port. Required.
 	AllowedOrigins []string `json:"allowed_origins,omitempty"`
 
 	// The methods that pages may use, in upper case. `*` allows all. GET, HEAD
-	// and POST need no permission from anybody (they are "CORS-safelisted").
-	// Default: GET, HEAD, POST, PUT, PATCH, DELETE.
+	// and POST need no permission from anybody (they are "CORS-safelisted"); `off`
+	// allows no others. Default: GET, HEAD, POST, PUT, PATCH, DELETE, QUERY.
 	AllowedMethods []string `json:"allowed_methods,omitempty"`
 
 	// The request header fields that pages may set, in any case. `*` allows all,
-	// `Authorization` too. Default: Accept, Accept-Language, Authorization,
+	// `Authorization` too; `off` allows none but those that need no permission.
+	// Default: Accept, Accept-Language, Authorization,
 	// Content-Language, Content-Type, Range, X-Request-Id, X-Requested-With.
 	AllowedHeaders []string `json:"allowed_headers,omitempty"`
 
-	// The response header fields that pages may read. `*` means all, but not
-	// together with allow_credentials. Default: X-Request-Id, Retry-After,
-	// RateLimit, RateLimit-Policy, Cache-Status, Age.
+	// The response header fields that pages may read, besides X-Request-Id,
+	// Retry-After, RateLimit, RateLimit-Policy, Cache-Status and Age. `*` means all,
+	// but not together with allow_credentials; `off` none, those neither. Default:
+	// those.
 	ExposedHeaders []string `json:"exposed_headers,omitempty"`
 
 	// Let pages send cookies and HTTP authentication. Excludes `*`. A token that
@@ -77,10 +82,19 @@ type Handler struct {
 	// Default: 10m.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// Let browsers ask anew each time: max_age is off. Default: false.
+	NoMaxAge bool `json:"no_max_age,omitempty"`
+
+	// Where the Caddyfile has this directive; errors name it.
+	Position string `json:"position,omitempty"`
+
 	origins    *origin.Set
 	methods    map[string]struct{} // nil allows all
 	headers    map[string]struct{} // lower case; nil allows all
 	methodList string
+	headerList string
+	logger     *zap.Logger
+	ctx        caddy.Context
 	exposed    string
 	maxAge     string
 	run        problem.Handler // pass
@@ -96,6 +110,11 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision prepares the answers.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	h.ctx, h.logger = ctx, ctx.Logger()
+	return place.Error(ctx, "cors", h.Position, h.provision(ctx))
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), requests)
 	h.run = pass
 
@@ -113,16 +132,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for i := range lists {
 		list := &lists[i]
 		var err error
-		if list.resolved, err = resolve(list.given); err != nil {
-			return fmt.Errorf("%s: %w", list.option, err)
+		if list.resolved, err = resolved(list.option, list.given); err != nil {
+			return err
 		}
-		if len(list.resolved) == 0 {
+		if i == 0 {
+			continue
+		}
+		if err := checkNames(list.option, list.resolved); err != nil {
+			return err
+		}
+		switch {
+		case len(list.resolved) == 0:
 			list.resolved = list.defaults
-		}
-		for _, name := range list.resolved {
-			if i > 0 && !httpguts.ValidHeaderFieldName(name) { // methods are tokens too
-				return fmt.Errorf("%s: %q is not a name: it has letters, digits and -, or is *", list.option, name)
-			}
+		case list.resolved[0] == off:
+			list.resolved = nil
+		case list.option == "exposed_headers" && !slices.Contains(list.resolved, "*"):
+			list.resolved = merged(list.defaults, list.resolved)
 		}
 	}
 
@@ -130,12 +155,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("allowed_origins: %w", err)
 	}
 	methods, names, exposed := lists[1].resolved, lists[2].resolved, lists[3].resolved
-	for _, method := range methods {
-		switch strings.ToUpper(method) {
-		case http.MethodConnect, http.MethodTrace, "TRACK":
-			return fmt.Errorf("allowed_methods: browsers never send %s", method)
-		}
-	}
 	if h.AllowCredentials && slices.Contains(exposed, "*") {
 		return errors.New("exposed_headers: with allow_credentials browsers take * for the name of a field; name the fields")
 	}
@@ -147,10 +166,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if !slices.Contains(names, "*") {
 		h.headers = set(names, strings.ToLower)
+		h.headerList = strings.Join(names, ", ")
 	}
 	h.exposed = strings.Join(exposed, ", ")
 	age := time.Duration(h.MaxAge)
-	if age == 0 {
+	if age == 0 && !h.NoMaxAge {
 		age = defaultMaxAge
 	}
 	h.maxAge = strconv.Itoa(int(age / time.Second))
@@ -208,8 +228,18 @@ func loopback(canonical string) bool {
 
 // Validate checks the age. The rest is refused while it is prepared.
 func (h *Handler) Validate() error {
-	if h.MaxAge < 0 || time.Duration(h.MaxAge) > maxMaxAge {
-		return fmt.Errorf("max_age: %s is not between 0 and 24h", time.Duration(h.MaxAge))
+	if err := checkMaxAge(h.MaxAge); err != nil {
+		return place.Error(h.ctx, "cors", h.Position, err)
+	}
+	if h.NoMaxAge && h.MaxAge != 0 {
+		return place.Error(h.ctx, "cors", h.Position, errors.New("no_max_age: not possible with max_age, leave one of them out"))
+	}
+	return nil
+}
+
+func checkMaxAge(age caddy.Duration) error {
+	if age < 0 || time.Duration(age) > maxMaxAge {
+		return fmt.Errorf("max_age: %s is not between 0 and 24h", time.Duration(age))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -107,7 +109,9 @@ func (h *Handler) apply(fields http.Header, from string, allowed bool) {
 	}
 	if allowed {
 		h.allow(fields, from)
-		fields[acExposeHeaders] = []string{h.exposed}
+		if h.exposed != "" {
+			fields[acExposeHeaders] = []string{h.exposed}
+		}
 	}
 }
 
@@ -125,8 +129,9 @@ func (h *Handler) allow(fields http.Header, from string) {
 	}
 }
 
-// preflight answers a preflight request. A refusal has no CORS field at all, so
-// that a page learns nothing of what others may do.
+// preflight answers a preflight request. The page of an origin that is not
+// allowed gets no CORS field at all, so that it learns nothing of what others may
+// do; one that is allowed but asks for more than it may is told what that is.
 func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, from string, allowed bool) {
 	fields := w.Header()
 	if !h.origins.Any {
@@ -136,20 +141,54 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, from string,
 	addVary(fields, acRequestHeaders)
 	method := r.Header[acRequestMethod][0]
 	asked := r.Header[acRequestHeaders]
-	if allowed && h.methodAllowed(method) && h.headersAllowed(asked) {
+	methodOK := h.methodAllowed(method)
+	headersOK, proper := h.headersAllowed(asked)
+	// What no browser sends gets no answer.
+	if allowed && proper && httpguts.ValidHeaderFieldName(method) {
 		h.allow(fields, from)
 		list := h.methodList
-		if h.methods == nil {
+		if h.methods == nil && methodOK {
 			// With credentials browsers take * for the name of a method.
 			list = method
 		}
-		fields[acAllowMethods] = []string{list}
-		if len(asked) > 0 {
+		if list != "" {
+			fields[acAllowMethods] = []string{list}
+		}
+		switch {
+		case !headersOK && h.headerList != "":
+			fields[acAllowHeaders] = []string{h.headerList}
+		case headersOK && len(asked) > 0:
 			fields[acAllowHeaders] = []string{strings.Join(asked, ", ")}
 		}
-		fields[acMaxAge] = []string{h.maxAge}
+		if methodOK && headersOK {
+			fields[acMaxAge] = []string{h.maxAge}
+		}
+	}
+	if !allowed || !methodOK || !headersOK {
+		h.logRefusal(from, method, asked, allowed)
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// logRefusal says what a preflight asked for and what is allowed.
+func (h *Handler) logRefusal(from, method string, asked []string, allowed bool) {
+	entry := h.logger.Check(zapcore.DebugLevel, "a preflight is refused")
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("origin", from), zap.Bool("origin_allowed", allowed),
+		zap.String("method", method), zap.String("allowed_methods", listOf(h.methodList, h.methods == nil)),
+		zap.Strings("headers", asked), zap.String("allowed_headers", listOf(h.headerList, h.headers == nil)),
+	}
+	entry.Write(fields...)
+}
+
+func listOf(names string, all bool) string {
+	if all {
+		return "*"
+	}
+	return names
 }
 
 func (h *Handler) methodAllowed(method string) bool {
@@ -167,11 +206,14 @@ func (h *Handler) methodAllowed(method string) bool {
 	return ok
 }
 
-func (h *Handler) headersAllowed(values []string) bool {
+// headersAllowed reports whether a page may send the fields, and whether they are
+// names at all.
+func (h *Handler) headersAllowed(values []string) (allowed, proper bool) {
 	total := 0
+	allowed = true
 	for _, value := range values {
 		if total += len(value); total > maxRequestHeaders {
-			return false
+			return false, false
 		}
 		for name := range strings.SplitSeq(value, ",") {
 			name = strings.Trim(name, " \t")
@@ -179,17 +221,17 @@ func (h *Handler) headersAllowed(values []string) bool {
 				continue
 			}
 			if !httpguts.ValidHeaderFieldName(name) {
-				return false
+				return false, false
 			}
 			if h.headers == nil {
 				continue
 			}
 			if _, ok := h.headers[strings.ToLower(name)]; !ok {
-				return false
+				allowed = false
 			}
 		}
 	}
-	return true
+	return allowed, true
 }
 
 // addVary adds a name to Vary unless it is there.

@@ -24,15 +24,19 @@ type pattern struct {
 	scheme  string // with "://"
 	host    string // the host, or what follows the open label with its dot
 	open    bool   // any labels may stand before host
+	inside  bool   // one label may, that begins with first and ends in last
+	first   string
+	last    string
 	port    string // with ":", or "" for the scheme's own port
 	anyPort bool
 }
 
 // Accepted describes the patterns for error messages.
-const Accepted = "accepted are *, https://app.example.com, https://*.example.com and http://localhost:*"
+const Accepted = "accepted are *, https://app.example.com, https://*.example.com, https://pr-*.example.com and http://localhost:*"
 
 // Parse reads the allowed origins: `*`, exact origins, `https://*.example.com`
-// for all subdomains at any depth (but not example.com itself), and `:*` for
+// for all subdomains at any depth (but not example.com itself),
+// `https://pr-*.example.com` for those of one label that begins so, and `:*` for
 // any port. Each is first brought into the form that Canonical gives it. `null`
 // is refused: sandboxed documents and local files all share it.
 func Parse(texts []string) (*Set, error) {
@@ -46,7 +50,7 @@ func Parse(texts []string) (*Set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("origin %q: %w: %s", text, err, Accepted)
 		}
-		if p.open || p.anyPort {
+		if p.open || p.inside || p.anyPort {
 			s.patterns = append(s.patterns, p)
 		} else {
 			s.exact[p.String()] = struct{}{}
@@ -74,8 +78,8 @@ func Canonical(text string) (string, error) {
 
 func (p *pattern) String() string {
 	s := p.scheme
-	if p.open {
-		s += "*"
+	if p.open || p.inside {
+		s += p.first + "*" + p.last
 	}
 	s += p.host
 	if p.anyPort {
@@ -117,8 +121,13 @@ func parse(text string) (pattern, error) {
 		}
 		p.port = ":" + port
 	}
-	if after, ok := strings.CutPrefix(host, "*."); ok {
-		p.open = true
+	if label, after, _ := strings.Cut(host, "."); strings.Contains(label, "*") {
+		p.first, p.last, _ = strings.Cut(label, "*")
+		p.open = label == "*"
+		p.inside = !p.open
+		if p.inside && !validName(p.first+"a"+p.last) {
+			return p, errors.New("bad host: the first label may have one * among letters, digits and dashes")
+		}
 		host = after
 		if !strings.Contains(host, ".") {
 			return p, errors.New("the wildcard must stand before a domain of at least two labels")
@@ -131,7 +140,7 @@ func parse(text string) (pattern, error) {
 		return p, errors.New("bad host: it is a name in ASCII (xn--… for others), an IPv4 address or a bracketed IPv6 address")
 	}
 	p.host = host
-	if p.open {
+	if p.open || p.inside {
 		p.host = "." + host
 	}
 	return p, nil
@@ -255,11 +264,15 @@ func (p *pattern) matches(origin string) bool {
 	} else if port != p.port {
 		return false
 	}
-	if !p.open {
+	if !p.open && !p.inside {
 		return host == p.host
 	}
 	label, ok := strings.CutSuffix(host, p.host)
-	return ok && len(host) <= maxName && validName(label)
+	if !ok || len(host) > maxName || !validName(label) {
+		return false
+	}
+	return p.open || len(label) > len(p.first)+len(p.last) && strings.HasPrefix(label, p.first) &&
+		strings.HasSuffix(label, p.last) && strings.IndexByte(label, '.') < 0
 }
 
 // Suffixes returns the domains of the set's wildcard patterns, for a caller
@@ -267,7 +280,7 @@ func (p *pattern) matches(origin string) bool {
 func (s *Set) Suffixes() []string {
 	var suffixes []string
 	for _, p := range s.patterns {
-		if p.open {
+		if p.open || p.inside {
 			suffixes = append(suffixes, p.host[1:])
 		}
 	}

@@ -34,10 +34,36 @@ func TestAllows(t *testing.T) {
 	}
 }
 
+// A wildcard within the first label is for one label.
+func TestWildcardWithinLabel(t *testing.T) {
+	s, err := Parse([]string{"https://PR-*.example.com", "https://*-app.example.net:8443", "http://a*z.example.org:*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]bool{
+		"https://pr-1.example.com": true, "https://pr-feature-x.example.com": true, "https://pr--1.example.com": true,
+		"https://pr-.example.com": false, "https://pr-1.x.example.com": false, "https://x.pr-1.example.com": false, "https://xpr-1.example.com": false,
+		"https://pr-1.example.com:8443": false, "http://pr-1.example.com": false, "https://pr-1.example.com.evil.test": false, "https://pr-1.evil.test/.example.com": false,
+		"https://PR-1.example.com": false, "https://pr-1@x.example.com": false, "https://pr-*.example.com": false, "https://example.com": false, "https://pr-1-.example.com": false,
+		"https://my-app.example.net:8443": true, "https://-app.example.net:8443": false, "https://my-app.example.net": false,
+		"http://abz.example.org": true, "http://abz.example.org:81": true, "http://az.example.org": false, "http://a.z.example.org": false,
+	} {
+		if got := s.Allows(from); got != want {
+			t.Errorf("%q: got %v", from, got)
+		}
+	}
+	if got, err := Canonical("https://PR-*.Example.com:443/"); err != nil || got != "https://pr-*.example.com" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got := strings.Join(s.Suffixes(), " "); got != "example.com example.net example.org" {
+		t.Errorf("suffixes: %s", got)
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	for _, text := range []string{
 		"", "null", "example.com", "https://", "https://a b", "https://a/path", "https://a?x", "https://u@a", "https://*", "https://*.com", "https://a.*.com",
-		"https://a*.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b", "https://bücher.example", "https://a.", "https://[::1%25eth0]", "https://[192.0.2.1]", "https://*.", "https://*.*.a.b", `["https://a.test"]`, "https://a\x00b",
+		"https://a*b*.example.com", "https://-*.example.com", "https://a*", "https://pr-*.com", "https://pr-*.1.2.3.4", "https://x.pr-*.example.com", "https://pr-*:x.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b", "https://bücher.example", "https://a.", "https://[::1%25eth0]", "https://[192.0.2.1]", "https://*.", "https://*.*.a.b", `["https://a.test"]`, "https://a\x00b",
 	} {
 		if _, err := Parse([]string{text}); err == nil || !strings.Contains(err.Error(), "accepted are") {
 			t.Errorf("%q: got %v", text, err)
