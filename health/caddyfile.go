@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
@@ -28,6 +29,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 	d.Next() // the directive's name
+	h.Position = place.Of(d)
 	if err = parse.NoArgs(d); err != nil {
 		return err
 	}
@@ -38,13 +40,19 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		}
 		switch d.Val() {
 		case "path":
-			h.Path, err = parse.OneArg(d)
+			h.Path, err = pathArg(d)
 		case "live_path":
-			h.LivePath, err = parse.OneArg(d)
+			h.LivePath, err = pathArg(d)
 		case "ready_path":
-			h.ReadyPath, err = parse.OneArg(d)
+			h.ReadyPath, err = pathArg(d)
 		case "require":
-			h.Require, err = parse.Args(d, 1, -1)
+			if h.Require, err = parse.Args(d, 1, -1); err == nil {
+				for _, name := range h.Require {
+					if err = checkDependency(name); err != nil {
+						return d.WrapErr(err)
+					}
+				}
+			}
 		case "log":
 			h.Log, err = true, parse.NoArgs(d)
 		default:
@@ -55,6 +63,18 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		}
 	}
 	return nil
+}
+
+func pathArg(d *caddyfile.Dispenser) (string, error) {
+	option := d.Val()
+	path, err := parse.OneArg(d)
+	if err != nil {
+		return "", err
+	}
+	if err := checkPath(option, path); err != nil {
+		return "", d.WrapErr(err)
+	}
+	return path, nil
 }
 
 // Interface guard

@@ -2,6 +2,7 @@
 package health
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -56,8 +58,12 @@ type Handler struct {
 	// Write probes to the access log. Default: false.
 	Log bool `json:"log,omitempty"`
 
+	// Where the Caddyfile has this directive; errors name it.
+	Position string `json:"position,omitempty"`
+
 	redis *app.Redis
 	run   problem.Handler // serve
+	ctx   caddy.Context
 }
 
 // CaddyModule returns the Caddy module information.
@@ -70,6 +76,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets the defaults and finds the dependencies.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	h.ctx = ctx
 	for field, value := range map[*string]string{&h.Path: DefaultPath, &h.LivePath: DefaultLivePath, &h.ReadyPath: DefaultReadyPath} {
 		if *field == "" {
 			*field = value
@@ -77,7 +84,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	a, err := app.Get(ctx)
 	if err != nil {
-		return err
+		return place.Error(ctx, "health", h.Position, err)
 	}
 	h.redis = a.Redis()
 	h.run = h.serve
@@ -86,25 +93,46 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // Validate checks the paths and the dependencies.
 func (h *Handler) Validate() error {
+	return place.Error(h.ctx, "health", h.Position, h.validate())
+}
+
+func (h *Handler) validate() error {
 	paths := []string{h.Path, h.LivePath, h.ReadyPath}
 	for i, option := range []string{"path", "live_path", "ready_path"} {
-		path := paths[i]
-		switch {
-		case !strings.HasPrefix(path, "/"):
-			return fmt.Errorf("%s: %q is not a path: it must begin with a slash", option, path)
-		case strings.ContainsAny(path, "*?#{}"):
-			return fmt.Errorf("%s: %q is not a plain path: it has no wildcards, query or placeholders", option, path)
-		case slices.Contains(paths[:i], path):
-			return fmt.Errorf("%s: %q is the path of another probe: each needs its own", option, path)
+		if err := checkPath(option, paths[i]); err != nil {
+			return err
+		}
+		if slices.Contains(paths[:i], paths[i]) {
+			return fmt.Errorf("%s: %q is the path of another probe: each needs its own", option, paths[i])
 		}
 	}
 	for _, name := range h.Require {
-		if name != dependencyRedis {
-			return fmt.Errorf("require: %q is not a dependency: accepted is %s", name, dependencyRedis)
+		if err := checkDependency(name); err != nil {
+			return err
 		}
 		if h.redis == nil {
 			return fmt.Errorf("require %s: there is no Redis in this configuration: set REDIS_URL or the global option tentagate { redis <url> }", name)
 		}
+	}
+	return nil
+}
+
+func checkPath(option, path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return fmt.Errorf("%s: %q is not a path: it must begin with a slash", option, path)
+	case strings.ContainsAny(path, "*?#{}"):
+		return fmt.Errorf("%s: %q is not a plain path: it has no wildcards, query or placeholders", option, path)
+	}
+	return nil
+}
+
+func checkDependency(name string) error {
+	if name == "off" {
+		return errors.New("require: off is the default: leave the option out")
+	}
+	if name != dependencyRedis {
+		return fmt.Errorf("require: %q is not a dependency: accepted is %s", name, dependencyRedis)
 	}
 	return nil
 }
