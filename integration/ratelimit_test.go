@@ -162,7 +162,7 @@ func testKeys(t *testing.T, g *gateway) {
 	g.want(1, 3, "/skip", "X-User", "an", "X-App", "na")
 	g.want(1, 3, "/skip", "X-User", "ann|a", "X-App", "b")
 	g.want(1, 3, "/skip", "X-User", "ann", "X-App", "a|b")
-	if a := g.get("/reject"); a.status != 429 || !strings.Contains(a.body, "nothing by which it could be counted") {
+	if a := g.get("/reject"); a.status != 400 || a.header.Get("Retry-After") != "" || !strings.Contains(a.body, "nothing by which it could be counted") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	g.want(1, 2, "/reject", "X-User", "ann")

@@ -140,7 +140,7 @@ type limitState struct {
 
 func zonesNamed(name string) (found []*zone) {
 	eachZone(func(z *zone) {
-		if z.name == name {
+		if z.called() == name {
 			found = append(found, z)
 		}
 	})
@@ -158,7 +158,7 @@ func (z *zone) store() string {
 func listZones() []zoneState {
 	list := []zoneState{}
 	eachZone(func(z *zone) {
-		s := zoneState{Zone: z.name, Store: z.store(), Limits: []string{}}
+		s := zoneState{Zone: z.called(), Store: z.store(), Limits: []string{}}
 		for _, t := range z.tiers() {
 			s.Limits = append(s.Limits, t.name+" "+t.plan.String())
 		}
@@ -176,7 +176,7 @@ func hottestOf(found []*zone) any {
 	}
 	var list []hot
 	for _, z := range found {
-		list = append(list, hot{z.name, z.store(), append([]hotKey{}, z.hot.list()...)})
+		list = append(list, hot{z.called(), z.store(), append([]hotKey{}, z.hot.list()...)})
 	}
 	return list
 }
@@ -215,7 +215,7 @@ func (z *zone) normalise(key string) string {
 // state asks what is left of a key, and takes nothing.
 func (z *zone) state(key string) (keyState, error) {
 	key = z.normalise(key)
-	s := keyState{Zone: z.name, Store: z.store(), Key: key, Tiers: []tierState{}}
+	s := keyState{Zone: z.called(), Store: z.store(), Key: key, Tiers: []tierState{}}
 	for _, t := range z.tiers() {
 		var d gcra.Decision
 		if z.redis == nil {
@@ -262,7 +262,7 @@ func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key str
 		}
 		had, err := z.redis.Reset(ctx, key, z.plans())
 		if err != nil {
-			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.name, err))
+			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.called(), err))
 		}
 		existed = existed || had
 	}

@@ -9,21 +9,25 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
 )
 
+// directive is the name of the directive.
+const directive = "ratelimit"
+
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("ratelimit", parseCaddyfile)
+	httpcaddyfile.RegisterHandlerDirective(directive, parseCaddyfile)
 }
 
 // unnamedCount is where the number of directives without a zone is kept while a
 // Caddyfile is adapted.
 const unnamedCount = "tentagate.ratelimit.unnamed"
 
-// parseCaddyfile makes a handler of a directive. Directives without a zone are
-// numbered in the order in which they are written, so that no two of them share
-// counters by accident.
+// parseCaddyfile makes a handler of a directive. What answers call directives
+// without a zone is numbered in the order in which they are written; by what
+// their counters are kept is found when they are provisioned.
 func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h := new(Handler)
 	if err := h.UnmarshalCaddyfile(helper.Dispenser); err != nil {
@@ -33,8 +37,12 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 		n, _ := helper.State[unnamedCount].(int)
 		n++
 		helper.State[unnamedCount] = n
+		h.Unnamed, h.Zone = true, defaultZone
+		if helper.IsNamedRoute() {
+			h.Zone = namedRouteZone // they are numbered by themselves
+		}
 		if n > 1 {
-			h.Zone = defaultZone + "-" + strconv.Itoa(n)
+			h.Zone += "-" + strconv.Itoa(n)
 		}
 	}
 	return h, nil
@@ -73,6 +81,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // request are decided together.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the directive's name
+	h.Position = place.Of(d)
 	if args := d.RemainingArgs(); len(args) > 0 {
 		text, err := limitText(d, "ratelimit", args)
 		if err != nil {

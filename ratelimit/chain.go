@@ -110,7 +110,7 @@ func (ch *chain) decide(r *http.Request, h *Handler) *check {
 
 // account notes and counts the outcome of a check.
 func (c *check) account(refused *check) {
-	m := c.h.zone.metrics
+	m := c.h.metrics
 	switch {
 	case c.outcome == outcomeExempt && !c.asks():
 		m.count(outcomeExempt)
@@ -196,7 +196,7 @@ func decideRedis(checks []*check) *check {
 			checks[0].chain.waited += now.Sub(began)
 			for _, c := range checks {
 				c.decided, c.counted = now, true
-				c.h.zone.metrics.latency.Observe(now.Sub(began).Seconds())
+				c.h.metrics.latency.Observe(now.Sub(began).Seconds())
 			}
 			if refused := firstRefused(checks); refused != nil {
 				for _, c := range checks {

@@ -25,7 +25,7 @@ func (c *check) hold(r *http.Request, ch *chain) error {
 	default:
 		ch.refund()
 		c.outcome = outcomeLimited
-		h.zone.metrics.count(outcomeLimited)
+		h.metrics.count(outcomeLimited)
 		return errQueueFull
 	}
 	defer func() { <-h.delayed }()

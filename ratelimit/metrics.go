@@ -117,17 +117,17 @@ func (zoneCollector) Collect(ch chan<- prometheus.Metric) {
 	units := make(map[string]leased)
 	eachZone(func(z *zone) {
 		if z.redis == nil {
-			evicted[id{z.name, storeMemory}] += z.evictions()
+			evicted[id{z.called(), storeMemory}] += z.evictions()
 			return
 		}
-		evicted[id{z.name, storeRedis}] += z.evictions()
+		evicted[id{z.called(), storeRedis}] += z.evictions()
 		s := z.redis.LeaseStats()
-		u := units[z.name]
+		u := units[z.called()]
 		u.granted += s.Granted
 		u.spent += s.Spent
 		u.returned += s.Returned
 		u.held += s.Held
-		units[z.name] = u
+		units[z.called()] = u
 	})
 	for k, n := range evicted {
 		ch <- prometheus.MustNewConstMetric(evictions, prometheus.CounterValue, float64(n), k.zone, k.store)

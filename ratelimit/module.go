@@ -13,6 +13,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // where the directive stands
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 )
@@ -48,6 +49,7 @@ const (
 	anyTier = "*"
 
 	defaultZone       = "default"
+	namedRouteZone    = "named"
 	defaultIPv6Prefix = 64
 	defaultQueue      = 1000
 )
@@ -79,13 +81,19 @@ type Handler struct {
 	// dash and underscore, at most 64. Default: `default`.
 	Zone string `json:"zone,omitempty"`
 
+	// The operator gave no name: zone is then only what answers, placeholders and
+	// metrics call it, and the counters are kept by what the handler is, the
+	// matchers on the way to it, its key and its limits. Set by the Caddyfile
+	// adapter. Default: false.
+	Unnamed bool `json:"unnamed,omitempty"`
+
 	// Whom to count: placeholders and texts that together make the key. Default:
 	// the client's IP address, `{http.vars.client_ip}`.
 	Key []string `json:"key,omitempty"`
 
 	// What to do with a request for which a placeholder of the key has no value:
 	// `ip` counts it by client IP, apart from the other keys; `skip` does not count
-	// it; `reject` refuses it with 429. Default: `ip`.
+	// it; `reject` refuses it with 400. Default: `ip`.
 	MissingKey string `json:"missing_key,omitempty"`
 
 	// The limits on each key, as `<count>/<period> [burst <n>]`: `100/1m`,
@@ -175,18 +183,24 @@ type Handler struct {
 	// nearest to being idle is forgotten. Default: 1000000.
 	MaxKeys int `json:"max_keys,omitempty"`
 
+	// Where the Caddyfile has this directive; errors name it.
+	Position string `json:"position,omitempty"`
+
 	key       *template
 	tiers     map[string]*tier
 	exempt    []netip.Prefix
 	cost      int64
 	costName  string
+	tierName  string
 	statuses  statusSet
 	zone      *zone
 	zoneKey   string
+	metrics   *zoneMetrics
 	instances func() int
 	delayed   chan struct{}
 	group     groupCache
 	logger    *zap.Logger
+	ctx       caddy.Context
 }
 
 // Tier chooses limits by who asks.
@@ -219,26 +233,31 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision resolves the settings and attaches the handler to its zone's state.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	h.ctx = ctx
+	return place.Error(ctx, directive, h.Position, h.provision(ctx))
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	metrics.Register(ctx.GetMetricsRegistry(), collectors...)
-	repl := caddy.NewReplacer()
+	store := h.store(ctx)
 	h.setDefaults()
 	if err := h.checkChoices(); err != nil {
 		return err
 	}
+	if err := h.provisionKey(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionTiers(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionExempt(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionCost(ctx); err != nil {
+		return err
+	}
 	var err error
-	if h.key, err = parseTemplate(h.Key); err != nil {
-		return err
-	}
-	if err := h.provisionTiers(repl); err != nil {
-		return err
-	}
-	if err := h.provisionExempt(repl); err != nil {
-		return err
-	}
-	if err := h.provisionCost(repl); err != nil {
-		return err
-	}
 	if h.statuses, err = parseStatuses(h.CountStatus); err != nil {
 		return err
 	}
@@ -249,11 +268,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.attach(gateway)
+	return h.attach(gateway, store)
 }
 
-// Validate reports settings that do not go together.
+// Validate reports settings that do not go together, and directives that do not
+// agree on a zone.
 func (h *Handler) Validate() error {
+	if err := h.validate(); err != nil {
+		return place.Error(h.ctx, directive, h.Position, err)
+	}
+	h.compare()
+	return nil
+}
+
+func (h *Handler) validate() error {
 	if h.zone.redis == nil && h.Mode == modeLeased {
 		return errors.New("mode leased: the counters are in memory, where every decision is local anyway; it needs store redis")
 	}

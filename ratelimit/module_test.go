@@ -138,7 +138,7 @@ func TestMissingKey(t *testing.T) {
 		t.Errorf("skip: %v", codes)
 	}
 	reject := serverOf(provision(t, &Handler{Zone: "reject", Limits: []string{"1/1h"}, Key: []string{"{nothing}"}, MissingKey: missingReject}))
-	if codes := reject.statuses(2, client{}); count(codes, 429) != 2 {
+	if codes := reject.statuses(2, client{}); count(codes, 400) != 2 {
 		t.Errorf("reject: %v", codes)
 	}
 }

@@ -7,10 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/shared"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
 )
@@ -88,31 +93,54 @@ func validZone(s string) bool {
 	return true
 }
 
+// provisionKey compiles the key. {client_ip} is known to it in JSON too.
+func (h *Handler) provisionKey(ctx caddy.Context) error {
+	texts := make([]string, len(h.Key))
+	for i, text := range h.Key {
+		var err error
+		if texts[i], err = resolve.Request(ctx, "key", text, "client_ip"); err != nil {
+			return err
+		}
+	}
+	var err error
+	h.key, err = parseTemplate(texts)
+	return err
+}
+
 // provisionTiers compiles the handler's limits and those of its tiers. The
 // limits without a tier are the tier `*`.
-func (h *Handler) provisionTiers(repl *caddy.Replacer) error {
+func (h *Handler) provisionTiers(ctx caddy.Context) error {
 	h.tiers = make(map[string]*tier)
 	var quotas []gcra.Quota
 	for _, text := range h.Quotas {
-		q, err := gcra.ParseQuota(repl.ReplaceKnown(text, ""))
+		text, err := resolve.AtLoad("quota", text)
+		if err != nil {
+			return err
+		}
+		q, err := gcra.ParseQuota(text)
 		if err != nil {
 			return err
 		}
 		quotas = append(quotas, q)
 	}
 	if h.Tier != nil {
-		if _, ok := placeholder(h.Tier.Key); !ok {
-			return fmt.Errorf("tier: %q is not a placeholder such as {http.auth.user.plan}", h.Tier.Key)
-		}
 		if len(h.Tier.Limits) == 0 {
 			return errors.New("tier: no limits: write a line `<name> <count>/<period>` for each tier")
 		}
 		for name, texts := range h.Tier.Limits {
-			t, err := h.newTier(repl, name, texts, quotas)
+			t, err := h.newTier(name, texts, quotas)
 			if err != nil {
 				return fmt.Errorf("tier %s: %w", name, err)
 			}
 			h.tiers[name] = t
+		}
+		text, err := resolve.Request(ctx, "tier", h.Tier.Key)
+		if err != nil {
+			return err
+		}
+		var ok bool
+		if h.tierName, ok = placeholder(text); !ok {
+			return fmt.Errorf("tier: %q is not a placeholder such as {http.auth.user.plan}", h.Tier.Key)
 		}
 	}
 	_, fallback := h.tiers[anyTier]
@@ -123,7 +151,7 @@ func (h *Handler) provisionTiers(repl *caddy.Replacer) error {
 	case !fallback && !own && h.MaxConcurrent == 0:
 		return errors.New("no limit: write `limit <count>/<period>`, such as `limit 100/1m`, or a tier *")
 	case !fallback:
-		t, err := h.newTier(repl, anyTier, h.Limits, quotas)
+		t, err := h.newTier(anyTier, h.Limits, quotas)
 		if err != nil {
 			return err
 		}
@@ -132,14 +160,18 @@ func (h *Handler) provisionTiers(repl *caddy.Replacer) error {
 	return nil
 }
 
-func (h *Handler) newTier(repl *caddy.Replacer, name string, texts []string, quotas []gcra.Quota) (*tier, error) {
+func (h *Handler) newTier(name string, texts []string, quotas []gcra.Quota) (*tier, error) {
 	t := &tier{name: name}
 	if len(texts) == 1 && texts[0] == unlimited || len(texts)+len(quotas) == 0 {
 		return t, nil
 	}
 	var limits []gcra.Limit
 	for _, text := range texts {
-		l, err := gcra.ParseLimit(repl.ReplaceKnown(text, ""))
+		resolved, err := resolve.AtLoad("limit", text)
+		if err != nil {
+			return nil, err
+		}
+		l, err := gcra.ParseLimit(resolved)
 		if err != nil {
 			return nil, fmt.Errorf("limit %s: %w", text, err)
 		}
@@ -163,9 +195,13 @@ func (h *Handler) newTier(repl *caddy.Replacer, name string, texts []string, quo
 	return t, nil
 }
 
-func (h *Handler) provisionExempt(repl *caddy.Replacer) error {
+func (h *Handler) provisionExempt(ctx caddy.Context) error {
 	for _, text := range h.Exempt {
-		for _, s := range strings.Fields(repl.ReplaceKnown(text, "")) {
+		text, err := resolve.AtLoad("exempt", text)
+		if err != nil {
+			return err
+		}
+		for _, s := range strings.FieldsFunc(text, func(c rune) bool { return c == ',' || unicode.IsSpace(c) }) {
 			networks := []string{s}
 			if s == "private_ranges" {
 				networks = caddyhttp.PrivateRangesCIDR()
@@ -179,11 +215,19 @@ func (h *Handler) provisionExempt(repl *caddy.Replacer) error {
 			}
 		}
 	}
+	if proxied(ctx, h.exempt) {
+		h.logger.Warn("exempt covers private addresses, but the server has no trusted_proxies: behind a load balancer or proxy in a private network "+
+			"every client has its address, and none is counted; set the global option `servers { trusted_proxies static <networks> }`",
+			zap.String("at", shared.Place(h.Position)))
+	}
 	return nil
 }
 
-func (h *Handler) provisionCost(repl *caddy.Replacer) error {
-	text := repl.ReplaceKnown(h.Cost, "")
+func (h *Handler) provisionCost(ctx caddy.Context) error {
+	text, err := resolve.Request(ctx, "cost", h.Cost)
+	if err != nil {
+		return err
+	}
 	if name, ok := placeholder(text); ok {
 		h.costName = name
 		return nil

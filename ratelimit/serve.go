@@ -104,8 +104,7 @@ func (h *Handler) exempted(r *http.Request) bool {
 
 func (h *Handler) tierOf(repl *caddy.Replacer) *tier {
 	if h.Tier != nil {
-		name, _ := placeholder(h.Tier.Key)
-		if v, ok := repl.GetString(name); ok {
+		if v, ok := repl.GetString(h.tierName); ok {
 			if t, ok := h.tiers[v]; ok {
 				return t
 			}
@@ -136,6 +135,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			return next.ServeHTTP(w, r)
 		}
 		if refused := ch.decide(r, h); refused != nil {
+			// Handlers in front, error routes and the access log may ask why.
+			for _, c := range ch.latest() {
+				placeholders.Provide(r, c.placeholder)
+			}
 			return h.refuse(w, refused, ch.latest())
 		}
 		c = ch.take(h)
@@ -148,10 +151,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		case ok:
 			defer release()
 		case h.Shadow:
-			h.zone.metrics.count(outcomeShadow)
+			h.metrics.count(outcomeShadow)
 		default:
 			c.outcome = outcomeConcurrency
-			h.zone.metrics.count(outcomeConcurrency)
+			h.metrics.count(outcomeConcurrency)
 			ch.refund()
 			return h.refuseConcurrency(w)
 		}
@@ -186,6 +189,10 @@ func (h *Handler) refuse(w http.ResponseWriter, refused *check, checks []*check)
 			Detail: "requests cannot be counted at the moment; try again later",
 		})
 	}
+	if refused.tier == nil {
+		// Nothing that a client could wait for.
+		return problem.Error(problem.New(http.StatusBadRequest, "the request has nothing by which it could be counted"))
+	}
 	var violated []string
 	wait := int64(0)
 	for _, c := range checks {
@@ -210,11 +217,7 @@ func (h *Handler) refuse(w http.ResponseWriter, refused *check, checks []*check)
 		Status: http.StatusTooManyRequests,
 		Detail: "the request costs more than the limit ever allows at once",
 	}
-	switch {
-	case refused.tier == nil:
-		p.Detail = "the request has nothing by which it could be counted"
-		violated = []string{refused.h.Zone}
-	case wait != gcra.Never:
+	if wait != gcra.Never {
 		retry := max(1, seconds(wait))
 		w.Header().Set(fieldRetry, strconv.FormatInt(retry, 10))
 		p.Detail = fmt.Sprintf("too many requests; try again in %d s", retry)

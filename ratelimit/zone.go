@@ -26,18 +26,18 @@ var (
 // closeTimeout bounds how long leased units are being returned at shutdown.
 const closeTimeout = time.Second
 
-// zone is the state of one named zone.
+// zone is the state of one zone.
 type zone struct {
-	name        string
+	name        string           // under which counters are kept
 	memory      *memory.Store    // nil: in Redis
 	redis       *redisstore.Zone // nil: in memory
 	engine      *engine
 	concurrency concurrency
 	hot         hottest
-	metrics     *zoneMetrics
 
 	mu       sync.Mutex
 	handlers map[*Handler]struct{}
+	label    string // what it is called
 }
 
 // engine is a redis engine in the pool.
@@ -54,8 +54,9 @@ func (e *engine) Destruct() error {
 	return nil
 }
 
-// attach finds the state of the handler's zone, or makes it.
-func (h *Handler) attach(gateway *app.App) error {
+// attach finds the state of the handler's zone, which is kept under the name, or
+// makes it.
+func (h *Handler) attach(gateway *app.App, name string) error {
 	connection := gateway.Redis()
 	if h.Store == storeMemory {
 		connection = nil
@@ -63,13 +64,14 @@ func (h *Handler) attach(gateway *app.App) error {
 		return errNoRedis
 	}
 	h.instances = func() int { return 1 }
-	key := "memory/" + h.Zone
+	h.metrics = metricsOf(h.Zone)
+	key := "memory/" + name
 	if connection != nil {
 		h.instances = connection.Instances
-		key = "redis/" + connection.Key() + "/" + gateway.KeyPrefix() + "/" + h.Zone
+		key = "redis/" + connection.Key() + "/" + gateway.KeyPrefix() + "/" + name
 	}
 	val, loaded, err := zones.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newZone(h, gateway, connection)
+		return newZone(h, name, gateway, connection)
 	})
 	if err != nil {
 		return err
@@ -77,6 +79,7 @@ func (h *Handler) attach(gateway *app.App) error {
 	h.zone, h.zoneKey = val.(*zone), key
 	h.zone.mu.Lock()
 	h.zone.handlers[h] = struct{}{}
+	h.zone.label = h.Zone
 	h.zone.mu.Unlock()
 	if loaded {
 		h.zone.setMaxKeys(h.MaxKeys)
@@ -98,8 +101,8 @@ func (h *Handler) detach() {
 	h.zoneKey = ""
 }
 
-func newZone(h *Handler, gateway *app.App, connection *app.Redis) (*zone, error) {
-	z := &zone{name: h.Zone, handlers: make(map[*Handler]struct{}), metrics: metricsOf(h.Zone)}
+func newZone(h *Handler, name string, gateway *app.App, connection *app.Redis) (*zone, error) {
+	z := &zone{name: name, handlers: make(map[*Handler]struct{})}
 	if connection == nil {
 		z.memory = memory.New(memory.Options{MaxKeys: h.MaxKeys})
 		return z, nil
@@ -128,7 +131,7 @@ func newZone(h *Handler, gateway *app.App, connection *app.Redis) (*zone, error)
 		return nil, err
 	}
 	z.engine = val.(*engine)
-	z.redis = z.engine.NewZone(h.Zone, h.MaxKeys)
+	z.redis = z.engine.NewZone(name, h.MaxKeys)
 	return z, nil
 }
 
@@ -188,7 +191,7 @@ func (z *zone) decide(c *check) {
 		call.Decide()
 		took := time.Since(c.decided)
 		c.chain.waited += took
-		z.metrics.latency.Observe(took.Seconds())
+		c.h.metrics.latency.Observe(took.Seconds())
 	} else {
 		z.memory.Decide(c.key, c.tier.plan, c.cost, &c.decision)
 	}
@@ -215,6 +218,13 @@ func (z *zone) refund(c *check) {
 		return
 	}
 	z.memory.Refund(c.key, c.tier.plan, c.cost, c.decision.At)
+}
+
+// called returns what the zone is called in the latest configuration.
+func (z *zone) called() string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.label
 }
 
 // plans returns the plans of all handlers of the zone.
