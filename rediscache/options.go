@@ -10,7 +10,6 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/resolve"
-	sites "github.com/pythopus/tentagate/internal/site"
 )
 
 // resolve replaces the placeholders of the options that are read once, and
@@ -45,12 +44,9 @@ func (h *Handler) resolve(ctx caddy.Context) error {
 			return err
 		}
 	}
-	if len(h.Key.Values) > 0 {
-		own := sites.Placeholders(ctx)
-		for _, v := range h.Key.Values {
-			if err := resolve.Request("key value", v, own...); err != nil {
-				return err
-			}
+	for i, v := range h.Key.Values {
+		if h.Key.Values[i], err = resolve.Request(ctx, "key value", v); err != nil {
+			return err
 		}
 	}
 	return nil
