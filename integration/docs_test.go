@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"encoding/pem"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -93,9 +95,28 @@ var docsEnvironment = []string{
 	"ALLOWED_ORIGINS=https://app.example.com", "REDIS_URL=redis://127.0.0.1:1", "REDIS_PASSWORD=z8Kq2mW7xT4v",
 }
 
+// mountedFiles are the files that the examples have in their container, and how
+// their paths are replaced.
+func mountedFiles(t *testing.T) *strings.Replacer {
+	t.Helper()
+	dir := t.TempDir()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	for name, data := range map[string][]byte{
+		"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		"token":  []byte("a.b.c"), "redis-password": []byte("z8Kq2mW7xT4v"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.NewReplacer("/var/run/secrets/kubernetes.io/serviceaccount/", dir+"/", "/run/secrets/", dir+"/")
+}
+
 // TestDocsAreValid validates each Caddyfile of each page with the built server.
 func TestDocsAreValid(t *testing.T) {
 	found := 0
+	mounted := mountedFiles(t)
 	for _, b := range blocks(t) {
 		if !b.isCaddyfile() {
 			continue
@@ -104,7 +125,7 @@ func TestDocsAreValid(t *testing.T) {
 		t.Run(b.page+":"+strconv.Itoa(b.line), func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "Caddyfile")
-			if err := os.WriteFile(file, []byte(b.file()), 0o600); err != nil {
+			if err := os.WriteFile(file, []byte(mounted.Replace(b.file())), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if code, out := cli(t, docsEnvironment, "validate", "--adapter", "caddyfile", "--config", file); code != 0 {
