@@ -40,7 +40,8 @@ const (
 // localhost only unless told otherwise:
 //
 //   - `POST /tentagate/revocations` revokes. The body is
-//     `{"jti": "…", "provider": "main"}` (or `"issuer": "https://…"`), or
+//     `{"jti": "…", "provider": "main"}` (or `"issuer": "https://…"`), of those
+//     that are configured, or
 //     `{"sub": "…"}` with, if wanted, `provider` or `issuer` and
 //     `"before": "2026-01-01T00:00:00Z"` (default: now). `"ttl": "48h"` says how
 //     long it lasts.
@@ -194,6 +195,9 @@ func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
 
 func revokeIn(ctx context.Context, stores []*deny.Store, q *revocation) (revocationResult, error) {
 	var result revocationResult
+	if err := q.checkNames(); err != nil {
+		return result, apiError(http.StatusBadRequest, err)
+	}
 	for _, s := range stores {
 		e, err := q.entry(s.Now(), s.TTL())
 		if err != nil {
@@ -229,6 +233,10 @@ func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revoca
 		result.ID, result.Restored = id.String(), result.Restored || ok
 	}
 	if !result.Restored {
+		// What is revoked can be taken back when its provider is gone.
+		if err := q.checkNames(); err != nil {
+			return result, apiError(http.StatusBadRequest, err)
+		}
 		return result, apiError(http.StatusNotFound, errors.New("it is not revoked"))
 	}
 	return result, nil

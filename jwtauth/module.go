@@ -150,11 +150,13 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionMetadata(); err != nil {
 		return err
 	}
+	h.enterRevocable()
 	return h.provisionCache()
 }
 
 // Cleanup releases shared key sets and the cache.
 func (h *Handler) Cleanup() error {
+	h.leaveRevocable()
 	errs := []error{h.releaseCache(), h.releaseDenyList(), h.DPoP.cleanup()}
 	for _, p := range h.providers {
 		errs = append(errs, p.cleanup())

@@ -26,8 +26,10 @@ accept tokens no more. Gateways that share a Redis tell each other.
   --jti       one token; needs --provider or --issuer
   --sub       all tokens of a subject that were issued before --before
   --before    a moment such as 2026-01-31T12:00:00Z; now if it is not given
-  --provider  name of the provider whose tokens are meant
-  --issuer    the issuer (iss) whose tokens are meant
+  --provider  name of the provider whose tokens are meant; one that is not
+              configured is an error
+  --issuer    the issuer (iss) whose tokens are meant, exactly; one that is not
+              accepted is an error
   --ttl       how long it lasts, such as 48h or 7d; longer than the tokens live
   --undo      takes a revocation back
 
