@@ -1,8 +1,8 @@
 package jwtauth
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,12 +12,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/adminclient"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "revoke",
-		Usage: "(--jti <jti> | --sub <subject> [--before <time>]) [--provider <name> | --issuer <iss>] [--ttl <duration>] [--undo] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Usage: "(--jti <jti> | --sub <subject> [--before <time>]) [--provider <name> | --issuer <iss>] [--ttl <duration>] [--undo] " + adminclient.Usage,
 		Short: "Revokes tokens at a running gateway",
 		Long: `
 Tells a running gateway whose jwt_auth has a deny_list, through its admin API, to
@@ -32,9 +34,7 @@ accept tokens no more. Gateways that share a Redis tell each other.
               accepted is an error
   --ttl       how long it lasts, such as 48h or 7d; longer than the tokens live
   --undo      takes a revocation back
-
-The admin API is found as by the reload command: at --address, or where the
-given configuration says, or at localhost:2019.`,
+` + adminclient.Help,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Flags().String("jti", "", "Token to revoke")
 			cmd.Flags().String("sub", "", "Subject whose tokens to revoke")
@@ -43,9 +43,7 @@ given configuration says, or at localhost:2019.`,
 			cmd.Flags().String("issuer", "", "Issuer of the tokens")
 			cmd.Flags().String("ttl", "", "How long it lasts")
 			cmd.Flags().Bool("undo", false, "Take a revocation back")
-			cmd.Flags().String("address", "", "The address of the admin API")
-			cmd.Flags().StringP("config", "c", "", "Configuration file to read the address from")
-			cmd.Flags().StringP("adapter", "a", "", "Name of config adapter to apply")
+			adminclient.Flags(cmd)
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = caddycmd.WrapCommandFuncForCobra(cmdRevoke)
 		},
@@ -72,22 +70,11 @@ func cmdRevoke(fl caddycmd.Flags) (int, error) {
 	if _, err := q.entry(time.Now(), 0); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
-	var config []byte
-	var err error
-	if file := fl.String("config"); file != "" {
-		if config, _, _, err = caddycmd.LoadConfig(file, fl.String("adapter")); err != nil {
-			return caddy.ExitCodeFailedStartup, err
-		}
-	}
-	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), config, fl.String("config"), fl.String("adapter"))
-	if err != nil {
-		return caddy.ExitCodeFailedStartup, fmt.Errorf("finding the admin API: %w", err)
-	}
 	method := http.MethodPost
 	if fl.Bool("undo") {
 		method = http.MethodDelete
 	}
-	result, err := sendRevocation(address, method, &q)
+	result, err := sendRevocation(fl, method, &q)
 	if err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
@@ -102,23 +89,19 @@ func cmdRevoke(fl caddycmd.Flags) (int, error) {
 	return caddy.ExitCodeSuccess, nil
 }
 
-// sendRevocation sends the request to the admin API at the address.
-func sendRevocation(address, method string, q *revocation) (revocationResult, error) {
+// sendRevocation sends the request to the admin API that the flags name.
+func sendRevocation(fl caddycmd.Flags, method string, q *revocation) (revocationResult, error) {
 	var result revocationResult
-	body, err := json.Marshal(q)
+	body, err := adminclient.Send(fl.FlagSet, method, revocationsURI, q)
 	if err != nil {
 		return result, err
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, revocationsURI, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
-	if err != nil {
-		return result, fmt.Errorf("asking the gateway at %s: %w", address, err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxRevocationBody)).Decode(&result); err != nil {
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, maxRevocationBody)).Decode(&result); err != nil {
 		return result, fmt.Errorf("reading the gateway's answer: %w", err)
 	}
 	if !result.Restored && (!result.Revoked || result.Expires == nil) {
-		return result, fmt.Errorf("the gateway at %s did not do it", address)
+		return result, errors.New("the gateway did not do it")
 	}
 	return result, nil
 }

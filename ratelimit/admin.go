@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/adminclient"
 	"github.com/pythopus/tentagate/ratelimit/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
 )
@@ -76,7 +77,7 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	found := zonesNamed(name)
 	if len(found) == 0 {
-		return apiError(http.StatusNotFound, fmt.Errorf("no zone %q", name))
+		return apiError(http.StatusNotFound, adminclient.Unknown("zone", name, zoneNames()))
 	}
 	if !hasKey {
 		return answerJSON(w, hottestOf(found))
@@ -153,6 +154,13 @@ func (z *zone) store() string {
 		return storeRedis
 	}
 	return storeMemory
+}
+
+// zoneNames returns what the zones are called.
+func zoneNames() (names []string) {
+	eachZone(func(z *zone) { names = append(names, z.called()) })
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func listZones() []zoneState {

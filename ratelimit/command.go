@@ -11,24 +11,25 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/adminclient"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "limits",
-		Usage: "[<zone> [<key>]] [--reset] [--address <host:port>] [--json]",
+		Usage: "[<zone> [<key>]] [--reset] [--json] " + adminclient.Usage,
 		Short: "Shows and resets rate limits of a running gateway",
 		Long: `
 Asks the admin API of a running gateway for its rate limits.
 
 Without arguments the zones are listed; with a zone, its hottest keys; with a
 zone and a key, what is left of that key. --reset forgets what the key has used.
-`,
+` + adminclient.Help,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = cobra.MaximumNArgs(2)
-			cmd.Flags().String("address", "", "The address of the admin API, if it is not the default one")
+			adminclient.Flags(cmd)
 			cmd.Flags().Bool("reset", false, "Forget what the key has used")
 			cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
 			cmd.RunE = runLimits
@@ -37,14 +38,10 @@ zone and a key, what is left of that key. --reset forgets what the key has used.
 }
 
 func runLimits(cmd *cobra.Command, args []string) error {
-	address, _ := cmd.Flags().GetString("address")
 	reset, _ := cmd.Flags().GetBool("reset")
 	raw, _ := cmd.Flags().GetBool("json")
 	if reset && len(args) != 2 {
 		return errors.New("--reset: name the zone and the key to reset")
-	}
-	if address == "" {
-		address = caddy.DefaultAdminListen
 	}
 	uri := adminPath
 	if len(args) > 0 {
@@ -57,21 +54,21 @@ func runLimits(cmd *cobra.Command, args []string) error {
 	if reset {
 		method = http.MethodDelete
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, uri, nil, nil)
+	body, err := adminclient.Send(cmd.Flags(), method, uri, nil)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer body.Close()
 	out := cmd.OutOrStdout()
 	switch {
 	case reset:
 		fmt.Fprintf(out, "%s: what %s has used is forgotten\n", args[0], args[1])
 		return nil
 	case raw:
-		_, err = io.Copy(out, resp.Body)
+		_, err = io.Copy(out, body)
 		return err
 	}
-	return printLimits(out, resp.Body, len(args))
+	return printLimits(out, body, len(args))
 }
 
 // printLimits writes the admin API's answer as a table.

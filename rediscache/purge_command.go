@@ -1,7 +1,6 @@
 package rediscache
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,13 +13,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/pythopus/tentagate/internal/adminclient"
 	"github.com/pythopus/tentagate/rediscache/object"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "purge",
-		Usage: "--url <url> | --prefix <url> | --host <host> | --tag <tag> | --all [--soft] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Usage: "--url <url> | --prefix <url> | --host <host> | --tag <tag> | --all [--soft] " + adminclient.Usage,
 		Short: "Invalidates stored responses of a running gateway",
 		Long: `
 Tells a running gateway, through its admin API, to use stored responses no more.
@@ -34,9 +34,7 @@ Gateways that share a Redis tell each other.
   --all     everything
   --soft    responses become stale and may still serve while a new one is
             fetched, instead of being unusable
-
-The admin API is found as by the reload command: at --address, or where the
-given configuration says, or at localhost:2019.`,
+` + adminclient.Help,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Flags().String("url", "", "URL to invalidate")
 			cmd.Flags().String("prefix", "", "Beginning of the URLs to invalidate")
@@ -44,9 +42,7 @@ given configuration says, or at localhost:2019.`,
 			cmd.Flags().StringArray("tag", nil, "Tag to invalidate")
 			cmd.Flags().Bool("all", false, "Invalidate everything")
 			cmd.Flags().Bool("soft", false, "Make responses stale instead of unusable")
-			cmd.Flags().String("address", "", "The address of the admin API")
-			cmd.Flags().StringP("config", "c", "", "Configuration file to read the address from")
-			cmd.Flags().StringP("adapter", "a", "", "Name of config adapter to apply")
+			adminclient.Flags(cmd)
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = caddycmd.WrapCommandFuncForCobra(cmdPurge)
 		},
@@ -80,17 +76,7 @@ func cmdPurge(fl caddycmd.Flags) (int, error) {
 		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %w", err)
 	}
 
-	var config []byte
-	if file := fl.String("config"); file != "" {
-		if config, _, _, err = caddycmd.LoadConfig(file, fl.String("adapter")); err != nil {
-			return caddy.ExitCodeFailedStartup, err
-		}
-	}
-	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), config, fl.String("config"), fl.String("adapter"))
-	if err != nil {
-		return caddy.ExitCodeFailedStartup, fmt.Errorf("finding the admin API: %w", err)
-	}
-	result, err := sendPurge(address, request)
+	result, err := sendPurge(fl, request)
 	if err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
@@ -105,19 +91,15 @@ func cmdPurge(fl caddycmd.Flags) (int, error) {
 	return caddy.ExitCodeSuccess, nil
 }
 
-// sendPurge sends the request to the admin API at the address.
-func sendPurge(address string, request purgeRequest) (purgeResult, error) {
+// sendPurge sends the request to the admin API that the flags name.
+func sendPurge(fl caddycmd.Flags, request purgeRequest) (purgeResult, error) {
 	var result purgeResult
-	body, err := json.Marshal(request)
+	body, err := adminclient.Send(fl.FlagSet, http.MethodPost, purgeURI, request)
 	if err != nil {
 		return result, err
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, http.MethodPost, purgeURI, nil, bytes.NewReader(body))
-	if err != nil {
-		return result, fmt.Errorf("asking the gateway at %s: %w", address, err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPurgeBody)).Decode(&result); err != nil {
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, maxPurgeBody)).Decode(&result); err != nil {
 		return result, fmt.Errorf("reading the gateway's answer: %w", err)
 	}
 	if !result.Purged {

@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/internal/adminclient"
 )
 
 func init() {
@@ -120,6 +122,15 @@ func (t *target) groups() (found []*Group) {
 	return found
 }
 
+// breakerNames returns the names of all breakers.
+func breakerNames() (names []string) {
+	for _, g := range eachGroup() {
+		names = append(names, g.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	t, err := parseTarget(r.URL)
 	if err != nil {
@@ -133,7 +144,7 @@ func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	case r.Method == http.MethodPost && t.name == "":
 		return apiError(http.StatusBadRequest, errors.New("a name is needed: POST "+adminPath+"/{name}"))
 	case t.name != "" && len(found) == 0:
-		return apiError(http.StatusNotFound, fmt.Errorf("no breaker %q", t.name))
+		return apiError(http.StatusNotFound, adminclient.Unknown("breaker", t.name, breakerNames()))
 	}
 	if r.Method == http.MethodPost {
 		if err := t.force(r.Body, found); err != nil {

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,21 +13,22 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/adminclient"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "breakers",
-		Usage: "[open|close|auto <name> [<key>]] [--for <duration>] [--address <host:port>] [--json]",
+		Usage: "[open|close|auto <name> [<key>]] [--for <duration>] [--json] " + adminclient.Usage,
 		Short: "Shows and forces circuit breakers of a running gateway",
 		Long: `
 Asks the admin API of a running gateway for its circuit breakers.
 
 Without arguments they are listed. open and close force the state of a breaker,
 or of one of its keys, for a time; auto gives it back to its rules.
-`,
+` + adminclient.Help,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = cobra.MaximumNArgs(3)
 			commandFlags(cmd)
@@ -38,17 +38,14 @@ or of one of its keys, for a time; auto gives it back to its rules.
 }
 
 func commandFlags(cmd *cobra.Command) {
-	cmd.Flags().String("address", "", "The address of the admin API, if it is not the default one")
+	adminclient.Flags(cmd)
 	cmd.Flags().Duration("for", defaultForced, "How long the state is forced")
 	cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
 }
 
 func runBreakers(cmd *cobra.Command, args []string) error {
-	address, _ := cmd.Flags().GetString("address")
-	if address == "" {
-		address = caddy.DefaultAdminListen
-	}
-	method, uri, body := http.MethodGet, adminPath, []byte(nil)
+	method, uri := http.MethodGet, adminPath
+	var order any
 	if len(args) > 0 {
 		state, ok := map[string]string{"open": "open", "close": "closed", "auto": "auto"}[args[0]]
 		if !ok {
@@ -62,21 +59,18 @@ func runBreakers(cmd *cobra.Command, args []string) error {
 			uri += "?key=" + url.QueryEscape(args[2])
 		}
 		d, _ := cmd.Flags().GetDuration("for")
-		var err error
-		if body, err = json.Marshal(orderRequest{State: state, For: d.String()}); err != nil {
-			return err
-		}
+		order = orderRequest{State: state, For: d.String()}
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
+	body, err := adminclient.Send(cmd.Flags(), method, uri, order)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer body.Close()
 	if raw, _ := cmd.Flags().GetBool("json"); raw {
-		_, err = io.Copy(cmd.OutOrStdout(), resp.Body)
+		_, err = io.Copy(cmd.OutOrStdout(), body)
 		return err
 	}
-	return printBreakers(cmd.OutOrStdout(), resp.Body)
+	return printBreakers(cmd.OutOrStdout(), body)
 }
 
 // printBreakers writes the admin API's answer as a table.
