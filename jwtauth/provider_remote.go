@@ -52,7 +52,7 @@ var timing = keyset.DefaultTiming
 // configuration that it was made for, and so does not use its logger.
 type watch struct {
 	provider string
-	failed   bool // the last fetch
+	failure  string // of the last fetch, if it failed
 	told     time.Time
 }
 
@@ -65,12 +65,12 @@ func (w *watch) observe(result string, left []error, err error) {
 	refreshes.WithLabelValues(w.provider, result).Inc()
 	log := caddy.Log().Named("http.handlers.jwt_auth")
 	switch now := time.Now(); {
-	case err != nil && (!w.failed || now.Sub(w.told) >= tellAgain-time.Second):
+	case err != nil && (err.Error() != w.failure || now.Sub(w.told) >= tellAgain-time.Second):
 		log.Warn("keys could not be fetched: the last good ones stay, and without any requests with a token get 503", zap.String("provider", w.provider), zap.Error(err))
-		w.told, w.failed = now, true
-	case err == nil && w.failed:
+		w.told, w.failure = now, err.Error()
+	case err == nil && w.failure != "":
 		log.Info("keys are fetched again", zap.String("provider", w.provider))
-		w.failed = false
+		w.failure = ""
 	}
 	tellLeft(log, w.provider, left)
 }

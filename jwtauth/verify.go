@@ -3,11 +3,14 @@ package jwtauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -106,7 +109,14 @@ func (p *Provider) check(v *verified, now time.Time) error {
 	if !token.IsType(v.typ, p.Types) {
 		return errType
 	}
-	return v.claims.Check(&p.rules, now)
+	err := v.claims.Check(&p.rules, now)
+	if err != nil && errors.Is(err, token.ErrIssuer) {
+		// For the operator alone: the client is not told what another would need.
+		if c := p.logger.Check(zap.DebugLevel, "another issuer"); c != nil {
+			c.Write(zap.String("provider", p.name), zap.String("found", fmt.Sprintf("%.200s", v.claims.Text("iss"))), zap.Strings("expected", p.rules.Issuers))
+		}
+	}
+	return err
 }
 
 // verifyAnew does the work in the order that costs a hostile client most and

@@ -117,6 +117,9 @@ func (c Claims) checkIssuer(r *Rules) error {
 	}
 	text, _ := iss.(string)
 	for _, issuer := range r.Issuers {
+		if given && text == issuer && strings.IndexByte(issuer, '{') < 0 {
+			return nil
+		}
 		tenant, template := tenantOf(issuer, text)
 		if !template && text == issuer && given || template && tenant != "" && c["tid"] == tenant {
 			return nil
