@@ -2,6 +2,7 @@ package caddyfile
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
@@ -9,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 // generated is the file of tokens that nobody wrote. Caddy takes a token of
@@ -121,8 +124,19 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 		e.err = err
 		return nil
 	}
-	return handler.(*caddyhttp.Subroute).Routes
+	routes := handler.(*caddyhttp.Subroute).Routes
+	own := append([]byte(`"position":`), caddyconfig.JSON(place.At(e.file, e.line), nil)...)
+	for _, route := range routes {
+		for i, raw := range route.HandlersRaw {
+			route.HandlersRaw[i] = generatedPosition.ReplaceAllLiteral(raw, own)
+		}
+	}
+	return routes
 }
+
+// generatedPosition is the position of what nobody wrote. An error about it
+// names the tentagate directive.
+var generatedPosition = regexp.MustCompile(`"position":"` + generated + `:\d+"`)
 
 // chain returns the routes of several directives, one after the other.
 func (e *expansion) chain(segments ...caddyfile.Segment) (routes caddyhttp.RouteList) {
