@@ -85,6 +85,10 @@ func (h *Handler) checkFields(r *http.Request) error {
 	return nil
 }
 
+// ordinaryTrailer reports whether a field behind a body goes on. A proxy has no
+// reason to say there what guard drops from a header.
+func ordinaryTrailer(name string) bool { return kindOf(name) == ordinary }
+
 // fromTrustedProxy reports whether the connection is from a proxy that the
 // operator named in trusted_proxies.
 func fromTrustedProxy(r *http.Request) bool {

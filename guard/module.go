@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	sitefields "github.com/pythopus/tentagate/internal/forwarded"
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
@@ -99,6 +101,7 @@ var (
 	refusedTarget = refusals.WithLabelValues("path")
 	refusedMethod = refusals.WithLabelValues("method")
 	refusedFields = refusals.WithLabelValues("fields")
+	refusedBody   = refusals.WithLabelValues("body")
 )
 
 // CaddyModule returns the Caddy module information.
@@ -112,6 +115,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the lists of upgrades and fields and registers the metrics.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), refusals)
+	framing.Install(ctx)
 	if err := h.checkOptions(); err != nil {
 		return place.Error(ctx, "guard", h.Position, err)
 	}
@@ -165,6 +169,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	placeholders.Known(r)
 	// What handlers behind this one tell a service of who asks, no client says.
 	h.site.Clean(r)
+	watch := framing.From(r.Context())
+	unwatched := watch == nil && (r.ContentLength != 0 || !r.ProtoAtLeast(1, 1))
+	if unwatched {
+		// This server has no watch in front.
+		watch, r = framing.Watch(w, r)
+		w = watch
+	}
 	// A service may answer with an id of its own; the client gets this one.
 	answer := headers.Before(w, func(fields http.Header, _ int) {
 		if now := fields[RequestIDHeader]; len(now) != 1 || now[0] != id {
@@ -175,6 +186,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		// The error is answered past this writer.
 		answer.Send(0)
+	}
+	if unwatched {
+		watch.Send(0)
 	}
 	return err
 }
@@ -187,13 +201,47 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	if err := h.check(r); err != nil {
 		refusedTarget.Inc()
-		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
+		return badRequest(err)
 	}
 	if err := h.checkFields(r); err != nil {
 		refusedFields.Inc()
-		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
+		return badRequest(err)
 	}
-	return next.ServeHTTP(w, r)
+	watch := framing.From(r.Context())
+	if watch == nil {
+		return next.ServeHTTP(w, r)
+	}
+	if watch.LengthBeside() {
+		refusedBody.Inc()
+		return badRequest(errBeside)
+	}
+	watch.KeepTrailers(ordinaryTrailer)
+	return ofClient(next.ServeHTTP(w, r), watch)
+}
+
+func badRequest(err error) error {
+	return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
+}
+
+// ofClient returns the error of a handler, or in place of one that blames the
+// service what the client did to the body.
+func ofClient(err error, watch *framing.Request) error {
+	if err == nil {
+		return nil
+	}
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 && he.StatusCode < http.StatusInternalServerError {
+		return err
+	}
+	switch failure := watch.Failure(); {
+	case failure == nil:
+		return err
+	case framing.Late(failure):
+		refusedBody.Inc()
+		return problem.Error(problem.New(http.StatusRequestTimeout, "the request body did not arrive in time"))
+	default:
+		refusedBody.Inc()
+		return badRequest(errBody)
+	}
 }
 
 // requestID returns the client's id if it is the only one and has nothing in it

@@ -23,6 +23,8 @@ var (
 	errMethod    = errors.New("the method must be a token, such as GET")
 	errLength    = errors.New("the Content-Length does not agree with the body")
 	errEdge      = errors.New("a field value begins or ends with a blank")
+	errBeside    = errors.New("a request has a Content-Length or a Transfer-Encoding, not both")
+	errBody      = errors.New("the request body is malformed, or ends early")
 )
 
 // check returns the reason why a request is refused, which has to do with its

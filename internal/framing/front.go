@@ -1,0 +1,90 @@
+package framing
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Install puts a watch in front of the server whose handler is being
+// provisioned, so that it holds for every answer of that server: those of
+// handlers in front of TentaGate's, of other sites, and Caddy's own.
+//
+// Caddy has no option for a handler in front of its server. But the function
+// that it calls for each connection is given the http.Server before the first
+// request of any connection is read, and what that server calls can still be
+// wrapped then.
+func Install(ctx caddy.Context) {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterConnContext(new(installation).connContext)
+	}
+}
+
+type installation struct{ once sync.Once }
+
+// installed is in the context of connections whose server has its front.
+type installed struct{}
+
+func (i *installation) connContext(ctx context.Context, _ net.Conn) context.Context {
+	if ctx.Value(installed{}) != nil {
+		return ctx // another handler did it
+	}
+	// No connection is served before this returned for it, so that nobody reads
+	// what is written here.
+	i.once.Do(func() {
+		if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok && server.Handler != nil {
+			server.Handler = newFront(server.Handler)
+		}
+	})
+	return context.WithValue(ctx, installed{}, true)
+}
+
+// front is what the http.Server calls in place of Caddy's server.
+type front struct {
+	next    http.Handler
+	bound   time.Duration // of reading the rest of a body
+	timeout time.Duration // of reading a request, 0 for none
+}
+
+// defaultBound is Caddy's read_idle_timeout where it is switched off: the rest
+// of a body that no handler wants is not waited for without bound.
+const defaultBound = time.Minute
+
+func newFront(next http.Handler) *front {
+	f := &front{next: next, bound: defaultBound}
+	if server, ok := next.(*caddyhttp.Server); ok {
+		f.timeout = time.Duration(server.ReadTimeout)
+		if server.ReadIdleTimeout > 0 {
+			f.bound = time.Duration(server.ReadIdleTimeout)
+		}
+	}
+	return f
+}
+
+// ServeHTTP watches requests of HTTP/1 that have a body. HTTP/1.0 is watched
+// without one as well: a Transfer-Encoding in it, which is not seen here any
+// more, is a body that is not read, and a proxy is not to keep connections of
+// HTTP/1.0 anyway (RFC 9112 §6.1, §9.3).
+//
+// What Caddy is given is a copy of the request, so that the body that Go's
+// server finds in its own request is its own, and all that it does by it holds
+// again.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 && r.ProtoMinor > 0 {
+		f.next.ServeHTTP(w, r)
+		return
+	}
+	q, r := Watch(w, r)
+	q.bound = f.bound
+	if f.timeout > 0 {
+		q.ceiling = time.Now().Add(f.timeout)
+	}
+	f.next.ServeHTTP(q, r)
+	q.Send(0)
+	q.linger()
+}

@@ -1,0 +1,92 @@
+package framing
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+)
+
+// lengthBeside reports whether a request with a Transfer-Encoding has a
+// Content-Length too, and whether it is unsure of that.
+//
+// net/http goes by the Transfer-Encoding and deletes the Content-Length from
+// what handlers see, so that the text of the request is looked at where it was
+// read: in the buffer of the connection, of which this only reads.
+func lengthBeside(r *http.Request) (beside, unsure bool) {
+	text, ok := head(consumed(r.Body), r.Method+" "+r.RequestURI+" "+r.Proto)
+	if !ok {
+		return false, true
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, _, ok := strings.Cut(line, ":"); ok && strings.EqualFold(strings.TrimSpace(name), "Content-Length") {
+			return true, false
+		}
+	}
+	return false, false
+}
+
+// head returns the header section behind the last request line that is the
+// given one, if the buffer still has all of it: it was longer than the buffer
+// otherwise, or came in pieces.
+func head(buffer []byte, requestLine string) ([]byte, bool) {
+	for end := len(buffer); ; {
+		at := bytes.LastIndex(buffer[:end], []byte(requestLine))
+		if at < 0 {
+			return nil, false
+		}
+		// In the header section itself no line can be like that: a name has no
+		// blank in it, and what continues a line begins with one.
+		rest := buffer[at+len(requestLine):]
+		if (at == 0 || buffer[at-1] == '\n') && len(rest) > 0 && (rest[0] == '\r' || rest[0] == '\n') {
+			for _, blank := range []string{"\n\r\n", "\n\n"} {
+				if section, _, ok := bytes.Cut(rest, []byte(blank)); ok {
+					return section, true
+				}
+			}
+			return nil, false
+		}
+		end = at + len(requestLine) - 1
+	}
+}
+
+// consumed returns what was read last from the buffer of the connection that a
+// body of net/http's server reads from, or nothing where that looks different
+// from what is known here.
+func consumed(body io.ReadCloser) []byte {
+	v := reflect.ValueOf(body)
+	for range 8 {
+		for v.IsValid() && (v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer) {
+			if v.Type() == reflect.TypeFor[*bufio.Reader]() {
+				return before(v.Elem())
+			}
+			v = v.Elem()
+		}
+		if !v.IsValid() || v.Kind() != reflect.Struct {
+			return nil
+		}
+		// Caddy's readers, net/http's of Expect, and net/http's body.
+		var next reflect.Value
+		for _, name := range []string{"ReadCloser", "Source", "readCloser", "r"} {
+			if next = v.FieldByName(name); next.IsValid() {
+				break
+			}
+		}
+		v = next
+	}
+	return nil
+}
+
+// before returns what a bufio.Reader has in front of its reading position.
+func before(v reflect.Value) []byte {
+	if !v.IsValid() {
+		return nil
+	}
+	buf, at := v.FieldByName("buf"), v.FieldByName("r")
+	if buf.Kind() != reflect.Slice || buf.Type().Elem().Kind() != reflect.Uint8 || at.Kind() != reflect.Int || at.Int() > int64(buf.Len()) {
+		return nil
+	}
+	return buf.Bytes()[:at.Int()]
+}

@@ -1,0 +1,268 @@
+// Package framing sees to it that a connection of HTTP/1 never goes on inside
+// the body of a request. A client that can have the rest of a body read as the
+// next request sends requests that nobody authenticated or counted (request
+// smuggling, RFC 9112 §11.2).
+//
+// Go's server decides from the request's own body whether it reads the rest of
+// it or ends the connection, and knows it by its type. Caddy puts readers of its
+// own in that place, and a body that the proxy behind closed early is then taken
+// for one that was read. Package framing watches the body itself and answers
+// `Connection: close` unless its end was seen.
+package framing
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/headers"
+)
+
+// The rest of a body that no handler read is read before the answer, as Go's
+// server does, so that an ordinary request keeps its connection: this much of
+// it, and as long as the client sends some at least every `stall`. Behind an
+// answer with which the connection ends, a client is given `linger` to read it
+// while it still sends.
+const (
+	maxRest = 256 << 10
+	stall   = 5 * time.Second
+	linger  = time.Second
+)
+
+// Request is what is known of the framing of one request with a body. It is the
+// writer of the answer, too.
+type Request struct {
+	headers.Writer
+
+	body    io.ReadCloser
+	trailer trailer
+	length  int64         // announced, or -1
+	bound   time.Duration // of reading the rest, 0 if body has deadlines of its own
+	ceiling time.Time     // of reading anything, or zero
+	framed  bool          // by HTTP/2 or HTTP/3, whose connections are not lost so
+	ends    bool          // the connection ends in any case
+	waits   bool          // the client waits for 100 Continue
+	duplex  bool          // handlers may read on behind the header
+	gone    bool          // the connection is another's
+	beside  bool
+
+	mu      sync.Mutex
+	reading int   // calls of Read that have not returned
+	read    int64 // so far
+	ended   bool  // the end of the body was seen
+	closed  bool  // nobody reads on
+	err     error // why the end will never be seen
+}
+
+type contextKey struct{}
+
+// From returns what is known of the request, or nil.
+func From(ctx context.Context) *Request {
+	q, _ := ctx.Value(contextKey{}).(*Request)
+	return q
+}
+
+// Watch returns what watches a request, which is to go on with its Body and
+// itself as the writer of the answer, and the same request for the handlers
+// behind. The caller calls Send(0) on it when they have returned.
+func Watch(w http.ResponseWriter, r *http.Request) (*Request, *http.Request) {
+	q := &Request{body: r.Body, trailer: newTrailer(r), length: r.ContentLength, framed: r.ProtoMajor != 1, ended: r.ContentLength == 0}
+	q.Init(w, q)
+	if !q.framed {
+		q.ends = r.Close || !r.ProtoAtLeast(1, 1)
+		q.waits = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
+		if len(r.TransferEncoding) > 0 {
+			var unsure bool
+			q.beside, unsure = lengthBeside(r)
+			q.ends = q.ends || q.beside || unsure
+		}
+	}
+	r = r.WithContext(context.WithValue(r.Context(), contextKey{}, q))
+	if !q.ended {
+		r.Body = (*watched)(q)
+	}
+	return q, r
+}
+
+// LengthBeside reports whether the request has a Content-Length beside its
+// Transfer-Encoding, which is to be refused (RFC 9112 §6.3).
+func (q *Request) LengthBeside() bool { return q.beside }
+
+// KeepTrailers has the fields behind the body dropped that keep does not take.
+// It is called before the body is read.
+func (q *Request) KeepTrailers(keep func(name string) bool) { q.trailer.keep = keep }
+
+// Failure returns the reason why the body could not be read to its end, if that
+// is the client's fault: a wrong framing, or one that it did not send in time.
+// It is not for a client that is gone.
+func (q *Request) Failure() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var broken *net.OpError
+	if errors.Is(q.err, context.Canceled) || errors.Is(q.err, http.ErrBodyReadAfterClose) || errors.As(q.err, &broken) && !broken.Timeout() {
+		return nil
+	}
+	return q.err
+}
+
+// Late reports whether a failure is one of time.
+func Late(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// BeforeHeader has the connection end unless the body was read to its end.
+func (q *Request) BeforeHeader(h http.Header, status int) {
+	if q.framed || status == http.StatusSwitchingProtocols {
+		return // no request follows on the connection
+	}
+	if q.ends || !q.finish(h) {
+		h["Connection"] = []string{"close"}
+	}
+}
+
+// finish reports whether the end of the body is reached. It reads the rest if
+// nobody else does.
+func (q *Request) finish(h http.Header) bool {
+	q.mu.Lock()
+	started := q.read > 0 && !q.closed
+	switch {
+	case q.ended:
+		q.mu.Unlock()
+		return true
+	case q.err != nil, q.waits, q.duplex, q.reading > 0, started, q.length-q.read > maxRest, strings.EqualFold(h.Get("Connection"), "close"):
+		// Whoever reads may go on.
+		q.mu.Unlock()
+		return false
+	}
+	q.closed = true
+	q.mu.Unlock()
+	return q.readRest()
+}
+
+// readRest reads what nobody else wants, and reports whether that was all.
+func (q *Request) readRest() (ended bool) {
+	buf := make([]byte, 4<<10)
+	begin := time.Now()
+	for rest, done := 0, false; !done && rest <= maxRest; {
+		q.arm(begin)
+		n, err := q.readBody(buf)
+		rest += n
+		ended, done = err == io.EOF, err != nil
+		q.mu.Lock()
+		q.note(n, err)
+		q.mu.Unlock()
+	}
+	q.disarm()
+	return ended
+}
+
+// arm bounds the next read of the rest.
+func (q *Request) arm(begin time.Time) {
+	if q.bound == 0 {
+		return
+	}
+	deadline := time.Now().Add(min(stall, q.bound))
+	for _, bound := range []time.Time{begin.Add(q.bound), q.ceiling} {
+		if !bound.IsZero() && bound.Before(deadline) {
+			deadline = bound
+		}
+	}
+	_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(deadline)
+}
+
+func (q *Request) disarm() {
+	if q.bound != 0 {
+		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(q.ceiling)
+	}
+}
+
+// linger bounds what Go's server reads behind the answer of a body whose end
+// was not seen.
+func (q *Request) linger() {
+	q.mu.Lock()
+	open := !q.ended && !q.gone
+	q.mu.Unlock()
+	if open {
+		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(linger))
+	}
+}
+
+// readBody reads from the body, and at its end what stands behind.
+func (q *Request) readBody(p []byte) (int, error) {
+	n, err := q.body.Read(p)
+	if err == io.EOF {
+		if e := q.trailer.check(); e != nil {
+			err = e
+		}
+	}
+	return n, err
+}
+
+// note keeps what a read of the body told.
+func (q *Request) note(n int, err error) {
+	q.read += int64(n)
+	switch {
+	case err == io.EOF:
+		q.ended = true
+	case err != nil && q.err == nil:
+		q.err = err
+	}
+}
+
+// Hijack hands the connection over.
+func (q *Request) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := q.Writer.Hijack()
+	if err == nil {
+		q.mu.Lock()
+		q.gone = true
+		q.mu.Unlock()
+	}
+	return conn, rw, err
+}
+
+// EnableFullDuplex lets handlers read the body behind the header of the answer.
+func (q *Request) EnableFullDuplex() error {
+	q.duplex = true
+	return http.NewResponseController(q.ResponseWriter).EnableFullDuplex()
+}
+
+// watched is the body of a request.
+type watched Request
+
+func (b *watched) Read(p []byte) (int, error) {
+	q := (*Request)(b)
+	q.mu.Lock()
+	if q.closed {
+		ended := q.ended
+		q.mu.Unlock()
+		if ended {
+			return 0, io.EOF
+		}
+		return 0, http.ErrBodyReadAfterClose
+	}
+	q.reading++
+	q.mu.Unlock()
+	n, err := q.readBody(p)
+	q.mu.Lock()
+	q.reading--
+	q.note(n, err)
+	q.mu.Unlock()
+	return n, err
+}
+
+// Close keeps others from reading on. The body itself is the server's to close.
+func (b *watched) Close() error {
+	q := (*Request)(b)
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	return nil
+}
