@@ -13,8 +13,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
@@ -72,6 +74,7 @@ func raw(t *testing.T, server *httptest.Server, text string) (int, http.Header, 
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err = io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
@@ -252,6 +255,61 @@ func TestErrorRoutesRestyleRefusals(t *testing.T) {
 		}
 		if (want == 405) != (header.Get("Allow") != "") {
 			t.Errorf("%s: Allow is %q", request, header.Get("Allow"))
+		}
+	}
+}
+
+// Where no watch is in front of the server, guard is it.
+func TestBodyIsNoRequest(t *testing.T) {
+	var stolen atomic.Int64
+	early := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/smuggled" {
+			stolen.Add(1)
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(early.Close)
+	server := servertest.New(t, ":80 {\n\tlog\n\tguard\n\treverse_proxy "+early.Listener.Addr().String()+"\n}")
+	content := strings.Repeat("AAAAAAAAAAAAAAAA /smuggled HTTP/1.1\r\nHost: gateway.test\r\n\r\n", 12_000)
+	for i := range 20 {
+		header, body := fmt.Sprintf("Content-Length: %d", len(content)), content
+		if i%2 == 1 {
+			header, body = "Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(content), content)
+		}
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: gateway.test\r\n"+header+"\r\n\r\n"+body)
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}()
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		in := bufio.NewReader(conn)
+		for answers := 0; ; answers++ {
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				break
+			}
+			if _, _ = io.Copy(io.Discard, resp.Body); answers > 0 {
+				t.Errorf("answer %d: %d", answers+1, resp.StatusCode)
+			}
+		}
+		_ = conn.Close()
+	}
+	if stolen.Load() > 0 {
+		t.Errorf("the service was asked %d times what nobody asked", stolen.Load())
+	}
+	for request, want := range map[string]int{
+		"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":      400,
+		"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZZ\r\n":               400,
+		"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nno field\r\n\r\n": 400,
+		"Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n0\r\nX: 1\r\n\r\n":     401,
+		"Transfer-Encoding: chunked\r\n\r\n5;ext=\"1\"\r\nhello\r\n0\r\n\r\n":   401,
+		"Content-Length: 5\r\n\r\nhello":                                        401,
+	} {
+		if status, _, body := raw(t, server, "POST /echo HTTP/1.1\r\nHost: gateway.test\r\n"+request); status != want {
+			t.Errorf("%q: got %d %s", request, status, body)
 		}
 	}
 }
