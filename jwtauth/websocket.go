@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// protocolField is the canonical name of Sec-WebSocket-Protocol.
-	protocolField = "Sec-Websocket-Protocol"
+	// protocolField is how Go spells Sec-WebSocket-Protocol. Caddy's proxy has the
+	// field of an answer as the RFC spells it.
+	protocolField    = "Sec-Websocket-Protocol"
+	protocolFieldRFC = "Sec-WebSocket-Protocol"
 	// kubernetesProtocol stands before a token in base64url, as clients of
 	// Kubernetes send it.
 	kubernetesProtocol = "base64url.bearer.authorization.k8s.io."
@@ -95,12 +97,13 @@ func (p *protocols) answer(fields http.Header, status int) {
 	if status != http.StatusSwitchingProtocols && status/100 != 2 {
 		return
 	}
-	chosen := fields[protocolField]
-	if len(chosen) == 1 && slices.Contains(p.real, chosen[0]) {
+	chosen := slices.Concat(fields[protocolField], fields[protocolFieldRFC])
+	if len(chosen) == 1 && slices.Contains(p.real, strings.TrimSpace(chosen[0])) {
 		return
 	}
 	delete(fields, protocolField)
+	delete(fields, protocolFieldRFC)
 	if len(p.real) == 0 && p.mark != "" {
-		fields[protocolField] = []string{p.mark}
+		fields[protocolFieldRFC] = []string{p.mark}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +42,8 @@ func TestWebSocketTokens(t *testing.T) {
 		{"two tokens", "graphql-ws, " + good + ", " + good, first, 400, "", ""},
 		{"none", "graphql-ws", first, 401, "", ""},
 	} {
-		for _, strip := range []bool{false, true} {
+		for i, spelling := range []string{"Sec-Websocket-Protocol", "Sec-WebSocket-Protocol"} {
+			strip := i == 1
 			block := "jwt_auth " + secret + " {\n sources header websocket\n}"
 			if strip {
 				block = "jwt_auth " + secret + " {\n sources header websocket\n strip_token\n}"
@@ -63,13 +65,13 @@ func TestWebSocketTokens(t *testing.T) {
 					t.Errorf("%s, strip_token %v: the service got %q", tc.name, strip, r.Header["Authorization"])
 				}
 				if chosen := tc.choose(r.Header.Get("Sec-WebSocket-Protocol")); chosen != "" {
-					w.Header().Set("Sec-WebSocket-Protocol", chosen)
+					w.Header()[spelling] = []string{chosen}
 				}
 				w.WriteHeader(http.StatusSwitchingProtocols)
 				return nil
 			}))
-			if w.Code != tc.status || reached != (tc.status == 101) || w.Header().Get("Sec-WebSocket-Protocol") != tc.echo {
-				t.Errorf("%s: %d, the answer chooses %q", tc.name, w.Code, w.Header()["Sec-Websocket-Protocol"])
+			if w.Code != tc.status || reached != (tc.status == 101) || strings.Join(slices.Concat(w.Header()["Sec-Websocket-Protocol"], w.Header()["Sec-WebSocket-Protocol"]), "|") != tc.echo {
+				t.Errorf("%s: %d, the answer chooses %q", tc.name, w.Code, w.Header())
 			}
 		}
 	}
