@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,25 +76,29 @@ func (h *Handler) writeFields(fields http.Header, o *object.Object, p *prepared,
 	n := len(p.values)
 	values := make([]string, n+2)
 	copy(values, p.values)
-	// What handlers further out vary by stays.
-	var vary []string
-	if p.hasVary {
-		vary = fields["Vary"]
+	// What handlers further out have set stays: the response adds to it.
+	var array [4]outerField
+	outer := array[:0]
+	for name, values := range fields {
+		if len(values) > 0 && name != "Server" && name != "Age" && (name == "Cache-Status" || len(o.Header[name]) > 0) {
+			outer = append(outer, outerField{name, values})
+		}
 	}
 	at := 0
 	for i, name := range p.names {
 		end := at + p.counts[i]
 		fields[name], at = values[at:end:end], end
 	}
-	if len(vary) > 0 {
-		fields["Vary"] = append(append([]string(nil), vary...), fields["Vary"]...)
+	for _, f := range outer {
+		stored := o.Header[f.name]
+		fields[f.name] = append(append(make([]string, 0, len(f.values)+len(stored)+1), f.values...), stored...)
 	}
 	if !p.hasServer {
 		delete(fields, "Server") // as reverse_proxy does
 	}
 
-	var array [192]byte
-	b := strconv.AppendInt(array[:0], int64(o.Age(now)/time.Second), 10)
+	var text192 [192]byte
+	b := strconv.AppendInt(text192[:0], int64(o.Age(now)/time.Second), 10)
 	age := len(b)
 	if h.CacheStatus == statusOff {
 		values[n] = string(b)
@@ -105,11 +110,17 @@ func (h *Handler) writeFields(fields http.Header, o *object.Object, p *prepared,
 	values[n] = text[:age]
 	fields["Age"] = values[n : n+1 : n+1]
 	values[n+1] = text[age:]
-	if stored := o.Header["Cache-Status"]; len(stored) > 0 {
-		fields["Cache-Status"] = append(append([]string(nil), stored...), values[n+1])
+	if others := fields["Cache-Status"]; len(others) > 0 {
+		fields["Cache-Status"] = append(slices.Clip(others), values[n+1])
 		return
 	}
 	fields["Cache-Status"] = values[n+1 : n+2 : n+2]
+}
+
+// outerField is a field that handlers further out have set.
+type outerField struct {
+	name   string
+	values []string
 }
 
 // notModified sends a 304 with the fields that a 200 would have had, but those

@@ -71,9 +71,9 @@ func (x *inquiry) fetch(f *flight) error {
 
 // newFill prepares a request to the service.
 func (x *inquiry) newFill(f *flight) *fill {
-	c := &fill{x: x, f: f, fields: http.Header{}}
-	if server := x.w.Header()["Server"]; server != nil {
-		c.fields["Server"] = server // handlers may remove it
+	c := &fill{x: x, f: f, outer: x.w.Header().Clone()}
+	if c.given = c.outer.Clone(); c.given == nil {
+		c.given = http.Header{}
 	}
 	ctx := x.r.Context()
 	if x.r.Method != http.MethodPost {
@@ -241,6 +241,9 @@ func (c *fill) failed(err error) error {
 		c.abort()
 		return err
 	}
+	if c.status == 0 && c.invalid == nil {
+		c.take()
+	}
 	status := http.StatusInternalServerError
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 {
 		status = he.StatusCode
@@ -254,7 +257,7 @@ func (c *fill) failed(err error) error {
 			c.f.what, c.f.err, c.f.fields = arrivedError, err, rfc9111.StoredFields(c.fields, "Set-Cookie")
 		})
 	}
-	merge(x.w.Header(), c.fields)
+	c.merge()
 	x.h.addStatus(x.w.Header(), &rfc9111.Status{Fwd: x.fwd(), FwdStatus: 0}, x.t)
 	return err
 }

@@ -222,6 +222,9 @@ func (x *inquiry) head() error {
 			if status != http.StatusOK {
 				return
 			}
+			if asked, ok := w.(*fill); ok {
+				fields, _ = asked.own()
+			}
 			if !rfc9111.SameRepresentation(stored.object.Header, fields, int64(len(stored.object.Body))) {
 				h.forget(x.r, stored.key, stored.object)
 				return

@@ -77,7 +77,7 @@ func TestFollowersOutlastTheLeader(t *testing.T) {
 	for _, refreshed := range []bool{false, true} {
 		var s *site
 		entered := make(chan struct{})
-		s = startSite(t, "http_cache {\n fill_timeout 500ms\n stale_while_revalidate 1h\n hit_for_miss 1ms\n request_directives honour\n}", func(w http.ResponseWriter, r *http.Request, n int64) {
+		s = startSite(t, "http_cache {\n fill_timeout 500ms\n stale_while_revalidate 1h\n hit_for_miss 1ns\n request_directives honour\n}", func(w http.ResponseWriter, r *http.Request, n int64) {
 			w.Header().Set("Cache-Control", "max-age=60")
 			if refreshed && n == 1 {
 				w.Header().Set("Age", "60")

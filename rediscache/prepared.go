@@ -19,7 +19,7 @@ type prepared struct {
 	values []string
 	counts []int
 
-	hasVary, hasServer bool
+	hasServer bool
 
 	// forAuthorized: everybody may have it (RFC 9111 §3.5).
 	forAuthorized bool
@@ -63,8 +63,6 @@ func (h *Handler) newPrepared(o *object.Object, whole bool) *prepared {
 		switch name {
 		case "Age", "Content-Length":
 			continue
-		case "Vary":
-			p.hasVary = true
 		case "Server":
 			p.hasServer = true
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,10 +40,14 @@ type fill struct {
 	completing *object.Object // what the request asks the rest of
 	completed  bool           // and the rest came
 
-	fields              http.Header
-	status              int
-	requested, received time.Time
-	epoch               uint64
+	// given is the header that the handlers behind fill: it begins with outer, what
+	// those in front have set, as without the cache. fields is what it is of the
+	// response itself, once that is sent.
+	given, outer, fields http.Header
+	replaced             []string // names whose outer values the response replaces
+	status               int
+	requested, received  time.Time
+	epoch                uint64
 
 	sent bool // the header is out
 	held bool // the response is kept from the client
@@ -74,7 +79,7 @@ type fill struct {
 }
 
 // Header returns the header that the handlers behind fill.
-func (c *fill) Header() http.Header { return c.fields }
+func (c *fill) Header() http.Header { return c.given }
 
 // Unwrap lets http.ResponseController reach the client's writer.
 func (c *fill) Unwrap() http.ResponseWriter { return c.x.w }
@@ -93,6 +98,7 @@ func (c *fill) WriteHeader(status int) {
 		return
 	}
 	c.status = status
+	c.take()
 	c.received = time.Now()
 	fillSeconds.Observe(c.received.Sub(c.requested).Seconds())
 	if c.held = c.hold(); c.held {
@@ -112,7 +118,6 @@ func (c *fill) WriteHeader(status int) {
 // (RFC 9110 §15.6.3), or what is stored.
 func (c *fill) refuse(status int) {
 	if c.status == 0 && c.invalid == nil {
-		clear(c.fields) // they are of a response that is none
 		c.invalid = problem.Error(problem.New(http.StatusBadGateway, "the service answered with the status "+strconv.Itoa(status)+", which is none"))
 	}
 }
@@ -122,14 +127,14 @@ func (c *fill) informational(status int) {
 	if c.sent || c.x.background {
 		return
 	}
+	fields, _ := c.own()
+	delete(fields, "Server")
 	out := c.x.w.Header()
-	was := make(map[string][]string, len(c.fields))
-	for name, values := range c.fields {
-		if name != "Server" {
-			was[name] = out[name]
-			out[name] = values
-		}
+	was := make(map[string][]string, len(fields))
+	for name := range fields {
+		was[name] = out[name]
 	}
+	addFields(out, fields)
 	c.x.w.WriteHeader(status)
 	for name, values := range was {
 		if values == nil {
@@ -139,6 +144,33 @@ func (c *fill) informational(status int) {
 		}
 	}
 }
+
+// own returns what of the given header is of the response itself, and the names
+// of which it replaces what handlers in front have set, instead of adding to it.
+func (c *fill) own() (fields http.Header, replaced []string) {
+	fields = make(http.Header, len(c.given))
+	for name, values := range c.given {
+		switch outer := c.outer[name]; {
+		case name == "Server", len(outer) == 0:
+			fields[name] = values
+		case len(values) >= len(outer) && slices.Equal(values[:len(outer)], outer):
+			if len(values) > len(outer) {
+				fields[name] = values[len(outer):]
+			}
+		default:
+			fields[name], replaced = values, append(replaced, name)
+		}
+	}
+	for name := range c.outer {
+		if _, there := c.given[name]; !there {
+			replaced = append(replaced, name)
+		}
+	}
+	return fields, replaced
+}
+
+// take notes what the response has of its own.
+func (c *fill) take() { c.fields, c.replaced = c.own() }
 
 // hold reports whether the response is not for the client: see settle.
 func (c *fill) hold() bool {
@@ -177,14 +209,14 @@ func (c *fill) sendHeader() {
 	c.sent = true
 	// A 304 to the client's own condition, since the service did not hear of it.
 	if c.judges && (c.head != nil || c.validating) && rfc9111.NotModified(x.r.Header, c.fields, c.status, c.received) {
-		merge(out, c.fields)
+		c.merge()
 		c.addStatus(out)
 		c.mute = true
 		_ = notModified(x.w)
 		return
 	}
 	c.mute = x.r.Method == http.MethodHead
-	merge(out, c.fields)
+	c.merge()
 	c.addStatus(out)
 	if c.head != nil && len(c.fields["Date"]) == 0 {
 		out["Date"] = c.head.Header["Date"]
@@ -200,20 +232,34 @@ func (c *fill) addStatus(out http.Header) {
 	c.x.h.addStatus(out, &s, c.x.t)
 }
 
-// merge puts the fields of a response into the client's header. Vary and
-// Cache-Status are added to what handlers in front have put there.
+// merge puts the fields of the response into the client's header, as its handlers
+// would have without the cache.
+func (c *fill) merge() {
+	out := c.x.w.Header()
+	for _, name := range c.replaced {
+		delete(out, name)
+	}
+	merge(out, c.fields)
+}
+
+// merge puts the fields of a response into the client's header. They are added to
+// what handlers in front have put there.
 func merge(out, fields http.Header) {
+	addFields(out, fields)
+	if len(fields) > 0 && fields["Server"] == nil {
+		delete(out, "Server")
+	}
+}
+
+func addFields(out, fields http.Header) {
 	for name, values := range fields {
 		switch {
 		case strings.HasPrefix(name, http.TrailerPrefix):
-		case name == "Vary" && len(out[name]) > 0, name == "Cache-Status" && len(out[name]) > 0:
-			out[name] = append(append([]string(nil), out[name]...), values...)
+		case name != "Server" && len(out[name]) > 0:
+			out[name] = append(slices.Clip(out[name]), values...)
 		default:
 			out[name] = values
 		}
-	}
-	if len(fields) > 0 && fields["Server"] == nil {
-		delete(out, "Server")
 	}
 }
 

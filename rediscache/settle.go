@@ -69,15 +69,15 @@ func (c *fill) trailers() http.Header {
 		}
 		trailer[name] = append([]string(nil), values...)
 	}
-	for _, value := range c.fields["Trailer"] {
+	for _, value := range c.given["Trailer"] {
 		for name := range strings.SplitSeq(value, ",") {
 			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			if values := c.fields[name]; len(values) > 0 {
+			if values := c.given[name]; len(values) > 0 {
 				add(name, values)
 			}
 		}
 	}
-	for name, values := range c.fields {
+	for name, values := range c.given {
 		if n, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
 			add(n, values)
 		}
