@@ -3,8 +3,12 @@ package rediscache
 import (
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -20,7 +24,7 @@ func init() {
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	return handler, handler.unmarshal(h.Dispenser, h.MatcherToken)
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
@@ -58,7 +62,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		cache_status       on|off|key
 //		profile            rfc9111
 //		hosts              <host…>
-//		bypass {
+//		bypass             </path|@name…> | {
 //			<matchers>
 //		}
 //		namespace          <name>
@@ -68,7 +72,15 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			users <subject…>
 //		}
 //	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+//
+// A time or list that is on by default is switched off with `off`, a time with 0
+// too.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return h.unmarshal(d, nil) }
+
+// matcherToken reads the next argument as a matcher of the site.
+type matcherToken func() (caddy.ModuleMap, bool, error)
+
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
 	args, err := parse.Args(d, 0, 1)
@@ -77,6 +89,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	seen := parse.Seen{}
 	if len(args) == 1 {
+		switch args[0] {
+		case "on", "off":
+			return d.Errf("http_cache: %q: it takes a ttl such as 60s, or none to store only what says itself how long it is fresh; "+
+				"without the directive nothing is stored", args[0])
+		}
 		if h.TTL, err = duration(d, "http_cache", args[0]); err != nil {
 			return err
 		}
@@ -85,6 +102,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	for d.NextBlock(0) {
 		if d.Val() == "ttl" {
 			err = h.unmarshalTTL(d, seen)
+		} else if d.Val() == "bypass" {
+			err = h.unmarshalBypass(d, named)
 		} else if err = seen.Once(d); err == nil {
 			err = h.unmarshalOption(d)
 		}
@@ -96,11 +115,47 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func duration(d *caddyfile.Dispenser, option, text string) (caddy.Duration, error) {
+	if text == "off" || text == "0" {
+		return 0, nil
+	}
 	v, err := caddy.ParseDuration(text)
-	if err != nil || v <= 0 {
-		return 0, d.Errf("%s: %q is not a duration above zero, such as 60s", option, text)
+	if err != nil || v < 0 {
+		return 0, d.Errf("%s: %q is not a duration above zero, such as 60s, nor off", option, text)
 	}
 	return caddy.Duration(v), nil
+}
+
+// time reads a time that is on by default.
+func (h *Handler) time(d *caddyfile.Dispenser, v *caddy.Duration) (err error) {
+	option := d.Val()
+	if *v, err = parse.DurationOrOff(d); err == nil && *v == 0 {
+		h.Off = append(h.Off, option)
+	}
+	return err
+}
+
+// list reads a list that is on by default.
+func (h *Handler) list(d *caddyfile.Dispenser, v *[]string) (err error) {
+	option := d.Val()
+	if *v, err = parse.Args(d, 1, -1); err == nil && len(*v) == 1 && (*v)[0] == "off" {
+		*v, h.Off = nil, append(h.Off, option)
+	}
+	return err
+}
+
+// size reads a size of at least the given one.
+func size(d *caddyfile.Dispenser, least int64, instead string) (int64, error) {
+	option := d.Val()
+	v, err := parse.SizeOrOff(d)
+	switch {
+	case err != nil:
+		return 0, err
+	case v == 0:
+		return 0, d.Errf("%s: 0 would store nothing: %s", option, instead)
+	case v < least:
+		return 0, d.Errf("%s: %d bytes are too few to be meant: write a unit, such as %dMiB; accepted are %s and more", option, v, max(v, 1), humanize.IBytes(uint64(least)))
+	}
+	return v, nil
 }
 
 // unmarshalTTL reads `ttl 60s` and `ttl 404 5s`.
@@ -143,16 +198,19 @@ var options = []string{
 
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	flag := func(v *bool) error {
-		*v = true
-		return parse.NoArgs(d)
+		option, args := d.Val(), d.RemainingArgs()
+		if *v = len(args) == 0; !*v && (len(args) > 1 || args[0] != "off") {
+			return d.Errf("%s: unexpected argument %q: it takes none, or off", option, args[len(args)-1])
+		}
+		return nil
 	}
 	switch option := d.Val(); option {
 	case "max_error_ttl":
 		h.MaxErrorTTL, err = parse.Duration(d)
 	case "memory":
-		h.Memory, err = parse.Size(d)
+		h.Memory, err = size(d, leastMemory, "to keep nothing in memory write `store redis`; without http_cache nothing is stored")
 	case "max_object_size":
-		h.MaxObjectSize, err = parse.Size(d)
+		h.MaxObjectSize, err = size(d, 1<<10, "without http_cache nothing is stored, and `bypass` leaves requests out")
 	case "max_variants":
 		h.MaxVariants, err = parse.Int(d, 1, 1000)
 	case "store":
@@ -162,34 +220,34 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	case "lease":
 		err = flag(&h.Lease)
 	case "stale_while_revalidate":
-		h.StaleWhileRevalidate, err = parse.Duration(d)
+		h.StaleWhileRevalidate, err = parse.DurationOrOff(d)
 	case "stale_if_error":
-		h.StaleIfError, err = parse.Duration(d)
+		h.StaleIfError, err = parse.DurationOrOff(d)
 	case "stale_when_disconnected":
-		h.StaleWhenDisconnected, err = parse.Duration(d)
+		err = h.time(d, &h.StaleWhenDisconnected)
 	case "collapse_timeout":
-		h.CollapseTimeout, err = parse.Duration(d)
+		err = h.time(d, &h.CollapseTimeout)
 	case "fill_timeout":
-		h.FillTimeout, err = parse.Duration(d)
+		err = h.time(d, &h.FillTimeout)
 	case "hit_for_miss":
-		h.HitForMiss, err = parse.Duration(d)
+		err = h.time(d, &h.HitForMiss)
 	case "jitter":
 		var text string
 		if text, err = parse.OneArg(d); err != nil {
 			return err
 		}
 		var ok bool
-		if h.Jitter, ok = parse.Percent(text); !ok || h.Jitter > 0.5 {
-			err = d.Errf("jitter: %q is not a percentage above 0%% and up to 50%%", text)
+		if h.Jitter, ok = parse.PercentOrOff(text); !ok || h.Jitter > 0.5 {
+			err = d.Errf("jitter: %q is not a percentage above 0%% and up to 50%%, nor off", text)
 		}
 	case "early_refresh":
 		err = flag(&h.EarlyRefresh)
 	case "key":
 		err = h.unmarshalKey(d)
 	case "tags":
-		h.Tags, err = parse.Args(d, 1, -1)
+		err = h.list(d, &h.Tags)
 	case "targets":
-		h.Targets, err = parse.Args(d, 1, -1)
+		err = h.list(d, &h.Targets)
 	case "set_cookie":
 		h.SetCookie, err = word(d, cookieBypass, cookieStrip, cookieStore)
 	case "store_cors":
@@ -204,17 +262,6 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		h.Profile, err = word(d, profileRFC9111)
 	case "hosts":
 		h.Hosts, err = parse.Args(d, 1, -1)
-	case "bypass":
-		if err = parse.NoArgs(d); err != nil {
-			return err
-		}
-		var set caddy.ModuleMap
-		if set, err = caddyhttp.ParseCaddyfileNestedMatcherSet(d); err == nil {
-			if len(set) == 0 {
-				return d.Err("bypass: the block has no matchers, such as `path /live/*`")
-			}
-			h.BypassRaw = append(h.BypassRaw, set)
-		}
 	case "namespace":
 		h.Namespace, err = parse.OneArg(d)
 	case "invalidate_on_write":
@@ -225,6 +272,50 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		err = parse.Unknown(d, options...)
 	}
 	return err
+}
+
+// unmarshalBypass reads `bypass /live/* @preview` and a block of matchers, of which
+// all must fit. The option may be repeated: any of what is given will do.
+func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) error {
+	before := len(h.BypassRaw)
+	for d.NextArg() {
+		switch text := d.Val(); {
+		case text == "*":
+			return d.Err("bypass *: everything would pass: remove http_cache, or give it a matcher")
+		case strings.HasPrefix(text, "/"):
+			h.BypassRaw = append(h.BypassRaw, caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath{text}, nil)})
+		case strings.HasPrefix(text, "@") && named != nil:
+			d.Prev()
+			set, _, err := named()
+			if err != nil {
+				return d.Errf("bypass %s: %v: define it in the site, such as `%s path /live/*`", text, err, text)
+			}
+			h.BypassRaw = append(h.BypassRaw, set)
+		default:
+			return d.Errf("bypass: %q is no matcher: accepted are /path, @name and a block of matchers, such as `bypass { method HEAD }`", text)
+		}
+	}
+	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
+	if err != nil {
+		if _, rest, ok := strings.Cut(err.Error(), "getting matcher module '"); ok {
+			switch name, _, _ := strings.Cut(rest, "'"); {
+			case strings.HasPrefix(name, "/"):
+				return d.Errf("bypass: %q in the block has no matcher: write `path %s`, or `bypass %s` without a block", name, name, name)
+			case strings.HasPrefix(name, "@"):
+				return d.Errf("bypass: %q in the block: write `bypass %s` without a block", name, name)
+			default:
+				return d.Errf("bypass: %q is no matcher: accepted are such as path, method, header and query", name)
+			}
+		}
+		return err
+	}
+	if len(set) > 0 {
+		h.BypassRaw = append(h.BypassRaw, set)
+	}
+	if len(h.BypassRaw) == before {
+		return d.Err("bypass: the block has no matchers, such as `path /live/*`; accepted are also /path and @name without a block")
+	}
+	return nil
 }
 
 // unmarshalOnWrite reads `invalidate_on_write above` and `… segments 2`.

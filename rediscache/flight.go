@@ -121,6 +121,9 @@ const maxFlights = 4
 
 // collapsed answers together with others who ask for the same.
 func (x *inquiry) collapsed() error {
+	if x.h.CollapseTimeout == 0 {
+		return x.alone()
+	}
 	private := false
 	for range maxFlights {
 		key := x.t.flightKey(private)

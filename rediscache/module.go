@@ -50,6 +50,7 @@ const (
 
 const (
 	defaultMaxObject   = 1 << 20
+	leastMemory        = 1 << 20 // in a Caddyfile: a smaller number has no unit
 	defaultVariants    = 20
 	defaultMaxError    = 10 * time.Second
 	defaultWait        = 5 * time.Second
@@ -141,6 +142,12 @@ type Handler struct {
 	// Refresh what is asked for often a little before it ends, at random.
 	// Default: false.
 	EarlyRefresh bool `json:"early_refresh,omitempty"`
+
+	// Options that are on by default and switched off: `collapse_timeout`, so that
+	// requests do not wait for each other; `fill_timeout`, so that a request to the
+	// service ends when nobody reads its answer, but for refreshes in the background;
+	// `hit_for_miss`; `stale_when_disconnected`; `tags`; `targets`. Default: none.
+	Off []string `json:"off,omitempty"`
 
 	// What makes requests different beside scheme, host, path and query.
 	Key *KeyOptions `json:"key,omitempty"`
@@ -291,8 +298,7 @@ func (h *Handler) ttl(status int) time.Duration {
 // storesShape reports whether an error that the request's own shape may have
 // caused is stored: where the operator gives its status a time.
 func (h *Handler) storesShape(status int) bool {
-	_, asked := h.StatusTTL[status]
-	return asked || h.Profile == profileRFC9111
+	return h.StatusTTL[status] > 0 || h.Profile == profileRFC9111
 }
 
 // Interface guards

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -96,8 +97,8 @@ func (h *Handler) setDefaults(a *app.App) {
 			*v = d
 		}
 	}
-	orTime := func(v *caddy.Duration, d time.Duration) {
-		if *v == 0 {
+	orTime := func(option string, v *caddy.Duration, d time.Duration) {
+		if *v == 0 && !slices.Contains(h.Off, option) {
 			*v = caddy.Duration(d)
 		}
 	}
@@ -111,27 +112,27 @@ func (h *Handler) setDefaults(a *app.App) {
 	if h.MaxVariants == 0 {
 		h.MaxVariants = defaultVariants
 	}
-	orTime(&h.CollapseTimeout, defaultWait)
-	orTime(&h.FillTimeout, defaultFillTimeout)
-	orTime(&h.HitForMiss, defaultRemember)
+	orTime("collapse_timeout", &h.CollapseTimeout, defaultWait)
+	orTime("fill_timeout", &h.FillTimeout, defaultFillTimeout)
+	orTime("hit_for_miss", &h.HitForMiss, defaultRemember)
 	orText(&h.RequestDirectives, directivesIgnore)
 	orText(&h.CacheStatus, statusOn)
 	orText(&h.InvalidateOnWrite, writeOff)
 	if h.Profile == profileRFC9111 {
 		orText(&h.SetCookie, cookieStore)
-		orTime(&h.StaleWhenDisconnected, defaultKeep)
+		orTime("stale_when_disconnected", &h.StaleWhenDisconnected, defaultKeep)
 	} else {
 		orText(&h.SetCookie, cookieBypass)
-		orTime(&h.MaxErrorTTL, defaultMaxError)
+		orTime("max_error_ttl", &h.MaxErrorTTL, defaultMaxError)
 	}
 	if a.Redis() != nil {
 		orText(&h.Store, storeBoth)
 	}
 	orText(&h.Store, storeMemory)
-	if len(h.Tags) == 0 {
+	if len(h.Tags) == 0 && !slices.Contains(h.Off, "tags") {
 		h.Tags = defaultTags
 	}
-	if len(h.Targets) == 0 {
+	if len(h.Targets) == 0 && !slices.Contains(h.Off, "targets") {
 		h.Targets = defaultTargets
 	}
 	if h.Key == nil {
@@ -179,6 +180,9 @@ func (h *Handler) check(a *app.App) error {
 	if h.Store != storeMemory && a.Redis() == nil {
 		return fmt.Errorf("store %s: there is no Redis in this configuration; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)
 	}
+	if err := h.checkOff(); err != nil {
+		return err
+	}
 	for name, v := range map[string]int64{
 		"ttl": int64(h.TTL), "max_error_ttl": int64(h.MaxErrorTTL), "memory": h.Memory, "max_object_size": h.MaxObjectSize,
 		"max_variants": int64(h.MaxVariants), "stale_while_revalidate": int64(h.StaleWhileRevalidate), "stale_if_error": int64(h.StaleIfError),
@@ -207,6 +211,26 @@ func (h *Handler) check(a *app.App) error {
 		if name == "Authorization" || name == "Cookie" {
 			return fmt.Errorf("key header %s: use per_user, which separates users whatever they send, or cookie, which names one", name)
 		}
+	}
+	return nil
+}
+
+// checkOff checks the options that are switched off.
+func (h *Handler) checkOff() error {
+	given := map[string]bool{
+		"collapse_timeout": h.CollapseTimeout != 0, "fill_timeout": h.FillTimeout != 0, "hit_for_miss": h.HitForMiss != 0,
+		"stale_when_disconnected": h.StaleWhenDisconnected != 0, "tags": len(h.Tags) > 0, "targets": len(h.Targets) > 0,
+	}
+	for _, option := range h.Off {
+		switch on, known := given[option]; {
+		case !known:
+			return fmt.Errorf("off: %q: accepted are %s", option, strings.Join(slices.Sorted(maps.Keys(given)), ", "))
+		case on:
+			return fmt.Errorf("off: %s: it is given too", option)
+		}
+	}
+	if h.Lease && h.CollapseTimeout == 0 {
+		return errors.New("lease: it has requests wait for each other, which `collapse_timeout off` forbids")
 	}
 	return nil
 }

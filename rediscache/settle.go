@@ -140,14 +140,18 @@ func (c *fill) watched() bool { return c.judged && c.stream != nil && c.stream.w
 // giveUp ends the request to the service if nobody wants its answer, or in a
 // while if nobody reads it. It is called with the lock held.
 func (c *fill) giveUp() {
+	limit := time.Duration(c.x.h.FillTimeout)
+	if limit == 0 && c.x.background {
+		limit = defaultFillTimeout
+	}
 	switch {
 	case c.cancel == nil, c.watched():
-	case c.judged && !c.worth, !c.judged && c.f == nil:
+	case limit == 0, c.judged && !c.worth, !c.judged && c.f == nil:
 		c.cancel()
 	case c.timer == nil:
-		c.timer = time.AfterFunc(time.Duration(c.x.h.FillTimeout), c.outOfTime)
+		c.timer = time.AfterFunc(limit, c.outOfTime)
 	default:
-		c.timer.Reset(time.Duration(c.x.h.FillTimeout))
+		c.timer.Reset(limit)
 	}
 }
 
