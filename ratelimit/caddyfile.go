@@ -70,8 +70,8 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //		ipv6_prefix     <1-128>
 //		cost            <n or placeholder>
 //		count           status|after <code or class...>
-//		max_concurrent  <n>
-//		delay           <duration> [<queue>]
+//		max_concurrent  <n>|off
+//		delay           <duration>|off [<queue>]
 //		shadow
 //		headers         standard|legacy|both|off
 //		max_keys        <n>
@@ -227,9 +227,16 @@ var optionParsers = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
 		h.CountStatus = args[1:]
 		return nil
 	},
-	"max_concurrent": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		h.MaxConcurrent, err = parse.Int(d, 1, gcra.MaxCount)
-		return err
+	"max_concurrent": func(h *Handler, d *caddyfile.Dispenser) error {
+		arg, err := parse.OneArg(d)
+		if err != nil || arg == "off" {
+			return err
+		}
+		// 0 might mean "none at once" as well as "no bound".
+		if h.MaxConcurrent, err = strconv.Atoi(arg); err != nil || h.MaxConcurrent < 1 || h.MaxConcurrent > gcra.MaxCount {
+			return d.Errf("max_concurrent: %q is not a whole number from 1 to %d, nor off", arg, gcra.MaxCount)
+		}
+		return nil
 	},
 	"delay": func(h *Handler, d *caddyfile.Dispenser) error { return h.unmarshalDelay(d) },
 	"shadow": func(h *Handler, d *caddyfile.Dispenser) error {
@@ -320,7 +327,7 @@ func (h *Handler) unmarshalDelay(d *caddyfile.Dispenser) error {
 	}
 	v, ok := delayDuration(args[0])
 	if !ok {
-		return d.Errf("delay: %q is not a duration above zero and at most 1m, such as 250ms", args[0])
+		return d.Errf("delay: %q is not a duration of at most 1m, such as 250ms, nor off", args[0])
 	}
 	h.Delay = v
 	if len(args) == 2 {

@@ -76,6 +76,22 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 	}
 }
 
+// Zero and off mean off where an option has that.
+func TestOff(t *testing.T) {
+	for _, text := range []string{"delay off", "delay 0", "delay 0s", "max_concurrent off"} {
+		h := new(Handler)
+		err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("ratelimit 1/1m {\n " + text + "\n}"))
+		if err != nil || h.Delay != 0 || h.MaxConcurrent != 0 {
+			t.Errorf("%s: %v, %+v", text, err, h)
+		}
+	}
+	for text, want := range map[string]string{"budget 0": "above zero", "max_concurrent 0": "nor off", "max_keys 0": "from 1", "exempt off": "is not an address"} {
+		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser("ratelimit 1/1m {\n " + text + "\n}")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestProvisionErrors(t *testing.T) {
 	for want, h := range map[string]*Handler{
 		"no limit":                 {},

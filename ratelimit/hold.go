@@ -41,10 +41,14 @@ func (c *check) hold(r *http.Request, ch *chain) error {
 	}
 }
 
-// delayDuration reads the longest time to hold a request back.
+// delayDuration reads the longest time to hold a request back; `off` and zero
+// are none.
 func delayDuration(s string) (caddy.Duration, bool) {
+	if s == "off" || s == "0" {
+		return 0, true
+	}
 	d, err := caddy.ParseDuration(s)
-	return caddy.Duration(d), err == nil && d > 0 && d <= time.Minute
+	return caddy.Duration(d), err == nil && d >= 0 && d <= time.Minute
 }
 
 // tooManyHeld is the answer to a request that finds the queue full. What made it
