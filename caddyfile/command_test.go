@@ -189,7 +189,7 @@ func TestBuiltinCaddyfile(t *testing.T) {
 	if string(caddyfile.Format([]byte(builtin))) != builtin {
 		t.Error("the built-in Caddyfile is not formatted")
 	}
-	for _, part := range []string{builtinSite, builtinAdmin, builtinImport} {
+	for _, part := range []string{builtinSite, builtinAdmin, builtinImport, builtinLog, builtinBlock, builtinBody} {
 		if strings.Count(builtin, part) != 1 {
 			t.Errorf("%q: the flags replace it, but it is not there once", part)
 		}
@@ -208,7 +208,7 @@ func TestBuiltinCaddyfile(t *testing.T) {
 		{gatewayCommand{listen: ":x"}, "error: --listen"},
 		{gatewayCommand{listen: "a b:80"}, "error: --listen"},
 		{gatewayCommand{listen: "{x}:80"}, "error: --listen"},
-		{gatewayCommand{admin: "x"}, "error: --admin x: accepted are host:port and off"},
+		{gatewayCommand{admin: "x"}, "error: --admin=x: accepted are host:port, as in --admin=localhost:2019, and off"},
 	} {
 		tc.command.print = true
 		var out bytes.Buffer

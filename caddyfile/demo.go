@@ -80,7 +80,7 @@ func startDemo(listen string) (*demo, error) {
 	}
 	for _, name := range []string{
 		envSecretFile, envPublicKey, envJWKS, envDiscovery, envAlgorithm, envIssuer, envAudience, envOrigins,
-		"SERVER_NAME", "CADDY_SERVER_EXTRA_DIRECTIVES",
+		"SERVER_NAME", "CADDY_SERVER_EXTRA_DIRECTIVES", envMetricsListen, envAllowHTTP,
 	} {
 		err = errors.Join(err, os.Unsetenv(name))
 	}

@@ -28,8 +28,8 @@ const off = "off"
 // optionNames are the options of the directive, in the order of the
 // documentation.
 var optionNames = []string{
-	"service", "public", "jwt", "ratelimit", "cache", "circuit_breaker", "response_header_timeout", "allowed_origins", "cors", "guard",
-	"health", "metrics",
+	"service", "public", "jwt", "ratelimit", "limits", "cache", "circuit_breaker", "response_header_timeout", "allowed_origins", "cors",
+	"guard", "health", "metrics",
 }
 
 // directives are those options that have the arguments and the block of a
@@ -52,9 +52,12 @@ type gateway struct {
 	public   []caddy.ModuleMap // the matchers of requests that need no token
 	origins  []string
 	features map[string]*feature // by option
+	bounded  map[string]string   // the options of limits, as they were written
 	site     string              // part of the names of what has a state
 	file     string              // where the directive stands
 	line     int
+
+	readers []string // who may read the metrics
 
 	headerTimeout     time.Duration // 0: none
 	headerTimeoutText string        // as it was written
@@ -73,6 +76,13 @@ type gateway struct {
 //		ratelimit       off|[<matcher>] [<limit>] {
 //			<options of ratelimit>
 //		}
+//		limits          off|{
+//			max_body_size <size>|off
+//			body_timeout  <duration>|off
+//			body_rate     <bytes per second>|off
+//			in_flight     <number>|off
+//			refusals      <count>/<period>|off
+//		}
 //		cache           off|[<matcher>] [<ttl>] {
 //			<options of http_cache>
 //		}
@@ -90,7 +100,7 @@ type gateway struct {
 //		health          off|{
 //			<options of health>
 //		}
-//		metrics         off|{
+//		metrics         off|[<network...>|any] {
 //			<options of metrics>
 //		}
 //	}
@@ -172,6 +182,8 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 			err = noBlock(d, option)
 		}
 		return err
+	case "limits":
+		return g.unmarshalLimits(d)
 	case "response_header_timeout":
 		if g.headerTimeoutText, err = parse.OneArg(d); err != nil {
 			return err
@@ -184,6 +196,14 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		directive, ok := directives[option]
 		if !ok {
 			return parse.Unknown(d, optionNames...)
+		}
+		if option == "metrics" {
+			if segment, err = g.unmarshalReaders(segment); err != nil {
+				return d.Errf("metrics: %v", err)
+			}
+			if len(segment) == 1 && len(g.readers) > 0 {
+				return nil // all else is as without the line
+			}
 		}
 		return g.features[option].unmarshal(d, option, directive, segment)
 	}
@@ -249,7 +269,7 @@ func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, se
 		return d.Errf("%s: it was off before", option)
 	case len(segment) == 1:
 		return d.Errf("%s: missing value: %s", option, valuesOf(option))
-	case len(args) > 0 && (option == "circuit_breaker" || option == "guard" || option == "health" || option == "metrics"):
+	case len(args) > 0 && (option == "circuit_breaker" || option == "guard" || option == "health"):
 		return d.Errf("%s: unexpected argument %q: %s", option, args[0], valuesOf(option))
 	}
 	renamed := slices.Clone(segment)
@@ -282,8 +302,10 @@ func valuesOf(option string) string {
 	switch option {
 	case "guard":
 		return "it takes a block"
-	case "circuit_breaker", "health", "metrics":
+	case "circuit_breaker", "health":
 		return "it takes off or a block"
+	case "metrics":
+		return "it takes off, or who may read them, such as private_ranges, 10.0.0.0/8 or any, and a block"
 	default:
 		return "it takes off, or the values and the block of " + directives[option]
 	}

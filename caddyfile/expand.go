@@ -67,11 +67,11 @@ func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 	routes := e.chain(slices.Concat(
 		g.feature("guard", words("guard")),
 		g.cors(),
-		g.feature("health", words("health")),
+		g.health(),
 	)...)
 	var sites []caddyhttp.Route
 	if !g.features["metrics"].off {
-		sites = append(sites, e.handle(paths("/metrics"), e.chain(g.feature("metrics", words("metrics"))...)))
+		sites = append(sites, e.handle(paths("/metrics"), join(g.onlyFor(g.readers), e.chain(g.feature("metrics", words("metrics"))...))))
 	}
 	sites = append(sites,
 		g.welcome(),
@@ -124,6 +124,12 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 		e.err = errors.Join(e.err, e.h.Errf("tentagate: %v", err))
 		return nil
 	}
+	bounds, err := g.limits()
+	if err != nil {
+		e.err = errors.Join(e.err, e.h.Errf("tentagate: %v", err))
+		return nil
+	}
+	before := join(g.bodies(e, bounds), e.chain(g.addresses(bounds)...))
 	routes := e.chain(auth...)
 	for i := range routes {
 		if len(routes[i].MatcherSetsRaw) > 0 {
@@ -133,6 +139,7 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 			routes[i].MatcherSetsRaw = []caddy.ModuleMap{{"not": caddyconfig.JSON(g.public, nil)}}
 		}
 	}
+	routes = join(before, routes)
 	routes = join(routes, e.chain(g.ratelimits()...))
 	routes = join(routes, e.exclusive(g.caches()...))
 	var services []caddyhttp.Route
@@ -202,11 +209,10 @@ func notFound(detail string) caddyhttp.Route {
 // welcome returns the route of the gateway's own page.
 func (g *gateway) welcome() caddyhttp.Route {
 	links := map[string]string{}
-	for option, path := range map[string]string{"health": "/health", "metrics": "/metrics"} {
-		// With a block of its own, health may be elsewhere.
-		if f := g.features[option]; !f.off && (option != "health" || len(f.segments) == 0) {
-			links[option] = path
-		}
+	// With a block of its own, health may be elsewhere. Metrics are not for
+	// everybody.
+	if f := g.features["health"]; !f.off && len(f.segments) == 0 {
+		links["health"] = "/health"
 	}
 	body, err := json.Marshal(struct {
 		Name    string            `json:"name"`

@@ -15,6 +15,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/caddyserver/certmagic"
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,7 +34,28 @@ const (
 	builtinSite   = "{$SERVER_NAME::8000} {"
 	builtinAdmin  = "admin {$TENTAGATE_ADMIN:off}"
 	builtinImport = "import Caddyfile.d/*.caddyfile"
+	builtinLog    = "log requests {"
+	builtinBody   = "read_body_idle {$BODY_TIMEOUT:60s} {$BODY_RATE:100}"
+	builtinBlock  = "\t\t{$TENTAGATE_OPTIONS}\n"
 )
+
+// envMetricsListen is the variable with the address for metrics and probes.
+const envMetricsListen = "METRICS_LISTEN"
+
+// internalSite serves what is for the operator alone: %s is its address, and
+// what binds it.
+const internalSite = `
+# Metrics and probes, for a port that is not published.
+http://:%s {%s
+	health
+	handle /metrics {
+		metrics
+	}
+	handle {
+		respond 404
+	}
+}
+`
 
 const (
 	defaultListen  = ":8000"
@@ -60,15 +82,33 @@ that show what the gateway does. It needs no environment.`,
 			var c gatewayCommand
 			flags := cmd.Flags()
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, in place of SERVER_NAME (default "+defaultListen+")")
-			flags.StringVar(&c.envFile, "env-file", "", "File of environment variables (default "+defaultEnvFile+", if it exists)")
+			addEnvFile(flags, &c.envFile)
 			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, which is off by default; with the flag alone "+defaultAdmin)
 			flags.Lookup("admin").NoOptDefVal = defaultAdmin
 			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
 			flags.BoolVar(&c.demo, "demo", false, "Serve two services of its own and print curl lines to try")
-			cmd.Args = cobra.NoArgs
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return nil
+				}
+				if _, _, err := splitAddress(args[0]); err == nil && c.admin == defaultAdmin {
+					return fmt.Errorf("unexpected argument %q: an address of the admin API is written as --admin=%s", args[0], args[0])
+				}
+				return fmt.Errorf("unexpected argument %q: there are flags alone, such as --listen :8000", args[0])
+			}
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.OutOrStdout()) }
 		},
 	})
+}
+
+// addEnvFile adds the flag for an environment file, also by the name that it has
+// in Caddy's commands.
+func addEnvFile(flags interface {
+	StringVar(to *string, name, value, usage string)
+}, path *string,
+) {
+	flags.StringVar(path, "env-file", "", "File of environment variables (default "+defaultEnvFile+", if it exists)")
+	flags.StringVar(path, "envfile", "", "The same as --env-file")
 }
 
 // gatewayCommand are the flags of `tentagate gateway`.
@@ -83,6 +123,9 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 		return err
 	}
 	if c.print {
+		if text, err = withInternalSite(text); err != nil {
+			return err
+		}
 		_, err := io.WriteString(stdout, text)
 		return err
 	}
@@ -94,10 +137,17 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 		}
 		defer d.stop()
 		text = strings.Replace(text, builtinImport, "", 1)
+		text = strings.Replace(text, builtinLog, builtinLog+"\n\t\toutput discard", 1)
 	} else if err := c.loadEnvironment(); err != nil {
 		return err
 	}
 	if err := c.checkEnvironment(); err != nil {
+		return err
+	}
+	if text, err = withInternalSite(text); err != nil {
+		return err
+	}
+	if text, err = withBodyBounds(text); err != nil {
 		return err
 	}
 	caddy.TrapSignals()
@@ -144,12 +194,50 @@ func (c *gatewayCommand) caddyfile() (string, error) {
 		text = strings.Replace(text, builtinSite, site, 1)
 	}
 	if c.admin != "" {
-		if _, _, err := splitListen(c.admin); err != nil && c.admin != off {
-			return "", fmt.Errorf("--admin %s: accepted are host:port and off", c.admin)
+		if _, _, err := splitAddress(c.admin); err != nil && c.admin != off {
+			return "", fmt.Errorf("--admin=%s: accepted are host:port, as in --admin=localhost:2019, and off", c.admin)
 		}
 		text = strings.Replace(text, builtinAdmin, "admin "+c.admin, 1)
 	}
 	return text, nil
+}
+
+// withInternalSite adds the site for metrics and probes, if there is an address
+// for it. They are then nowhere else.
+func withInternalSite(text string) (string, error) {
+	address := getenv(envMetricsListen)
+	if address == "" || address == off {
+		return text, nil
+	}
+	host, port, err := splitAddress(address)
+	if err != nil || port == "0" {
+		return "", fmt.Errorf("%s: %q: write it as :9090, 127.0.0.1:9090 or [::1]:9090, or off", envMetricsListen, address)
+	}
+	bind := ""
+	if host != "" {
+		bind = "\n\tbind " + host
+	}
+	text = strings.Replace(text, "\n"+builtinImport, fmt.Sprintf(internalSite, port, bind)+"\n"+builtinImport, 1)
+	for line := range strings.Lines(os.Getenv("TENTAGATE_OPTIONS")) {
+		if word, _, _ := strings.Cut(strings.TrimSpace(line), " "); word == "metrics" {
+			return text, nil
+		}
+	}
+	return strings.Replace(text, builtinBlock, "\t\tmetrics off\n"+builtinBlock, 1), nil
+}
+
+// withBodyBounds writes what bounds a body until the directive is asked, and
+// where its rest is read when a request was refused.
+func withBodyBounds(text string) (string, error) {
+	l, err := new(gateway).limits()
+	if err != nil {
+		return "", err
+	}
+	line := "read_body_idle -1s"
+	if l.bodyTimeout > 0 {
+		line = fmt.Sprintf("read_body_idle %s %d", l.bodyTimeout, l.bodyRate)
+	}
+	return strings.Replace(text, builtinBody, line, 1), nil
 }
 
 // address returns where the gateway listens.
@@ -160,12 +248,22 @@ func (c *gatewayCommand) address() string {
 	return c.listen
 }
 
-// splitListen reads host:port or :port, with an IP address or a name as host.
+// splitListen reads the value of --listen.
 func splitListen(address string) (host, port string, err error) {
-	host, port, err = net.SplitHostPort(address)
-	n, bad := strconv.Atoi(port)
-	if err != nil || bad != nil || n < 0 || n > 65535 || host != "" && !isHost(host) {
+	if host, port, err = splitAddress(address); err != nil {
 		return "", "", fmt.Errorf("--listen %q: write it as :8000, 127.0.0.1:8000 or [::1]:8000", address)
+	}
+	return host, port, nil
+}
+
+// splitAddress reads host:port or :port, with an IP address or a name as host.
+func splitAddress(address string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(address)
+	if err != nil {
+		return "", "", err
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 || host != "" && !isHost(host) {
+		return "", "", errors.New("it is not an address")
 	}
 	return host, port, nil
 }
@@ -204,11 +302,27 @@ func (c *gatewayCommand) loadEnvironment() error {
 // checkEnvironment checks the variables that stand in the Caddyfile, where a
 // mistake would be told as one of a line that nobody wrote.
 func (c *gatewayCommand) checkEnvironment() error {
-	for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD"} {
-		if text, ok := os.LookupEnv(name); ok {
-			if d, err := caddy.ParseDuration(text); err != nil || d < 0 {
-				return fmt.Errorf("%s: %q is not a duration such as 10s", name, text)
+	for _, name := range []string{"SERVER_NAME", "TENTAGATE_ADMIN", "SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT", "MAX_HEADER_SIZE"} {
+		if text, ok := os.LookupEnv(name); ok && strings.TrimSpace(text) == "" {
+			// A manifest sets variables empty; then the default counts.
+			if err := os.Unsetenv(name); err != nil {
+				return err
 			}
+		}
+	}
+	for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT"} {
+		text, ok := os.LookupEnv(name)
+		if !ok {
+			continue
+		}
+		bound := name == "READ_HEADER_TIMEOUT" || name == "IDLE_TIMEOUT" // which Caddy replaces by its own where it is zero
+		if d, err := caddy.ParseDuration(text); err != nil || d < 0 || bound && d == 0 {
+			return fmt.Errorf("%s: %q is not a duration such as 10s", name, text)
+		}
+	}
+	if text, ok := os.LookupEnv("MAX_HEADER_SIZE"); ok {
+		if n, err := humanize.ParseBytes(text); err != nil || n < 1024 || n > 64<<20 {
+			return fmt.Errorf("MAX_HEADER_SIZE: %q is not a size from 1KiB to 64MiB, such as 16KiB", text)
 		}
 	}
 	ranges := strings.Fields(strings.ReplaceAll(os.Getenv("TRUSTED_PROXIES"), ",", " "))
@@ -223,14 +337,6 @@ func (c *gatewayCommand) checkEnvironment() error {
 	}
 	if err := os.Setenv("TRUSTED_PROXIES", strings.Join(ranges, " ")); err != nil {
 		return err
-	}
-	for _, name := range []string{"SERVER_NAME", "TENTAGATE_ADMIN"} {
-		if text, ok := os.LookupEnv(name); ok && strings.TrimSpace(text) == "" {
-			// A manifest sets variables empty; then the default counts.
-			if err := os.Unsetenv(name); err != nil {
-				return err
-			}
-		}
 	}
 	if name := os.Getenv("SERVER_NAME"); name != "" && c.listen != "" {
 		return fmt.Errorf("SERVER_NAME %q and --listen %s are both given: leave one of them out", name, c.listen)

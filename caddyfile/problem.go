@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -24,6 +25,14 @@ type Problem struct {
 
 	// What to tell the client. Default: the standard text of the status.
 	Detail string `json:"detail,omitempty"`
+
+	// Do not refuse clients of these addresses and networks, in CIDR notation;
+	// `private_ranges` stands for all private ones. The client is who the peer is
+	// or, where that is a trusted proxy, whom it names; what another proxy passes
+	// on is refused. Default: nobody is excepted.
+	Except []string `json:"except,omitempty"`
+
+	except *nearby.Networks // nil: nobody
 }
 
 // CaddyModule returns the Caddy module information.
@@ -32,6 +41,16 @@ func (*Problem) CaddyModule() caddy.ModuleInfo {
 		ID:  "http.handlers.problem",
 		New: func() caddy.Module { return new(Problem) },
 	}
+}
+
+// Provision reads the networks.
+func (p *Problem) Provision(caddy.Context) (err error) {
+	if len(p.Except) > 0 {
+		if p.except, err = nearby.Parse(p.Except); err != nil {
+			return fmt.Errorf("except: %w", err)
+		}
+	}
+	return nil
 }
 
 // Validate checks the status.
@@ -43,6 +62,9 @@ func (p *Problem) Validate() error {
 }
 
 func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if p.except != nil && p.except.Has(r) {
+		return next.ServeHTTP(w, r)
+	}
 	return problem.Serve(w, r, next, func(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
 		return problem.Error(problem.New(p.Status, p.Detail))
 	})
@@ -50,6 +72,7 @@ func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // Interface guards
 var (
+	_ caddy.Provisioner           = (*Problem)(nil)
 	_ caddy.Validator             = (*Problem)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Problem)(nil)
 )

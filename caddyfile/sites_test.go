@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/h2c"
@@ -230,6 +233,179 @@ func TestHangingService(t *testing.T) {
 			}
 			if status, header, _ := ask(t, gateway, "GET", "/api/"+name+"/x"); status != 503 || header.Get("Retry-After") == "" {
 				t.Errorf("%s: after 5 that hung: %d", kind, status)
+			}
+		}
+	}
+}
+
+// What one client may ask for has bounds, whoever it is, and each can be
+// switched off.
+func TestLimits(t *testing.T) {
+	hang, come := make(chan struct{}), make(chan struct{}, 10)
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/hang"):
+			come <- struct{}{}
+			<-hang
+		case strings.HasSuffix(r.URL.Path, "/forbidden"):
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+	}))
+	defer backend.Close()
+	load := func(options string) *httptest.Server {
+		return servertest.New(t, ":80 {\n\ttentagate "+unique()+" {\n\t\tservice s "+backend.URL+"\n\t\tcircuit_breaker off\n\t\tcache off\n\t\t"+options+"\n\t}\n}")
+	}
+	post := func(gateway *httptest.Server, size int) int {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, gateway.URL+"/api/s/upload", strings.NewReader(strings.Repeat("x", size)))
+		req.Header.Set("Authorization", bearer(t, "ann"))
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	get := func(gateway *httptest.Server, path string, fields ...string) int {
+		status, _, _ := ask(t, gateway.URL, "GET", path, fields...)
+		return status
+	}
+	ann := []string{"Authorization", bearer(t, "ann")}
+
+	t.Run("size of a body", func(t *testing.T) {
+		environment(t, "MAX_BODY_SIZE=1KB")
+		if gateway := load(""); post(gateway, 1000) != 200 || post(gateway, 1001) != 413 {
+			t.Error("MAX_BODY_SIZE")
+		}
+		if gateway := load("limits {\n\t\t\tmax_body_size 2KB\n\t\t}"); post(gateway, 2000) != 200 || post(gateway, 2001) != 413 {
+			t.Error("max_body_size")
+		}
+		if gateway := load("limits {\n\t\t\tmax_body_size off\n\t\t}"); post(gateway, 1<<20) != 200 {
+			t.Error("max_body_size off")
+		}
+		environment(t, "MAX_BODY_SIZE=")
+		if gateway := load(""); post(gateway, 20<<20) != 200 {
+			t.Error("a big upload")
+		}
+	})
+	t.Run("a body that trickles", func(t *testing.T) {
+		environment(t)
+		gateway := load("limits {\n\t\t\tbody_timeout 200ms\n\t\t\tbody_rate 10KB\n\t\t}")
+		conn, err := net.Dial("tcp", gateway.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "POST /api/s/upload HTTP/1.1\r\nHost: a.test\r\nAuthorization: "+ann[1]+"\r\nContent-Length: 1000000\r\n\r\n")
+		ended := make(chan struct{})
+		go func() {
+			_, _ = io.Copy(io.Discard, conn)
+			close(ended)
+		}()
+		for tick := time.NewTicker(20 * time.Millisecond); ; {
+			select {
+			case <-ended:
+				tick.Stop()
+				return
+			case <-tick.C:
+				_, _ = conn.Write([]byte("x")) // it never stalls
+			case <-time.After(20 * time.Second):
+				t.Fatal("the connection is held")
+			}
+		}
+	})
+	t.Run("refusals", func(t *testing.T) {
+		environment(t, "REFUSAL_LIMIT=3/1h")
+		gateway := load("")
+		statuses := []int{get(gateway, "/api/s/x"), get(gateway, "/api/s/forbidden", ann...), get(gateway, "/api/s/x", ann...), get(gateway, "/api/s/x", "Authorization", "Bearer x")}
+		if want := []int{401, 403, 200, 401}; !slices.Equal(statuses, want) {
+			t.Errorf("got %v, want %v", statuses, want)
+		}
+		if status := get(gateway, "/api/s/x", "Authorization", "Bearer y"); status != 429 {
+			t.Errorf("after 3 refusals: %d", status)
+		}
+		for _, options := range []string{"limits off", "ratelimit off"} {
+			if options == "ratelimit off" {
+				environment(t, "REFUSAL_LIMIT=")
+			}
+			gateway := load(options)
+			for range 5 {
+				if status := get(gateway, "/api/s/x"); status != 401 {
+					t.Errorf("%s: %d", options, status)
+				}
+			}
+		}
+	})
+	t.Run("in flight", func(t *testing.T) {
+		environment(t, "MAX_IN_FLIGHT=2")
+		gateway := load("")
+		var done sync.WaitGroup
+		for range 2 {
+			done.Go(func() { get(gateway, "/api/s/hang", ann...) })
+			<-come
+		}
+		if status := get(gateway, "/api/s/x", ann...); status != 429 {
+			t.Errorf("a third: %d", status)
+		}
+		close(hang)
+		done.Wait()
+		if status := get(gateway, "/api/s/x", ann...); status != 200 {
+			t.Errorf("after them: %d", status)
+		}
+	})
+	t.Run("errors", func(t *testing.T) {
+		for _, name := range []string{"MAX_BODY_SIZE", "BODY_TIMEOUT", "BODY_RATE", "MAX_IN_FLIGHT", "REFUSAL_LIMIT", "RESPONSE_HEADER_TIMEOUT"} {
+			environment(t, "BACKEND_SERVICES=s="+backend.URL)
+			t.Setenv(name, "much")
+			if _, err := servertest.Load(t, ":80 {\n\ttentagate\n}"); err == nil || !strings.Contains(err.Error(), name+`: `) {
+				t.Errorf("%s: got %v", name, err)
+			}
+			t.Setenv(name, "off")
+			if _, err := servertest.Load(t, ":80 {\n\ttentagate\n}"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			t.Setenv(name, "")
+		}
+	})
+}
+
+// Metrics name services and addresses, so they are for private networks unless
+// the directive says otherwise.
+func TestReaders(t *testing.T) {
+	environment(t, "BACKEND_SERVICES=s=http://127.0.0.1:1")
+	for option, want := range map[string][3]int{
+		"":                       {200, 404, 404},
+		"metrics any":            {200, 200, 200},
+		"metrics off":            {404, 404, 404},
+		"metrics 192.0.2.0/24":   {404, 404, 200},
+		"metrics private_ranges": {200, 404, 404},
+		"metrics {\n\t\t\tdisable_openmetrics\n\t\t}":     {200, 404, 404},
+		"metrics any {\n\t\t\tdisable_openmetrics\n\t\t}": {200, 200, 200},
+	} {
+		handler := servertest.Handler(t, ":80 {\n\ttentagate {\n\t\t"+option+"\n\t}\n}")
+		for i, from := range []struct{ peer, forwarded string }{{"10.1.2.3:4", ""}, {"10.1.2.3:4", "192.0.2.1"}, {"192.0.2.1:4", ""}} {
+			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			r.RemoteAddr = from.peer
+			if from.forwarded != "" {
+				r.Header.Set("X-Forwarded-For", from.forwarded)
+			}
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if w.Code != want[i] {
+				t.Errorf("%s: from %v: %d, want %d", option, from, w.Code, want[i])
+			}
+			r = httptest.NewRequest(http.MethodGet, "/health?verbose", nil)
+			r.RemoteAddr, r.Header = from.peer, http.Header{}
+			if from.forwarded != "" {
+				r.Header.Set("X-Forwarded-For", from.forwarded)
+			}
+			w = httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if got := strings.Contains(w.Body.String(), "uptime"); w.Code != 200 || got != (i == 0) {
+				t.Errorf("details from %v: %d %s", from, w.Code, w.Body)
 			}
 		}
 	}

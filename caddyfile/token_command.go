@@ -50,7 +50,7 @@ The value of a --claim is JSON, such as true, 5 or ["a","b"], or else a text.`,
 			flags.StringVar(&c.keyID, "kid", "", "Identifier of the key, for the token's header")
 			flags.StringVar(&c.secret, "secret", "", "Secret for HS256, HS384 and HS512 (default JWT_SECRET_KEY)")
 			flags.StringVar(&c.keyFile, "key", "", "PEM file of the private key for the other algorithms")
-			flags.StringVar(&c.envFile, "env-file", "", "File of environment variables (default "+defaultEnvFile+", if it exists)")
+			addEnvFile(flags, &c.envFile)
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 				if err := (&gatewayCommand{envFile: c.envFile}).loadEnvironment(); err != nil {

@@ -110,6 +110,12 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 	around := func(text string, line int) caddyfile.Token {
 		return caddyfile.Token{File: e.file, Line: line, Text: text}
 	}
+	// A handler says where it was written; what nobody wrote stands where the
+	// tentagate directive does.
+	segment = slices.Clone(segment)
+	for i, first := 0, segment[0]; i < len(segment) && first.File == generated && segment[i].File == generated && segment[i].Line == first.Line; i++ {
+		segment[i].File, segment[i].Line = e.file, e.line
+	}
 	end := e.line
 	if last := segment[len(segment)-1]; last.File == e.file {
 		end = last.Line + last.NumLineBreaks() + 1

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/nearby"
 )
 
 // kind is what guard does with a field of a request.
@@ -73,6 +75,7 @@ func (h *Handler) checkFields(r *http.Request) error {
 		case forwarded:
 			if !slices.Contains(h.kept, name) && !fromTrustedProxy(r) {
 				delete(r.Header, name)
+				nearby.Dropped(r, name)
 			}
 		case hop, odd:
 			delete(r.Header, name)

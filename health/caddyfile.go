@@ -26,6 +26,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		ready_path <path>
 //		require    redis
 //		log
+//		details    off|any|<address, network or private_ranges...>
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 	d.Next() // the directive's name
@@ -55,8 +56,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 			}
 		case "log":
 			h.Log, err = true, parse.NoArgs(d)
+		case "details":
+			if h.Details, err = parse.Args(d, 1, -1); err == nil {
+				if _, bad := h.readers(); bad != nil {
+					err = d.Errf("details: %v", bad)
+				}
+			}
 		default:
-			err = parse.Unknown(d, "path", "live_path", "ready_path", "require", "log")
+			err = parse.Unknown(d, "path", "live_path", "ready_path", "require", "log", "details")
 		}
 		if err != nil {
 			return err

@@ -118,11 +118,34 @@ func TestConfiguration(t *testing.T) {
 		"health {\n require\n}":           "missing argument",
 		"health {\n require postgres\n}":  "accepted is redis",
 		"health {\n require redis\n}":     "there is no Redis",
+		"health {\n details\n}":           "missing argument",
+		"health {\n details off any\n}":   "leave the others out",
+		"health {\n details 10/8\n}":      "is not an address or a network",
 		"health {\n log yes\n}":           "it takes none",
 		"health {\n probe\n}":             `unknown option "probe"`,
 	} {
 		if _, err := load(t, block); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", block, err, want)
+		}
+	}
+}
+
+// Details are for whom they are meant; others get the plain answer.
+func TestDetails(t *testing.T) {
+	for details, want := range map[string]bool{"any": true, "private_ranges": false, "off": false, "10.0.0.0/8 192.0.2.1": true} {
+		h, err := load(t, "health {\n details "+details+"\n}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, accept := range []string{"", "application/health+json"} {
+			target := "/health?verbose"
+			if accept != "" {
+				target = "/health"
+			}
+			w := ask(h, "GET", target, accept, false) // from 192.0.2.1
+			if got := strings.Contains(w.Body.String(), "uptime"); w.Code != 200 || got != want {
+				t.Errorf("details %s: %d %s", details, w.Code, w.Body)
+			}
 		}
 	}
 }

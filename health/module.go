@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/nearby"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
@@ -23,6 +24,9 @@ const (
 	DefaultLivePath  = "/livez"
 	DefaultReadyPath = "/readyz"
 )
+
+// noDetails is the value of the option with which nobody gets details.
+const noDetails = "off"
 
 // dependencyRedis is the one dependency that readiness can require.
 const dependencyRedis = "redis"
@@ -58,12 +62,18 @@ type Handler struct {
 	// Write probes to the access log. Default: false.
 	Log bool `json:"log,omitempty"`
 
+	// Who gets the details of the general answer: addresses and networks in CIDR
+	// notation, `private_ranges`, `any`, or `off` for nobody. Others get the plain
+	// answer. Default: any.
+	Details []string `json:"details,omitempty"`
+
 	// Where the Caddyfile has this directive; errors name it.
 	Position string `json:"position,omitempty"`
 
-	redis *app.Redis
-	run   problem.Handler // serve
-	ctx   caddy.Context
+	details *nearby.Networks // nil: everybody
+	redis   *app.Redis
+	run     problem.Handler // serve
+	ctx     caddy.Context
 }
 
 // CaddyModule returns the Caddy module information.
@@ -82,6 +92,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			*field = value
 		}
 	}
+	var err error
+	if h.details, err = h.readers(); err != nil {
+		return place.Error(ctx, "health", h.Position, fmt.Errorf("details: %w", err))
+	}
 	a, err := app.Get(ctx)
 	if err != nil {
 		return place.Error(ctx, "health", h.Position, err)
@@ -89,6 +103,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.redis = a.Redis()
 	h.run = h.serve
 	return nil
+}
+
+// readers are who gets details, or nil for everybody.
+func (h *Handler) readers() (*nearby.Networks, error) {
+	switch {
+	case len(h.Details) == 0:
+		return nil, nil
+	case slices.Contains(h.Details, noDetails) && len(h.Details) > 1:
+		return nil, fmt.Errorf("%s: leave the others out", noDetails)
+	case h.Details[0] == noDetails:
+		return new(nearby.Networks), nil
+	}
+	return nearby.Parse(h.Details)
 }
 
 // Validate checks the paths and the dependencies.

@@ -60,11 +60,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		respond(w, r, status, typeJSON, body)
 	default:
 		verbose, structured := wanted(r)
-		if !verbose && !structured {
+		if !verbose && !structured || h.details != nil && !h.details.Has(r) {
 			respond(w, r, http.StatusOK, typeJSON, healthy)
 			return nil
 		}
-		body, err := json.Marshal(h.details(r, structured))
+		body, err := json.Marshal(h.report(r, structured))
 		if err != nil {
 			return err
 		}
@@ -105,7 +105,7 @@ type check struct {
 
 // details gathers what is known without asking anybody: the state of Redis is
 // that of the last heartbeat.
-func (h *Handler) details(r *http.Request, structured bool) report {
+func (h *Handler) report(r *http.Request, structured bool) report {
 	uptime := int64(time.Since(started) / time.Second)
 	result := report{
 		Status:  "healthy", // the word that the plain answer has

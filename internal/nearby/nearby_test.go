@@ -1,0 +1,70 @@
+package nearby_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/nearby"
+)
+
+func TestHas(t *testing.T) {
+	for _, tc := range []struct {
+		networks        []string
+		peer, forwarded string
+		trusted, client string
+		want            bool
+	}{
+		{[]string{"private_ranges"}, "127.0.0.1:1", "", "", "", true},
+		{[]string{"private_ranges"}, "[::1]:1", "", "", "", true},
+		{[]string{"private_ranges"}, "[::ffff:10.1.2.3]:1", "", "", "", true},
+		{[]string{"private_ranges"}, "192.0.2.1:1", "", "", "", false},
+		{[]string{"private_ranges"}, "[2001:db8::1]:1", "", "", "", false},
+		// A proxy that nobody trusts.
+		{[]string{"private_ranges"}, "10.0.0.1:1", "192.0.2.1", "", "", false},
+		{[]string{"private_ranges"}, "10.0.0.1:1", "10.0.0.2", "", "", false},
+		// One that is trusted.
+		{[]string{"private_ranges"}, "10.0.0.1:1", "192.0.2.1", "yes", "192.0.2.1", false},
+		{[]string{"private_ranges"}, "10.0.0.1:1", "10.0.0.2", "yes", "10.0.0.2", true},
+		{[]string{"private_ranges"}, "10.0.0.1:1", "", "yes", "10.0.0.1", true},
+		{[]string{"192.0.2.0/24"}, "192.0.2.1:1", "", "", "", true},
+		{[]string{"192.0.2.7"}, "192.0.2.1:1", "", "", "", false},
+		{[]string{"any"}, "192.0.2.1:1", "192.0.2.9", "", "", true},
+		{nil, "127.0.0.1:1", "", "", "", false},
+		{[]string{"private_ranges"}, "@", "", "", "", false},
+	} {
+		n, err := nearby.Parse(tc.networks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.RemoteAddr = tc.peer
+		if tc.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", tc.forwarded)
+		}
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+		if tc.trusted != "" {
+			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
+			caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, tc.client)
+		}
+		if got := n.Has(r); got != tc.want {
+			t.Errorf("%v: got %v", tc, got)
+		}
+	}
+	n, _ := nearby.Parse([]string{"private_ranges"})
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.RemoteAddr = "10.0.0.1:1"
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+	if nearby.Dropped(r, "X-Forwarded-Prefix"); !n.Has(r) {
+		t.Error("a field that names no client")
+	}
+	if nearby.Dropped(r, "X-Forwarded-For"); n.Has(r) {
+		t.Error("what a proxy passed on, and guard removed, came from a private network")
+	}
+	if _, err := nearby.Parse([]string{"10.0.0.0/33"}); err == nil {
+		t.Error("accepted")
+	}
+}
