@@ -18,10 +18,10 @@ COPY --from=build --chown=65532:65532 /out/config /config
 COPY --from=build --chown=65532:65532 /out/tmp /tmp
 COPY --from=build /out/etc /etc
 COPY --from=build /out/usr /usr
-ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config HOME=/data
+ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config HOME=/data METRICS_LISTEN=:9090
 USER 65532:65532
 WORKDIR /etc/tentagate
-# 8000 the gateway, 8443 TLS, 9090 metrics and probes where a Caddyfile has them
+# 8000 the gateway, 8443 TLS, 9090 metrics and probes, not to be published
 EXPOSE 8000 8443 8443/udp 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["/usr/bin/tentagate", "healthcheck"]
 ENTRYPOINT ["/usr/bin/tentagate"]

@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -105,7 +106,35 @@ func (g *gateway) ratelimits() []caddyfile.Segment {
 	if f.off {
 		return nil
 	}
-	segments := slices.Clone(f.segments)
+	return g.zoned(g.completeLimits(slices.Clone(f.segments)))
+}
+
+// zoned names the zones of lines that have none, by what they are for: not by
+// their order, which another line changes, and never as another site's.
+func (g *gateway) zoned(segments []caddyfile.Segment) []caddyfile.Segment {
+	taken := map[string]bool{}
+	for i, segment := range segments {
+		matcher := matcherOf(segment)
+		if optionsOf(segment)["zone"] || matcher == "" && g.site == "" {
+			continue
+		}
+		name := strings.Trim(strings.Map(func(c rune) rune {
+			if c < 0x80 && (isAlphanumeric(byte(c)) || c == '_') {
+				return c
+			}
+			return '-'
+		}, matcher), "-")
+		zone := g.zoneName(cmp.Or(name, "default"))
+		if !taken[zone] {
+			segments[i] = withBlock(segment, words("zone", zone).segment())
+		}
+		taken[zone] = true
+	}
+	return segments
+}
+
+// completeLimits adds the default to the lines that were written.
+func (g *gateway) completeLimits(segments []caddyfile.Segment) []caddyfile.Segment {
 	plain := -1 // the first line that is for everything
 	for i, segment := range segments {
 		if matcherOf(segment) != "" {

@@ -87,14 +87,13 @@ that show what the gateway does. It needs no environment.`,
 			flags.Lookup("admin").NoOptDefVal = defaultAdmin
 			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
 			flags.BoolVar(&c.demo, "demo", false, "Serve two services of its own and print curl lines to try")
-			cmd.Args = func(_ *cobra.Command, args []string) error {
-				if len(args) == 0 {
-					return nil
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 && c.admin == defaultAdmin {
+					if _, _, err := splitAddress(args[0]); err == nil {
+						return fmt.Errorf("unexpected argument %q: an address of the admin API is written as --admin=%s", args[0], args[0])
+					}
 				}
-				if _, _, err := splitAddress(args[0]); err == nil && c.admin == defaultAdmin {
-					return fmt.Errorf("unexpected argument %q: an address of the admin API is written as --admin=%s", args[0], args[0])
-				}
-				return fmt.Errorf("unexpected argument %q: there are flags alone, such as --listen :8000", args[0])
+				return cobra.NoArgs(cmd, args)
 			}
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.OutOrStdout()) }
 		},

@@ -1,6 +1,8 @@
 package caddyfile
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strconv"
@@ -215,9 +217,12 @@ const maxZone = 64
 
 // zoneName returns the name of a zone of the site.
 func (g *gateway) zoneName(what string) string {
-	if g.site == "" {
+	if g.site == "" && len(what) <= maxZone {
 		return what
 	}
-	name := what + "." + g.site
-	return name[:min(len(name), maxZone)]
+	if name := what + "." + g.site; len(name) <= maxZone {
+		return name
+	}
+	sum := sha256.Sum256([]byte(what + "." + g.site))
+	return what[:min(len(what), maxZone/2)] + "." + hex.EncodeToString(sum[:8])
 }

@@ -241,7 +241,7 @@ func TestHangingService(t *testing.T) {
 // What one client may ask for has bounds, whoever it is, and each can be
 // switched off.
 func TestLimits(t *testing.T) {
-	hang, come := make(chan struct{}), make(chan struct{}, 10)
+	hang, come, broken := make(chan struct{}), make(chan struct{}, 10), make(chan struct{}, 10)
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/hang"):
@@ -251,12 +251,16 @@ func TestLimits(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 		default:
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				broken <- struct{}{}
 				panic(http.ErrAbortHandler)
 			}
 		}
 	}))
 	defer backend.Close()
 	load := func(options string) *httptest.Server {
+		if options != "ratelimit off" {
+			options += "\n\t\tratelimit 1000/1m {\n\t\t\tzone " + unique() + "\n\t\t}"
+		}
 		return servertest.New(t, ":80 {\n\ttentagate "+unique()+" {\n\t\tservice s "+backend.URL+"\n\t\tcircuit_breaker off\n\t\tcache off\n\t\t"+options+"\n\t}\n}")
 	}
 	post := func(gateway *httptest.Server, size int) int {
@@ -300,20 +304,16 @@ func TestLimits(t *testing.T) {
 		}
 		defer conn.Close()
 		_, _ = io.WriteString(conn, "POST /api/s/upload HTTP/1.1\r\nHost: a.test\r\nAuthorization: "+ann[1]+"\r\nContent-Length: 1000000\r\n\r\n")
-		ended := make(chan struct{})
-		go func() {
-			_, _ = io.Copy(io.Discard, conn)
-			close(ended)
-		}()
-		for tick := time.NewTicker(20 * time.Millisecond); ; {
+		tick, late := time.NewTicker(20*time.Millisecond), time.After(20*time.Second)
+		defer tick.Stop()
+		for {
 			select {
-			case <-ended:
-				tick.Stop()
+			case <-broken:
 				return
 			case <-tick.C:
 				_, _ = conn.Write([]byte("x")) // it never stalls
-			case <-time.After(20 * time.Second):
-				t.Fatal("the connection is held")
+			case <-late:
+				t.Fatal("the service has to wait for it")
 			}
 		}
 	})
