@@ -47,11 +47,12 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		jitter                 <percent>
 //		early_refresh
 //		key {
-//			per_user
+//			per_user [header <name…>]
 //			query  allow <name…> | deny <name…> | sort
 //			header <name…>
 //			cookie <name…>
 //			value  <placeholder…>
+//			credentials <name…>
 //		}
 //		tags               <field…>
 //		targets            <field…>
@@ -377,7 +378,9 @@ func (h *Handler) unmarshalKey(d *caddyfile.Dispenser) (err error) {
 		} else if err = seen.Once(d); err == nil {
 			switch d.Val() {
 			case "per_user":
-				h.Key.PerUser, err = true, parse.NoArgs(d)
+				err = h.unmarshalPerUser(d)
+			case "credentials":
+				h.Key.Credentials, err = parse.Args(d, 1, -1)
 			case "header":
 				h.Key.Headers, err = parse.Args(d, 1, -1)
 			case "cookie":
@@ -385,12 +388,27 @@ func (h *Handler) unmarshalKey(d *caddyfile.Dispenser) (err error) {
 			case "value":
 				h.Key.Values, err = parse.Args(d, 1, -1)
 			default:
-				err = parse.Unknown(d, "per_user", "query", "header", "cookie", "value")
+				err = parse.Unknown(d, "per_user", "query", "header", "cookie", "value", "credentials")
 			}
 		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// unmarshalPerUser reads `per_user` and `per_user header X-User`.
+func (h *Handler) unmarshalPerUser(d *caddyfile.Dispenser) error {
+	h.Key.PerUser = true
+	switch args := d.RemainingArgs(); {
+	case len(args) == 0:
+	case args[0] != "header":
+		return d.Errf("per_user: unexpected argument %q: accepted is header <name…>", args[0])
+	case len(args) == 1:
+		return d.Err("per_user header: missing argument: it takes at least 1 value")
+	default:
+		h.Key.UserHeaders = args[1:]
 	}
 	return nil
 }

@@ -313,7 +313,7 @@ func (c *fill) confirm() error {
 	stored := x.hit.object
 	header := rfc9111.Update(stored.Header, c.fields)
 	verdict := h.policy.Judge(&rfc9111.Exchange{
-		Method: http.MethodGet, Authorized: x.t.authorized, Cookie: x.t.cookie, Status: stored.Status, Header: header,
+		Method: http.MethodGet, Authorized: x.t.authorized, Personal: x.t.personal, Status: stored.Status, Header: header,
 		Requested: c.requested, Received: c.received,
 	})
 	o := c.newObject(header, stored.Status, &verdict)

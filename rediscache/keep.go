@@ -232,7 +232,7 @@ func (x *inquiry) head() error {
 			c := &fill{x: x, requested: requested, received: time.Now(), epoch: epoch}
 			header := rfc9111.Update(stored.object.Header, fields)
 			v := h.policy.Judge(&rfc9111.Exchange{
-				Method: http.MethodGet, Authorized: x.t.authorized, Cookie: x.t.cookie, Status: http.StatusOK, Header: header,
+				Method: http.MethodGet, Authorized: x.t.authorized, Personal: x.t.personal, Status: http.StatusOK, Header: header,
 				Requested: c.requested, Received: c.received,
 			})
 			if key, ok := x.place(&v); ok && key.Full == stored.key.Full && c.named(header) {

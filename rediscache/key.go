@@ -15,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/hostname"
-	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/object"
 	"github.com/pythopus/tentagate/rediscache/redis"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
@@ -37,8 +36,9 @@ type target struct {
 
 	// authorized requests get what everybody may have, or what is theirs.
 	authorized bool
-	// cookie: the request has cookies that are no part of the key.
-	cookie bool
+	// personal: the request carries something else that says who asks and is no
+	// part of the key, such as cookies.
+	personal bool
 
 	// known are the names that select the variant, as far as is known, and
 	// variant the request's values of them.
@@ -94,15 +94,11 @@ func (h *Handler) targetOf(r *http.Request) target {
 	}
 	t.shared = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
 
-	id, known := identity.From(r)
-	t.authorized = known || len(r.Header["Authorization"]) > 0
-	if known && h.Key.PerUser {
-		t.owner = id.Partition()
+	if t.owner = h.who(&t, r); t.owner != "" {
 		b = appendPart(append(b, 'u'), t.owner)
 		t.private = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
 		t.hasPrivate = true
 	}
-	t.cookie = len(r.Header["Cookie"]) > 0 && len(h.Key.Cookies) == 0
 	return t
 }
 

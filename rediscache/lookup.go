@@ -154,7 +154,7 @@ func sameNames(a, b []string) bool {
 // mayHave reports whether the request's client may have what is stored under the
 // key. What is in a user's partition is only looked up for that user.
 func (h *Handler) mayHave(t *target, key object.Key, o *object.Object) bool {
-	if !t.authorized && !t.cookie || t.hasPrivate && key.Full == t.private.Full {
+	if !t.authorized && !t.personal || t.hasPrivate && key.Full == t.private.Full {
 		return true
 	}
 	p := h.prepare(o)
@@ -162,7 +162,7 @@ func (h *Handler) mayHave(t *target, key object.Key, o *object.Object) bool {
 		// It was stored for nobody in particular, who may not be this client.
 		return false
 	}
-	return !t.cookie || !p.implicit
+	return !t.personal || !p.implicit
 }
 
 // judge says what may be done with a stored response now, and for how long it is

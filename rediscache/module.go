@@ -226,6 +226,9 @@ type Handler struct {
 	bypass caddyhttp.MatcherSets
 	policy rfc9111.Policy
 	finder *sites.Finder
+	// credentials are the fields that say who asks.
+	credentials map[string]bool
+	front       atomic.Pointer[front]
 	// leaveNamespace is nil without one.
 	leaveNamespace func()
 	hosts          map[string]bool
@@ -248,6 +251,18 @@ type KeyOptions struct {
 	// Without it the answer to an authenticated request is only stored if RFC
 	// 9111 §3.5 lets everybody have it. Default: false.
 	PerUser bool `json:"per_user,omitempty"`
+
+	// Request fields that name the user for per_user, together, where handlers in
+	// front set them. They must be removed from what clients send. Default: the
+	// fields that forward_auth copies.
+	UserHeaders []string `json:"user_headers,omitempty"`
+
+	// More request fields that say who asks: requests with one of them get nothing
+	// that only the operator's ttl makes fresh, nor is their answer stored so. They
+	// are added to a list of common ones, such as Proxy-Authorization and X-Api-Key,
+	// which the documentation has. Fields in headers are part of the key, and do
+	// not count. Default: none.
+	Credentials []string `json:"credentials,omitempty"`
 
 	// Query parameters that are part of the key; others are ignored, and not sent
 	// to the service. Default: the whole query as it stands.

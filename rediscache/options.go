@@ -33,6 +33,8 @@ func (h *Handler) resolve(ctx caddy.Context) error {
 		{"tags", &h.Tags, resolve.List},
 		{"targets", &h.Targets, resolve.List},
 		{"key header", &h.Key.Headers, resolve.List},
+		{"key per_user header", &h.Key.UserHeaders, resolve.List},
+		{"key credentials", &h.Key.Credentials, resolve.List},
 		{"key cookie", &h.Key.Cookies, resolve.List},
 		{"key query allow", &h.Key.QueryAllow, each},
 		{"key query deny", &h.Key.QueryDeny, each},

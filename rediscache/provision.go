@@ -139,6 +139,15 @@ func (h *Handler) setDefaults(a *app.App) {
 		h.Key = &KeyOptions{}
 	}
 	h.Tags, h.Targets, h.Key.Headers = canonical(h.Tags), canonical(h.Targets), canonical(h.Key.Headers)
+	if h.Key.UserHeaders != nil {
+		h.Key.UserHeaders = canonical(h.Key.UserHeaders)
+	}
+	h.credentials = map[string]bool{}
+	for _, name := range slices.Concat(defaultCredentials, canonical(h.Key.Credentials)) {
+		if !slices.Contains(h.Key.Headers, name) {
+			h.credentials[name] = true
+		}
+	}
 	h.hosts = nil
 	for _, host := range h.Hosts {
 		if h.hosts == nil {

@@ -63,6 +63,10 @@ func (h *Handler) read(r *http.Request) (q question) {
 	if q.reason = h.bypassReason(r); q.reason != "" {
 		return q
 	}
+	if tokenInURL(r) {
+		q.reason = "query-token"
+		return q
+	}
 	q.target = h.targetOf(r)
 	if q.target.ambiguous {
 		q.reason = "ambiguous-path"

@@ -39,8 +39,9 @@ type Exchange struct {
 	// Authorized is set if the request carried credentials, by Authorization or
 	// as somebody that the gateway authenticated.
 	Authorized bool
-	// Cookie is set if the request had cookies that are no part of the key.
-	Cookie bool
+	// Personal is set if the request had something else that says who asks and is
+	// no part of the key, such as cookies.
+	Personal bool
 	// Range is set if the request asked for a part.
 	Range bool
 
@@ -62,7 +63,7 @@ const (
 	VaryStar      Reason = "vary-star"
 	NoFreshness   Reason = "no-freshness"
 	NotAStatus    Reason = "status"
-	CookieRequest Reason = "cookie"
+	Personal      Reason = "credentials"
 	StaleOnly     Reason = "stale"
 )
 
@@ -144,10 +145,10 @@ func (p *Policy) Judge(x *Exchange) Verdict {
 		v.Shared = IsPrivate
 	case x.Authorized && !c.SharedDespiteAuthorization():
 		v.Shared = Authorization
-	case x.Cookie && !v.Explicit && !c.Has("public"):
+	case x.Personal && !v.Explicit && !c.Has("public"):
 		// The operator's own time is for responses that do not say for whom
 		// they are; to a request with a session they may be for one.
-		v.Shared = CookieRequest
+		v.Shared = Personal
 	}
 	return v
 }
