@@ -67,7 +67,11 @@ func (c *fill) judge() rfc9111.Reason {
 		Method: x.r.Method, Authorized: x.t.authorized, Personal: x.t.personal, Range: len(c.out.Header["Range"]) > 0,
 		Status: c.status, Header: c.fields, Requested: c.requested, Received: c.received,
 	})
-	if c.verdict.Shared == rfc9111.Stored && identity.IsPrivate(x.r) {
+	store, share := h.forbids(x.w, x.r, c.fields, c.status, x.background)
+	if store {
+		return rfc9111.NoStore
+	}
+	if c.verdict.Shared == rfc9111.Stored && (share || x.t.alone || identity.IsPrivate(x.r)) {
 		c.verdict.Shared = rfc9111.IsPrivate
 	}
 	var ok bool

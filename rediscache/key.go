@@ -40,6 +40,9 @@ type target struct {
 	// part of the key, such as cookies.
 	personal bool
 
+	// alone: handlers in front tell the client that the answer is for it alone.
+	alone bool
+
 	// known are the names that select the variant, as far as is known, and
 	// variant the request's values of them.
 	known   []string
@@ -91,6 +94,9 @@ func (h *Handler) targetOf(r *http.Request) target {
 	}
 	if h.Key.Headers != nil || h.Key.Cookies != nil || h.Key.Values != nil {
 		b = h.appendOptions(b, r)
+	}
+	if rules := h.inFront(r).rules; rules != "" {
+		b = appendPart(append(b, 'r'), rules)
 	}
 	t.shared = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
 

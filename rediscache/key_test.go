@@ -59,7 +59,7 @@ func TestJitter(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://jitter.test/", nil)
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
 	tg := h.targetOf(r)
-	x := &inquiry{h: h, r: r, t: &tg}
+	x := &inquiry{h: h, w: httptest.NewRecorder(), r: r, t: &tg}
 	shorter := false
 	for range 200 {
 		c := &fill{x: x, out: r, received: time.Now(), requested: time.Now(), fields: map[string][]string{}, status: 200}

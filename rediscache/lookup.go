@@ -154,6 +154,9 @@ func sameNames(a, b []string) bool {
 // mayHave reports whether the request's client may have what is stored under the
 // key. What is in a user's partition is only looked up for that user.
 func (h *Handler) mayHave(t *target, key object.Key, o *object.Object) bool {
+	if t.alone && (!t.hasPrivate || key.Full != t.private.Full) {
+		return false
+	}
 	if !t.authorized && !t.personal || t.hasPrivate && key.Full == t.private.Full {
 		return true
 	}

@@ -229,6 +229,8 @@ type Handler struct {
 	// credentials are the fields that say who asks.
 	credentials map[string]bool
 	front       atomic.Pointer[front]
+	// speaking are the response fields that speak about caching.
+	speaking []string
 	// leaveNamespace is nil without one.
 	leaveNamespace func()
 	hosts          map[string]bool

@@ -142,6 +142,7 @@ func (h *Handler) setDefaults(a *app.App) {
 	if h.Key.UserHeaders != nil {
 		h.Key.UserHeaders = canonical(h.Key.UserHeaders)
 	}
+	h.speaking = append([]string{"Cache-Control"}, h.Targets...)
 	h.credentials = map[string]bool{}
 	for _, name := range slices.Concat(defaultCredentials, canonical(h.Key.Credentials)) {
 		if !slices.Contains(h.Key.Headers, name) {

@@ -18,7 +18,7 @@ import (
 // hit has no error to tell.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	h.tiers.start()
-	q := h.read(r)
+	q := h.read(w, r)
 	if q.kind == asksStored {
 		if answered, err := h.fromMemory(w, r, next, &q); answered {
 			return err
@@ -50,7 +50,7 @@ type question struct {
 }
 
 // read tells what the request asks for.
-func (h *Handler) read(r *http.Request) (q question) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) (q question) {
 	switch {
 	case h.PurgeMethod.handles(r):
 		q.kind = asksPurge
@@ -71,6 +71,13 @@ func (h *Handler) read(r *http.Request) (q question) {
 	if q.target.ambiguous {
 		q.reason = "ambiguous-path"
 		return q
+	}
+	switch store, share := h.forbids(w, r, nil, http.StatusOK, false); {
+	case store || share && !q.target.hasPrivate:
+		q.reason = "outgoing-cache-control"
+		return q
+	case share:
+		q.target.alone = true
 	}
 	q.wish = rfc9111.ReadWish(r.Header, h.RequestDirectives == directivesHonour)
 	if q.wish.NoStore {

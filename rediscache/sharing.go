@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -95,6 +96,10 @@ type front struct {
 	// fields are the request fields that handlers copy from the answer of another
 	// service, as `forward_auth` with `copy_headers` does.
 	fields []string
+	// deferred are what handlers do to the fields that speak about caching when
+	// the header is sent, and rules the text of those that depend on the response.
+	deferred []*headers.RespHeaderOps
+	rules    string
 	// proxies: there is a reverse_proxy, as forward_auth is one.
 	proxies bool
 }
@@ -114,6 +119,12 @@ func (h *Handler) inFront(r *http.Request) *front {
 		case *reverseproxy.Handler:
 			f.proxies = true
 		case *headers.Handler:
+			if ops := before.Response; ops != nil && (ops.Deferred || ops.Require != nil) && touches(ops.HeaderOps, h.speaking) {
+				f.deferred = append(f.deferred, ops)
+				if text, err := json.Marshal(ops); err == nil && (ops.Require != nil || len(ops.Replace) > 0) {
+					f.rules += string(text)
+				}
+			}
 			if before.Request == nil {
 				continue
 			}
