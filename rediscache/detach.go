@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/rediscache/rfc9111"
 )
 
@@ -25,6 +26,7 @@ func (h *Handler) detach(r *http.Request) (*http.Request, context.CancelFunc) {
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancel(h.ctx)
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, r.Context().Value(http.LocalAddrContextKey))
 	clone := r.Clone(ctx)
 	clone.Body, clone.ContentLength, clone.TransferEncoding = http.NoBody, 0, nil
 	clone.Method = http.MethodGet
@@ -54,8 +56,28 @@ func (h *Handler) detach(r *http.Request) (*http.Request, context.CancelFunc) {
 			}
 			return was.Get(key)
 		})
+		h.settle(r, was, repl)
 	}
 	return clone, cancel
+}
+
+// settle gives the copy the values of the placeholders that handlers behind
+// name, where it has none of its own: `map` and other handlers provide them,
+// and reckon them anew, from what only the request's goroutine may use, each time
+// that they are asked.
+func (h *Handler) settle(r *http.Request, was, repl *caddy.Replacer) {
+	names := h.inFront(r).behind
+	for _, v := range h.Key.Values {
+		names = append(names[:len(names):len(names)], resolve.Placeholders(v)...)
+	}
+	for _, name := range names {
+		if _, known := repl.Get(name); known {
+			continue
+		}
+		if value, known := was.Get(name); known {
+			repl.Set(name, value)
+		}
+	}
 }
 
 // settled reports whether a placeholder was set for good before the cache was

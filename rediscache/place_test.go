@@ -89,6 +89,9 @@ func (r *running) get(port int, path string, fields ...string) string {
 		req.Header.Add(fields[i], fields[i+1])
 	}
 	resp, err := client.Do(req)
+	if err != nil { // a reload of Caddy can lose a connection that is just being made
+		resp, err = client.Do(req)
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -96,6 +96,8 @@ type front struct {
 	// fields are the request fields that handlers copy from the answer of another
 	// service, as `forward_auth` with `copy_headers` does.
 	fields []string
+	// behind are the placeholders that handlers behind name.
+	behind []string
 	// deferred are what handlers do to the fields that speak about caching when
 	// the header is sent, and rules the text of those that depend on the response.
 	deferred []*headers.RespHeaderOps
@@ -113,7 +115,7 @@ func (h *Handler) inFront(r *http.Request) *front {
 	if f := h.front.Load(); f != nil && f.place == at {
 		return f
 	}
-	f := &front{place: at}
+	f := &front{place: at, behind: at.Behind()}
 	for _, before := range at.Before() {
 		switch before := before.(type) {
 		case *reverseproxy.Handler:

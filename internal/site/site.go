@@ -10,6 +10,8 @@ package site
 import (
 	"crypto/rand"
 	"net/http"
+	"regexp"
+	"slices"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -140,6 +142,25 @@ func (p *Place) Before() []caddyhttp.MiddlewareHandler {
 	}
 	return list
 }
+
+// Behind returns the placeholders that the configuration of the handlers behind
+// the place names.
+func (p *Place) Behind() []string {
+	c := &canonical{}
+	for _, w := range p.ways {
+		w.appendAfter(c)
+	}
+	var names []string
+	for _, found := range placeholder.FindAllSubmatch(c.b, -1) {
+		names = append(names, string(found[1]))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// placeholder is one in the text of a configuration, where other braces have
+// quotes between them.
+var placeholder = regexp.MustCompile(`\{([^{}"\s]+)\}`)
 
 // SiteHandlers returns all handlers of the site, those inside of other handlers
 // too. A site is a route of the server at which a request ends, as the
