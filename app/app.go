@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/place"
 )
@@ -125,6 +126,8 @@ func (a *App) Cleanup() error {
 // the configuration has none. In a context without a configuration, as unit
 // tests make it, everything is in memory.
 func Get(ctx caddy.Context) (*App, error) {
+	// Whichever features a server has, it takes no request from a body.
+	framing.Install(ctx)
 	val, err := ctx.AppIfConfigured("tentagate")
 	if errors.Is(err, caddy.ErrNotConfigured) {
 		val, err = provisionDefault(ctx)

@@ -215,6 +215,21 @@ func TestNoRequestFromABody(t *testing.T) {
 	}
 }
 
+// It holds for a server that has any feature, guard or not.
+func TestNoRequestFromABodyWithoutGuard(t *testing.T) {
+	url, stolen, _ := earlyBackend(t)
+	g := start(t, "{\n\tadmin $ADMIN\n}\nhttp://$ADDR {\n\tratelimit 10000000/1m\n\treverse_proxy "+url+"\n}\n")
+	for i := range 200 {
+		path := []string{"/401", "/413", "/line", "/reset"}[i/2%4]
+		if answers, err := attack(g.addr, g.addr, path, 700<<10, i%2 == 1); err != nil || answers > 1 {
+			t.Errorf("%s: %d answers, %v", path, answers, err)
+		}
+	}
+	if n := stolen.Load(); n > 0 {
+		t.Errorf("the service was asked %d times what nobody asked", n)
+	}
+}
+
 // An ordinary request keeps its connection, whether the service reads its body
 // or a handler refuses it.
 func TestConnectionsAreKept(t *testing.T) {
