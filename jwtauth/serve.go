@@ -125,8 +125,10 @@ func claimPlaceholders(claims token.Claims) caddy.ReplacerFunc {
 			return claims.Name("sub"), true
 		}
 		value, _ := policy.Lookup(claims, path)
-		text, _ := policy.Text(value)
-		return text, true
+		if text, ok := policy.Text(value); ok {
+			return text, true
+		}
+		return nil, true
 	}
 }
 

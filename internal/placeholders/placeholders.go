@@ -92,7 +92,8 @@ func (s *sources) answer(name string) (any, bool) {
 				return value, true
 			}
 		}
-		return "", true
+		// Nothing, which is an empty text, and null in an expression.
+		return nil, true
 	}
 	return nil, false
 }

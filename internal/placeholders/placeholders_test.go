@@ -35,6 +35,20 @@ func TestKnown(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+	// In an expression they are null, as before: `!= null` means somebody.
+	anybody := &caddyhttp.MatchExpression{Expr: "{http.auth.user.id} != null"}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	if err := anybody.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if matches, err := anybody.MatchWithError(r); err != nil || matches {
+		t.Errorf("nobody is somebody in an expression: %v, %v", matches, err)
+	}
+	repl.Set("http.auth.user.id", "ann")
+	if matches, err := anybody.MatchWithError(r); err != nil || !matches {
+		t.Errorf("somebody in an expression: %v, %v", matches, err)
+	}
 	for _, name := range []string{"{http.auth.other.id}", "{http.authority}", "{other}", "{http.cached}"} {
 		if got := repl.ReplaceKnown(name, ""); got != name {
 			t.Errorf("%s, which is none of ours: %q", name, got)
