@@ -185,6 +185,22 @@ func TestHealthcheck(t *testing.T) {
 	}
 }
 
+func TestHealthcheckAddress(t *testing.T) {
+	for _, tc := range []struct{ listen, name, want string }{
+		{"", "", defaultHealthURL},
+		{"", ":8001", "http://127.0.0.1:8001/health"},
+		{"", "http://127.0.0.2:8001", "http://127.0.0.2:8001/health"},
+		{"", "api.example.com", defaultHealthURL},
+		{":9000", ":8001", "http://127.0.0.1:9000/health"},
+		{"[::1]:9000", "", "http://[::1]:9000/health"},
+		{"9000", "", "error: --listen"},
+	} {
+		t.Setenv("SERVER_NAME", tc.name)
+		got, err := (&healthCommand{listen: tc.listen}).address()
+		expect(t, got, err, tc.want)
+	}
+}
+
 func TestBuiltinCaddyfile(t *testing.T) {
 	if string(caddyfile.Format([]byte(builtin))) != builtin {
 		t.Error("the built-in Caddyfile is not formatted")

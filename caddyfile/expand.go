@@ -236,6 +236,9 @@ func (g *gateway) welcome() caddyhttp.Route {
 // modulePath is the Go module of TentaGate.
 const modulePath = "github.com/pythopus/tentagate"
 
+// Version returns the version of TentaGate in this binary, for its own command.
+func Version() string { return version() }
+
 // version returns the version of TentaGate in this binary, which may be the
 // main module or, in a binary of xcaddy, one among others.
 func version() string {

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +24,7 @@ const (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "healthcheck",
-		Usage: "[--url <url>] [--timeout <duration>] [--insecure]",
+		Usage: "[--url <url> | --listen <address>] [--timeout <duration>] [--insecure]",
 		Short: "Asks a gateway whether it is healthy",
 		Long: `
 Sends one GET request and exits with 0 if the answer is 2xx, and with 1 otherwise. It is
@@ -32,7 +34,8 @@ for containers without a shell or curl in them:
 		CobraFunc: func(cmd *cobra.Command) {
 			var c healthCommand
 			flags := cmd.Flags()
-			flags.StringVar(&c.url, "url", defaultHealthURL, "What to ask")
+			flags.StringVar(&c.url, "url", "", "What to ask (default /health where the gateway listens, "+defaultHealthURL+")")
+			flags.StringVarP(&c.listen, "listen", "l", "", "Address that the gateway listens on, in place of SERVER_NAME")
 			flags.DurationVar(&c.timeout, "timeout", defaultHealthTimeout, "How long to wait for the answer")
 			flags.BoolVar(&c.insecure, "insecure", false, "Accept any certificate, as when a gateway is asked by its IP address")
 			cmd.Args = cobra.NoArgs
@@ -44,13 +47,41 @@ for containers without a shell or curl in them:
 // healthCommand are the flags of `tentagate healthcheck`.
 type healthCommand struct {
 	url      string
+	listen   string
 	timeout  time.Duration
 	insecure bool
 }
 
-func (c *healthCommand) run(ctx context.Context) error {
+// address returns what to ask where the gateway listens on this machine: by
+// --listen, or by SERVER_NAME, as long as that has no name in it, for which there
+// is a certificate.
+func (c *healthCommand) address() (string, error) {
+	listen := c.listen
+	if listen == "" {
+		name := strings.TrimPrefix(getenv("SERVER_NAME"), "http://")
+		if _, _, err := splitAddress(name); err != nil {
+			return defaultHealthURL, nil
+		}
+		listen = name
+	}
+	host, port, err := splitListen(listen)
+	if err != nil {
+		return "", err
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/health", nil
+}
+
+func (c *healthCommand) run(ctx context.Context) (err error) {
 	if ctx == nil {
 		ctx = context.Background()
+	}
+	if c.url == "" {
+		if c.url, err = c.address(); err != nil {
+			return err
+		}
 	}
 	u, err := url.Parse(c.url)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

@@ -11,9 +11,13 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/pythopus/tentagate"
+	"github.com/pythopus/tentagate/caddyfile"
 )
 
 func main() {
 	caddy.CustomBinaryName = "tentagate"
+	if caddy.CustomVersion == "" {
+		caddy.CustomVersion = "TentaGate " + caddyfile.Version() + " with Caddy"
+	}
 	caddycmd.Main()
 }
