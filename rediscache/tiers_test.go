@@ -307,7 +307,7 @@ func TestPurgeCommand(t *testing.T) {
 		"'@'":                     {"--url=https://user@example.com/", address},
 		"unknown flag":            {"--tags=one", address},
 		"must begin with http":    {"--url", "/a", address},
-		"asking the gateway":      {"--all", "--address=127.0.0.1:1"},
+		"no gateway answers":      {"--all", "--address=127.0.0.1:1"},
 		"unknown command \"now\"": {"--all", "now", address},
 	} {
 		if err := run(args...); err == nil || !strings.Contains(err.Error(), part) {
