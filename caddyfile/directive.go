@@ -48,14 +48,15 @@ type feature struct {
 
 // gateway is a `tentagate` directive as it was written.
 type gateway struct {
-	services []*service
-	public   []caddy.ModuleMap // the matchers of requests that need no token
-	origins  []string
-	features map[string]*feature // by option
-	bounded  map[string]string   // the options of limits, as they were written
-	site     string              // part of the names of what has a state
-	file     string              // where the directive stands
-	line     int
+	services    []*service
+	public      []caddy.ModuleMap // the matchers of requests that need no token
+	publicPaths []caddyfile.Token // those of them that are paths
+	origins     []string
+	features    map[string]*feature // by option
+	bounded     map[string]string   // the options of limits, as they were written
+	site        string              // part of the names of what has a state
+	file        string              // where the directive stands
+	line        int
 
 	readers []string // who may read the metrics
 
@@ -115,6 +116,9 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if secondInBlock(h) {
 		return nil, d.Err("tentagate: given more than once in one block: the first answers every request. Put its services into that one, or each into a `handle` or a site of its own")
 	}
+	if err := checkNeighbours(h); err != nil {
+		return nil, err
+	}
 	g := &gateway{features: map[string]*feature{}, file: d.File(), line: d.Line()}
 	for option := range directives {
 		g.features[option] = new(feature)
@@ -124,6 +128,9 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	if err := g.complete(); err != nil {
 		return nil, d.Errf("tentagate: %v", err)
+	}
+	if err := g.checkPublic(); err != nil {
+		return nil, err
 	}
 	g.nameSite(h)
 	routes, err := g.expand(h)
@@ -178,10 +185,13 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 	case "public":
 		return g.unmarshalPublic(h, d)
 	case "allowed_origins":
-		if g.origins, err = parse.Args(d, 1, -1); err == nil {
-			err = noBlock(d, option)
+		if g.origins, err = parse.Args(d, 1, -1); err != nil {
+			return err
 		}
-		return err
+		if err = checkOrigins(g.origins); err != nil {
+			return d.Errf("allowed_origins: %v", err)
+		}
+		return noBlock(d, option)
 	case "limits":
 		return g.unmarshalLimits(d)
 	case "response_header_timeout":
@@ -243,6 +253,9 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 			return d.Err("public: * would let everybody in everywhere: write `jwt off` if that is meant")
 		}
 		g.public = append(g.public, set)
+		if strings.HasPrefix(d.Val(), "/") {
+			g.publicPaths = append(g.publicPaths, d.Token())
+		}
 	}
 	if count == 0 {
 		return d.Err("public: missing argument: it takes at least 1 matcher")

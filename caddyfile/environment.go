@@ -227,6 +227,24 @@ func parseOrigins(text string) ([]string, error) {
 	return list, nil
 }
 
+// checkOrigins checks the origins of the directive where they stand. A
+// placeholder is resolved when the configuration is loaded.
+func checkOrigins(list []string) error {
+	for _, text := range list {
+		if strings.ContainsRune(text, '{') {
+			continue
+		}
+		canonical, err := origin.Canonical(text)
+		if err != nil {
+			return err
+		}
+		if canonical == "*" && len(list) > 1 {
+			return errors.New("origin *: it allows every origin, leave the others out")
+		}
+	}
+	return nil
+}
+
 // splitList splits at commas and drops empty entries.
 func splitList(text string) []string {
 	var list []string

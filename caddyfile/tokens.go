@@ -2,8 +2,10 @@ package caddyfile
 
 import (
 	"encoding/json"
+	"errors"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -127,7 +129,7 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 	)
 	handler, err := httpcaddyfile.ParseSegmentAsSubroute(e.h.WithDispenser(caddyfile.NewDispenser(tokens)))
 	if err != nil {
-		e.err = err
+		e.err = onePlace(err)
 		return nil
 	}
 	routes := handler.(*caddyhttp.Subroute).Routes
@@ -138,6 +140,25 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 		}
 	}
 	return routes
+}
+
+// placeAtEnd is the place that Caddy adds to an error of parsing.
+var placeAtEnd = regexp.MustCompile(`, at ([^,\n]+):\d+(?: import chain \['[^\]\n]*'\])?$`)
+
+// onePlace takes the second place from an error that has two: the first is where
+// the mistake is, unless nobody wrote that, and the second where the block ends.
+func onePlace(err error) error {
+	text := err.Error()
+	outer := placeAtEnd.FindString(text)
+	rest := strings.TrimSuffix(text, outer)
+	inner := placeAtEnd.FindStringSubmatch(rest)
+	switch {
+	case outer == "" || inner == nil:
+		return err
+	case inner[1] == generated:
+		return errors.New(strings.TrimSuffix(rest, inner[0]) + outer)
+	}
+	return errors.New(rest)
 }
 
 // generatedPosition is the position of what nobody wrote. An error about it
