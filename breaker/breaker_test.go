@@ -235,7 +235,7 @@ func TestChangedRulesApply(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
-	h := mustLoad(t, "circuit_breaker full {\n key {vars.x}\n max_keys 5\n window 20s\n trip 25% of 40\n consecutive 7\n slow 80% over 2s\n failure 502 5xx timeout\n open_for 10s max 2m jitter 20%\n half_open 2 max 5s\n retry_after honor max 5m\n max_inflight adaptive min 5 max 50 queue 7 200ms\n share\n mode observe\n}")
+	h := mustLoad(t, "circuit_breaker full {\n key {http.vars.x}\n max_keys 5\n window 20s\n trip 25% of 40\n consecutive 7\n slow 80% over 2s\n failure 502 5xx timeout\n open_for 10s max 2m jitter 20%\n half_open 2 max 5s\n retry_after honor max 5m\n max_inflight adaptive min 5 max 50 queue 7 200ms\n share\n mode observe\n}")
 	want := registry.Rules{
 		Window: 20e9, Ratio: .25, MinRequests: 40, Consecutive: 7, SlowRatio: .8, SlowOver: 2e9, Failure: []string{"502", "5xx", "timeout"},
 		OpenFor: 10e9, OpenMax: 120e9, Jitter: .2, HalfOpen: 2, HalfOpenMax: 5e9, RetryAfterMax: 300e9,
@@ -247,12 +247,11 @@ func TestConfiguration(t *testing.T) {
 		t.Errorf("got %+v, share %v", h.MaxInflight, h.Share)
 	}
 	for options, want := range map[string]string{
-		"trip 0%":                           "trip: write it as",
 		"trip 101%":                         "trip: write it as",
 		"trip 50% of":                       "trip: write it as",
 		"trip 50% of none":                  "not a number of requests",
 		"trip":                              "missing argument",
-		"consecutive 0":                     "from 1 to",
+		"consecutive -1":                    "nor off",
 		"consecutive 5\n consecutive 5":     "given more than once",
 		"slow 80% 2s 3":                     "slow: write it as",
 		"failure 200":                       "accepted are status codes",
@@ -272,11 +271,16 @@ func TestConfiguration(t *testing.T) {
 		"key /{path.0}":                     "clients choose paths",
 		"retry_after honor":                 "missing argument",
 		"retry_after obey max 5m":           "retry_after: write it as",
-		"max_inflight 0":                    "neither a number",
+		"max_inflight -1":                   "neither a number",
+		"window 0":                          "not a duration above zero",
+		"open_for 0":                        "mode observe",
+		"open_for off":                      "mode observe",
+		"key {clientip}":                    "{clientip} is not a placeholder",
+		"key {http.response.header.X}":      "no value yet",
 		"max_inflight 5 min 3":              "max_inflight: write it as",
 		"max_inflight 5 queue":              "max_inflight: write it as",
 		"max_inflight 5 queue x":            "not a number of at least 1",
-		"max_inflight 5 queue 5 0s":         "not a duration above zero",
+		"max_inflight 5 queue 5 -1s":        "not a duration of at least zero",
 		"max_inflight 5 queue 5 5s 7":       "max_inflight: write it as",
 		"max_inflight adaptive min 9 max 3": "min 9 is above max 3",
 		"share yes":                         "unexpected argument",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
@@ -25,10 +26,14 @@ type openBlock struct{ d *caddyfile.Dispenser }
 func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	handler := new(Handler)
 	h.Next() // the directive's name
+	handler.Position = place.Of(h.Dispenser)
 	if !h.NextArg() {
 		return nil, h.Err("circuit_breaker: missing name: it takes a name, for metrics and administration, and perhaps a matcher")
 	}
 	handler.Name = h.Val()
+	if err := registry.CheckName(handler.Name); err != nil {
+		return nil, h.Errf("circuit_breaker: %v", err)
+	}
 	given := h.CountRemainingArgs() > 0
 	matcher, ok, err := h.MatcherToken()
 	if err != nil {
@@ -60,14 +65,14 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //		key          <placeholders>
 //		max_keys     <number>
 //		window       <duration>
-//		trip         <percent> [of <minimum>]
-//		consecutive  <number>
-//		slow         <percent> over <duration>
+//		trip         <percent> [of <minimum>]|off
+//		consecutive  <number>|off
+//		slow         <percent> over <duration>|off
 //		failure      <what...>
-//		open_for     <duration> [max <duration>] [jitter <percent>]
+//		open_for     <duration> [max <duration>|off] [jitter <percent>|off]
 //		half_open    <number> [max <duration>]
-//		retry_after  honor max <duration>
-//		max_inflight <number>|adaptive [min <number>] [max <number>] [queue <number> [<duration>]]
+//		retry_after  honor max <duration>|off
+//		max_inflight <number>|off|adaptive [min <number>] [max <number>] [queue <number> [<duration>]]
 //		mode         enforce|observe
 //		share
 //		open {
@@ -76,10 +81,14 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	h.Position = place.Of(d)
 	if !d.NextArg() {
 		return d.Err("circuit_breaker: missing name")
 	}
 	h.Name = d.Val()
+	if err := registry.CheckName(h.Name); err != nil {
+		return d.Errf("circuit_breaker: %v", err)
+	}
 	return h.unmarshalOptions(d)
 }
 
@@ -107,12 +116,18 @@ func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) (err error) {
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	switch d.Val() {
 	case "key":
-		h.Key, err = parse.OneArg(d)
+		if h.Key, err = parse.OneArg(d); err == nil {
+			if bad := checkKey(h.Key); bad != nil {
+				err = d.Err(bad.Error())
+			}
+		}
 	case "max_keys":
 		h.MaxKeys, err = parse.Int(d, 1, 1_000_000)
 	case "max_inflight":
 		h.MaxInflight = new(MaxInflight)
-		err = h.MaxInflight.unmarshal(d)
+		if err = h.MaxInflight.unmarshal(d); h.MaxInflight.Max == 0 && !h.MaxInflight.Adaptive {
+			h.MaxInflight = nil // it is off
+		}
 	case "mode":
 		if h.Mode, err = parse.OneArg(d); err == nil && h.Mode != modeEnforce && h.Mode != modeObserve {
 			err = d.Errf("mode %q: accepted are enforce and observe", h.Mode)
@@ -138,14 +153,20 @@ func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 1 && (args[0] == "off" || args[0] == "0") {
+		return nil
+	}
 	if args[0] == "adaptive" {
 		m.Adaptive = true
 	} else if m.Max, err = strconv.Atoi(args[0]); err != nil || m.Max < 1 {
-		return d.Errf("max_inflight: %q is neither a number of at least 1 nor adaptive", args[0])
+		return d.Errf("max_inflight: %q is neither a number of at least 1 nor adaptive; to switch it off write `max_inflight off`", args[0])
 	}
 	number := func(i int) (int, error) {
 		if i >= len(args) {
 			return 0, d.Err(form)
+		}
+		if args[i-1] == "queue" && (args[i] == "off" || args[i] == "0") {
+			return 0, nil
 		}
 		n, err := strconv.Atoi(args[i])
 		if err != nil || n < 1 {
@@ -175,9 +196,12 @@ func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
 		if args[i] != "queue" || i+2 >= len(args) {
 			continue
 		}
-		if wait, err := caddy.ParseDuration(args[i+2]); err == nil {
-			if wait <= 0 {
-				return d.Errf("max_inflight: queue: %q is not a duration above zero", args[i+2])
+		if wait, err := caddy.ParseDuration(args[i+2]); err == nil || args[i+2] == "off" || args[i+2] == "0" {
+			if wait < 0 {
+				return d.Errf("max_inflight: queue: %q is not a duration of at least zero", args[i+2])
+			}
+			if wait == 0 {
+				m.Queue = 0 // who does not wait is not in the queue
 			}
 			m.QueueWait = caddy.Duration(wait)
 			i++

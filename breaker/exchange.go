@@ -164,8 +164,8 @@ func (x *exchange) done(outcome circuit.Outcome, err error) {
 		err = he.Err // it says what happened, without the place in Caddy's code
 	}
 	result := circuit.Result{Outcome: outcome, Latency: x.latency, RetryAfter: x.retryAfter, Status: x.status, Err: err}
-	if outcome == circuit.Ignored && !x.Sent() && registry.Gone(x.r) && !x.body.Failed() {
-		result.Unanswered = x.latency
+	if outcome == circuit.Ignored && (!x.Sent() || x.status == statusClientGone) && registry.Gone(x.r) && !x.body.Failed() {
+		result.Unanswered, result.Status = x.latency, 0
 	}
 	x.circuit.Done(x.permit, result)
 	x.h.member.CountResult(result)

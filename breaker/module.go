@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,6 +17,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/registry"
 	_ "github.com/pythopus/tentagate/breaker/upstream" // the transport, the policy and the slot
 	_ "github.com/pythopus/tentagate/internal/order"   // registers where the directive stands
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -71,7 +71,11 @@ type Handler struct {
 	// body.
 	Open caddyhttp.RouteList `json:"open,omitempty"`
 
+	// Where the Caddyfile has the directive; errors name it.
+	Position string `json:"position,omitempty"`
+
 	openSegment *openBlock
+	keyParts    []keyPart
 	fallback    caddyhttp.Handler
 	member      *registry.Member
 }
@@ -114,6 +118,10 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets the defaults and finds the state of an earlier configuration.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	return place.Error(ctx, "circuit_breaker", h.Position, h.provision(ctx))
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	if h.Mode == "" {
 		h.Mode = modeEnforce
 	}
@@ -132,6 +140,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.member, err = registry.Join(ctx, registry.Options{
 		Scope: registry.Service, Name: h.Name, MaxKeys: h.MaxKeys, Inflight: bound, Share: h.Share,
+		Observe: h.Mode == modeObserve, Position: h.Position,
 	}, &h.Rules)
 	return err
 }
@@ -144,15 +153,8 @@ func (h *Handler) check() error {
 	case h.Mode != modeEnforce && h.Mode != modeObserve:
 		return fmt.Errorf("mode %q: accepted are enforce and observe", h.Mode)
 	}
-	for _, part := range []string{"uri}", "uri_escaped}", "path}", "uri.path", "uri.query", "{path", "{uri", "{query"} {
-		if strings.Contains(h.Key, part) {
-			return fmt.Errorf("key %q: clients choose paths, and with them could make circuits without end; name what you mean, such as {vars.service}", h.Key)
-		}
-	}
-	if strings.Contains(h.Key, "http.auth.") {
-		return fmt.Errorf("key %q: a circuit stands for a backend, not for a user, and its key is shown in logs; name what you mean, such as {vars.service}", h.Key)
-	}
-	return nil
+	h.keyParts = parseKey(h.Key)
+	return checkKey(h.Key)
 }
 
 // settings checks the bound and completes it. It may be called on nil.

@@ -24,12 +24,8 @@ const statePlaceholder = "http.circuit_breaker.state"
 var stateTexts = [...]any{circuit.Closed: "closed", circuit.HalfOpen: "half_open", circuit.Open: "open"}
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	key := ""
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if h.Key != "" && repl != nil {
-		key = repl.ReplaceAll(h.Key, "")
-	}
-	c := h.member.Circuit(key)
+	c := h.member.Circuit(h.key(r, repl))
 	state := c.State()
 	if repl != nil {
 		repl.Set(statePlaceholder, stateTexts[state])

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -93,13 +94,25 @@ func join(m *Member) error {
 		if other.config == m.config && !reflect.DeepEqual(other.rules(), m.rules()) {
 			g.mu.Unlock()
 			_, _ = groups.Delete(poolKey(m.scope, m.name))
-			return fmt.Errorf("name %q: used twice with different rules, but there is one state for a name: choose another name, or write the same rules", m.name)
+			return fmt.Errorf("name %q: used twice with different rules%s, but there is one state for a name: choose another name, or write the same rules", m.name, places(other, m))
+		}
+		if other.config == m.config && m.scope == Service && m.position != other.position {
+			m.logger.Warn("two circuit breakers have one name, and with it one state: give them two names, unless they are for one backend",
+				zap.String("name", m.name), zap.String("first", other.position), zap.String("second", m.position))
 		}
 	}
 	g.members = append(g.members, m)
 	g.mu.Unlock()
 	m.group = g
 	return nil
+}
+
+// places says where two members stand, as far as that is known.
+func places(a, b *Member) string {
+	if a.position == "" || b.position == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (at %s and at %s)", a.position, b.position)
 }
 
 // leave takes the member out. The circuits stay as long as the group has one.

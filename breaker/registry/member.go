@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/inflight"
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 // DefaultMaxKeys is how many circuits a name may have unless it says otherwise.
@@ -29,6 +31,8 @@ type Options struct {
 	MaxKeys  int
 	Inflight inflight.Settings // Max 0: no bound
 	Share    bool              // tell other gateways of openings, and listen to theirs
+	Observe  bool              // it refuses nothing, so that its openings concern nobody
+	Position string            // where the Caddyfile has it
 }
 
 // Member is a module of a configuration that uses the circuits of a name.
@@ -40,6 +44,8 @@ type Member struct {
 	failures *Failures
 	inflight inflight.Settings
 	maxKeys  int
+	observe  bool
+	position string
 	sequence uint64 // members of newer configurations have higher ones
 	config   *prometheus.Registry
 	counters [outcomes]prometheus.Counter
@@ -60,6 +66,16 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	if o.Name == "" {
 		return nil, errors.New("name: missing: a breaker has a name, for metrics and administration")
 	}
+	if err := CheckName(o.Name); err != nil {
+		return nil, err
+	}
+	if strings.Contains(o.Name, "{") {
+		name, err := resolve.AtLoad("name", o.Name)
+		if err != nil {
+			return nil, err
+		}
+		o.Name = name
+	}
 	if err := rules.check(); err != nil {
 		return nil, err
 	}
@@ -73,7 +89,7 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	}
 	m := &Member{
 		scope: o.Scope, name: o.Name, given: *rules, settings: rules.settings(), failures: failures,
-		inflight: o.Inflight, maxKeys: o.MaxKeys, sequence: sequence.Add(1),
+		inflight: o.Inflight, maxKeys: o.MaxKeys, observe: o.Observe, position: o.Position, sequence: sequence.Add(1),
 		config: ctx.GetMetricsRegistry(), ctx: ctx, logger: ctx.Logger(),
 	}
 	metrics.Register(m.config, Collectors()...)
@@ -113,7 +129,18 @@ func (m *Member) rules() any {
 		Rules
 		inflight.Settings
 		int
-	}{m.given, m.inflight, m.maxKeys}
+		bool
+	}{m.given, m.inflight, m.maxKeys, m.observe}
+}
+
+// CheckName refuses a name that is another for each request.
+func CheckName(name string) error {
+	for _, placeholder := range resolve.Placeholders(name) {
+		if strings.HasPrefix(placeholder, "http.") || !strings.Contains(placeholder, ".") {
+			return fmt.Errorf("name: {%s} is known only when a request comes, and a breaker has one name: for a circuit of each value, write a name such as users, and in its block `key {%s}`", placeholder, placeholder)
+		}
+	}
+	return nil
 }
 
 // Circuit returns the circuit of a key.
@@ -178,7 +205,9 @@ func (g *Group) changed(c *Circuit, change circuit.Change) {
 		m.logger.Warn("circuit breaker opened", fields...)
 		data["rule"], data["open_for"], data["last_error"] = change.Rule, change.OpenFor.String(), reason
 		data["requests"], data["failures"], data["slow"] = change.Total, change.Failures, change.Slow
-		m.hints.publish(g, c.Key, change.OpenFor)
+		if !m.observe {
+			m.hints.publish(g, c.Key, change.OpenFor)
+		}
 	} else {
 		m.logger.Info("circuit breaker changed", fields...)
 	}

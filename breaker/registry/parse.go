@@ -17,13 +17,15 @@ var RuleOptions = []string{"window", "trip", "consecutive", "slow", "failure", "
 // the rules:
 //
 //	window      <duration>
-//	trip        <percent> [of <minimum>]
-//	consecutive <number>
-//	slow        <percent> over <duration>
+//	trip        <percent> [of <minimum>]|off
+//	consecutive <number>|off
+//	slow        <percent> over <duration>|off
 //	failure     <what...>
-//	open_for    <duration> [max <duration>] [jitter <percent>]
+//	open_for    <duration> [max <duration>|off] [jitter <percent>|off]
 //	half_open   <number> [max <duration>]
-//	retry_after honor max <duration>
+//	retry_after honor max <duration>|off
+//
+// Zero means off where off is accepted.
 func (r *Rules) UnmarshalOption(d *caddyfile.Dispenser) (known bool, err error) {
 	switch d.Val() {
 	case "window":
@@ -31,7 +33,7 @@ func (r *Rules) UnmarshalOption(d *caddyfile.Dispenser) (known bool, err error) 
 	case "trip":
 		err = r.unmarshalTrip(d)
 	case "consecutive":
-		r.Consecutive, err = parse.Int(d, 1, 1_000_000)
+		r.Consecutive, err = parse.IntOrOff(d, 1_000_000)
 	case "slow":
 		err = r.unmarshalSlow(d)
 	case "failure":
@@ -57,9 +59,13 @@ func (r *Rules) unmarshalTrip(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 1 && isOff(args[0]) {
+		r.Ratio, r.NoRatio = 0, true
+		return nil
+	}
 	var ok bool
 	if r.Ratio, ok = parse.Percent(args[0]); !ok || len(args) == 2 || len(args) == 3 && args[1] != "of" {
-		return d.Err("trip: write it as `trip 50%` or `trip 50% of 20`, with a share above 0% and at most 100%")
+		return d.Err("trip: write it as `trip 50%` or `trip 50% of 20`, with a share above 0% and at most 100%, or as `trip off`")
 	}
 	if len(args) == 3 {
 		if r.MinRequests, err = strconv.Atoi(args[2]); err != nil || r.MinRequests < 1 {
@@ -70,15 +76,21 @@ func (r *Rules) unmarshalTrip(d *caddyfile.Dispenser) error {
 }
 
 func (r *Rules) unmarshalSlow(d *caddyfile.Dispenser) error {
-	args, err := parse.Args(d, 3, 3)
+	args, err := parse.Args(d, 1, 3)
 	if err != nil {
 		return err
+	}
+	if isOff(args[0]) {
+		return nil
+	}
+	if len(args) < 3 {
+		return d.Err("slow: missing argument: write it as `slow 80% over 2s`, or as `slow off`")
 	}
 	var ok bool
 	r.SlowRatio, ok = parse.Percent(args[0])
 	over, err := caddy.ParseDuration(args[2])
 	if !ok || args[1] != "over" || err != nil || over <= 0 {
-		return d.Err("slow: write it as `slow 80% over 2s`")
+		return d.Err("slow: write it as `slow 80% over 2s`, or as `slow off`")
 	}
 	r.SlowOver = caddy.Duration(over)
 	return nil
@@ -89,6 +101,9 @@ func (r *Rules) unmarshalOpenFor(d *caddyfile.Dispenser) error {
 	args, err := parse.Args(d, 1, 5)
 	if err != nil {
 		return err
+	}
+	if isOff(args[0]) {
+		return d.Err("open_for: a circuit that opens is open for some time, such as 30s: to refuse nothing, write `mode observe` in circuit_breaker")
 	}
 	first, err := caddy.ParseDuration(args[0])
 	if err != nil || first <= 0 || len(args)%2 == 0 {
@@ -102,6 +117,10 @@ func (r *Rules) unmarshalOpenFor(d *caddyfile.Dispenser) error {
 		}
 		switch args[i] {
 		case "max":
+			if isOff(args[i+1]) {
+				r.OpenMax = r.OpenFor
+				continue
+			}
 			most, err := caddy.ParseDuration(args[i+1])
 			if err != nil || most < first {
 				return d.Errf("open_for: max %q is not a duration of at least %s", args[i+1], args[0])
@@ -109,8 +128,8 @@ func (r *Rules) unmarshalOpenFor(d *caddyfile.Dispenser) error {
 			r.OpenMax = caddy.Duration(most)
 		case "jitter":
 			var ok bool
-			if r.Jitter, ok = parse.Percent(args[i+1]); !ok {
-				return d.Errf("open_for: jitter %q is not a share such as 20%%", args[i+1])
+			if r.Jitter, ok = parse.PercentOrOff(args[i+1]); !ok {
+				return d.Errf("open_for: jitter %q is not a share such as 20%%, nor off", args[i+1])
 			}
 		default:
 			return d.Err(form)
@@ -138,14 +157,33 @@ func (r *Rules) unmarshalHalfOpen(d *caddyfile.Dispenser) error {
 }
 
 func (r *Rules) unmarshalRetryAfter(d *caddyfile.Dispenser) error {
-	args, err := parse.Args(d, 3, 3)
+	args, err := parse.Args(d, 1, 3)
 	if err != nil {
 		return err
 	}
+	if len(args) == 1 && isOff(args[0]) {
+		return nil
+	}
+	if len(args) < 3 {
+		return d.Err("retry_after: missing argument: write it as `retry_after honor max 5m`, or as `retry_after off`")
+	}
+	if args[0] == "honor" && args[1] == "max" && isOff(args[2]) {
+		return nil
+	}
 	most, err := caddy.ParseDuration(args[2])
 	if strings.Join(args[:2], " ") != "honor max" || err != nil || most <= 0 {
-		return d.Err("retry_after: write it as `retry_after honor max 5m`")
+		return d.Err("retry_after: write it as `retry_after honor max 5m`, or as `retry_after off`")
 	}
 	r.RetryAfterMax = caddy.Duration(most)
 	return nil
+}
+
+// isOff reports whether a word switches an option off: `off`, or zero in any
+// unit.
+func isOff(word string) bool {
+	if share, ok := parse.PercentOrOff(word); ok {
+		return share == 0
+	}
+	d, err := caddy.ParseDuration(word)
+	return err == nil && d == 0
 }

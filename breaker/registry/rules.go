@@ -37,6 +37,10 @@ type Rules struct {
 	// is given, else this rule is off.
 	Ratio float64 `json:"ratio,omitempty"`
 
+	// Never open by the share of failures, not even if no other rule is given.
+	// Default: false.
+	NoRatio bool `json:"no_ratio,omitempty"`
+
 	// How many requests the window must have for a share to mean anything.
 	// Default: 20.
 	MinRequests int `json:"min_requests,omitempty"`
@@ -86,7 +90,7 @@ func (r *Rules) setDefaults() {
 	if len(r.Failure) == 0 {
 		r.Failure = slices.Clone(defaultFailures)
 	}
-	if r.Ratio == 0 && r.Consecutive == 0 && r.SlowRatio == 0 {
+	if r.Ratio == 0 && !r.NoRatio && r.Consecutive == 0 && r.SlowRatio == 0 {
 		r.Ratio = defaultRatio
 	}
 	orElse(&r.MinRequests, defaultMinRequests)
@@ -109,6 +113,8 @@ func (r *Rules) check() error {
 	switch {
 	case !(r.Ratio >= 0 && r.Ratio <= 1), !(r.SlowRatio >= 0 && r.SlowRatio <= 1):
 		return errors.New("ratio, slow_ratio: a share is above 0 and at most 1")
+	case r.NoRatio && r.Ratio > 0:
+		return errors.New("no_ratio: it cannot stand beside ratio")
 	case r.SlowRatio > 0 && r.SlowOver <= 0:
 		return errors.New("slow: it needs a time, such as `slow 80% over 2s`")
 	case r.SlowOver > 0 && r.SlowRatio == 0:

@@ -22,8 +22,8 @@ type RetryBudget struct {
 	// Share of the requests, above 0 to 1. Default: 0.2.
 	Ratio float64 `json:"ratio,omitempty"`
 
-	// How many retries are allowed in any second, however few requests there are.
-	// Default: 3.
+	// How many retries are allowed in any second, however few requests there are;
+	// -1 for none. Default: 3.
 	MinPerSecond int `json:"min_per_second,omitempty"`
 }
 
@@ -40,8 +40,8 @@ func (b *RetryBudget) check() error {
 	if b.MinPerSecond == 0 {
 		b.MinPerSecond = defaultRetryMin
 	}
-	if !(b.Ratio > 0 && b.Ratio <= 1) || b.MinPerSecond < 0 {
-		return errors.New("retry_budget: the share is above 0 and at most 1, the number per second is not negative")
+	if !(b.Ratio > 0 && b.Ratio <= 1) || b.MinPerSecond < -1 {
+		return errors.New("retry_budget: the share is above 0 and at most 1, the number per second is at least 1, or -1 for none")
 	}
 	return nil
 }

@@ -10,21 +10,23 @@ import (
 
 	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 // UnmarshalCaddyfile sets up the transport. Syntax:
 //
 //	transport tentagate {
-//		breaker <name> {
+//		breaker <name>|off {
 //			max_keys <number>
 //			share
 //			<rules of circuit_breaker: window trip consecutive slow failure open_for half_open retry_after>
 //		}
-//		retry_budget <percent> [min <number>]
+//		retry_budget <percent> [min <number>|off]|off
 //		<options of the http transport>
 //	}
 func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the transport's name
+	t.Position = place.Of(d)
 	if d.CountRemainingArgs() > 0 {
 		return parse.NoArgs(d)
 	}
@@ -45,6 +47,9 @@ func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err := t.Breaker.unmarshal(d); err != nil {
 				return err
 			}
+			if t.Breaker.Name == "off" {
+				t.Breaker = nil
+			}
 		case "retry_budget":
 			if err := seen.Once(d); err != nil {
 				return err
@@ -52,6 +57,9 @@ func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			t.RetryBudget = new(RetryBudget)
 			if err := t.RetryBudget.unmarshal(d); err != nil {
 				return err
+			}
+			if t.RetryBudget.Ratio == 0 {
+				t.RetryBudget = nil // it is off
 			}
 		default:
 			rest = append(rest, d.NextSegment()...)
@@ -66,6 +74,9 @@ func (b *Breaker) unmarshal(d *caddyfile.Dispenser) error {
 	var err error
 	if b.Name, err = parse.OneArg(d); err != nil {
 		return err
+	}
+	if err := registry.CheckName(b.Name); err != nil {
+		return d.Errf("breaker: %v", err)
 	}
 	seen := parse.Seen{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -96,9 +107,19 @@ func (b *RetryBudget) unmarshal(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 1 && args[0] == "off" {
+		return nil
+	}
+	if args[0] == "0" || args[0] == "0%" {
+		return d.Errf("retry_budget: write it as `retry_budget off` for no bound; %q would leave nothing to retry with, which is lb_retries 0 in reverse_proxy", args[0])
+	}
 	var ok bool
 	if b.Ratio, ok = parse.Percent(args[0]); !ok || len(args) == 2 || len(args) == 3 && args[1] != "min" {
-		return d.Err("retry_budget: write it as `retry_budget 20%` or `retry_budget 20% min 3`, with a share above 0% and at most 100%")
+		return d.Err("retry_budget: write it as `retry_budget 20%` or `retry_budget 20% min 3`, with a share above 0% and at most 100%, or as `retry_budget off`")
+	}
+	if len(args) == 3 && (args[2] == "off" || args[2] == "0") {
+		b.MinPerSecond = -1
+		return nil
 	}
 	if len(args) == 3 {
 		if b.MinPerSecond, err = strconv.Atoi(args[2]); err != nil || b.MinPerSecond < 1 {
@@ -111,7 +132,7 @@ func (b *RetryBudget) unmarshal(d *caddyfile.Dispenser) error {
 // UnmarshalCaddyfile sets up the policy. Syntax:
 //
 //	lb_policy available [<policy> [<its arguments...>]] {
-//		max_ejection <percent>
+//		max_ejection <percent>|off
 //		<options of the policy>
 //	}
 func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -139,8 +160,11 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 		var ok bool
-		if p.MaxEjection, ok = parse.Percent(text); !ok {
-			return d.Errf("max_ejection: %q is not a share such as 50%%", text)
+		if p.MaxEjection, ok = parse.PercentOrOff(text); !ok {
+			return d.Errf("max_ejection: %q is not a share such as 50%%, nor off", text)
+		}
+		if p.MaxEjection == 0 {
+			p.MaxEjection = -1
 		}
 	}
 	if inner == nil {

@@ -34,12 +34,12 @@ func TestParseTransport(t *testing.T) {
 		"breaker a {\n share\n share\n}":     "given more than once",
 		"breaker a {\n share yes\n}":         "unexpected argument",
 		"breaker a {\n mode observe\n}":      "unknown option",
-		"breaker a {\n trip 0%\n}":           "trip: write it as",
+		"breaker a {\n trip -1%\n}":          "trip: write it as",
 		"retry_budget":                       "missing argument",
-		"retry_budget 0%":                    "write it as",
+		"retry_budget 0%":                    "retry_budget off",
 		"retry_budget 20% min":               "write it as",
 		"retry_budget 20% max 3":             "write it as",
-		"retry_budget 20% min 0":             "not a number",
+		"retry_budget 20% min -1":            "not a number",
 		"retry_budget 20%\n retry_budget 5%": "given more than once",
 		"unheard_of":                         "unrecognized subdirective",
 	} {
@@ -72,7 +72,7 @@ func TestParsePolicy(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"available {\n max_ejection\n}":                      "missing argument",
-		"available {\n max_ejection 0%\n}":                   "is not a share",
+		"available {\n max_ejection -1%\n}":                  "is not a share",
 		"available {\n max_ejection 5% 6%\n}":                "unexpected argument",
 		"available {\n max_ejection 5%\n max_ejection 5%\n}": "given more than once",
 		"available {\n eject 5%\n}":                          "unknown option",

@@ -26,7 +26,8 @@ type Policy struct {
 	// The policy that chooses. Default: random.
 	InnerRaw json.RawMessage `json:"inner,omitempty" caddy:"namespace=http.reverse_proxy.selection_policies inline_key=policy"`
 
-	// The largest share of upstreams to leave out, above 0 to 1. Default: 0.5.
+	// The largest share of upstreams to leave out, above 0 to 1, or -1 to leave
+	// none out. Default: 0.5.
 	MaxEjection float64 `json:"max_ejection,omitempty"`
 
 	inner reverseproxy.Selector
@@ -48,8 +49,8 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if p.MaxEjection == 0 {
 		p.MaxEjection = defaultMaxEjection
 	}
-	if !(p.MaxEjection > 0 && p.MaxEjection <= 1) {
-		return errors.New("max_ejection: a share is above 0 and at most 1")
+	if p.MaxEjection != -1 && !(p.MaxEjection > 0 && p.MaxEjection <= 1) {
+		return errors.New("max_ejection: a share is above 0 and at most 1, or -1 to leave none out")
 	}
 	if p.InnerRaw == nil {
 		p.InnerRaw = caddyconfig.JSONModuleObject(reverseproxy.RandomSelection{}, "policy", "random", nil)

@@ -16,6 +16,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/clientfault"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
@@ -27,9 +28,13 @@ func init() {
 // options of this one.
 //
 // A refusal is a dial error to reverse_proxy: nothing was sent, so any request,
-// a POST too, may go to another upstream (`lb_retries`). Where all upstreams
-// refuse, a circuit_breaker handler around the reverse_proxy answers 503 with
-// Retry-After; without one, reverse_proxy answers 502.
+// a POST too, may go to another upstream (`lb_retries`). Where no upstream
+// admits the request in the time for which reverse_proxy tries, the answer is
+// 503 with Retry-After, at once.
+//
+// What a client does wrong is answered with 400, 408 or 413. It never counts,
+// not in the passive health checks of reverse_proxy either (`fail_duration`),
+// and is not tried again.
 type Transport struct {
 	reverseproxy.HTTPTransport
 
@@ -38,6 +43,9 @@ type Transport struct {
 
 	// How many requests may be retries. Default: no bound but reverse_proxy's.
 	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
+
+	// Where the Caddyfile has the transport; errors name it.
+	Position string `json:"position,omitempty"`
 
 	member *registry.Member
 	budget *budget
@@ -77,6 +85,10 @@ func (*Transport) CaddyModule() caddy.ModuleInfo {
 // Provision prepares Caddy's transport and finds the circuits of an earlier
 // configuration.
 func (t *Transport) Provision(ctx caddy.Context) error {
+	return place.Error(ctx, "transport tentagate", t.Position, t.provision(ctx))
+}
+
+func (t *Transport) provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
@@ -94,6 +106,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	var err error
 	t.member, err = registry.Join(ctx, registry.Options{
 		Scope: registry.Upstream, Name: t.Breaker.Name, MaxKeys: t.Breaker.MaxKeys, Share: t.Breaker.Share,
+		Position: t.Position,
 	}, &t.Breaker.Rules)
 	if err != nil {
 		return fmt.Errorf("breaker: %w", err)

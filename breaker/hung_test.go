@@ -1,0 +1,85 @@
+package breaker
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/pythopus/tentagate/internal/servertest"
+)
+
+// A backend that hangs after the circuit was half-open opens it again, for
+// twice as long: whether its clients wait or leave, and whatever the method.
+func TestHungProbes(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		for name, leave := range map[string]bool{"waits": false, "leaves": true} {
+			for _, h2 := range []bool{false, true} {
+				t.Run(method+"/"+name, func(t *testing.T) {
+					breaker := "hung-" + method + "-" + name
+					serve := servertest.New
+					if h2 {
+						breaker, serve = breaker+"-2", servertest.NewTLS
+					}
+					p := newPatient(t)
+					gateway := serve(t, `
+:80 {
+	circuit_breaker `+breaker+` {
+		consecutive 1
+		open_for 5s
+		half_open 1 max 4s
+	}
+	reverse_proxy `+p.addr+`
+}`)
+					ask := func(ctx context.Context) int {
+						req, err := http.NewRequestWithContext(ctx, method, gateway.URL, nil)
+						if err != nil {
+							t.Error(err)
+							return 0
+						}
+						resp, err := gateway.Client().Do(req)
+						if err != nil {
+							return 0
+						}
+						_ = resp.Body.Close()
+						return resp.StatusCode
+					}
+					p.has(fails(500))
+					ask(t.Context())
+					halfOpens(t, breaker, 5*time.Second)
+					p.has(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+					probe := func() (leaves func()) {
+						was := p.served.Load()
+						ctx, cancel := context.WithCancel(t.Context())
+						done := make(chan struct{})
+						go func() {
+							defer close(done)
+							// The place of the probe before is free a moment later.
+							for ask(ctx) == http.StatusServiceUnavailable && ctx.Err() == nil {
+								time.Sleep(time.Millisecond)
+							}
+						}()
+						eventually(t, "the probe", func() bool { return p.served.Load() > was })
+						return func() { cancel(); <-done }
+					}
+					if leave {
+						for range 2 {
+							expectState(t, breaker, "half_open")
+							leaves := probe()
+							testClock.Add(2 * time.Second)
+							leaves()
+						}
+					} else {
+						leaves := probe()
+						defer leaves()
+						testClock.Add(4*time.Second + time.Millisecond)
+						if got := ask(t.Context()); got != http.StatusServiceUnavailable {
+							t.Errorf("%d", got)
+						}
+					}
+					eventually(t, "opening", func() bool { return stands(t, breaker).State == "open" })
+				})
+			}
+		}
+	}
+}
