@@ -19,6 +19,7 @@ import (
 	_ "github.com/pythopus/tentagate/internal/order"   // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 // The modes of a breaker.
@@ -127,6 +128,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	bound, err := h.MaxInflight.settings()
 	if err != nil {
+		return err
+	}
+	if h.Key, err = resolve.Request(ctx, "key", h.Key); err != nil {
 		return err
 	}
 	if err := h.check(); err != nil {

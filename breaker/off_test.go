@@ -61,7 +61,7 @@ func TestPlaces(t *testing.T) {
 		"circuit_breaker {tenant}":                     "`key {tenant}`",
 		"circuit_breaker x-{host} /api":                "`key {http.request.host}`",
 		"circuit_breaker {env.TENTAGATE_TEST_EMPTY}":   "circuit_breaker: name: {env.TENTAGATE_TEST_EMPTY} is empty: set the environment variable TENTAGATE_TEST_EMPTY, or remove the option, at Caddyfile:9",
-		"circuit_breaker x {\n\t\tkey {clientip}\n\t}": "{clientip} is not a placeholder",
+		"circuit_breaker x {\n\t\tkey {clientip}\n\t}": "key: {clientip}",
 		"circuit_breaker placed\n\thandle /x {\n\t\tcircuit_breaker placed {\n\t\t\tconsecutive 3\n\t\t}\n\t}":                   "at Caddyfile:9",
 		"reverse_proxy a:1 {\n\t\ttransport tentagate {\n\t\t\tbreaker {host}\n\t\t}\n\t}":                                       "`key {http.request.host}`",
 		"reverse_proxy a:1 {\n\t\ttransport tentagate {\n\t\t\tbreaker {env.TENTAGATE_TEST_EMPTY}\n\t\t}\n\t}":                   "transport tentagate: breaker: name: {env.TENTAGATE_TEST_EMPTY} is empty: set the environment variable TENTAGATE_TEST_EMPTY, or remove the option, at Caddyfile:10",
