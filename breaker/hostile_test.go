@@ -1,10 +1,8 @@
 package breaker
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -174,29 +172,4 @@ func TestClientsCannotTakeTheServiceDown(t *testing.T) {
 			})
 		}
 	}
-}
-
-// crooked is a backend that answers with a text.
-func crooked(t testing.TB, text string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					_, _ = io.WriteString(conn, text)
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
 }

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 
 	"github.com/pythopus/tentagate/internal/servertest"
 )
@@ -99,7 +97,11 @@ func twice(t *testing.T, kind string, handler http.Handler) string {
 			t.Cleanup(s.Close)
 			urls = append(urls, s.URL)
 		case "h2c":
-			s := httptest.NewServer(h2c.NewHandler(handler, &http2.Server{}))
+			s := httptest.NewUnstartedServer(handler)
+			s.Config.Protocols = new(http.Protocols)
+			s.Config.Protocols.SetHTTP1(true)
+			s.Config.Protocols.SetUnencryptedHTTP2(true)
+			s.Start()
 			t.Cleanup(s.Close)
 			urls = append(urls, "h2c"+strings.TrimPrefix(s.URL, "http"))
 		default:
@@ -127,9 +129,9 @@ func TestClientsTakeNoServiceDown(t *testing.T) {
 	})
 	for _, kind := range []string{"http", "https", "h2c"} {
 		for _, own := range []string{"", "transport http {\n\t\t\t\tdial_timeout 5s\n\t\t\t\t$TLS\n\t\t\t}", "lb_policy first\n\t\t\tlb_retries 3"} {
-			own, insecure := strings.Replace(own, "$TLS", "", 1), ""
+			own := strings.Replace(own, "$TLS", "", 1)
 			if kind == "https" {
-				insecure = "tls_insecure_skip_verify"
+				const insecure = "tls_insecure_skip_verify"
 				if !strings.Contains(own, "transport") {
 					own += "\n\t\t\ttransport http {\n\t\t\t\t" + insecure + "\n\t\t\t}"
 				} else {

@@ -23,10 +23,16 @@ func TestConnectionNames(t *testing.T) {
 		{[]string{"X-A,,\tX-B "}, "X-A X-B", ""},
 		{[]string{"X-A", "X-B"}, "X-A X-B", "X-C"},
 		{[]string{"keep-alive, Proxy-Hint, trailers"}, "Proxy-Hint", ""},
-		{[]string{"Authorization, Cookie, Host, Cache-Control, Content-Type, Content-Length, Content-Encoding"}, "",
-			"Authorization Cookie Cache-Control Content-Type Content-Length Content-Encoding"},
-		{[]string{"if-none-match, range, accept, accept-language, origin, sec-fetch-site, user-agent, x-request-id, idempotency-key, dpop, traceparent"}, "",
-			"If-None-Match Range Accept Accept-Language Origin Sec-Fetch-Site User-Agent X-Request-Id Idempotency-Key Dpop Traceparent"},
+		{
+			[]string{"Authorization, Cookie, Host, Cache-Control, Content-Type, Content-Length, Content-Encoding"},
+			"",
+			"Authorization Cookie Cache-Control Content-Type Content-Length Content-Encoding",
+		},
+		{
+			[]string{"if-none-match, range, accept, accept-language, origin, sec-fetch-site, user-agent, x-request-id, idempotency-key, dpop, traceparent"},
+			"",
+			"If-None-Match Range Accept Accept-Language Origin Sec-Fetch-Site User-Agent X-Request-Id Idempotency-Key Dpop Traceparent",
+		},
 		{[]string{"a b, \"x\", (, ï"}, "", "X-A"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -261,8 +261,13 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 func TestOptions(t *testing.T) {
 	for want, handlers := range map[string][]*Handler{
 		"guard: upgrades: ": {
-			{Upgrades: []string{"off", "websocket"}}, {Upgrades: []string{""}}, {Upgrades: []string{"a b"}}, {Upgrades: []string{"a/"}},
-			{Upgrades: []string{"a/b/c"}}, {Upgrades: []string{"wébsocket"}}, {Upgrades: []string{"{env.X}"}},
+			{Upgrades: []string{"off", "websocket"}},
+			{Upgrades: []string{""}},
+			{Upgrades: []string{"a b"}},
+			{Upgrades: []string{"a/"}},
+			{Upgrades: []string{"a/b/c"}},
+			{Upgrades: []string{"wébsocket"}},
+			{Upgrades: []string{"{env.X}"}},
 		},
 		"guard: keep_forwarded: ": {
 			{KeepForwarded: []string{"X-User"}}, {KeepForwarded: []string{""}}, {KeepForwarded: []string{"*"}}, {KeepForwarded: []string{"X-HTTP-Method"}},

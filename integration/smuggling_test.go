@@ -383,8 +383,13 @@ func TestFraming(t *testing.T) {
 		"large extension":              {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n", "5;" + long + "\r\nhello\r\n0\r\n\r\n", false, 400},
 	} {
 		for _, to := range []struct{ host, path string }{
-			{"short.test", "/api/users/echo"}, {"long.test", "/echo"}, {"bare.test", "/echo"},
-			{"early.test", "/early"}, {"early.test", "/echo"}, {"other.test", "/echo"}, {"short.test", "/api/orders/x"},
+			{"short.test", "/api/users/echo"},
+			{"long.test", "/echo"},
+			{"bare.test", "/echo"},
+			{"early.test", "/early"},
+			{"early.test", "/echo"},
+			{"other.test", "/echo"},
+			{"short.test", "/api/orders/x"},
 		} {
 			conn, err := net.Dial("tcp", g.addr)
 			if err != nil {

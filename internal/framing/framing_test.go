@@ -122,7 +122,7 @@ func TestNobodyReadsTheRestTwice(t *testing.T) {
 		_, err := r.Body.Read(make([]byte, 1))
 		late <- err
 	}, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
-	if err := <-late; err != io.EOF || len(statuses) != 2 || ended {
+	if err := <-late; !errors.Is(err, io.EOF) || len(statuses) != 2 || ended {
 		t.Errorf("%v, %v, ended %v", err, statuses, ended)
 	}
 }

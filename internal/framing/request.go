@@ -155,7 +155,7 @@ func (q *Request) readRest() (ended bool) {
 		q.arm(begin)
 		n, err := q.readBody(buf)
 		rest += n
-		ended, done = err == io.EOF, err != nil
+		ended, done = errors.Is(err, io.EOF), err != nil
 		q.mu.Lock()
 		q.note(n, err)
 		q.mu.Unlock()
@@ -198,7 +198,7 @@ func (q *Request) linger() {
 // readBody reads from the body, and at its end what stands behind.
 func (q *Request) readBody(p []byte) (int, error) {
 	n, err := q.body.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if e := q.trailer.check(); e != nil {
 			err = e
 		}
@@ -210,7 +210,7 @@ func (q *Request) readBody(p []byte) (int, error) {
 func (q *Request) note(n int, err error) {
 	q.read += int64(n)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		q.ended = true
 	case err != nil && q.err == nil:
 		q.err = err

@@ -34,7 +34,7 @@ func TestError(t *testing.T) {
 	if want := "jwt_auth: secret: it is too short, at Caddyfile:12"; err.Error() != want || !errors.Is(err, cause) {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if again := place.Error(ctx, "tentagate", "Caddyfile:1", err); again != err {
+	if again := place.Error(ctx, "tentagate", "Caddyfile:1", err); !errors.Is(again, err) || again.Error() != err.Error() {
 		t.Errorf("a place is named once: got %q", again)
 	}
 	if err := place.Error(ctx, "jwt_auth", "", cause); err.Error() != "jwt_auth: secret: it is too short" {

@@ -15,8 +15,7 @@ import (
 
 // probe is a handler with an option that is resolved for each request.
 type probe struct {
-	Key  string `json:"key,omitempty"`
-	done func(text string, err error)
+	Key string `json:"key,omitempty"`
 }
 
 var probed struct {
