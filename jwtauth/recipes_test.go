@@ -42,63 +42,78 @@ type recipe struct {
 var recipes = map[string]recipe{
 	"Entra, one tenant": {
 		`"typ":"JWT","x5t":"a"`, `"aud":"11111111-2222-3333-4444-555555555555","iss":"https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0","azp":"x","name":"Ann","oid":"o1","scp":"Orders.Read profile","sub":"s","tid":"72f988bf-86f1-41af-91ab-2d7cd011db47","uti":"u","ver":"2.0"`, "",
-		map[string]string{"iss": `"https://sts.windows.net/72f988bf-86f1-41af-91ab-2d7cd011db47/"`, "aud": `"00000003-0000-0000-c000-000000000000"`, "scp": `"profile"`}, "o1",
+		map[string]string{"iss": `"https://sts.windows.net/72f988bf-86f1-41af-91ab-2d7cd011db47/"`, "aud": `"00000003-0000-0000-c000-000000000000"`, "scp": `"profile"`},
+		"o1",
 	},
 	"Entra, many tenants": {
 		`"typ":"JWT"`, `"aud":"11111111-2222-3333-4444-555555555555","iss":"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0","sub":"s","tid":"9188040d-6c67-4c5b-b112-36a304b66dad","ver":"2.0"`, "",
-		map[string]string{"iss": `"https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"`, "tid": `"00000000-0000-0000-0000-000000000000"`}, "",
+		map[string]string{"iss": `"https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"`, "tid": `"00000000-0000-0000-0000-000000000000"`},
+		"",
 	},
 	"Azure AD B2C": {
 		`"typ":"JWT"`, `"aud":"11111111-2222-3333-4444-555555555555","iss":"https://contoso.b2clogin.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0/","sub":"s","tfp":"B2C_1_sign_in","scp":"read","azp":"x","ver":"1.0"`, "",
-		map[string]string{"iss": `"https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_sign_in/v2.0"`, "aud": `"x"`}, "",
+		map[string]string{"iss": `"https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_sign_in/v2.0"`, "aud": `"x"`},
+		"",
 	},
 	"Auth0": {
 		`"typ":"JWT"`, `"iss":"https://shop.eu.auth0.com/","sub":"auth0|123","aud":["https://api.shop.example","https://shop.eu.auth0.com/userinfo"],"azp":"x","scope":"openid profile","permissions":["read:orders"]`, "",
-		map[string]string{"iss": `"https://shop.eu.auth0.com"`, "aud": `["https://shop.eu.auth0.com/userinfo"]`, "permissions": `[]`}, "",
+		map[string]string{"iss": `"https://shop.eu.auth0.com"`, "aud": `["https://shop.eu.auth0.com/userinfo"]`, "permissions": `[]`},
+		"",
 	},
 	"Okta": {
 		``, `"ver":1,"jti":"AT.x","iss":"https://shop.okta.com/oauth2/default","aud":"api://default","cid":"c","uid":"00u1","scp":["openid","orders.read"],"auth_time":1800000000,"sub":"ann@shop.example"`, "",
-		map[string]string{"iss": `"https://shop.okta.com"`, "scp": `["openid"]`, "aud": `"https://shop.okta.com"`}, "",
+		map[string]string{"iss": `"https://shop.okta.com"`, "scp": `["openid"]`, "aud": `"https://shop.okta.com"`},
+		"",
 	},
 	"Keycloak": {
 		`"typ":"JWT"`, `"jti":"j","iss":"https://id.shop.example/realms/shop","aud":["orders","account"],"sub":"f:1","typ":"Bearer","azp":"web","sid":"x","acr":"1","realm_access":{"roles":["offline_access"]},"resource_access":{"orders":{"roles":["order-reader"]},"account":{"roles":["manage-account"]}},"scope":"email profile","preferred_username":"ann"`, "",
-		map[string]string{"iss": `"https://id.shop.example/realms/other"`, "resource_access": `{"account":{"roles":["order-reader"]}}`, "aud": `"account"`}, "ann",
+		map[string]string{"iss": `"https://id.shop.example/realms/other"`, "resource_access": `{"account":{"roles":["order-reader"]}}`, "aud": `"account"`},
+		"ann",
 	},
 	"Keycloak by its inner name": {
 		`"typ":"JWT"`, `"iss":"https://id.shop.example/realms/shop","aud":"orders","sub":"f:1","typ":"Bearer"`, "",
-		map[string]string{"iss": `"https://id.shop.example/realms/other"`, "aud": `"account"`}, "",
+		map[string]string{"iss": `"https://id.shop.example/realms/other"`, "aud": `"account"`},
+		"",
 	},
 	"Cognito": {
 		``, `"sub":"aaaa","iss":"https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Ab1Cd2Ef3","version":2,"client_id":"1example23456789","origin_jti":"x","event_id":"y","token_use":"access","scope":"openid orders/read","auth_time":1800000000,"jti":"z","username":"ann","cognito:groups":["editors"]`, "",
-		map[string]string{"token_use": `"id"`, "client_id": `"other"`, "cognito:groups": "", "iss": `"https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Other"`}, "",
+		map[string]string{"token_use": `"id"`, "client_id": `"other"`, "cognito:groups": "", "iss": `"https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Other"`},
+		"",
 	},
 	"Google": {
 		`"typ":"JWT"`, `"iss":"accounts.google.com","azp":"1234-abc.apps.googleusercontent.com","aud":"1234-abc.apps.googleusercontent.com","sub":"110169484474386276334","hd":"shop.example","email":"ann@shop.example","email_verified":true,"at_hash":"x"`, "",
-		map[string]string{"email_verified": `false`, "hd": "", "aud": `"x"`, "iss": `"https://accounts.google.com/"`}, "ann@shop.example",
+		map[string]string{"email_verified": `false`, "hd": "", "aud": `"x"`, "iss": `"https://accounts.google.com/"`},
+		"ann@shop.example",
 	},
 	"Firebase": {
 		`"typ":"JWT"`, `"iss":"https://securetoken.google.com/shop-1234","aud":"shop-1234","auth_time":1800000000,"user_id":"u","sub":"u","firebase":{"identities":{"email":["a@b"]},"sign_in_provider":"password"}`, "",
-		map[string]string{"aud": `"other"`, "iss": `"https://securetoken.google.com/other"`}, "",
+		map[string]string{"aud": `"other"`, "iss": `"https://securetoken.google.com/other"`},
+		"",
 	},
 	"Zitadel": {
 		`"typ":"JWT"`, `"iss":"https://shop-abc123.zitadel.cloud","sub":"1","aud":["123456789012345678","9"],"client_id":"c","jti":"j","urn:zitadel:iam:org:project:roles":{"admin":{"1":"shop.zitadel.cloud"}}`, "",
-		map[string]string{"urn:zitadel:iam:org:project:roles": `{"reader":{"1":"x"}}`, "aud": `"9"`}, "",
+		map[string]string{"urn:zitadel:iam:org:project:roles": `{"reader":{"1":"x"}}`, "aud": `"9"`},
+		"",
 	},
 	"Kubernetes service accounts": {
 		``, `"aud":["orders"],"iss":"https://kubernetes.default.svc.cluster.local","jti":"j","kubernetes.io":{"namespace":"shop","node":{"name":"n","uid":"u"},"pod":{"name":"p","uid":"u"},"serviceaccount":{"name":"web","uid":"u"}},"sub":"system:serviceaccount:shop:web"`, "",
-		map[string]string{"kubernetes.io": `{"namespace":"other"}`, "aud": `["https://kubernetes.default.svc.cluster.local"]`, "sub": `"system:serviceaccount:other:web"`, "iss": `"https://kubernetes.default.svc"`}, "",
+		map[string]string{"kubernetes.io": `{"namespace":"other"}`, "aud": `["https://kubernetes.default.svc.cluster.local"]`, "sub": `"system:serviceaccount:other:web"`, "iss": `"https://kubernetes.default.svc"`},
+		"",
 	},
 	"GitHub Actions": {
 		`"typ":"JWT","x5t":"x"`, `"jti":"j","sub":"repo:acme/shop:ref:refs/heads/main","aud":"https://deploy.shop.example","ref":"refs/heads/main","sha":"x","repository":"acme/shop","repository_owner":"acme","run_id":"1","actor":"ann","workflow":"deploy","event_name":"push","ref_type":"branch","iss":"https://token.actions.githubusercontent.com"`, "",
-		map[string]string{"repository": `"mallory/shop"`, "ref": `"refs/pull/1/merge"`, "aud": `"https://github.com/acme"`}, "",
+		map[string]string{"repository": `"mallory/shop"`, "ref": `"refs/pull/1/merge"`, "aud": `"https://github.com/acme"`},
+		"",
 	},
 	"Cloudflare Access": {
 		``, `"aud":["4714c1358e65fe4b408ad6d432a5f878f08194bdb4752441fd56faefa9b2b6f2"],"email":"ann@shop.example","iss":"https://shop.cloudflareaccess.com","type":"app","identity_nonce":"x","sub":"s","country":"PT"`, "Cf-Access-Jwt-Assertion",
-		map[string]string{"aud": `["other"]`, "iss": `"https://other.cloudflareaccess.com"`}, "ann@shop.example",
+		map[string]string{"aud": `["other"]`, "iss": `"https://other.cloudflareaccess.com"`},
+		"ann@shop.example",
 	},
 	"MCP server": {
 		`"typ":"at+jwt"`, `"iss":"https://id.shop.example/realms/mcp","sub":"ann","aud":"https://mcp.shop.example/mcp","client_id":"c","scope":"mcp:tools"`, "",
-		map[string]string{"aud": `"https://api.shop.example"`, "scope": `"openid"`, "iss": `"https://id.shop.example/realms/shop"`}, "",
+		map[string]string{"aud": `"https://api.shop.example"`, "scope": `"openid"`, "iss": `"https://id.shop.example/realms/shop"`},
+		"",
 	},
 }
 

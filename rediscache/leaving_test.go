@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -65,7 +66,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 		slow.close()
 		<-written
-		if whole := err == io.EOF && got == size; whole == others {
+		if whole := errors.Is(err, io.EOF) && got == size; whole == others {
 			t.Errorf("%s: got %d bytes, then %v", name, got, err)
 		}
 	}
