@@ -87,7 +87,6 @@ type Handler struct {
 	upgrades []string        // in lower case
 	kept     []string        // KeepForwarded as net/http spells the names
 	run      problem.Handler // serve
-	site     *sitefields.Site
 }
 
 var refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -116,6 +115,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), refusals)
 	framing.Install(ctx)
+	sitefields.Install(ctx)
 	if err := h.checkOptions(); err != nil {
 		return place.Error(ctx, "guard", h.Position, err)
 	}
@@ -124,7 +124,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		given = []string{"websocket"}
 	}
 	h.run = h.serve
-	h.site = sitefields.NewSite(ctx, h)
 	h.upgrades, h.kept = nil, nil
 	for _, name := range given {
 		if name = strings.ToLower(name); name != noUpgrades {
@@ -167,8 +166,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		extra.Set(zap.String("request_id", id))
 	}
 	placeholders.Known(r)
-	// What handlers behind this one tell a service of who asks, no client says.
-	h.site.Clean(r)
 	watch := framing.From(r.Context())
 	unwatched := watch == nil && (r.ContentLength != 0 || !r.ProtoAtLeast(1, 1))
 	if unwatched {

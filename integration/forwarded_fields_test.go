@@ -84,9 +84,13 @@ func TestForwardedFieldsOfClients(t *testing.T) {
 			site:    ":80 {\n tentagate {\n public /api/users/login\n jwt {\n secret {env.JWT_SECRET_KEY}\n forward sub X-User\n forward org X-Org\n}\n ratelimit off\n cache off\n service users " + service.URL + " {\n header_up X-Id id={http.auth.user.id};\n}\n}\n}",
 			private: "/api/users/a", public: "/api/users/login",
 		},
+		"request_header, which comes before jwt_auth": {
+			site:    ":80 {\n guard\n request_header X-Own own={http.auth.user.id};\n jwt_auth /in/* " + auth + "}\n " + proxy + "}",
+			private: "/in/a", public: "/out",
+		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			address := strings.TrimPrefix(servertest.New(t, tc.site).URL, "http://")
+		run := func(t *testing.T, config string) {
+			address := strings.TrimPrefix(servertest.New(t, config).URL, "http://")
 			ask := func(path string, lines ...string) http.Header {
 				t.Helper()
 				conn, err := net.Dial("tcp", address)
@@ -116,7 +120,7 @@ func TestForwardedFieldsOfClients(t *testing.T) {
 				}
 				got := ask(path, lines...)
 				for field, values := range got {
-					if strings.Contains(strings.Join(values, " "), "mallory") {
+					if text := strings.Join(values, " "); strings.Contains(text, "mallory") || strings.Contains(text, "{") {
 						t.Errorf("%s: the service got %s %q", path, field, values)
 					}
 				}
@@ -128,6 +132,12 @@ func TestForwardedFieldsOfClients(t *testing.T) {
 					t.Errorf("%s: the user is %q, and by the placeholder %q", path, got["X-User"], got["X-Id"])
 				}
 			}
-		})
+		}
+		// Whatever handler is first, and whether the site is alone in its server.
+		alone := strings.Replace(tc.site, " guard\n", "", 1)
+		other := "\nhttp://b {\n jwt_auth {env.JWT_SECRET_KEY} {\n forward sub X-Own\n}\n " + proxy + "}"
+		t.Run(name, func(t *testing.T) { run(t, tc.site) })
+		t.Run(name+", no guard", func(t *testing.T) { run(t, alone) })
+		t.Run(name+", among other sites", func(t *testing.T) { run(t, strings.Replace(alone, ":80 {", "http://a, http://c {", 1)+other) })
 	}
 }

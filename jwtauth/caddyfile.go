@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/parse"
@@ -23,7 +24,10 @@ import (
 const mainProvider = "main"
 
 func init() {
-	httpcaddyfile.RegisterDirective(directive, parseDirective)
+	httpcaddyfile.RegisterHandlerDirective(directive, func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		handler := new(Handler)
+		return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	})
 	app.RegisterOption("jwt_provider", parseProviderOption)
 }
 

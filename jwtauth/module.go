@@ -56,8 +56,7 @@ type Handler struct {
 	RolesClaim []string `json:"roles_claim,omitempty"`
 
 	// Claims that the service gets as header fields. What the client sent in them,
-	// in any spelling, is removed on every request of the site, if `guard` is its
-	// first handler.
+	// in any spelling, is removed on every request of the site.
 	Forward []Forward `json:"forward,omitempty"`
 
 	// Let requests without a token pass as anonymous. A bad token never passes.
@@ -94,8 +93,7 @@ type Handler struct {
 	Position string `json:"position,omitempty"`
 
 	fields  *forwarded.Fields // nil without Forward
-	site    *forwarded.Site
-	missing string // what the client is told who has no token
+	missing string            // what the client is told who has no token
 
 	denied     *deny.Store // nil without a deny list
 	deniedName string
@@ -127,7 +125,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	h.now = time.Now
-	h.site = forwarded.NewSite(ctx, h)
+	forwarded.Install(ctx)
 	if err := h.provisionOptions(); err != nil {
 		return err
 	}

@@ -18,7 +18,6 @@ import (
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	placeholders.Known(r)
-	h.site.Clean(r)
 	if h.isMetadata(r) {
 		return h.serveMetadata(w, r)
 	}

@@ -2,70 +2,51 @@ package forwarded
 
 import (
 	"net/http"
-	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/site"
 )
 
 // cleanKey is the variable of a request that was cleaned.
 const cleanKey = "tentagate.forwarded"
 
-// Site removes the fields that any handler of a site forwards, once in a
-// request: by the first handler that does it, so that what later handlers set
-// stays.
-type Site struct {
-	finder *site.Finder
-	known  atomic.Pointer[known]
+// Install removes, from each request that enters a site of the server whose
+// handler is being provisioned, the fields that any handler of that site
+// forwards, and makes the gateway's placeholders known. It does so before all
+// handlers of the site, so that what they set stays.
+func Install(ctx caddy.Context) {
+	site.OnEntry(ctx, func(handlers []caddyhttp.MiddlewareHandler) func(*http.Request) {
+		var fields *Fields
+		for _, h := range handlers {
+			if f, ok := h.(Forwarder); ok {
+				fields = Join(fields, f.ForwardedFields())
+			}
+		}
+		return func(r *http.Request) {
+			placeholders.Known(r)
+			clean(r, fields)
+		}
+	})
 }
 
-// known are the fields of the site of a place.
-type known struct {
-	place  *site.Place
-	fields *Fields
-}
-
-// NewSite returns the site of a handler, which must be a pointer. ctx is that of
-// its Provision.
-func NewSite(ctx caddy.Context, handler caddyhttp.MiddlewareHandler) *Site {
-	return &Site{finder: site.NewFinder(ctx, handler)}
-}
-
-// Clean removes the fields, unless that was done before in the request.
-func (s *Site) Clean(r *http.Request) {
-	f := s.fields(r)
-	if f == nil {
+// clean removes the fields, once in a request: a matcher may be asked again,
+// when handlers have set them.
+func clean(r *http.Request, fields *Fields) {
+	if fields == nil {
 		return
 	}
 	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !ok || vars[cleanKey] != nil {
 		return
 	}
-	vars[cleanKey] = clean{}
-	f.Remove(r)
+	vars[cleanKey] = cleaned{}
+	fields.Remove(r)
 }
 
-// clean is the value of the variable. String keeps it out of {http.vars.*}.
-type clean struct{}
+// cleaned is the value of the variable. String keeps it out of {http.vars.*}.
+type cleaned struct{}
 
-func (clean) String() string { return "" }
-
-func (s *Site) fields(r *http.Request) *Fields {
-	p := s.finder.Place(r)
-	if p == nil {
-		return nil
-	}
-	if k := s.known.Load(); k != nil && k.place == p {
-		return k.fields
-	}
-	k := &known{place: p}
-	for _, h := range p.SiteHandlers() {
-		if f, ok := h.(Forwarder); ok {
-			k.fields = Join(k.fields, f.ForwardedFields())
-		}
-	}
-	s.known.Store(k)
-	return k.fields
-}
+func (cleaned) String() string { return "" }

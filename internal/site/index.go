@@ -181,7 +181,7 @@ func (w *way) text() string {
 		if s.label != "" {
 			c.text("in " + s.label)
 		}
-		if sets := s.at().MatcherSets; len(sets) > 0 {
+		if sets := matchersOf(s.at()); len(sets) > 0 {
 			c.text("if")
 			c.value(reflect.ValueOf(sets))
 		}
@@ -224,11 +224,12 @@ func (c *canonical) route(route caddyhttp.Route, group string) (ends bool) {
 	if route.Group != "" && route.Group == group {
 		return false // one of a group excludes the others
 	}
-	if len(route.MatcherSets) > 0 {
+	sets := matchersOf(route)
+	if len(sets) > 0 {
 		c.text("if")
-		c.value(reflect.ValueOf(route.MatcherSets))
+		c.value(reflect.ValueOf(sets))
 	}
-	return c.handlers(route.Handlers) && len(route.MatcherSets) == 0 && route.Group == ""
+	return c.handlers(route.Handlers) && len(sets) == 0 && route.Group == ""
 }
 
 func (c *canonical) handlers(list []caddyhttp.MiddlewareHandler) (ends bool) {

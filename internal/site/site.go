@@ -162,29 +162,6 @@ func (p *Place) Behind() []string {
 // quotes between them.
 var placeholder = regexp.MustCompile(`\{([^{}"\s]+)\}`)
 
-// SiteHandlers returns all handlers of the site, those inside of other handlers
-// too. A site is a route of the server at which a request ends, as the
-// Caddyfile has them, or the server if it has no such.
-func (p *Place) SiteHandlers() []caddyhttp.MiddlewareHandler {
-	routes := p.server.Routes
-	if len(p.ways) > 0 {
-		routes = nil
-		whole := false
-		for _, w := range p.ways {
-			top := w.steps[0]
-			if top.label != "" || !top.at().Terminal {
-				whole = true
-				break
-			}
-			routes = append(routes, top.at())
-		}
-		if whole {
-			routes = p.server.Routes
-		}
-	}
-	return unique(p.server, routes)
-}
-
 // ServerHandlers returns all handlers of the server.
 func (p *Place) ServerHandlers() []caddyhttp.MiddlewareHandler {
 	list := p.server.Routes

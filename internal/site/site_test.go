@@ -255,7 +255,6 @@ func TestAround(t *testing.T) {
 				}
 			}
 			check("before", place.Before(), "first proxy")
-			check("site", place.SiteHandlers(), "first other p proxy proxy")
 			check("server", place.ServerHandlers(), "b first other p proxy proxy")
 		}
 	}
