@@ -1,6 +1,7 @@
 package keyset
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,19 +12,22 @@ import (
 // 32 bytes has many more, also in hexadecimal.
 const minVariety = 8
 
+// minUnit is how many bytes a secret has at least before it repeats itself.
+const minUnit = 16
+
 // placeholderSecrets stand in the secrets of examples, as in k8s/tentagate.yaml,
 // written in small letters and digits alone. Who copies an example copies them
 // too, and everybody knows them.
 var placeholderSecrets = []string{
 	"replacethis", "replaceme", "replacewith", "changethis", "changeme", "putyoursecret", "insertyoursecret",
 	"yoursecret", "yourjwtsecret", "yoursupersecret", "your256bitsecret", "your384bitsecret", "your512bitsecret",
-	"astringsecretatleast",
+	"astringsecretatleast", "insertalong", "generateone", "mysupersecret",
 }
 
 var errPlaceholder = errors.New("it is the placeholder of an example, which everybody knows: make a random one, as `openssl rand -base64 48` does")
 
 // CheckSecret refuses a secret that anybody can guess: one out of an example, or
-// with too little variety. Its errors do not repeat the secret.
+// with too little variety, or a short one that is repeated. Its errors do not repeat the secret.
 func CheckSecret(secret []byte) error {
 	if isPlaceholder(secret) {
 		return errPlaceholder
@@ -35,7 +39,21 @@ func CheckSecret(secret []byte) error {
 	if len(seen) < minVariety {
 		return fmt.Errorf("it has %d different characters, so that it can be guessed: make a random one, as `openssl rand -base64 48` does", len(seen))
 	}
+	if unit := unitOf(secret); unit < minUnit {
+		return fmt.Errorf("it repeats its first %d characters, so that it can be guessed: make a random one, as `openssl rand -base64 48` does", unit)
+	}
 	return nil
+}
+
+// unitOf returns after how many bytes the secret repeats itself to its end, or
+// its length.
+func unitOf(secret []byte) int {
+	for n := 1; n <= len(secret)/2; n++ {
+		if bytes.Equal(secret[n:], secret[:len(secret)-n]) {
+			return n
+		}
+	}
+	return len(secret)
 }
 
 func isPlaceholder(secret []byte) bool {

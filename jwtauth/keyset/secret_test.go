@@ -42,6 +42,8 @@ func TestCheckSecret(t *testing.T) {
 		strings.Repeat("ab", 32):                       "2 different characters",
 		strings.Repeat("1234", 16):                     "4 different characters",
 		strings.Repeat("password", 8):                  "7 different characters",
+		strings.Repeat("12345678", 4):                  "repeats its first 8 characters",
+		strings.Repeat("correcthorse!", 4)[:45]:        "repeats its first 13 characters",
 		strings.Repeat("secret", 8):                    "5 different characters",
 		"0123456789abcdef0123456789abcdef":             "",
 		"a-secret-of-the-tests-of-this-package-012345": "",
