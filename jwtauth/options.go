@@ -45,6 +45,35 @@ func (h *Handler) provisionOptions() error {
 		names = append(names, f.Header)
 	}
 	h.fields = forwarded.Of(names...)
+	return h.checkForward()
+}
+
+// checkForward refuses to forward in a field that the token comes in: what a
+// client sends there is removed, and so no request would have a token.
+func (h *Handler) checkForward() error {
+	reads := func(field string) error {
+		if !h.fields.Has(field) {
+			return nil
+		}
+		return fmt.Errorf("forward: what clients send in the field %s is removed, but it is read here too: forward in another field", field)
+	}
+	for i := range h.sources {
+		field := h.sources[i].name
+		switch h.sources[i].kind {
+		case kindCookie:
+			field = "Cookie"
+		case kindWebSocket:
+			field = protocolField
+		case kindQuery:
+			continue
+		}
+		if err := reads(field); err != nil {
+			return err
+		}
+	}
+	if h.DPoP != nil {
+		return reads(proofField)
+	}
 	return nil
 }
 
