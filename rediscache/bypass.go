@@ -13,7 +13,7 @@ import (
 // answer stored; "" if it may be.
 func (h *Handler) bypassReason(r *http.Request) string {
 	switch {
-	case hasBody(r):
+	case r.Method != methodQuery && hasBody(r):
 		return "body" // a GET whose body means something
 	case len(r.Header["Upgrade"]) > 0:
 		return "upgrade"

@@ -53,6 +53,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			cookie <name…>
 //			value  <placeholder…>
 //			credentials <name…>
+//			body   [<size>]
 //		}
 //		tags               <field…>
 //		targets            <field…>
@@ -153,10 +154,16 @@ func size(d *caddyfile.Dispenser, least int64, instead string) (int64, error) {
 		return 0, err
 	case v == 0:
 		return 0, d.Errf("%s: 0 would store nothing: %s", option, instead)
-	case v < least:
-		return 0, d.Errf("%s: %d bytes are too few to be meant: write a unit, such as %dMiB; accepted are %s and more", option, v, max(v, 1), humanize.IBytes(uint64(least)))
 	}
-	return v, nil
+	return v, enough(d, option, v, least, "MiB")
+}
+
+// enough refuses a size that is likely to lack its unit.
+func enough(d *caddyfile.Dispenser, option string, v, least int64, unit string) error {
+	if v >= least {
+		return nil
+	}
+	return d.Errf("%s: %d bytes are too few to be meant: write a unit, such as %d%s; accepted are %s and more", option, v, max(v, 1), unit, humanize.IBytes(uint64(least)))
 }
 
 // unmarshalTTL reads `ttl 60s` and `ttl 404 5s`.
@@ -387,8 +394,10 @@ func (h *Handler) unmarshalKey(d *caddyfile.Dispenser) (err error) {
 				h.Key.Cookies, err = parse.Args(d, 1, -1)
 			case "value":
 				h.Key.Values, err = parse.Args(d, 1, -1)
+			case "body":
+				err = h.unmarshalBody(d)
 			default:
-				err = parse.Unknown(d, "per_user", "query", "header", "cookie", "value", "credentials")
+				err = parse.Unknown(d, "per_user", "query", "header", "cookie", "value", "credentials", "body")
 			}
 		}
 		if err != nil {
@@ -411,6 +420,21 @@ func (h *Handler) unmarshalPerUser(d *caddyfile.Dispenser) error {
 		h.Key.UserHeaders = args[1:]
 	}
 	return nil
+}
+
+// unmarshalBody reads `body` and `body 16KiB`.
+func (h *Handler) unmarshalBody(d *caddyfile.Dispenser) (err error) {
+	h.Key.Body = defaultContent
+	if d.CountRemainingArgs() == 0 {
+		return nil
+	}
+	switch h.Key.Body, err = parse.SizeOrOff(d); {
+	case err != nil || h.Key.Body == 0:
+		return err
+	case h.Key.Body > maxContent:
+		return d.Errf("body: %s is too large; accepted are up to %s", humanize.IBytes(uint64(h.Key.Body)), humanize.IBytes(maxContent))
+	}
+	return enough(d, "body", h.Key.Body, 1<<10, "KiB")
 }
 
 // unmarshalQuery reads `query allow a b`, `query deny utm_*` and `query sort`.

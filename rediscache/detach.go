@@ -29,7 +29,9 @@ func (h *Handler) detach(r *http.Request) (*http.Request, context.CancelFunc) {
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, r.Context().Value(http.LocalAddrContextKey))
 	clone := r.Clone(ctx)
 	clone.Body, clone.ContentLength, clone.TransferEncoding = http.NoBody, 0, nil
-	clone.Method = http.MethodGet
+	if clone.Method != methodQuery { // which has its content from its target
+		clone.Method = http.MethodGet
+	}
 	clone.Header.Del("Range")
 	rfc9111.RemoveConditions(clone.Header)
 	original, hasOriginal := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)

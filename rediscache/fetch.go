@@ -44,6 +44,15 @@ func (x *inquiry) fwd() string {
 	return "uri-miss"
 }
 
+// method is the method by whose rules the answer is stored and used: QUERY is as
+// GET there (RFC 10008).
+func (x *inquiry) method() string {
+	if x.t.content != nil {
+		return http.MethodGet
+	}
+	return x.r.Method
+}
+
 // fetch asks the service and sends its answer on. f is nil if nobody waits for
 // it. It runs in the goroutine of the request, which the handlers behind rely
 // on, even when the client is gone.
@@ -92,6 +101,9 @@ func (x *inquiry) newFill(f *flight) *fill {
 	if x.r.ContentLength < 0 && x.r.Method != http.MethodPost {
 		c.out.Body, c.out.ContentLength = http.NoBody, 0 // see hasBody
 	}
+	if x.t.content != nil {
+		x.t.content.give(c.out)
+	}
 	c.prepareRequest()
 	c.epoch = x.h.tiers.epochs.Now()
 	c.requested = time.Now()
@@ -114,7 +126,7 @@ func (c *fill) prepareRequest() {
 	stored := x.hit.object
 	ranged := len(header["Range"]) > 0
 	switch {
-	case x.r.Method != http.MethodGet:
+	case x.method() != http.MethodGet:
 	case stored != nil && stored.Status == http.StatusOK && rfc9111.HasValidator(stored.Header):
 		c.validating = rfc9111.SetValidators(own(), stored.Header)
 		delete(own(), "Range")
@@ -136,6 +148,9 @@ func (c *fill) prepareRequest() {
 	}
 	if x.r.Method != http.MethodPost { // such a POST is not stored, see storesPost
 		x.h.dropped(x.r, func(name string) bool { delete(own(), name); return true })
+	}
+	if x.t.content != nil && len(header["Expect"]) > 0 {
+		delete(own(), "Expect") // the content is here
 	}
 	c.sameHost()
 	if (x.h.filtersQuery() || x.h.Key.QuerySort) && x.r.URL.RawQuery != "" {

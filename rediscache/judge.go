@@ -64,7 +64,7 @@ func (c *fill) decide() {
 func (c *fill) judge() rfc9111.Reason {
 	x, h := c.x, c.x.h
 	c.verdict = h.policy.Judge(&rfc9111.Exchange{
-		Method: x.r.Method, Authorized: x.t.authorized, Personal: x.t.personal, Range: len(c.out.Header["Range"]) > 0,
+		Method: x.method(), Authorized: x.t.authorized, Personal: x.t.personal, Range: len(c.out.Header["Range"]) > 0,
 		Status: c.status, Header: c.fields, Requested: c.requested, Received: c.received,
 	})
 	store, share := h.forbids(x.w, x.r, c.fields, c.status, x.background)

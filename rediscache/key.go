@@ -28,6 +28,9 @@ type target struct {
 	scheme, host, path, query string // as the client wrote them
 	hasQuery                  bool
 
+	// content is that of a QUERY request; nil for others.
+	content *content
+
 	shared object.Key
 	// private is the key in the user's own partition, if there is one.
 	private    object.Key
@@ -56,8 +59,11 @@ type target struct {
 }
 
 // targetOf reads the request. Nothing is decoded: `/x%2Fy` is not `/x/y`.
-func (h *Handler) targetOf(r *http.Request) target {
-	t := target{host: hostname.Normal(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != ""}
+func (h *Handler) targetOf(r *http.Request) target { return h.targetWith(r, nil) }
+
+// targetWith is targetOf for a request with content.
+func (h *Handler) targetWith(r *http.Request, content *content) target {
+	t := target{content: content, host: hostname.Normal(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != ""}
 	scheme, forwarded := origin(r)
 	t.scheme = scheme
 	rewritten := ""
@@ -81,7 +87,7 @@ func (h *Handler) targetOf(r *http.Request) target {
 	b = appendPart(b, forwarded)
 	b = appendPart(b, t.path)
 	query := h.keptQuery(t.query)
-	if v, ok := h.queries.of(t.host, t.path); ok {
+	if v, ok := h.queries.of(t.asked(), t.path); ok {
 		b = append(b, 'n')
 		query = v.Query(query)
 	} else if t.hasQuery {
@@ -97,6 +103,9 @@ func (h *Handler) targetOf(r *http.Request) target {
 	}
 	if rules := h.inFront(r).rules; rules != "" {
 		b = appendPart(append(b, 'r'), rules)
+	}
+	if content != nil {
+		b = append(b, content.part...)
 	}
 	t.shared = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: string(b)}
 
@@ -253,6 +262,15 @@ func (t *target) pathQuery() string {
 
 // url is the URL that the client asked for.
 func (t *target) url() string { return t.scheme + "://" + t.host + t.pathQuery() }
+
+// asked is the host for which what responses say of queries is remembered. GET
+// and QUERY do not learn from each other.
+func (t *target) asked() string {
+	if t.content != nil {
+		return methodQuery + " " + t.host
+	}
+	return t.host
+}
 
 // partition is the text that tells one user's requests from another's.
 func (t *target) partition() string { return t.private.Full }

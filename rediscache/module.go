@@ -66,7 +66,7 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler answers GET and HEAD requests from what services answered before. It
+// Handler answers GET and HEAD requests, and QUERY where key.body asks for it, from what services answered before. It
 // follows the responses' own caching fields (RFC 9111), and where a response
 // has none the operator's times.
 type Handler struct {
@@ -285,6 +285,12 @@ type KeyOptions struct {
 
 	// Placeholders whose values are part of the key. Default: none.
 	Values []string `json:"values,omitempty"`
+
+	// Answer QUERY requests (RFC 10008) from the cache too, if their content has no
+	// more than this many bytes: at most 16777216. The content and the fields that
+	// say what it is are part of the key. Larger ones pass. In a Caddyfile 64KiB, if
+	// no size is given. Default: all of them pass.
+	Body int64 `json:"body,omitempty"`
 }
 
 var (

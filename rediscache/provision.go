@@ -217,6 +217,9 @@ func (h *Handler) check(a *app.App) error {
 	if h.Key.QueryAllow != nil && h.Key.QueryDeny != nil {
 		return errors.New("key: query allow and query deny exclude each other")
 	}
+	if h.Key.Body < 0 || h.Key.Body > maxContent {
+		return fmt.Errorf("key body %d: accepted are 1 to %d bytes, and 0 for none", h.Key.Body, maxContent)
+	}
 	for _, name := range h.Key.Headers {
 		if name == "Authorization" || name == "Cookie" {
 			return fmt.Errorf("key header %s: use per_user, which separates users whatever they send, or cookie, which names one", name)

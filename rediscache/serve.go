@@ -55,6 +55,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (q question) {
 	case h.PurgeMethod.handles(r):
 		q.kind = asksPurge
 		return q
+	case r.Method == methodQuery && h.Key.Body > 0:
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		q.kind = asksOther
 		return q
@@ -67,7 +68,13 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (q question) {
 		q.reason = "query-token"
 		return q
 	}
-	q.target = h.targetOf(r)
+	var asked *content
+	if r.Method == methodQuery {
+		if asked, q.reason = h.contentOf(r); asked == nil {
+			return q
+		}
+	}
+	q.target = h.targetWith(r, asked)
 	if q.target.ambiguous {
 		q.reason = "ambiguous-path"
 		return q
