@@ -71,10 +71,14 @@ type purgeRequest struct {
 	Tags []string `json:"tags,omitempty"`
 }
 
-// scopes returns what the request names.
+var errOneThing = errors.New("exactly one of url, prefix, host, tag, tags and all must be given")
+
+// scopes returns what the request names: one thing, or several tags.
 func (p purgeRequest) scopes() ([]object.Scope, error) {
 	var scopes []object.Scope
-	if p.Scope != (object.Scope{Soft: p.Soft}) || len(p.Tags) == 0 {
+	if one := p.Scope != (object.Scope{Soft: p.Soft}); one && len(p.Tags) > 0 {
+		return nil, errOneThing
+	} else if one || len(p.Tags) == 0 {
 		scopes = append(scopes, p.Scope)
 	}
 	for _, tag := range p.Tags {
@@ -85,7 +89,7 @@ func (p purgeRequest) scopes() ([]object.Scope, error) {
 			return nil, fmt.Errorf("tag %q: a tag has no blanks and commas; several are given one by one", s.Tag)
 		}
 		if s.Group != "" || s.Origin != "" {
-			return nil, errors.New("exactly one of url, prefix, host, tag, tags and all must be given: groups are the services' to invalidate")
+			return nil, fmt.Errorf("%w: groups are the services' to invalidate", errOneThing)
 		}
 	}
 	if _, err := epoch.Marks(scopes...); err != nil {

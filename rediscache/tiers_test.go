@@ -148,15 +148,14 @@ func TestAdminPurge(t *testing.T) {
 	}
 	ts := acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
 	for body, want := range map[string]struct{ a, b object.Freshness }{
-		`{"url":"https://example.com/a"}`:               {object.Hard, object.Valid},
-		`{"url":"https://example.com/a","soft":true}`:   {object.Soft, object.Valid},
-		`{"prefix":"https://example.com/"}`:             {object.Hard, object.Hard},
-		`{"host":"example.com"}`:                        {object.Hard, object.Hard},
-		`{"tag":"one"}`:                                 {object.Hard, object.Valid},
-		`{"tags":["one","two"],"soft":true}`:            {object.Soft, object.Soft},
-		`{"url":"http://example.com/a","tags":["two"]}`: {object.Hard, object.Hard},
-		`{"all":true}`:                                  {object.Hard, object.Hard},
-		`{"tag":"other"}`:                               {object.Valid, object.Valid},
+		`{"url":"https://example.com/a"}`:             {object.Hard, object.Valid},
+		`{"url":"https://example.com/a","soft":true}`: {object.Soft, object.Valid},
+		`{"prefix":"https://example.com/"}`:           {object.Hard, object.Hard},
+		`{"host":"example.com"}`:                      {object.Hard, object.Hard},
+		`{"tag":"one"}`:                               {object.Hard, object.Valid},
+		`{"tags":["one","two"],"soft":true}`:          {object.Soft, object.Soft},
+		`{"all":true}`:                                {object.Hard, object.Hard},
+		`{"tag":"other"}`:                             {object.Valid, object.Valid},
 	} {
 		key, a := keepObject(ts, "a", "one")
 		_, b := keepObject(ts, "b", "two")
@@ -187,6 +186,11 @@ func TestAdminPurge(t *testing.T) {
 		``:                                      "reading the body",
 		`{}`:                                    "exactly one of",
 		`{"tag":"a","all":true}`:                "exactly one of",
+		`{"url":"http://a/","tags":["b"]}`:      "exactly one of",
+		`{"prefix":"http://a/","tags":["b"]}`:   "exactly one of",
+		`{"host":"a","tags":["b"]}`:             "exactly one of",
+		`{"tag":"a","tags":["b"]}`:              "exactly one of",
+		`{"all":true,"tags":["b"],"soft":true}`: "exactly one of",
 		`{"url":"/a"}`:                          "must begin with http",
 		`{"tagg":"a"}`:                          "unknown field",
 		`{"tag":"a"}{"tag":"b"}`:                "after the object",
