@@ -116,6 +116,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), refusals)
 	framing.Install(ctx)
 	sitefields.Install(ctx)
+	problem.Install(ctx)
 	if err := h.checkOptions(); err != nil {
 		return place.Error(ctx, "guard", h.Position, err)
 	}

@@ -29,6 +29,7 @@ const claimVar = "tentagate.problem"
 // the handlers have returned.
 type claim struct {
 	taken atomic.Bool
+	begun atomic.Bool            // the answer had begun when an error came
 	id    atomic.Pointer[string] // of a request that guard gave none
 }
 
@@ -77,6 +78,9 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
 	claimed.taken.Store(false)
+	if err != nil && answer.Sent() {
+		claimed.begun.Store(true)
+	}
 	if err == nil || answer.Sent() || hasErrorRoute(r, err) {
 		return err
 	}
@@ -197,6 +201,9 @@ func answers(routes caddyhttp.RouteList, r *http.Request) bool {
 			return true
 		}
 		for _, handler := range route.Handlers {
+			if isFallback(handler) {
+				continue
+			}
 			sub, ok := handler.(*caddyhttp.Subroute)
 			if !ok || answers(sub.Routes, r) {
 				return true

@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/problem"
 )
 
 // names are the placeholders that handlers of an HTTP app define.
@@ -69,7 +71,9 @@ func definedIn(ctx caddy.Context) *names {
 }
 
 func (n *names) errorRoutes(routes caddyhttp.RouteList) {
-	n.errors = n.errors || len(routes) > 0
+	for _, route := range routes {
+		n.errors = n.errors || !problem.IsFallback(route)
+	}
 	n.routes(routes)
 }
 

@@ -171,6 +171,12 @@ func (p *Place) ServerHandlers() []caddyhttp.MiddlewareHandler {
 	return unique(p.server, list)
 }
 
+// HandlersOf returns all handlers of routes of the server, those inside of other
+// handlers too.
+func HandlersOf(server *caddyhttp.Server, routes caddyhttp.RouteList) []caddyhttp.MiddlewareHandler {
+	return unique(server, routes)
+}
+
 func unique(server *caddyhttp.Server, routes caddyhttp.RouteList) []caddyhttp.MiddlewareHandler {
 	var list []caddyhttp.MiddlewareHandler
 	seen := map[caddyhttp.MiddlewareHandler]bool{}
