@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,55 @@ func TestNobodyReadsTheRestTwice(t *testing.T) {
 	}, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
 	if err := <-late; !errors.Is(err, io.EOF) || len(statuses) != 2 || ended {
 		t.Errorf("%v, %v, ended %v", err, statuses, ended)
+	}
+}
+
+// A read that is still under way when the handlers have returned, as in a proxy
+// whose service answered early, leaves no connection without a bound.
+func TestReadUnderWay(t *testing.T) {
+	for name, head := range map[string]string{
+		"length":            "Content-Length: 1000\r\n\r\n",
+		"length, begun":     "Content-Length: 1000\r\n\r\nabc",
+		"chunked":           "Transfer-Encoding: chunked\r\n\r\n",
+		"chunked, begun":    "Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+		"length, to be end": "Connection: close\r\nContent-Length: 1000\r\n\r\n",
+	} {
+		read := make(chan error, 1)
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			began := make(chan struct{})
+			go func() {
+				close(began)
+				_, err := io.Copy(io.Discard, r.Body)
+				read <- err
+			}()
+			<-began
+			for q := From(r.Context()); ; runtime.Gosched() {
+				q.mu.Lock()
+				reading := q.reading > 0
+				q.mu.Unlock()
+				if reading {
+					break
+				}
+			}
+			w.WriteHeader(200)
+		}
+		server := httptest.NewServer(newFront(http.HandlerFunc(handler)))
+		defer server.Close()
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\n"+head)
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") {
+			t.Errorf("%s: the connection stays open: %q, %v", name, answer, err)
+		}
+		_ = conn.Close()
+		if <-read == nil {
+			t.Errorf("%s: the body has an end", name)
+		}
 	}
 }
 

@@ -53,12 +53,13 @@ type Request struct {
 	gone    bool          // the connection is another's
 	beside  bool
 
-	mu      sync.Mutex
-	reading int   // calls of Read that have not returned
-	read    int64 // so far
-	ended   bool  // the end of the body was seen
-	closed  bool  // nobody reads on
-	err     error // why the end will never be seen
+	mu       sync.Mutex
+	reading  int       // calls of Read that have not returned
+	returned sync.Cond // one of them has
+	read     int64     // so far
+	ended    bool      // the end of the body was seen
+	closed   bool      // nobody reads on
+	err      error     // why the end will never be seen
 }
 
 type contextKey struct{}
@@ -185,14 +186,23 @@ func (q *Request) disarm() {
 }
 
 // linger bounds what Go's server reads behind the answer of a body whose end
-// was not seen.
+// was not seen. A read that is under way still, as in a proxy whose service
+// answered early, is ended before: Go's server would do that itself, and take the
+// bound away with it.
 func (q *Request) linger() {
 	q.mu.Lock()
-	open := !q.ended && !q.gone
-	q.mu.Unlock()
-	if open {
-		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(linger))
+	defer q.mu.Unlock()
+	if q.framed || q.ended || q.gone {
+		return
 	}
+	controller := http.NewResponseController(q.ResponseWriter)
+	q.closed = true
+	if q.reading > 0 && controller.SetReadDeadline(time.Unix(1, 0)) == nil {
+		for q.returned.L = &q.mu; q.reading > 0; {
+			q.returned.Wait()
+		}
+	}
+	_ = controller.SetReadDeadline(time.Now().Add(linger))
 }
 
 // readBody reads from the body, and at its end what stands behind.
@@ -254,6 +264,7 @@ func (b *watched) Read(p []byte) (int, error) {
 	q.mu.Lock()
 	q.reading--
 	q.note(n, err)
+	q.returned.Broadcast()
 	q.mu.Unlock()
 	return n, err
 }
