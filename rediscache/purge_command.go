@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,9 +68,9 @@ func cmdPurge(fl caddycmd.Flags) (int, error) {
 			return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: --%s is empty", name)
 		}
 	}
-	if len(given) > 1 {
+	if len(given) != 1 {
 		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %s: exactly one of --url, --prefix, --host, --tag (which may be repeated) and --all must be given",
-			strings.Join(given, " and "))
+			cmp.Or(strings.Join(given, " and "), "nothing is named"))
 	}
 	// Checked here too: the error names the flags before anything is sent.
 	if _, err := request.scopes(); err != nil {

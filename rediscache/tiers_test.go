@@ -303,7 +303,7 @@ func TestPurgeCommand(t *testing.T) {
 		t.Errorf("what was refused is carried out: %v", got)
 	}
 	for part, args := range map[string][]string{
-		"exactly one of":          {address},
+		"nothing is named":        {address},
 		"--url is empty":          {"--url=", "--tag=one", address},
 		"--host is empty":         {"--host=", address},
 		"must be given":           {"--tag=", address},

@@ -42,6 +42,9 @@ func Address(flags *pflag.FlagSet) (string, error) {
 	file, _ := flags.GetString("config")
 	adapter, _ := flags.GetString("adapter")
 	var config []byte
+	if scheme, rest, ok := strings.Cut(address, "://"); ok {
+		return "", fmt.Errorf("--address %q: leave the %s:// out, as in %s", address, scheme, strings.TrimSuffix(rest, "/"))
+	}
 	if address == "" {
 		var err error
 		config, file, err = load(file, adapter)

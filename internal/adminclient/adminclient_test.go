@@ -55,6 +55,7 @@ func TestAddress(t *testing.T) {
 		{nil, "{\n\tadmin {$ADMIN_ADDRESS}\n}\n", "localhost:3004", ""},
 		{nil, ":8000 {\n\tnonsense\n}\n", caddy.DefaultAdminListen, ""},
 		{[]string{"--address", "localhost:1"}, "{\n\tadmin localhost:3003\n}\n", "localhost:1", ""},
+		{[]string{"--address", "http://localhost:1/"}, "", "", "leave the http:// out, as in localhost:1"},
 		{[]string{"--address", "unix//tmp/x.sock", "--config", site}, "", "unix//tmp/x.sock", ""},
 		{[]string{"--config", site}, "{\n\tadmin localhost:3003\n}\n", "localhost:3001", ""},
 		{[]string{"-c", plain}, "", caddy.DefaultAdminListen, ""},
