@@ -217,16 +217,33 @@ func TestNoRequestFromABody(t *testing.T) {
 
 // It holds for a server that has any feature, guard or not.
 func TestNoRequestFromABodyWithoutGuard(t *testing.T) {
-	url, stolen, _ := earlyBackend(t)
-	g := start(t, "{\n\tadmin $ADMIN\n}\nhttp://$ADDR {\n\tratelimit 10000000/1m\n\treverse_proxy "+url+"\n}\n")
-	for i := range 200 {
-		path := []string{"/401", "/413", "/line", "/reset"}[i/2%4]
-		if answers, err := attack(g.addr, g.addr, path, 700<<10, i%2 == 1); err != nil || answers > 1 {
-			t.Errorf("%s: %d answers, %v", path, answers, err)
-		}
-	}
-	if n := stolen.Load(); n > 0 {
-		t.Errorf("the service was asked %d times what nobody asked", n)
+	for feature, directive := range map[string]string{
+		"ratelimit":       "ratelimit 10000000/1m",
+		"http_cache":      "http_cache 10s",
+		"cors":            "cors https://app.test",
+		"jwt_auth":        "jwt_auth {\n\t\tsecret " + secret + "\n\t\toptional\n\t}",
+		"health":          "health",
+		"circuit_breaker": "circuit_breaker users {\n\t\ttrip 100% of 1000000\n\t}",
+		"transport":       "",
+	} {
+		t.Run(feature, func(t *testing.T) {
+			t.Parallel()
+			url, stolen, _ := earlyBackend(t)
+			options := ""
+			if directive == "" {
+				options = " {\n\t\ttransport tentagate {\n\t\t\tbreaker users {\n\t\t\t\ttrip 100% of 1000000\n\t\t\t}\n\t\t}\n\t}"
+			}
+			g := start(t, "{\n\tadmin $ADMIN\n}\nhttp://$ADDR {\n\t"+directive+"\n\treverse_proxy "+url+options+"\n}\n")
+			for i := range 100 {
+				path := []string{"/401", "/413", "/line", "/reset"}[i/2%4]
+				if answers, err := attack(g.addr, g.addr, path, 700<<10, i%2 == 1); err != nil || answers > 1 {
+					t.Errorf("%s: %d answers, %v", path, answers, err)
+				}
+			}
+			if n := stolen.Load(); n > 0 {
+				t.Errorf("the service was asked %d times what nobody asked", n)
+			}
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/inflight"
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
@@ -92,6 +93,7 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 		inflight: o.Inflight, maxKeys: o.MaxKeys, observe: o.Observe, position: o.Position, sequence: sequence.Add(1),
 		config: ctx.GetMetricsRegistry(), ctx: ctx, logger: ctx.Logger(),
 	}
+	framing.Install(ctx) // as every feature's server has it
 	metrics.Register(m.config, Collectors()...)
 	for i := range m.counters {
 		m.counters[i] = requests.WithLabelValues(m.name, string(m.scope), Outcome(i).String())
