@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/clientfault"
 	sitefields "github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/headers"
@@ -207,7 +208,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	watch := framing.From(r.Context())
 	if watch == nil {
-		return next.ServeHTTP(w, r)
+		return ofClient(next.ServeHTTP(w, r), nil)
 	}
 	if watch.LengthBeside() {
 		refusedBody.Inc()
@@ -222,13 +223,22 @@ func badRequest(err error) error {
 }
 
 // ofClient returns the error of a handler, or in place of one that blames the
-// service what the client did to the body.
+// service what the client did: to the body, or by what cannot be sent on.
 func ofClient(err error, watch *framing.Request) error {
 	if err == nil {
 		return nil
 	}
-	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 && he.StatusCode < http.StatusInternalServerError {
-		return err
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		switch {
+		case he.StatusCode != 0 && he.StatusCode < http.StatusInternalServerError:
+			return err
+		case clientfault.Refused(he.Err):
+			refusedFields.Inc()
+			return problem.Error(clientfault.Problem(clientfault.Unsendable(he.Err)))
+		}
+	}
+	if watch == nil {
+		return err // there was no body
 	}
 	switch failure := watch.Failure(); {
 	case failure == nil:

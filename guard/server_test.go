@@ -313,3 +313,19 @@ func TestBodyIsNoRequest(t *testing.T) {
 		}
 	}
 }
+
+// A field that cannot be sent to the service is the client's fault where its
+// value is from the request, whatever proxies it.
+func TestFieldOfTheClientsText(t *testing.T) {
+	server := servertest.New(t, ":80 {\n\tguard\n\treverse_proxy "+backend(t)+" {\n\t\theader_up X-Q {query.q}\n\t}\n}")
+	for query, want := range map[string]int{"a": 200, "%ff": 200, "a%0Ab": 400, "%00": 400, "%0d%0aX-User:admin": 400, "%7f": 400} {
+		resp, err := http.Get(server.URL + "/?q=" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: got %d, want %d", query, resp.StatusCode, want)
+		}
+	}
+}
