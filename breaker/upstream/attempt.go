@@ -60,6 +60,7 @@ func (a *attempt) run() (*http.Response, error) {
 			}
 		}
 	}
+	expectAnswer(&own)
 	resp, err := a.t.HTTPTransport.RoundTrip(&own)
 	if err == nil {
 		err = check(a.r, resp)
