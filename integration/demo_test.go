@@ -2,7 +2,10 @@ package integration
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +78,53 @@ func TestGatewayCommand(t *testing.T) {
 	}
 	if a := g.get("/api/users/x", "Authorization", "Bearer "+strings.TrimSpace(minted)); a.status != http.StatusOK {
 		t.Errorf("the token of `tentagate token`: %d %s", a.status, a.body)
+	}
+}
+
+// No log of the shipped gateway has a credential, whoever writes a request down:
+// the access log, or the proxy when an answer breaks off.
+func TestGatewayCommandLogsNoCredentials(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/breaks" {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "abc")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer service.Close()
+	g := prepare(t)
+	g.run([]string{
+		"JWT_SECRET_KEY=" + secret, "BACKEND_SERVICES=users=" + service.URL,
+		"TENTAGATE_OPTIONS=jwt {\nsources header query:access_token cookie:sid\n}",
+	}, "gateway", "--listen", g.addr, "--admin="+g.admin)
+	g.waitReady()
+	bearer := token(t, "ann")
+	const key = "an-api-key-of-the-client"
+	for _, path := range []string{"/api/users/ok", "/api/users/breaks", "/api/users/no.such"} {
+		for _, fields := range [][]string{{"X-Api-Key", key}, {"Authorization", "Bearer " + bearer}, {"Cookie", "sid=" + bearer, "X-Auth-Token", key}} {
+			query := ""
+			if fields[0] == "X-Api-Key" {
+				query = "?access_token=" + bearer
+			}
+			conn, err := net.Dial("tcp", g.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := "GET " + path + query + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+			for i := 0; i < len(fields); i += 2 {
+				text += fields[i] + ": " + fields[i+1] + "\r\n"
+			}
+			_, _ = io.WriteString(conn, text+"\r\n")
+			_, _ = io.Copy(io.Discard, conn)
+			conn.Close()
+		}
+	}
+	eventually(t, "the proxy writes down what broke off", func() bool { return strings.Count(g.log.String(), "incomplete response") == 3 })
+	for what, s := range map[string]string{"token": bearer, "key": key, "token's signature": bearer[strings.LastIndexByte(bearer, '.')+1:]} {
+		if at := strings.Index(g.log.String(), s); at >= 0 {
+			t.Errorf("the log shows the %s: …%s", what, tail(g.log.String()[:at], 300))
+		}
 	}
 }
 
