@@ -130,7 +130,7 @@ func TestWhatIsStored(t *testing.T) {
 		{"user", "http_cache 60s {\n key {\n per_user\n}\n}", says(), []string{"user", "ann"}, 1},
 		{"user, private", "http_cache {\n key {\n per_user\n}\n}", says("Cache-Control", "private, max-age=9"), []string{"user", "ann"}, 1},
 		{"request no-store", "http_cache 60s", says(), []string{"Cache-Control", "no-store"}, 2},
-		{"too large", "http_cache 60s {\n max_object_size 10\n}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 11)) }, nil, 2},
+		{"too large", "http_cache 60s {\n max_object_size 4KiB\n}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 4097)) }, nil, 2},
 		{"cut off", "http_cache 60s", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "9")
 			_, _ = w.Write([]byte("x"))

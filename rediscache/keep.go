@@ -64,7 +64,7 @@ func (c *fill) newObject(fields http.Header, status int, v *rfc9111.Verdict) *ob
 	rule, given := rfc9111.NoVarySearch(fields)
 	o.AnyQuery = given || h.filtersQuery() || h.Key.QuerySort
 	if h.queries.learn(x.t.asked(), x.t.path, rule, given) {
-		fresh := h.targetWith(x.r, x.t.content)
+		fresh := h.targetDecided(x.r, x.t.content, x.t.decided)
 		x.t.shared, x.t.private = fresh.shared, fresh.private
 		if key, ok := x.place(v); ok {
 			c.key = key

@@ -54,6 +54,11 @@ type target struct {
 	// spent is how long the request has waited for the second tier.
 	spent *redis.Spent
 
+	// decided is what handlers behind decide by, and unknown is set where it
+	// cannot be told.
+	decided string
+	unknown bool
+
 	// ambiguous: the path may be read differently by two servers.
 	ambiguous bool
 }
@@ -63,6 +68,27 @@ func (h *Handler) targetOf(r *http.Request) target { return h.targetWith(r, nil)
 
 // targetWith is targetOf for a request with content.
 func (h *Handler) targetWith(r *http.Request, content *content) target {
+	decided, ok := h.decided(r)
+	t := h.targetDecided(r, content, decided)
+	t.unknown = !ok
+	return t
+}
+
+// decided reads what handlers behind decide by, before they have changed any of
+// it.
+func (h *Handler) decided(r *http.Request) (text string, ok bool) {
+	reads := h.inFront(r).reads
+	if reads.Unknown || reads.None() {
+		return "", !reads.Unknown
+	}
+	var array [256]byte
+	b, ok := reads.Append(array[:0], r)
+	return string(b), ok
+}
+
+// targetDecided is targetWith for a request of which it is known what handlers
+// behind decide by.
+func (h *Handler) targetDecided(r *http.Request, content *content, decided string) target {
 	t := target{content: content, host: hostname.Normal(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != ""}
 	scheme, forwarded := origin(r)
 	t.scheme = scheme
@@ -87,7 +113,8 @@ func (h *Handler) targetWith(r *http.Request, content *content) target {
 	b = appendPart(b, forwarded)
 	b = appendPart(b, t.path)
 	query := h.keptQuery(t.query)
-	if v, ok := h.queries.of(t.asked(), t.path); ok {
+	front := h.inFront(r)
+	if v, ok := h.queries.of(t.asked(), t.path); ok && !front.reads.Query {
 		b = append(b, 'n')
 		query = v.Query(query)
 	} else if t.hasQuery {
@@ -95,14 +122,17 @@ func (h *Handler) targetWith(r *http.Request, content *content) target {
 	}
 	b = appendPart(b, query)
 	b = appendPart(b, rewritten)
-	if names := h.setNames(r); len(names) > 0 {
-		b = appendFields(b, r, names)
+	if len(front.names) > 0 {
+		b = appendFields(b, r, front.names)
 	}
 	if h.Key.Headers != nil || h.Key.Cookies != nil || h.Key.Values != nil {
 		b = h.appendOptions(b, r)
 	}
-	if rules := h.inFront(r).rules; rules != "" {
-		b = appendPart(append(b, 'r'), rules)
+	if front.rules != "" {
+		b = appendPart(append(b, 'r'), front.rules)
+	}
+	if t.decided = decided; decided != "" {
+		b = appendPart(append(b, 'd'), decided)
 	}
 	if content != nil {
 		b = append(b, content.part...)

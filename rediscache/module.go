@@ -237,7 +237,6 @@ type Handler struct {
 	tiers          *tiers
 	logger         *zap.Logger
 	queries        queryRules
-	set            atomic.Pointer[setNames]
 
 	warnedOfTags seldom
 

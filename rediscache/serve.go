@@ -75,8 +75,12 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (q question) {
 		}
 	}
 	q.target = h.targetWith(r, asked)
-	if q.target.ambiguous {
+	switch {
+	case q.target.ambiguous:
 		q.reason = "ambiguous-path"
+		return q
+	case q.target.unknown:
+		q.reason = "handlers-behind"
 		return q
 	}
 	switch store, share := h.forbids(w, r, nil, http.StatusOK, false); {

@@ -4,39 +4,13 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 )
 
-// setNames are the fields which could change an answer and which handlers in front
-// set, such as `request_header X-Forwarded-Prefix /shop`. Those are the operator's:
-// they reach the service, and are part of the key. They are found at the first
-// request and do not change while a server runs.
-type setNames struct {
-	server *caddyhttp.Server
-	names  []string
-}
-
-// setNames returns the names of such fields.
-func (h *Handler) setNames(r *http.Request) []string {
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if f := h.set.Load(); f != nil && f.server == server {
-		return f.names
-	}
-	f := &setNames{server: server}
-	if place := h.finder.Place(r); place != nil {
-		for _, before := range place.Before() {
-			if before, ok := before.(*headers.Handler); ok && before.Request != nil {
-				f.add(before.Request)
-			}
-		}
-	}
-	slices.Sort(f.names)
-	h.set.Store(f)
-	return f.names
-}
-
-func (f *setNames) add(ops *headers.HeaderOps) {
+// addNames adds the fields which could change an answer and which handlers in
+// front set, such as `request_header X-Forwarded-Prefix /shop`. Those are the
+// operator's: they reach the service, and are part of the key.
+func (f *front) addNames(ops *headers.HeaderOps) {
 	one := func(name string) {
 		name = http.CanonicalHeaderKey(name)
 		if !slices.Contains(f.names, name) && (slices.Contains(forwarding, name) || slices.Contains(overrides, name)) {
@@ -56,7 +30,7 @@ func (f *setNames) add(ops *headers.HeaderOps) {
 
 // counts reports whether the field is part of the key.
 func (h *Handler) counts(r *http.Request, name string) bool {
-	return slices.Contains(h.Key.Headers, name) || slices.Contains(h.setNames(r), name)
+	return slices.Contains(h.Key.Headers, name) || slices.Contains(h.inFront(r).names, name)
 }
 
 // dropped calls f with the names of fields that the client sent, that could

@@ -43,8 +43,8 @@ func (h *Handler) who(t *target, r *http.Request) (partition string) {
 		copied = before.fields
 	}
 	named := slices.ContainsFunc(copied, func(name string) bool { return strings.Join(r.Header[name], "") != "" })
-	t.authorized = known || certificate != nil || named || len(r.Header["Authorization"]) > 0
-	t.personal = len(r.Header["Cookie"]) > 0 && len(h.Key.Cookies) == 0 || h.hasCredentials(r) || before.asked(r)
+	t.authorized = known || certificate != nil || named || len(r.Header["Authorization"]) > 0 || before.reads.Asks
+	t.personal = before.reads.Asks || len(r.Header["Cookie"]) > 0 && len(h.Key.Cookies) == 0 || h.hasCredentials(r) || before.asked(r)
 	if !h.Key.PerUser {
 		return ""
 	}
@@ -96,8 +96,12 @@ type front struct {
 	// fields are the request fields that handlers copy from the answer of another
 	// service, as `forward_auth` with `copy_headers` does.
 	fields []string
-	// behind are the placeholders that handlers behind name.
+	// names are the fields which could change an answer and which handlers set.
+	names []string
+	// behind are the placeholders that handlers behind name, and reads is what they
+	// decide by.
 	behind []string
+	reads  *sites.Reads
 	// deferred are what handlers do to the fields that speak about caching when
 	// the header is sent, and rules the text of those that depend on the response.
 	deferred []*headers.RespHeaderOps
@@ -115,7 +119,7 @@ func (h *Handler) inFront(r *http.Request) *front {
 	if f := h.front.Load(); f != nil && f.place == at {
 		return f
 	}
-	f := &front{place: at, behind: at.Behind()}
+	f := &front{place: at, behind: at.Behind(), reads: at.Reads(h.filtersQuery())}
 	for _, before := range at.Before() {
 		switch before := before.(type) {
 		case *reverseproxy.Handler:
@@ -130,6 +134,7 @@ func (h *Handler) inFront(r *http.Request) *front {
 			if before.Request == nil {
 				continue
 			}
+			f.addNames(before.Request)
 			for _, fields := range []http.Header{before.Request.Set, before.Request.Add} {
 				for name, values := range fields {
 					if strings.Contains(strings.Join(values, ""), "{http.reverse_proxy.header.") {
@@ -139,13 +144,14 @@ func (h *Handler) inFront(r *http.Request) *front {
 			}
 		}
 	}
+	slices.Sort(f.names)
 	slices.Sort(f.fields)
 	f.fields = slices.Compact(f.fields)
 	h.front.Store(f)
 	return f
 }
 
-var noFront front
+var noFront = front{reads: &sites.Reads{}}
 
 // asked reports whether another service was asked about the request before it
 // came here, as forward_auth does: what it let through may be for its user.
@@ -172,11 +178,14 @@ func tokenInURL(r *http.Request) bool {
 }
 
 func hasToken(query string) bool {
-	if query == "" {
-		return false
-	}
-	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
-		name, _, _ := strings.Cut(pair, "=")
+	for query != "" {
+		var name string
+		if end := strings.IndexAny(query, "&;"); end < 0 {
+			name, query = query, ""
+		} else {
+			name, query = query[:end], query[end+1:]
+		}
+		name, _, _ = strings.Cut(name, "=")
 		if strings.IndexByte(name, '%') >= 0 {
 			if decoded, err := url.QueryUnescape(name); err == nil {
 				name = decoded

@@ -164,7 +164,7 @@ func TestGatewaysInTrouble(t *testing.T) {
 	redisServer := redistest.Start(t, "--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "yes")
 	proxy := redistest.NewProxy(t, redisServer.Addr())
 	origin := newVersions(t)
-	site := "http_cache {\n\t\tmemory 64KiB\n\t\tmax_object_size 16KiB\n\t}\n\treverse_proxy " + origin.URL
+	site := "http_cache {\n\t\tmemory 1MiB\n\t\tmax_object_size 16KiB\n\t}\n\treverse_proxy " + origin.URL
 	gateways := []*gatewayProcess{startGateway(t, proxy.URL(), site), startGateway(t, proxy.URL(), site)}
 	l := startLoad(t, gateways...)
 	before := goroutinesOf(gateways...)
@@ -238,7 +238,7 @@ func purgedAcross(t *testing.T, origin *versions, a, b *gatewayProcess) {
 func TestGatewaysFailover(t *testing.T) {
 	sentinel := redistest.StartSentinel(t)
 	origin := newVersions(t)
-	site := "http_cache {\n\t\tmemory 64KiB\n\t\tmax_object_size 16KiB\n\t}\n\treverse_proxy " + origin.URL
+	site := "http_cache {\n\t\tmemory 1MiB\n\t\tmax_object_size 16KiB\n\t}\n\treverse_proxy " + origin.URL
 	settings := sentinel.URL() + " {\n\t\t\tsentinel " + redistest.MasterName + "\n\t\t}"
 	gateways := []*gatewayProcess{startGateway(t, settings, site), startGateway(t, settings, site)}
 	l := startLoad(t, gateways...)
@@ -262,7 +262,7 @@ func TestGatewaysFailover(t *testing.T) {
 func TestGatewaysReshard(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	origin := newVersions(t)
-	site := "http_cache {\n\t\tmemory 64KiB\n\t\tmax_object_size 16KiB\n\t}\n\treverse_proxy " + origin.URL
+	site := "http_cache {\n\t\tmemory 1MiB\n\t\tmax_object_size 16KiB\n\t}\n\treverse_proxy " + origin.URL
 	settings := strings.Join(cluster.URLs(), " ")
 	gateways := []*gatewayProcess{startGateway(t, settings, site), startGateway(t, settings, site)}
 	l := startLoad(t, gateways...)

@@ -58,7 +58,7 @@ func (h *Handler) other(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 // GET requests. One with a field that could change it, and is no part of the key,
 // is passed on as it is.
 func (h *Handler) storesPost(r *http.Request, t *target) bool {
-	return r.Method == http.MethodPost && !t.ambiguous && !h.distorted(r) && !tokenInURL(r) && len(r.Header["Upgrade"]) == 0 && !rfc9111.Precondition(r.Header) &&
+	return r.Method == http.MethodPost && !t.ambiguous && !t.unknown && !h.distorted(r) && !tokenInURL(r) && len(r.Header["Upgrade"]) == 0 && !rfc9111.Precondition(r.Header) &&
 		!strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") &&
 		!rfc9111.ParseCacheControl(r.Header).Has("no-store") && (h.hosts == nil || h.hosts[hostname.Normal(r.Host)])
 }

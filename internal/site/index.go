@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // indexes are of the configurations in use, by their HTTP app, or by the server
@@ -193,13 +194,23 @@ func (w *way) text() string {
 
 // appendAfter writes the handlers behind the last of the steps.
 func (w *way) appendAfter(c *canonical) {
+	w.after(func(route caddyhttp.Route) bool { return c.route(route, "") })
+}
+
+// after calls f with the routes that a request may come to behind the last of
+// the steps, the rest of that route first, until f reports that no request goes
+// on behind one.
+func (w *way) after(f func(caddyhttp.Route) (ends bool)) {
 	for _, s := range slices.Backward(w.steps) {
 		own := s.at()
-		if c.handlers(own.Handlers[s.handler+1:]) || own.Terminal {
+		if f(caddyhttp.Route{Handlers: own.Handlers[s.handler+1:]}) || own.Terminal {
 			return
 		}
 		for _, route := range s.routes[s.route+1:] {
-			if c.route(route, own.Group) {
+			if route.Group != "" && route.Group == own.Group {
+				continue // one of a group excludes the others
+			}
+			if f(route) {
 				return
 			}
 		}
@@ -235,10 +246,22 @@ func (c *canonical) route(route caddyhttp.Route, group string) (ends bool) {
 func (c *canonical) handlers(list []caddyhttp.MiddlewareHandler) (ends bool) {
 	for i, h := range list {
 		c.value(reflect.ValueOf(&list[i]).Elem())
-		switch moduleID(h) {
-		case "http.handlers.reverse_proxy", "http.handlers.static_response", "http.handlers.error":
+		if endsAt(h) {
 			return true
 		}
+	}
+	return false
+}
+
+// endsAt reports whether no request goes on behind a handler. One does behind a
+// reverse_proxy that has its answer handled, as forward_auth is.
+func endsAt(h caddyhttp.MiddlewareHandler) bool {
+	if proxy, ok := h.(*reverseproxy.Handler); ok {
+		return len(proxy.HandleResponse) == 0
+	}
+	switch moduleID(h) {
+	case "http.handlers.static_response", "http.handlers.error":
+		return true
 	}
 	return false
 }

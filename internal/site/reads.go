@@ -1,0 +1,382 @@
+package site
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// Reads is what the handlers behind a place decide by, beyond scheme, host,
+// path, query and method of a request: which of them serve it, which service
+// they ask, and what they say themselves. Requests that are equal in all of it
+// are served alike.
+//
+// What is sent to a service is no part of it: `header_up` and `request_header`
+// tell the service, which says in Vary what its answer depends on. The Host
+// field is, as it chooses a service.
+type Reads struct {
+	// Unknown: what they decide by cannot be told when the place is reached.
+	Unknown bool
+
+	// Asks: they find out who the client is, or ask another service about it.
+	Asks bool
+
+	// Query: single parameters of the query decide.
+	Query bool
+
+	values   []string // names of placeholders
+	matchers []deciding
+}
+
+// deciding is a matcher that looks at what clients choose.
+type deciding struct {
+	matcher any
+	name    string // of what it is, as configured
+	// sets: it sets placeholders.
+	sets bool
+}
+
+// None reports whether nothing decides that had to be looked at.
+func (x *Reads) None() bool { return x == nil || len(x.values) == 0 && len(x.matchers) == 0 }
+
+// Append appends the request's values of what decides. Of matchers it appends
+// those that match, and of placeholders those that have a value. It is not ok
+// where a matcher fails.
+func (x *Reads) Append(b []byte, r *http.Request) (_ []byte, ok bool) {
+	if x.None() {
+		return b, true
+	}
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	aside := r
+	for i := range x.matchers {
+		m := &x.matchers[i]
+		asked := r
+		if m.sets {
+			if aside == r && repl != nil {
+				aside = aside.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, reader(repl)))
+			}
+			asked = aside
+		}
+		fits, err := match(m.matcher, asked)
+		if err != nil {
+			return b, false
+		}
+		if fits {
+			b = append(append(b, 'm'), m.name...)
+		}
+	}
+	if repl == nil {
+		return b, true
+	}
+	for _, name := range x.values {
+		value, known := repl.Get(name)
+		if text := caddy.ToString(value); known && text != "" {
+			b = append(appendUint(append(append(b, 'v'), name...), uint64(len(text))), ':')
+			b = append(b, text...)
+		}
+	}
+	return b, true
+}
+
+// reader returns a replacer with the values of another, which can be written to
+// for itself.
+func reader(repl *caddy.Replacer) *caddy.Replacer {
+	own := caddy.NewEmptyReplacer()
+	own.Map(repl.Get)
+	return own
+}
+
+func match(m any, r *http.Request) (bool, error) {
+	switch m := m.(type) {
+	case caddyhttp.RequestMatcherWithError:
+		return m.MatchWithError(r)
+	case caddyhttp.RequestMatcher: //nolint:staticcheck // matchers of others may have no other
+		return m.Match(r), nil
+	}
+	return false, nil
+}
+
+// Reads returns what the handlers behind decide by. filtered says that not all
+// of the query is known to be equal.
+func (p *Place) Reads(filtered bool) *Reads {
+	s := &survey{server: p.server, values: map[string]bool{}, sent: map[string]bool{}, matchers: map[string]deciding{}, invoked: map[string]bool{}}
+	for _, w := range p.ways {
+		w.after(func(route caddyhttp.Route) bool { return s.route(route) })
+	}
+	if len(p.ways) == 0 {
+		s.unknown = p.alone != ""
+	}
+	return s.result(filtered)
+}
+
+// survey collects what Reads has.
+type survey struct {
+	server   *caddyhttp.Server
+	values   map[string]bool
+	sent     map[string]bool // named where request fields are made, and those
+	matchers map[string]deciding
+	invoked  map[string]bool
+
+	unknown, asks, query, rewrites bool
+	// fields: there are matchers that look at what handlers behind can change;
+	// path: those that look at the path too; captures: those that set `{re.*}`.
+	fields, path bool
+	captures     map[string]bool
+}
+
+func (s *survey) result(filtered bool) *Reads {
+	x := &Reads{Unknown: s.unknown || s.path && s.rewrites, Asks: s.asks, Query: s.query}
+	for name := range s.values {
+		switch {
+		case strings.HasPrefix(name, "http.request.uri.query.") || strings.HasPrefix(name, "http.request.orig_uri.query."):
+			x.Query = true
+		case strings.HasPrefix(name, "http.regexp."):
+			for field := range s.captures {
+				s.values[field] = true
+			}
+		}
+		if mutable(name) {
+			s.fields = true
+		}
+	}
+	if s.fields {
+		// What decides may have been made of these.
+		for name := range s.sent {
+			s.values[name] = true
+		}
+		x.Unknown = x.Unknown || s.asks
+	}
+	for name := range s.values {
+		if strings.HasSuffix(name, "*") && !equal(name, filtered) {
+			x.Unknown = true // it stands for several
+		}
+		if !equal(name, filtered) {
+			x.values = append(x.values, name)
+		}
+	}
+	slices.Sort(x.values)
+	for _, m := range s.matchers {
+		x.matchers = append(x.matchers, m)
+	}
+	slices.SortFunc(x.matchers, func(a, b deciding) int { return cmp.Compare(a.name, b.name) })
+	return x
+}
+
+// mutable reports whether handlers behind may give a placeholder another value,
+// by what they learn of the client.
+func mutable(name string) bool {
+	for _, prefix := range []string{"http.request.remote", "http.request.tls", "http.request.host", "http.request.uri", "http.request.orig_", "http.request.local", "http.request.method", "http.request.scheme", "http.request.port", "http.request.proto", "http.reverse_proxy.", "http.error.", "http.matchers.", "env.", "system.", "time.", "file."} {
+		if strings.HasPrefix(name, prefix) {
+			return false
+		}
+	}
+	return name != "http.vars.client_ip" && name != "http.vars.root"
+}
+
+// equal reports whether a placeholder has the same value for all requests with
+// one scheme, host, path, query and method, or none that a client has a say in.
+func equal(name string, filtered bool) bool {
+	for _, prefix := range []string{"http.request.uri", "http.request.orig_uri"} {
+		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, prefix+".path") {
+			return !filtered
+		}
+	}
+	for _, prefix := range []string{
+		"http.request.host", "http.request.method", "http.request.orig_method", "http.request.scheme", "http.request.port", "http.request.uri.path", "http.request.orig_uri.path",
+		"http.request.uuid", "http.request.duration", "http.request.body", "http.reverse_proxy.", "http.response.", "http.intercept.", "http.error.", "http.matchers.file.", "http.cache.", "http.ratelimit.",
+		"http.shutting_down", "env.", "system.", "time.", "file.",
+	} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// route reads a route, and reports whether no request goes on behind it.
+func (s *survey) route(route caddyhttp.Route) (ends bool) {
+	for _, set := range route.MatcherSets {
+		for _, m := range set {
+			s.matcher(m)
+		}
+	}
+	for _, h := range route.Handlers {
+		s.handler(h)
+		if endsAt(h) {
+			return len(route.MatcherSets) == 0 && route.Group == ""
+		}
+	}
+	return false
+}
+
+// names adds the placeholders in the configuration of something.
+func (s *survey) names(of any, to map[string]bool) {
+	c := &canonical{}
+	c.value(reflect.ValueOf(of))
+	for _, found := range placeholder.FindAllSubmatch(c.b, -1) {
+		to[string(found[1])] = true
+	}
+}
+
+func (s *survey) matcher(m any) {
+	id := strings.TrimPrefix(moduleID(m), "http.matchers.")
+	one := deciding{matcher: m}
+	if not, ok := m.(*caddyhttp.MatchNot); ok {
+		for _, set := range not.MatcherSets {
+			for _, inner := range set {
+				s.matcher(inner)
+			}
+		}
+		return
+	}
+	s.names(m, s.values)
+	switch id {
+	case "host", "path", "path_regexp", "method", "file":
+		return
+	case "query":
+		s.query = true
+		return
+	case "header":
+		s.fields = true
+	case "header_regexp":
+		s.fields, one.sets = true, true
+		for _, key := range keysOf(m) {
+			s.capture("http.request.header." + key)
+		}
+	case "remote_ip", "client_ip", "tls", "protocol":
+	case "vars", "vars_regexp":
+		for _, key := range keysOf(m) {
+			if name := strings.Trim(key, "{}"); name != key {
+				s.values[name] = true
+			} else {
+				s.values["http.vars."+key] = true
+			}
+		}
+		return
+	case "expression":
+		s.fields = true
+		var text string
+		switch m := m.(type) {
+		case *caddyhttp.MatchExpression:
+			text = m.Expr
+		case caddyhttp.MatchExpression:
+			text = m.Expr
+		}
+		calls := matcherCall.MatchString(quoted.ReplaceAllString(text, `""`))
+		if !calls {
+			return // its placeholders are all that it looks at
+		}
+		s.path, s.query, one.sets = true, true, true
+		s.capture("")
+	default: // another's
+		s.fields, s.path, one.sets = true, true, true
+	}
+	one.name = digest(id + canonicalText(m))
+	s.matchers[one.name] = one
+}
+
+// capture notes what `{re.*}` may be made of.
+func (s *survey) capture(name string) {
+	if s.captures == nil {
+		s.captures = map[string]bool{}
+	}
+	if name != "" {
+		s.captures[name] = true
+	}
+}
+
+var (
+	quoted      = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*\"|'(?:[^'\\\\]|\\\\.)*'|`[^`]*`")
+	matcherCall = regexp.MustCompile(`(?:^|[^.\w])[a-z_]\w*\s*\(`)
+)
+
+// keysOf returns the keys of a matcher that is a map.
+func keysOf(m any) []string {
+	v := reflect.Indirect(reflect.ValueOf(m))
+	if v.Kind() != reflect.Map {
+		return nil
+	}
+	var list []string
+	for _, key := range sortedKeys(v) {
+		list = append(list, keyText(key))
+	}
+	return list
+}
+
+func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
+	switch h := h.(type) {
+	case *caddyhttp.Subroute:
+	case *caddyhttp.Invoke:
+		if s.invoked[h.Name] {
+			return
+		}
+		s.invoked[h.Name] = true
+	case *headers.Handler:
+		s.headers(h, false)
+	case *reverseproxy.Handler:
+		s.names(h.Upstreams, s.values)
+		s.names(h.DynamicUpstreams, s.values)
+		s.names(h.Transport, s.values)
+		s.names(h.Rewrite, s.values)
+		s.headers(h.Headers, true)
+		s.asks = s.asks || h.Rewrite != nil && len(h.HandleResponse) > 0
+	default:
+		switch id := moduleID(h); strings.TrimPrefix(id, "http.handlers.") {
+		case "ratelimit", "guard", "cors", "circuit_breaker", "http_cache", "health", "jwt_auth_otherwise", "log_append", "log_name", "log_skip", "tracing", "metrics", "encode", "push":
+			// They let requests through or not, or look on.
+		case "authentication", "jwt_auth":
+			s.asks = true
+		case "templates":
+			s.unknown = true // they may read whatever there is
+		case "rewrite":
+			s.rewrites = true
+			s.names(h, s.values)
+		default:
+			s.names(h, s.values)
+		}
+	}
+	inside(s.server, h, func(_ string, routes caddyhttp.RouteList) {
+		for _, route := range routes {
+			s.route(route)
+		}
+	})
+}
+
+// headers reads what is done to fields, on the way to a service if up.
+func (s *survey) headers(h *headers.Handler, up bool) {
+	if h == nil {
+		return
+	}
+	if h.Response != nil {
+		s.names(h.Response, s.values)
+	}
+	if h.Request == nil {
+		return
+	}
+	for _, fields := range []http.Header{h.Request.Set, h.Request.Add} {
+		for name, values := range fields {
+			if strings.EqualFold(name, "Host") {
+				s.names(values, s.values)
+			}
+		}
+	}
+	if up {
+		return
+	}
+	s.names(h.Request, s.sent)
+	for name := range h.Request.Add {
+		s.sent["http.request.header."+name] = true
+	}
+	for name := range h.Request.Replace {
+		s.sent["http.request.header."+name] = true
+	}
+}
