@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -79,7 +80,6 @@ func TestHandlersBehindDecide(t *testing.T) {
 func TestPlaceholdersBehindDecide(t *testing.T) {
 	for name, config := range map[string]string{
 		"answer":                "handle {\nrespond \"{header.X-Who}\"\n}",
-		"field of an answer":    "handle {\nintercept {\n@all status 200\nhandle_response @all {\nrespond {header.X-Who}\n}\n}\nreverse_proxy $PUBLIC\n}",
 		"rewrite":               "handle {\nrewrite * /{header.X-Who}\nreverse_proxy $PUBLIC\n}",
 		"rewrite of a proxy":    "handle {\nreverse_proxy $PUBLIC {\nrewrite /{header.X-Who}\n}\n}",
 		"Host":                  "handle {\nreverse_proxy $PUBLIC {\nheader_up Host {header.X-Who}\n}\n}",
@@ -110,6 +110,24 @@ func TestPlaceholdersBehindDecide(t *testing.T) {
 				t.Error("both get the same without a cache")
 			}
 		})
+	}
+}
+
+func TestResponseFieldsBehindDecide(t *testing.T) {
+	r := runCaddyfile(t, "http://:$1 {\nhttp_cache 60s\nhandle /a {\nheader X-Say {header.X-Who}\nreverse_proxy $PUBLIC\n}\nhandle {\nreverse_proxy $PUBLIC {\nheader_down X-Say {header.X-Who}\n}\n}\n}")
+	for _, path := range []string{"/a", "/b"} {
+		for _, who := range []string{"alice", "alice", "bob", "bob"} {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+r.ports[0]+path, nil)
+			req.Header.Set("X-Who", who)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if got := resp.Header.Get("X-Say"); got != who {
+				t.Errorf("%s: %s gets %q", path, who, got)
+			}
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func TestFollowersOutlastTheLeader(t *testing.T) {
 	for _, refreshed := range []bool{false, true} {
 		var s *site
 		entered := make(chan struct{})
-		s = startSite(t, "http_cache {\n fill_timeout 500ms\n stale_while_revalidate 1h\n hit_for_miss 1ns\n request_directives honour\n}", func(w http.ResponseWriter, r *http.Request, n int64) {
+		s = startSite(t, "http_cache {\n fill_timeout 2s\n stale_while_revalidate 1h\n hit_for_miss 1ns\n request_directives honour\n}", func(w http.ResponseWriter, r *http.Request, n int64) {
 			w.Header().Set("Cache-Control", "max-age=60")
 			if refreshed && n == 1 {
 				w.Header().Set("Age", "60")
@@ -93,7 +93,7 @@ func TestFollowersOutlastTheLeader(t *testing.T) {
 			case <-r.Context().Done():
 				t.Error("the request to the service ended")
 				return
-			case <-time.After(1500 * time.Millisecond):
+			case <-time.After(2500 * time.Millisecond): // longer than a fill that nobody reads
 			}
 			_, _ = io.WriteString(w, "end")
 		})
@@ -101,7 +101,7 @@ func TestFollowersOutlastTheLeader(t *testing.T) {
 		var follower *http.Response
 		if refreshed {
 			s.get("/") // stored, and stale
-			s.get("/") // has it refreshed
+			s.get("/") // has it refreshed, which ends after fill_timeout if nobody follows
 			<-entered
 			follower = s.open("/", first, "Cache-Control", "no-cache")
 		} else {

@@ -235,6 +235,7 @@ func newVersions(t testing.TB) *versions {
 		}
 		v.asked.Add(1)
 		w.Header().Set("Cache-Control", "max-age=600, stale-while-revalidate=600")
+		w.Header().Set("X-Padding", strings.Repeat("x", 4<<10)) // so that memory cannot hold all that Redis has
 		w.Header().Set("Surrogate-Key", "all "+strings.Trim(r.URL.Path, "/"))
 		fmt.Fprintf(w, "%s version %d", r.URL.Path, v.version.Load())
 	}))
