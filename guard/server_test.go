@@ -329,3 +329,33 @@ func TestFieldOfTheClientsText(t *testing.T) {
 		}
 	}
 }
+
+// A status that HTTP does not have breaks off no connection.
+func TestStatusThatIsNone(t *testing.T) {
+	for _, status := range []string{"000", "020", "099", "+20"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 %s X\r\nContent-Length: 0\r\n\r\n", status)
+		}()
+		server := servertest.New(t, ":80 {\n\tguard\n\treverse_proxy "+l.Addr().String()+"\n}")
+		resp, err := http.Get(server.URL)
+		if err != nil {
+			t.Errorf("%s: %v", status, err)
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusBadGateway {
+			t.Errorf("%s: got %d", status, resp.StatusCode)
+		}
+	}
+}

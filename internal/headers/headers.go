@@ -55,8 +55,12 @@ func (w *Writer) Send(status int) {
 	w.before(w.ResponseWriter.Header(), status)
 }
 
-// WriteHeader sends the header.
+// WriteHeader sends the header. Of a status that HTTP does not have, at which
+// net/http panics, it makes 502: a proxy passes on whatever a service sends.
 func (w *Writer) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		status = http.StatusBadGateway
+	}
 	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
 		w.Send(status)
 	}
