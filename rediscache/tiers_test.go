@@ -292,8 +292,11 @@ func TestPurgeCommand(t *testing.T) {
 	}
 	key, o := keepObject(ts, "a", "one")
 	for _, args := range [][]string{
-		{"--tag", "one", "--url", "https://example.com/a"}, {"--tag=one", "--all"}, {"--url=https://example.com/a", "--host=example.com"},
-		{"--prefix=https://example.com/", "--all"}, {"--all", "--soft", "--tag=one"},
+		{"--tag", "one", "--url", "https://example.com/a"},
+		{"--tag=one", "--all"},
+		{"--url=https://example.com/a", "--host=example.com"},
+		{"--prefix=https://example.com/", "--all"},
+		{"--all", "--soft", "--tag=one"},
 	} {
 		if err := run(append(args, address)...); err == nil || !strings.Contains(err.Error(), "exactly one of --url") {
 			t.Errorf("%s: %v", args, err)
