@@ -26,6 +26,7 @@ type exchange struct {
 	circuit *registry.Circuit
 	permit  circuit.Permit
 	place   inflight.Place // nil without max_inflight
+	own     registry.OwnMark
 	body    registry.Body
 	began   time.Time
 
@@ -43,6 +44,7 @@ type exchange struct {
 // run lets the request through and tells the circuit how it went.
 func (x *exchange) run(w http.ResponseWriter, next caddyhttp.Handler) (err error) {
 	x.Writer.Init(w, x)
+	registry.WatchOwn(x.r, &x.own)
 	x.grpc = strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/grpc")
 	if registry.Wraps(x.r) {
 		x.body.ReadCloser = x.r.Body

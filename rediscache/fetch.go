@@ -221,7 +221,7 @@ func (c *fill) completable() *object.Object {
 // with a panic.
 func (c *fill) run() (panicked any, err error) {
 	defer func() { panicked = recover() }()
-	circuitstate.Reset(c.out)
+	circuitstate.Watch(c.out)
 	return nil, c.x.next.ServeHTTP(c, c.out)
 }
 

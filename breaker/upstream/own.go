@@ -47,7 +47,7 @@ func response(r *http.Request, p *problem.Problem) *http.Response {
 		Status   int    `json:"status"`
 		Detail   string `json:"detail,omitempty"`
 		Instance string `json:"instance,omitempty"`
-	}{problem.BlankType, http.StatusText(p.Status), p.Status, p.Detail, problem.RequestID(r)})
+	}{problem.BlankType, http.StatusText(p.Status), p.Status, p.Detail, problem.RequestIDInTransport(r)})
 	if err != nil {
 		body = nil
 	}

@@ -7,28 +7,52 @@ package circuitstate
 
 import (
 	"net/http"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// varKey is the name of the marker among Caddy's variables of the request.
+// varKey is the name of the mark among Caddy's variables of the request.
 const varKey = "tentagate.circuit_refused"
 
-// Refused marks the request as answered by the circuit breaker itself, with a
-// fallback or an error, and not by the service.
-func Refused(r *http.Request) {
-	caddyhttp.SetVar(r.Context(), varKey, true)
+// mark is put into the variables before handlers behind are called, and only it
+// changes afterwards: a connection that is still being dialled for a request
+// reads the variables, also when the proxy has returned.
+type mark struct{ refused atomic.Bool }
+
+func of(r *http.Request) *mark {
+	m, _ := caddyhttp.GetVar(r.Context(), varKey).(*mark)
+	return m
 }
 
-// Reset removes the mark, before the service is asked again for one request.
+// Watch lets the handlers behind mark the request, and removes a mark that it
+// has, before the service is asked.
+func Watch(r *http.Request) {
+	if m := of(r); m != nil {
+		m.refused.Store(false)
+		return
+	}
+	caddyhttp.SetVar(r.Context(), varKey, new(mark))
+}
+
+// Refused marks the request as answered by the circuit breaker itself, with a
+// fallback or an error, and not by the service. It does nothing where no handler
+// in front watches.
+func Refused(r *http.Request) {
+	if m := of(r); m != nil {
+		m.refused.Store(true)
+	}
+}
+
+// Reset removes the mark, before another upstream is asked.
 func Reset(r *http.Request) {
-	if WasRefused(r) {
-		caddyhttp.SetVar(r.Context(), varKey, false)
+	if m := of(r); m != nil {
+		m.refused.Store(false)
 	}
 }
 
 // WasRefused reports whether a circuit breaker answered in place of the service.
 func WasRefused(r *http.Request) bool {
-	refused, _ := caddyhttp.GetVar(r.Context(), varKey).(bool)
-	return refused
+	m := of(r)
+	return m != nil && m.refused.Load()
 }

@@ -16,6 +16,10 @@ func TestMark(t *testing.T) {
 	}
 	Reset(r)
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+	if Refused(r); WasRefused(r) {
+		t.Error("marked, though nobody watches")
+	}
+	Watch(r)
 	if WasRefused(r) {
 		t.Error("marked from the start")
 	}

@@ -97,3 +97,17 @@ func RequestID(r *http.Request) string {
 	}
 	return ""
 }
+
+// RequestIDInTransport is RequestID for a transport. It never asks for
+// {http.request.uuid}, which is written to Caddy's variables of the request: a
+// connection that is being dialled reads them.
+func RequestIDInTransport(r *http.Request) string {
+	if id, ok := caddyhttp.GetVar(r.Context(), requestIDVar).(string); ok {
+		return id
+	}
+	claimed, _ := caddyhttp.GetVar(r.Context(), claimVar).(*claim)
+	if claimed == nil {
+		claimed = new(claim)
+	}
+	return claimed.requestID(r)
+}
