@@ -331,6 +331,7 @@ func (c *fill) confirm() error {
 		Method: http.MethodGet, Authorized: x.t.authorized, Personal: x.t.personal, Status: stored.Status, Header: header,
 		Requested: c.requested, Received: c.received,
 	})
+	x.restrict(&verdict, header, stored.Status)
 	o := c.newObject(header, stored.Status, &verdict)
 	o.Body, o.Trailer = stored.Body, stored.Trailer
 	// Which variant it is was settled when it was selected.

@@ -67,13 +67,7 @@ func (c *fill) judge() rfc9111.Reason {
 		Method: x.method(), Authorized: x.t.authorized, Personal: x.t.personal, Range: len(c.out.Header["Range"]) > 0,
 		Status: c.status, Header: c.fields, Requested: c.requested, Received: c.received,
 	})
-	store, share := h.forbids(x.w, x.r, c.fields, c.status, x.background)
-	if store {
-		return rfc9111.NoStore
-	}
-	if c.verdict.Shared == rfc9111.Stored && (share || x.t.alone || identity.IsPrivate(x.r)) {
-		c.verdict.Shared = rfc9111.IsPrivate
-	}
+	x.restrict(&c.verdict, c.fields, c.status)
 	var ok bool
 	c.key, ok = x.place(&c.verdict)
 	switch kind := c.fields.Get("Content-Type"); {
@@ -105,6 +99,17 @@ func (c *fill) judge() rfc9111.Reason {
 		return "tags"
 	}
 	return rfc9111.Stored
+}
+
+// restrict takes from a verdict on a response what handlers in front do not allow.
+func (x *inquiry) restrict(v *rfc9111.Verdict, fields http.Header, status int) {
+	store, share := x.h.forbids(x.w, x.r, fields, status, x.background)
+	switch {
+	case store:
+		v.Shared, v.One = rfc9111.NoStore, rfc9111.NoStore
+	case v.Shared == rfc9111.Stored && (share || x.t.alone || identity.IsPrivate(x.r)):
+		v.Shared = rfc9111.IsPrivate
+	}
 }
 
 // unanswered reports whether the response is what net/http sends where no handler

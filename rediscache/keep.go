@@ -235,11 +235,15 @@ func (x *inquiry) head() error {
 				Method: http.MethodGet, Authorized: x.t.authorized, Personal: x.t.personal, Status: http.StatusOK, Header: header,
 				Requested: c.requested, Received: c.received,
 			})
-			if key, ok := x.place(&v); ok && key.Full == stored.key.Full && c.named(header) {
-				o := c.newObject(header, http.StatusOK, &v)
-				o.Body, o.Trailer = stored.object.Body, stored.object.Trailer
-				h.keep(x.r, key, o)
+			x.restrict(&v, header, http.StatusOK)
+			key, ok := x.place(&v)
+			if !ok || key.Full != stored.key.Full || !c.named(header) {
+				h.forget(x.r, stored.key, stored.object) // it is no longer for whom it was stored
+				return
 			}
+			o := c.newObject(header, http.StatusOK, &v)
+			o.Body, o.Trailer = stored.object.Body, stored.object.Trailer
+			h.keep(x.r, key, o)
 		}), r)
 	})
 	return x.fetch(nil)

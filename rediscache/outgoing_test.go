@@ -1,7 +1,11 @@
 package rediscache
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -49,5 +53,61 @@ func TestOutgoingFields(t *testing.T) {
 				t.Errorf("after a reload: got a %s, want a %s", got, want)
 			}
 		})
+	}
+}
+
+// The same holds for what is freshened: what handlers in front make of the fields
+// depends on the response, which a 304 or the answer to HEAD has changed.
+func TestOutgoingFieldsOfFreshened(t *testing.T) {
+	const secret = "header {\nmatch header X-Kind secret\nCache-Control %s\n}"
+	for name, tc := range map[string]struct {
+		front  string
+		stored bool
+	}{
+		"no-store":           {fmt.Sprintf(secret, "no-store"), false},
+		"private":            {fmt.Sprintf(secret, "private"), false},
+		"no-store, deferred": {fmt.Sprintf("header {\nmatch header X-Kind secret\n>Cache-Control %s\ndefer\n}", "no-store"), false},
+		"for others":         {strings.ReplaceAll(fmt.Sprintf(secret, "no-store"), "secret", "other"), true},
+		"for browsers":       {fmt.Sprintf(secret, "max-age=5"), true},
+	} {
+		for _, by := range []string{http.MethodGet, http.MethodHead} {
+			t.Run(name+" by "+by, func(t *testing.T) {
+				var n atomic.Int64
+				origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Etag", `"a"`)
+					w.Header().Set("Cache-Control", "public, max-age=60")
+					w.Header().Set("X-Kind", "plain")
+					switch n.Add(1) {
+					case 1:
+						w.Header().Set("Age", "60")
+					case 2:
+						w.Header().Set("X-Kind", "secret")
+					}
+					if r.Header.Get("If-None-Match") == `"a"` && n.Load() == 2 {
+						w.WriteHeader(http.StatusNotModified)
+						return
+					}
+					w.Header().Set("Content-Length", "4")
+					_, _ = w.Write([]byte("text"))
+				}))
+				defer origin.Close()
+				r := runCaddyfile(t, "http://:$1 {\nroute {\n"+tc.front+"\nhttp_cache\nreverse_proxy "+origin.URL+"\n}\n}")
+				r.get(1, "/", "Host", "a.test")
+				req, _ := http.NewRequestWithContext(t.Context(), by, "http://127.0.0.1:"+r.ports[0]+"/", nil)
+				req.Host = "a.test"
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				want := "miss text"
+				if tc.stored {
+					want = "hit text"
+				}
+				if got := r.get(1, "/", "Host", "a.test"); got != want {
+					t.Errorf("got a %s, want a %s", got, want)
+				}
+			})
+		}
 	}
 }
