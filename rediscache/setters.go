@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/pythopus/tentagate/internal/forwarded"
 )
 
 // addNames adds the fields which could change an answer and which handlers in
@@ -25,6 +27,16 @@ func (f *front) addNames(ops *headers.HeaderOps) {
 	}
 	for name := range ops.Replace {
 		one(name)
+	}
+}
+
+// addForwarded adds fields that say who asks, as `jwt_auth` sets them with forward.
+// What clients send of them is removed before.
+func (f *front) addForwarded(fields *forwarded.Fields) {
+	for _, name := range slices.Concat(forwarding, overrides) {
+		if fields.Has(name) && !slices.Contains(f.names, name) {
+			f.names = append(f.names, name)
+		}
 	}
 }
 

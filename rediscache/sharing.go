@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/identity"
 	sites "github.com/pythopus/tentagate/internal/site"
 )
@@ -121,6 +122,9 @@ func (h *Handler) inFront(r *http.Request) *front {
 	}
 	f := &front{place: at, behind: at.Behind(), reads: at.Reads(h.filtersQuery())}
 	for _, before := range at.Before() {
+		if setter, ok := before.(forwarded.Forwarder); ok {
+			f.addForwarded(setter.ForwardedFields())
+		}
 		switch before := before.(type) {
 		case *reverseproxy.Handler:
 			f.proxies = true
