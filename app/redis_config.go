@@ -114,7 +114,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	if len(c.URLs) == 0 || len(c.URLs) == 1 && resolve.Optional(c.URLs[0], envURL) {
 		return nil, nil
 	}
-	urls, err := resolve.List("address", c.URLs)
+	urls, err := resolve.SecretList("address", c.URLs)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	s := &redisSettings{prefix: text.of("key_prefix", c.KeyPrefix)}
 	sentinel := text.of("sentinel", c.Sentinel)
 	username := text.of("username", c.Username)
-	password := strings.TrimRight(text.of("password", c.Password), "\r\n")
+	password := strings.TrimRight(text.secret("password", c.Password), "\r\n")
 	if c.TLS != nil {
 		s.tls = &RedisTLS{
 			CA: text.of("tls: ca", c.TLS.CA), Cert: text.of("tls: cert", c.TLS.Cert),
@@ -208,6 +208,16 @@ func (t *texts) of(option, text string) string {
 	}
 	var value string
 	value, t.err = resolve.AtLoad(option, text)
+	return value
+}
+
+// secret is of for an option that holds a secret.
+func (t *texts) secret(option, text string) string {
+	if text == "" || t.err != nil {
+		return ""
+	}
+	var value string
+	value, t.err = resolve.Secret(option, text)
 	return value
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -60,15 +59,9 @@ func (p *Provider) secret(option, text string) ([]byte, error) {
 // resolveSecret returns the value of an option that is a secret. Its errors show
 // a placeholder, but nothing of a secret, which may have braces in it too.
 func resolveSecret(option, text string) (string, error) {
+	value, err := resolve.Secret(option, text)
 	names := resolve.Placeholders(text)
 	whole := len(names) == 1 && text == "{"+names[0]+"}"
-	for _, name := range names {
-		if !whole && !slices.ContainsFunc([]string{"env.", "file.", "system.", "time."}, func(root string) bool { return strings.HasPrefix(name, root) }) {
-			return "", fmt.Errorf("%s: the text between its braces is not a placeholder that is known when the configuration loads: "+
-				"accepted are {env.*} and {file.*}; braces that belong to the secret are written \\{ and \\}", option)
-		}
-	}
-	value, err := resolve.AtLoad(option, text)
 	if variable, ok := strings.CutPrefix(strings.Join(names, ""), "env."); ok && whole && err != nil {
 		return "", fmt.Errorf("%s: %s is empty: set the environment variable %s to a random text of at least 32 characters", option, text, variable)
 	}
@@ -106,7 +99,7 @@ const maxPath = 4096
 // keys in it. Its errors name the option and its placeholder or path: what is in
 // a variable may be a key that nobody should see.
 func readPublicKey(option, text string, algorithms []string) ([]byte, *keyset.Set, error) {
-	value, err := resolve.AtLoad(option, text)
+	value, err := resolve.Secret(option, text)
 	if err != nil {
 		return nil, nil, err
 	}

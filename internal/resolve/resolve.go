@@ -5,6 +5,7 @@ package resolve
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -41,13 +42,40 @@ func AtLoadWith(repl *caddy.Replacer, option, text string) (string, error) {
 	return value, nil
 }
 
+// Secret is AtLoad for an option that holds a secret, be it a part of the text. A
+// secret may have braces in it too, so what stands between braces is named in an
+// error only where it is one of the placeholders that are known at load, or the
+// whole text, which is then a placeholder that was meant to be one.
+func Secret(option, text string) (string, error) {
+	for _, name := range Placeholders(text) {
+		if text != "{"+name+"}" && !slices.ContainsFunc(rootsAtLoad, func(root string) bool { return strings.HasPrefix(name, root) }) {
+			return "", fmt.Errorf("%s: the text between its braces is not a placeholder that is known when the configuration loads: "+
+				"accepted are {env.*} and {file.*}; braces that belong to the secret are written \\{ and \\}", option)
+		}
+	}
+	return AtLoad(option, text)
+}
+
+// rootsAtLoad are what the names of placeholders begin with that are known when
+// the configuration loads.
+var rootsAtLoad = []string{"env.", "file.", "system.", "time."}
+
 // List resolves each text and splits it at commas, since one variable may hold
 // several values. White space around a value does not count. Texts that hold
 // nothing but commas and white space are an error.
 func List(option string, texts []string) ([]string, error) {
+	return listOf(AtLoad, option, texts)
+}
+
+// SecretList is List for an option whose values may hold secrets.
+func SecretList(option string, texts []string) ([]string, error) {
+	return listOf(Secret, option, texts)
+}
+
+func listOf(one func(option, text string) (string, error), option string, texts []string) ([]string, error) {
 	var list []string
 	for _, text := range texts {
-		value, err := AtLoad(option, text)
+		value, err := one(option, text)
 		if err != nil {
 			return nil, err
 		}

@@ -73,3 +73,38 @@ func TestOptional(t *testing.T) {
 		t.Error("a variable that is set counts")
 	}
 }
+
+// No error of an option with a secret shows a part of the secret, which may have
+// braces in it.
+func TestSecretStaysHidden(t *testing.T) {
+	t.Setenv("RESOLVE_SECRET", "s3cret")
+	t.Setenv("RESOLVE_EMPTY", " ")
+	for text, want := range map[string]string{
+		"pa{hunter2}ss":                    "",
+		"pa{env.RESOLVE_SECRET}{hunter2}":  "",
+		"redis://:pa{hunter2}ss@127.0.0.1": "",
+		"x{http.hunter2}":                  "",
+		"pa\\{hunter2\\}":                  "pa{hunter2}",
+		"{env.RESOLVE_SECRET}":             "s3cret",
+		"a{env.RESOLVE_SECRET}b":           "as3cretb",
+	} {
+		for name, secret := range map[string]func(string, string) (string, error){
+			"Secret": resolve.Secret,
+			"SecretList": func(option, text string) (string, error) {
+				list, err := resolve.SecretList(option, []string{text})
+				return strings.Join(list, ","), err
+			},
+		} {
+			got, err := secret("password", text)
+			switch {
+			case want != "" && (err != nil || got != want):
+				t.Errorf("%s %s: got %q and %v", name, text, got, err)
+			case want == "" && (err == nil || !strings.Contains(err.Error(), "password: ") || strings.Contains(err.Error(), "hunter2")):
+				t.Errorf("%s %s: %v", name, text, err)
+			}
+		}
+	}
+	if _, err := resolve.Secret("password", "{env.RESOLVE_EMPTY}"); err == nil || !strings.Contains(err.Error(), "RESOLVE_EMPTY") {
+		t.Errorf("a variable that is empty: %v", err)
+	}
+}
