@@ -15,44 +15,120 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 )
 
-// behind are the directives that stand behind this one unless the operator
-// orders them otherwise. Beside it they are never asked.
-var behind = []string{"reverse_proxy", "php_fastcgi", "file_server", "acme_server"}
+// answering are the directives that answer requests, and those that only stand
+// behind this one, in the order that they have unless the operator has another.
+var answering = []string{
+	"redir", "invoke", "handle", "route", "abort", "error", "respond", "metrics", directiveName,
+	"circuit_breaker", "reverse_proxy", "php_fastcgi", "file_server", "acme_server",
+}
 
-// checkNeighbours refuses what stands in the block of the directive and would
-// never be asked, since the directive answers every request.
+// level is one of the blocks around the directive.
+type level struct {
+	segments []caddyfile.Segment
+	ours     int  // the directive, or the block in which it is
+	written  bool // whether they are asked in the order in which they are written
+}
+
+// checkNeighbours refuses what stands beside the directive, or beside a block in
+// which it is, where one of the two would never be asked, since the other one
+// answers every request. What cannot be told is accepted.
 func checkNeighbours(h httpcaddyfile.Helper) error {
 	d := h.Dispenser
-	neighbours, written := neighboursOf(h, d.File(), d.Line())
-	order, _ := h.Option("order").([]string) // of the operator
-	for _, n := range neighbours {
-		name := n.Directive()
-		if !slices.Contains(behind, name) || written && before(n, d.Token()) ||
-			!written && slices.Index(order, name) < slices.Index(order, directiveName) {
-			continue
+	order, ok := h.Option("order").([]string) // of the operator
+	if !ok {
+		order = answering
+	}
+	for _, l := range levelsAround(h, d.File(), d.Line()) {
+		ours := l.segments[l.ours]
+		if ours.Directive() != directiveName && !transparent(ours) {
+			continue // such as handle_errors
 		}
-		return d.Errf("tentagate: %s at %s is never asked, since tentagate answers every request: put it into a `handle <matcher>` beside tentagate, or make it a `service` in it",
-			name, place.At(n[0].File, n[0].Line))
+		for i, other := range l.segments {
+			name := other.Directive()
+			switch {
+			case i == l.ours || !slices.Contains(answering, orderName(other)):
+			case answersAll(ours) && l.before(l.ours, i, order):
+				who := directiveName
+				if ours.Directive() != directiveName {
+					who = fmt.Sprintf("%s at %s, with tentagate in it,", ours.Directive(), place.At(ours[0].File, ours[0].Line))
+				}
+				return d.Errf("tentagate: %s at %s is never asked, since %s answers every request: put it into a `handle <matcher>` beside tentagate, or make it a `service` in it",
+					name, place.At(other[0].File, other[0].Line), who)
+			case answersAll(other) && l.before(i, l.ours, order):
+				return d.Errf("tentagate: it is never asked, since %s at %s answers every request before it: give that a matcher, as in `%s /path/*`",
+					name, place.At(other[0].File, other[0].Line), name)
+			}
+		}
 	}
 	return nil
 }
 
-// before reports whether a segment begins before a token of the same file.
-func before(s caddyfile.Segment, t caddyfile.Token) bool {
-	return s[0].File == t.File && s[0].Line < t.Line
+// before reports whether one of the level's directives is certainly asked before
+// another.
+func (l level) before(first, second int, order []string) bool {
+	if l.written {
+		return first < second
+	}
+	one, other := orderName(l.segments[first]), orderName(l.segments[second])
+	// Of several handle blocks the one that fits best is asked.
+	at, behind := slices.Index(order, one), slices.Index(order, other)
+	return at >= 0 && behind >= 0 && one != other && at < behind
 }
 
-// neighboursOf returns the directives in the innermost block around a line, and
-// whether they are asked in the order in which they are written.
-func neighboursOf(h httpcaddyfile.Helper, file string, at int) (neighbours []caddyfile.Segment, written bool) {
+// orderName returns the name by which a directive has its place.
+func orderName(s caddyfile.Segment) string {
+	if s.Directive() == "handle_path" {
+		return "handle"
+	}
+	return s.Directive()
+}
+
+// transparent reports whether a block has directives in it that are asked where
+// the block stands.
+func transparent(s caddyfile.Segment) bool {
+	name := orderName(s)
+	return name == "handle" || name == "route"
+}
+
+// answersAll reports whether a directive certainly answers every request that
+// comes to it.
+func answersAll(s caddyfile.Segment) bool {
+	if conditional(s) {
+		return false
+	}
+	switch s.Directive() {
+	case directiveName, "redir", "abort", "error", "respond", "metrics", "reverse_proxy":
+		return true
+	case "file_server":
+		return !optionsOf(s)["pass_thru"]
+	}
+	return transparent(s) && slices.ContainsFunc(linesOf(s), func(l line) bool { return answersAll(l.Segment) })
+}
+
+// conditional reports whether a directive has a matcher, or may have had one:
+// Caddy takes it out of the tokens of those that it has read before, which leaves
+// the last token twice.
+func conditional(s caddyfile.Segment) bool {
+	if matcherOf(s) != "" || s.Directive() == "handle_path" {
+		return true
+	}
+	if len(s) < 3 {
+		return false
+	}
+	last, other := s[len(s)-1], s[len(s)-2]
+	return last.Text == other.Text && last.Line == other.Line && last.File == other.File
+}
+
+// levelsAround returns the blocks around a line, from the site's to the innermost.
+func levelsAround(h httpcaddyfile.Helper, file string, at int) []level {
 	// Caddy has no other way to ask for it.
 	block := reflect.ValueOf(h).FieldByName("parentBlock")
 	if !block.IsValid() {
-		return nil, false
+		return nil
 	}
 	segments := block.FieldByName("Segments")
 	if !segments.IsValid() || segments.Kind() != reflect.Slice {
-		return nil, false
+		return nil
 	}
 	var site []caddyfile.Segment
 	for i := range segments.Len() {
@@ -60,7 +136,7 @@ func neighboursOf(h httpcaddyfile.Helper, file string, at int) (neighbours []cad
 			site = append(site, tokens)
 		}
 	}
-	return blockAround(site, false, file, at)
+	return blocksAround(site, false, file, at)
 }
 
 // tokensOf copies tokens that can be read but not taken.
@@ -74,21 +150,22 @@ func tokensOf(segment reflect.Value) (tokens caddyfile.Segment) {
 	return tokens
 }
 
-func blockAround(block []caddyfile.Segment, written bool, file string, at int) ([]caddyfile.Segment, bool) {
-	for _, s := range block {
-		if s.Directive() == directiveName && s[0].File == file && s[0].Line == at {
-			return block, written
+func blocksAround(block []caddyfile.Segment, written bool, file string, at int) []level {
+	ours := func(t caddyfile.Token) bool { return t.Text == directiveName && t.File == file && t.Line == at }
+	for i, s := range block {
+		here := level{block, i, written}
+		switch {
+		case ours(s[0]):
+			return []level{here}
+		case slices.ContainsFunc(s, ours):
+			var inner []caddyfile.Segment
+			for _, l := range linesOf(s) {
+				inner = append(inner, l.Segment)
+			}
+			return append([]level{here}, blocksAround(inner, s.Directive() == "route", file, at)...)
 		}
-		if !slices.ContainsFunc(s, func(t caddyfile.Token) bool { return t.Text == directiveName && t.File == file && t.Line == at }) {
-			continue
-		}
-		var inner []caddyfile.Segment
-		for _, l := range linesOf(s) {
-			inner = append(inner, l.Segment)
-		}
-		return blockAround(inner, s.Directive() == "route", file, at)
 	}
-	return nil, false
+	return nil
 }
 
 // checkPublic refuses a path that no request of a service can have, and warns
