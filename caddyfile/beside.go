@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -168,19 +169,56 @@ func blocksAround(block []caddyfile.Segment, written bool, file string, at int) 
 	return nil
 }
 
-// checkPublic refuses a path that no request of a service can have, and warns
-// of one that names a service which is not there.
-func (g *gateway) checkPublic() error {
-	for _, path := range g.publicPaths {
-		switch name, wrong := serviceOf(path.Text); {
-		case wrong:
-			return fmt.Errorf("public: %q can match nothing: the paths of services begin with %s and the service's name, as in %susers/login, at %s",
-				path.Text, apiPath, apiPath, place.At(path.File, path.Line))
-		case name != "" && !slices.ContainsFunc(g.services, func(s *service) bool { return strings.EqualFold(s.name, name) }):
-			caddy.Log().Named(directiveName).Warn("public names a service that there is not, so that it matches nothing",
-				zap.String("path", path.Text), zap.String("service", name), zap.String("at", place.At(path.File, path.Line)))
+// checkMatchers refuses matchers in the directive whose paths no request of a
+// service can have, and warns of a public path that names a service which is not
+// there.
+func (g *gateway) checkMatchers(h httpcaddyfile.Helper) error {
+	for i, set := range g.public {
+		if err := g.checkMatcher("public", g.publicAt[i], set); err != nil {
+			return err
 		}
 	}
+	for _, option := range []string{"ratelimit", "cache"} {
+		for _, segment := range g.features[option].segments {
+			if matcherOf(segment) == "" {
+				continue
+			}
+			set, _, err := h.WithDispenser(caddyfile.NewDispenser(slices.Clone(segment[1:2]))).MatcherToken()
+			if err != nil {
+				continue // told where the line is read
+			}
+			if err := g.checkMatcher(option, segment[1], set); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkMatcher checks the paths of one matcher, if it looks at them.
+func (g *gateway) checkMatcher(option string, token caddyfile.Token, set caddy.ModuleMap) error {
+	var paths []string
+	if json.Unmarshal(set["path"], &paths) != nil || len(paths) == 0 {
+		return nil
+	}
+	unknown := ""
+	for _, path := range paths {
+		name, wrong := serviceOf(path)
+		if wrong {
+			continue
+		}
+		if name == "" || slices.ContainsFunc(g.services, func(s *service) bool { return strings.EqualFold(s.name, name) }) {
+			return nil
+		}
+		unknown = name
+	}
+	at := place.At(token.File, token.Line)
+	if unknown == "" {
+		return fmt.Errorf("%s: %q can match nothing: the paths of services begin with %s and the service's name, as in %susers/login, at %s",
+			option, token.Text, apiPath, apiPath, at)
+	}
+	caddy.Log().Named(directiveName).Warn(option+" names a service that there is not, so that it matches nothing",
+		zap.Strings("paths", paths), zap.String("service", unknown), zap.String("at", at))
 	return nil
 }
 

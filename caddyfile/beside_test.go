@@ -17,6 +17,9 @@ func TestMistakes(t *testing.T) {
 	inside := func(lines string) string {
 		return ":80 {\ntentagate {\nservice users http://users:8000\n" + lines + "\n}\n}"
 	}
+	named := func(lines string) string {
+		return ":80 {\n@open path /users/docs /health\n@post method POST\n@some path /users/docs /api/users/docs\n\ntentagate {\nservice users http://users:8000\n" + lines + "\n}\n}"
+	}
 	for _, test := range []struct{ name, config, want string }{
 		{"beside, behind", ":80 {\n" + gateway + "reverse_proxy x:1\n}", "reverse_proxy at Caddyfile:5 is never asked|handle|, at Caddyfile:2"},
 		{"beside, in front", ":80 {\nreverse_proxy x:1\n" + gateway + "}", "reverse_proxy at Caddyfile:2 is never asked|, at Caddyfile:3"},
@@ -63,6 +66,14 @@ func TestMistakes(t *testing.T) {
 		{"a wildcard", inside("public /a* /*/login /api/us*"), ""},
 		{"upper case", inside("public /API/Users/login"), ""},
 		{"a service that there is not", inside("public /api/orders/login"), ""}, // a warning
+		{"a named matcher", named("public @open"), `public: "@open" can match nothing|, at Caddyfile:8`},
+		{"a named matcher of a limit", named("ratelimit @open 5/1m"), `ratelimit: "@open" can match nothing|, at Caddyfile:8`},
+		{"a named matcher of the cache", named("cache @open 5s"), `cache: "@open" can match nothing|, at Caddyfile:8`},
+		{"a limit", inside("ratelimit /users/login 5/1m"), `ratelimit: "/users/login" can match nothing|, at Caddyfile:4`},
+		{"a limit beside another", inside("ratelimit 5/1m\nratelimit /users/* {\nlimit 5/1m\n}"), `ratelimit: "/users/*" can match nothing|, at Caddyfile:5`},
+		{"the cache", inside("cache /users/* 30s"), `cache: "/users/*" can match nothing|, at Caddyfile:4`},
+		{"the cache with a block", inside("cache /users/* {\nttl 30s\n}"), `cache: "/users/*" can match nothing|, at Caddyfile:4`},
+		{"matchers that can", named("public @some @post\nratelimit @post 5/1m\nratelimit @some 6/1m\nratelimit /api/users/login 7/1m\ncache @some 10s\ncache @post 10s\ncache /API/users/* 5s"), ""},
 
 		{"bytes", inside("limits {\nmax_body_size 10\n}"), "max_body_size: 10 bytes are too few|10MiB|, at Caddyfile:5"},
 		{"bytes that are meant", inside("limits {\nmax_body_size 10B\n}"), ""},

@@ -48,15 +48,15 @@ type feature struct {
 
 // gateway is a `tentagate` directive as it was written.
 type gateway struct {
-	services    []*service
-	public      []caddy.ModuleMap // the matchers of requests that need no token
-	publicPaths []caddyfile.Token // those of them that are paths
-	origins     []string
-	features    map[string]*feature // by option
-	bounded     map[string]string   // the options of limits, as they were written
-	site        string              // part of the names of what has a state
-	file        string              // where the directive stands
-	line        int
+	services []*service
+	public   []caddy.ModuleMap // the matchers of requests that need no token
+	publicAt []caddyfile.Token // where each of them is
+	origins  []string
+	features map[string]*feature // by option
+	bounded  map[string]string   // the options of limits, as they were written
+	site     string              // part of the names of what has a state
+	file     string              // where the directive stands
+	line     int
 
 	readers []string // who may read the metrics
 
@@ -129,7 +129,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := g.complete(); err != nil {
 		return nil, d.Errf("tentagate: %v", err)
 	}
-	if err := g.checkPublic(); err != nil {
+	if err := g.checkMatchers(h); err != nil {
 		return nil, err
 	}
 	g.nameSite(h)
@@ -252,10 +252,7 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 		if len(set) == 0 {
 			return d.Err("public: * would let everybody in everywhere: write `jwt off` if that is meant")
 		}
-		g.public = append(g.public, set)
-		if strings.HasPrefix(d.Val(), "/") {
-			g.publicPaths = append(g.publicPaths, d.Token())
-		}
+		g.public, g.publicAt = append(g.public, set), append(g.publicAt, d.Token())
 	}
 	if count == 0 {
 		return d.Err("public: missing argument: it takes at least 1 matcher")
