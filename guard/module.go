@@ -118,6 +118,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	framing.Install(ctx)
 	sitefields.Install(ctx)
 	problem.Install(ctx)
+	protect(ctx)
 	if err := h.checkOptions(); err != nil {
 		return place.Error(ctx, "guard", h.Position, err)
 	}

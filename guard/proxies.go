@@ -1,0 +1,105 @@
+package guard
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// transport is the one that tells what a client did from what an upstream did.
+const transport = "tentagate"
+
+// protect has the proxies behind guard that count failures of their upstreams
+// (`fail_duration`) use it in place of Caddy's own, all of whose options it has.
+// A client could take each upstream out of service otherwise, by requests that
+// break off or that cannot be sent on.
+//
+// The handlers behind are still JSON when guard is provisioned. It is too late to
+// give a proxy another transport when it is one: its health checks run by then.
+func protect(ctx caddy.Context) {
+	if _, err := caddy.GetModule("http.reverse_proxy.transport." + transport); err != nil {
+		return // a program without it
+	}
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return
+	}
+	lists := []caddyhttp.RouteList{server.Routes}
+	for _, module := range ctx.Modules() {
+		if subroute, ok := module.(*caddyhttp.Subroute); ok {
+			if len(lists) == 1 {
+				lists[0] = nil // other routes of the server are of other sites
+			}
+			lists = append(lists, subroute.Routes)
+		}
+	}
+	for _, routes := range lists {
+		for i := range routes {
+			protectRoute(&routes[i])
+		}
+	}
+	for _, route := range server.NamedRoutes {
+		if route != nil {
+			protectRoute(route)
+		}
+	}
+}
+
+func protectRoute(route *caddyhttp.Route) {
+	for i, raw := range route.HandlersRaw {
+		if !bytes.Contains(raw, []byte("fail_duration")) {
+			continue
+		}
+		var value any
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.UseNumber()
+		if decoder.Decode(&value) != nil || !protectAll(value) {
+			continue // Caddy tells what is wrong with it
+		}
+		if changed, err := json.Marshal(value); err == nil {
+			route.HandlersRaw[i] = changed
+		}
+	}
+}
+
+// protectAll changes the proxies in JSON, at any depth, and reports whether there
+// was one.
+func protectAll(value any) (changed bool) {
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			changed = protectAll(item) || changed
+		}
+	case map[string]any:
+		for _, item := range v {
+			changed = protectAll(item) || changed
+		}
+		if v["handler"] == "reverse_proxy" && counts(v) {
+			changed = protectProxy(v) || changed
+		}
+	}
+	return changed
+}
+
+// counts reports whether a proxy counts failures of its upstreams.
+func counts(proxy map[string]any) bool {
+	checks, _ := proxy["health_checks"].(map[string]any)
+	passive, _ := checks["passive"].(map[string]any)
+	return passive["fail_duration"] != nil
+}
+
+func protectProxy(proxy map[string]any) bool {
+	switch given := proxy["transport"].(type) {
+	case nil:
+		proxy["transport"] = map[string]any{"protocol": transport}
+		return true
+	case map[string]any:
+		if given["protocol"] == "http" {
+			given["protocol"] = transport
+			return true
+		}
+	}
+	return false
+}
