@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,7 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-const testSecret = "0123456789-0123456789-0123456789-0123456789-0123456789-0123456789"
+const testSecret = "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPaQeUiOoXtYw-VkZbMhJgFdSlNpArCuEvTq3"
 
 func writeKey(t *testing.T, key any) string {
 	t.Helper()
@@ -190,7 +191,12 @@ func TestHealthcheckAddress(t *testing.T) {
 		{"", "", defaultHealthURL},
 		{"", ":8001", "http://127.0.0.1:8001/health"},
 		{"", "http://127.0.0.2:8001", "http://127.0.0.2:8001/health"},
-		{"", "api.example.com", defaultHealthURL},
+		{"", "api.example.com", "https://api.example.com:443/health"},
+		{"", "api.example.com:8443, www.example.com", "https://api.example.com:8443/health"},
+		{"", "http://api.example.com", "http://api.example.com:80/health"},
+		{"", "*.example.com:80", "http://health.example.com:80/health"},
+		{"", "[::1]", "https://[::1]:443/health"},
+		{"", "https://:8443", "https://127.0.0.1:8443/health"},
 		{":9000", ":8001", "http://127.0.0.1:9000/health"},
 		{"[::1]:9000", "", "http://[::1]:9000/health"},
 		{"9000", "", "error: --listen"},
@@ -198,6 +204,23 @@ func TestHealthcheckAddress(t *testing.T) {
 		t.Setenv("SERVER_NAME", tc.name)
 		got, err := (&healthCommand{listen: tc.listen}).address()
 		expect(t, got, err, tc.want)
+	}
+}
+
+// A site with a name is asked on this machine, by its name.
+func TestHealthcheckOfANamedSite(t *testing.T) {
+	asked := make(chan string, 1)
+	site := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- r.TLS.ServerName + " " + r.Host
+	}))
+	t.Cleanup(site.Close)
+	_, port, _ := net.SplitHostPort(site.Listener.Addr().String())
+	t.Setenv("SERVER_NAME", "api.example.com:"+port)
+	if err := (&healthCommand{timeout: 10 * time.Second}).run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := <-asked, "api.example.com api.example.com:"+port; got != want {
+		t.Errorf("asked %q, want %q", got, want)
 	}
 }
 

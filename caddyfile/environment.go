@@ -36,9 +36,23 @@ const (
 // files and manifests bring along.
 func getenv(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 
+// noBlanks refuses variables that are set to nothing but white space: one that
+// is empty is not set, but blanks are a mistake that would switch a check off.
+func noBlanks(names ...string) error {
+	for _, name := range names {
+		if os.Getenv(name) != "" && getenv(name) == "" {
+			return fmt.Errorf("%s: it has nothing but white space: write a value, or unset it", name)
+		}
+	}
+	return nil
+}
+
 // servicesOfEnvironment reads the services from BACKEND_SERVICES or, if that is
 // not set, from the variables that end in _SERVICE_URL. There may be none.
 func servicesOfEnvironment() ([]*service, error) {
+	if err := noBlanks(envServices); err != nil {
+		return nil, err
+	}
 	if text := getenv(envServices); text != "" {
 		services, err := parseServices(text)
 		if err != nil {
@@ -188,6 +202,9 @@ func jsonError(text string, err error) error {
 // originsOfEnvironment reads ALLOWED_ORIGINS, a list with commas or a JSON
 // list. There may be none.
 func originsOfEnvironment() ([]string, error) {
+	if err := noBlanks(envOrigins); err != nil {
+		return nil, err
+	}
 	origins, err := parseOrigins(getenv(envOrigins))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", envOrigins, err)
@@ -275,6 +292,9 @@ var keyOptions = []string{"secret", "public_key", "jwks", "discovery"}
 // keys as placeholders, everything else as it is now, so that a variable that is
 // lost later cannot widen what is accepted. A key set that is given is at jwks.
 func authOfEnvironment(given map[string]bool, jwks string) (lines [][]string, err error) {
+	if err := noBlanks(envSecret, envSecretFile, envPublicKey, envJWKS, envDiscovery, envAlgorithm, envIssuer, envAudience, envAllowHTTP); err != nil {
+		return nil, err
+	}
 	kind := "" // of the keys, where it is certain
 	for _, option := range keyOptions {
 		if given[option] {

@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -151,6 +152,25 @@ func TestParseOrigins(t *testing.T) {
 	} {
 		origins, err := parseOrigins(text)
 		expect(t, fmt.Sprint(origins), err, want)
+	}
+}
+
+func TestBlankVariables(t *testing.T) {
+	for _, name := range []string{
+		envServices, envOrigins, envSecret, envSecretFile, envPublicKey, envJWKS, envDiscovery,
+		envAlgorithm, envIssuer, envAudience, envAllowHTTP,
+	} {
+		t.Run(name, func(t *testing.T) {
+			clearEnvironment(t)
+			t.Setenv(envSecret, "a")
+			t.Setenv(name, " \t")
+			_, services := servicesOfEnvironment()
+			_, origins := originsOfEnvironment()
+			_, auth := authOfEnvironment(nil, "")
+			if err := errors.Join(services, origins, auth); err == nil || !strings.Contains(err.Error(), name+": it has nothing but white space") {
+				t.Errorf("got %v, want an error that names the variable", err)
+			}
+		})
 	}
 }
 

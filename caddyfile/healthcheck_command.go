@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -50,28 +51,63 @@ type healthCommand struct {
 	listen   string
 	timeout  time.Duration
 	insecure bool
+	dial     string // in place of the address in the URL, if it is set
 }
 
 // address returns what to ask where the gateway listens on this machine: by
-// --listen, or by SERVER_NAME, as long as that has no name in it, for which there
-// is a certificate.
+// --listen, or by SERVER_NAME.
 func (c *healthCommand) address() (string, error) {
-	listen := c.listen
-	if listen == "" {
-		name := strings.TrimPrefix(getenv("SERVER_NAME"), "http://")
-		if _, _, err := splitAddress(name); err != nil {
-			return defaultHealthURL, nil
-		}
-		listen = name
+	if c.listen == "" {
+		return c.addressOfSite(getenv("SERVER_NAME")), nil
 	}
-	host, port, err := splitListen(listen)
+	host, port, err := splitListen(c.listen)
 	if err != nil {
 		return "", err
 	}
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "127.0.0.1"
+	return "http://" + net.JoinHostPort(reachable(host), port) + "/health", nil
+}
+
+// addressOfSite returns what to ask for the address of a site, as Caddy reads
+// it: a host has HTTPS, unless the scheme or the port says otherwise. A name is
+// asked on this machine, whatever DNS says, and its certificate need not be
+// one that this machine trusts.
+func (c *healthCommand) addressOfSite(site string) string {
+	site, _, _ = strings.Cut(strings.ReplaceAll(site, ",", " "), " ")
+	scheme, address, found := strings.Cut(site, "://")
+	if !found {
+		scheme, address = "", site
 	}
-	return "http://" + net.JoinHostPort(host, port) + "/health", nil
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		host, port = strings.Trim(address, "[]"), ""
+	}
+	if host == "" && port == "" {
+		return defaultHealthURL
+	}
+	if scheme == "" {
+		scheme = "https"
+		if host == "" && port != "443" || port == "80" {
+			scheme = "http"
+		}
+	}
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[scheme]
+	}
+	c.insecure = c.insecure || scheme == "https"
+	host = strings.Replace(host, "*", "health", 1)
+	if host != "" && net.ParseIP(host) == nil {
+		c.dial = net.JoinHostPort(reachable(""), port)
+	}
+	return scheme + "://" + net.JoinHostPort(reachable(host), port) + "/health"
+}
+
+// reachable returns the address of this machine at which a listener of the host
+// is asked.
+func reachable(host string) string {
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		return "127.0.0.1"
+	}
+	return host
 }
 
 func (c *healthCommand) run(ctx context.Context) (err error) {
@@ -98,7 +134,13 @@ func (c *healthCommand) run(ctx context.Context) (err error) {
 	}
 	client := &http.Client{
 		// No proxy of the environment: the gateway is asked itself.
-		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: c.insecure}}, //nolint:gosec // asked for
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: c.insecure}, //nolint:gosec // asked for, or this machine itself
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, cmp.Or(c.dial, address))
+			},
+		},
 		// A redirect means that something else than the gateway answers.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

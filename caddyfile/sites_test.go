@@ -21,6 +21,7 @@ import (
 // limits, wherever their directives stand.
 func TestSites(t *testing.T) {
 	environment(t, "BACKEND_SERVICES=")
+	service := unique() // a circuit outlives its test
 	backend := func(name string, status int) string {
 		var n atomic.Int64
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +35,7 @@ func TestSites(t *testing.T) {
 		return s.URL
 	}
 	site := func(upstream, limit string) string {
-		return "tentagate {\n\t\tjwt off\n\t\tservice users " + upstream + "\n\t\tratelimit " + limit + "\n\t}"
+		return "tentagate {\n\t\tjwt off\n\t\tservice " + service + " " + upstream + "\n\t\tratelimit " + limit + "\n\t}"
 	}
 	// Each one's breaker opens, and its limit is reached; the next must not know.
 	var config strings.Builder
@@ -65,21 +66,21 @@ func TestSites(t *testing.T) {
 	for _, s := range []struct{ name, host, prefix string }{
 		{"a", "a.test", ""}, {"b", "b.test", ""}, {"c", "localhost", ""}, {"d", "127.0.0.1", "/d"}, {"e", "127.0.0.1", "/e"}, {"f", "other.test", ""},
 	} {
-		if status, body := get(s.host, s.prefix+"/api/users/x"); status != 200 || body != s.name+"1" {
+		if status, body := get(s.host, s.prefix+"/api/"+service+"/x"); status != 200 || body != s.name+"1" {
 			t.Errorf("%s: the first request: %d %s, want %s1", s.name, status, body, s.name)
 		}
-		if status, body := get(s.host, s.prefix+"/api/users/x"); status != 200 || body != s.name+"1" {
+		if status, body := get(s.host, s.prefix+"/api/"+service+"/x"); status != 200 || body != s.name+"1" {
 			t.Errorf("%s: from the cache: %d %s", s.name, status, body)
 		}
 		for i := range 5 {
-			if status, _ := get(s.host, s.prefix+"/api/users/fail"); status != 500 {
+			if status, _ := get(s.host, s.prefix+"/api/"+service+"/fail"); status != 500 {
 				t.Errorf("%s: failure %d: %d", s.name, i+1, status)
 			}
 		}
-		if status, _ := get(s.host, s.prefix+"/api/users/y"); status != 503 {
+		if status, _ := get(s.host, s.prefix+"/api/"+service+"/y"); status != 503 {
 			t.Errorf("%s: after 5 failures: %d", s.name, status)
 		}
-		if status, _ := get(s.host, s.prefix+"/api/users/z"); status != 429 {
+		if status, _ := get(s.host, s.prefix+"/api/"+service+"/z"); status != 429 {
 			t.Errorf("%s: after 8 requests: %d", s.name, status)
 		}
 	}

@@ -127,7 +127,7 @@ http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "con
 	goroutines := g.goroutines()
 
 	const times = 100
-	paths := map[string]int{"/well": 200, "/broken": 503, "/ordered": 503, "/held?fail": 500, "/dead": 502}
+	paths := map[string]int{"/well": 200, "/broken": 503, "/ordered": 503, "/held?fail": 500, "/dead": 503}
 	answered, stop := g.under(paths)
 	before := g.counters()
 	began := time.Now()

@@ -111,5 +111,5 @@ func Optional(text, variable string) bool {
 		return false
 	}
 	value, _ := caddy.NewReplacer().GetString("env." + variable)
-	return strings.TrimSpace(value) == ""
+	return value == ""
 }

@@ -68,6 +68,10 @@ func TestOptional(t *testing.T) {
 	if resolve.Optional("{env.REDIS_URI}", "REDIS_URL") {
 		t.Error("another variable is not optional")
 	}
+	t.Setenv("REDIS_URL", " ")
+	if resolve.Optional("{env.REDIS_URL}", "REDIS_URL") {
+		t.Error("a variable of blanks is a mistake, not an unset one")
+	}
 	t.Setenv("REDIS_URL", "redis://localhost")
 	if resolve.Optional("{env.REDIS_URL}", "REDIS_URL") {
 		t.Error("a variable that is set counts")
