@@ -64,7 +64,7 @@ func storeNames(ctx caddy.Context) map[string]string {
 
 // unnamed is a directive without a zone. It has several places where its site has
 // several listeners.
-type unnamed struct{ label, text, listen string }
+type unnamed struct{ label, text, limits, listen string }
 
 func nameAll(found []site.Configured) map[string]string {
 	all := make(map[string]*unnamed)
@@ -73,16 +73,32 @@ func nameAll(found []site.Configured) map[string]string {
 		if yes, _ := c.JSON["unnamed"].(bool); !yes || label == "" {
 			continue
 		}
-		text, listen := c.Path+" "+rulesOf(c.JSON), strings.Join(c.Listen, " ")
+		text, listen := c.Path+" "+textOf(c.JSON, identifying), strings.Join(c.Listen, " ")
 		if u := all[label]; u == nil {
-			all[label] = &unnamed{label, text, listen}
+			all[label] = &unnamed{label, text, textOf(c.JSON, limiting), listen}
 		} else {
 			u.text, u.listen = min(u.text, text), min(u.listen, listen)
 		}
 	}
+	labels := slices.SortedFunc(maps.Keys(all), byNumber)
+	// A limit that is changed goes on with its counters, so limits tell directives
+	// apart only where nothing else does.
+	limits := make(map[string]string)
+	several := make(map[string]bool)
+	for _, label := range labels {
+		u := all[label]
+		if was, ok := limits[u.text]; ok && was != u.limits {
+			several[u.text] = true
+		}
+		limits[u.text] = u.limits
+	}
 	alike := make(map[string][]*unnamed)
-	for _, label := range slices.SortedFunc(maps.Keys(all), byNumber) {
-		alike[all[label].text] = append(alike[all[label].text], all[label])
+	for _, label := range labels {
+		u := all[label]
+		if several[u.text] {
+			u.text += " " + u.limits
+		}
+		alike[u.text] = append(alike[u.text], u)
 	}
 	names := make(map[string]string)
 	for _, group := range alike {
@@ -109,17 +125,21 @@ func byNumber(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// rulesOf returns the options that make a directive what it is, as text.
-func rulesOf(options map[string]any) string {
-	rules := make(map[string]any)
-	for _, name := range []string{
-		"key", "missing_key", "limits", "quotas", "algorithm", "tier", "ipv6_prefix", "cost", "count_status", "count_after",
-	} {
+// What makes a directive what it is, and how much it lets through.
+var (
+	identifying = []string{"key", "missing_key", "algorithm", "ipv6_prefix", "cost", "count_status", "count_after"}
+	limiting    = []string{"limits", "quotas", "tier"}
+)
+
+// textOf returns some options of a directive as text.
+func textOf(options map[string]any, names []string) string {
+	some := make(map[string]any)
+	for _, name := range names {
 		if v, ok := options[name]; ok {
-			rules[name] = v
+			some[name] = v
 		}
 	}
-	text, _ := json.Marshal(rules) // it came from JSON
+	text, _ := json.Marshal(some) // it came from JSON
 	return string(text)
 }
 

@@ -90,7 +90,7 @@ func TestUnnamedZonesDoNotMove(t *testing.T) {
 		":8000 {\nratelimit 5/1h\nratelimit /b 3/1h\nratelimit /c 7/1h\nrespond ok\n}\n",
 		":8000 {\nratelimit {\nzone z\nlimit 5/1h\n}\nratelimit /b 3/1h\nrespond ok\n}\n",
 		"http://a.test:8000 {\nratelimit /b 5/1h\n}\n" + was,
-		":7000 {\nratelimit /b 5/1h\n}\n" + was,
+		":7000 {\nratelimit /a 5/1h\n}\n" + was,
 		":9000 {\nratelimit 5/1h\n}\n" + was,
 		"&(named) {\nratelimit /b 5/1h\n}\n" + was,
 		":8001 {\nratelimit /b 3/1h\nrespond ok\n}\n", // a gateway that differs by its port
@@ -98,6 +98,21 @@ func TestUnnamedZonesDoNotMove(t *testing.T) {
 		if got := stores(t, text)["3/1h"]; got != name {
 			t.Errorf("it moved to %s in\n%s", got, text)
 		}
+	}
+}
+
+// A limit that is changed goes on with its counters.
+func TestUnnamedZonesOverAChangeOfLimits(t *testing.T) {
+	const site = ":8000 {\nratelimit /b %s\nratelimit /c 7/1h\n}\n"
+	was, is := stores(t, fmt.Sprintf(site, "3/1h")), stores(t, fmt.Sprintf(site, "4/1h"))
+	if was["3/1h"] != is["4/1h"] || is["4/1h"] == is["7/1h"] {
+		t.Errorf("%v became %v", was, is)
+	}
+	// Two with one key have counters of their own, in whatever order they stand.
+	two := stores(t, ":8000 {\nratelimit /b 3/1h\nratelimit /b 4/1m\n}\n")
+	turned := stores(t, ":8000 {\nratelimit /b 4/1m\nratelimit /b 3/1h\n}\n")
+	if two["3/1h"] == two["4/1m"] || two["3/1h"] != turned["3/1h"] || two["4/1m"] != turned["4/1m"] {
+		t.Errorf("%v became %v", two, turned)
 	}
 }
 
@@ -115,7 +130,6 @@ func TestUnnamedZonesAreApart(t *testing.T) {
 		":8000 {\n@b not path /b\nratelimit @b 3/1h\n}\n",
 		"http://a.test:8000 {\nratelimit /b 3/1h\n}\n",
 		":8000 {\nbind 127.0.0.1\nratelimit /b 3/1h\n}\n",
-		":8000 {\nratelimit /b 4/1h\n}\n",
 	} {
 		for limit, got := range stores(t, text) {
 			if got == name {
