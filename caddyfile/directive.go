@@ -207,6 +207,9 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		if !ok {
 			return parse.Unknown(d, optionNames...)
 		}
+		if args := argsOf(segment); len(args) == 1 && option != "guard" && slices.Contains([]string{"none", "false", "no", "disabled"}, args[0]) {
+			return d.Errf("%s: %q: write `%s off` where it is not wanted", option, args[0], option)
+		}
 		if option == "metrics" {
 			if segment, err = g.unmarshalReaders(segment); err != nil {
 				return d.Errf("metrics: %v", err)

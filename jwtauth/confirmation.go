@@ -141,6 +141,9 @@ func parseCertificateBound(d *caddyfile.Dispenser) (*CertificateBound, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(args) == 1 && args[0] == "off" {
+		return nil, d.Err("certificate_bound: off is no value of it: leave the line out")
+	}
 	if len(args) == 1 && args[0] != "required" {
 		return nil, d.Errf("certificate_bound: %q: it takes nothing, or `required`", args[0])
 	}

@@ -211,8 +211,15 @@ func TestConfiguration(t *testing.T) {
 	t.Setenv("SHORT", "tooshort-and-secret")
 	t.Setenv("EMPTY", "")
 	for block, want := range map[string]string{
-		"jwt_auth":             "missing provider",
-		"jwt_auth a b":         "unexpected argument",
+		"jwt_auth":      "missing provider",
+		"jwt_auth a b":  "unexpected argument",
+		"jwt_auth none": "leave the directive out",
+		"jwt_auth {\n secret " + secret + "\n optional off\n}":          "leave the line out",
+		"jwt_auth {\n secret " + secret + "\n deny_list off\n}":         "leave the line out",
+		"jwt_auth {\n secret " + secret + "\n dpop off\n}":              "leave the line out",
+		"jwt_auth {\n secret " + secret + "\n dpop on\n}":               "the name alone is on",
+		"jwt_auth {\n secret " + secret + "\n certificate_bound off\n}": "leave the line out",
+		"jwt_auth {\n secret " + secret + "\n resource_metadata off\n}": "leave the line out",
 		"jwt_auth {env.EMPTY}": "set the environment variable EMPTY",
 		"jwt_auth {env.SHORT}": "too short: HS256 takes at least 32",
 		"jwt_auth {\n secret " + secret + "\n jwks https://a.test\n}":                                      "exactly one of",

@@ -198,6 +198,9 @@ func parseMetadata(d *caddyfile.Dispenser) (*Metadata, error) {
 		return nil, err
 	}
 	m := new(Metadata)
+	if len(args) == 1 && args[0] == "off" {
+		return nil, d.Err("resource_metadata: off is no value of it: leave the line out")
+	}
 	if len(args) == 1 {
 		m.URL = args[0]
 	}

@@ -158,10 +158,14 @@ func size(d *caddyfile.Dispenser, least int64, instead string) (int64, error) {
 	return v, enough(d, option, v, least, "MiB")
 }
 
-// enough refuses a size that is likely to lack its unit.
+// enough refuses a size, on which the dispenser stands, that is too small, mostly
+// since it lacks its unit.
 func enough(d *caddyfile.Dispenser, option string, v, least int64, unit string) error {
 	if v >= least {
 		return nil
+	}
+	if strings.Trim(d.Val(), "0123456789") != "" {
+		return d.Errf("%s: %s is too small: at least %s", option, d.Val(), strings.ReplaceAll(strings.Replace(humanize.IBytes(uint64(least)), ".0", "", 1), " ", ""))
 	}
 	return d.Errf("%s: %d bytes are too few to be meant: write a unit, such as %d%s; accepted are %s and more", option, v, max(v, 1), unit, humanize.IBytes(uint64(least)))
 }

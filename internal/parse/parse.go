@@ -40,11 +40,25 @@ func Args(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
 	case len(args) < minimum:
 		return nil, d.Errf("%s: missing argument: it takes %s", option, arity(minimum, maximum))
 	case maximum == 0 && len(args) > 0:
-		return nil, d.Errf("%s: unexpected argument %q: it takes none", option, args[0])
+		return nil, d.Errf("%s: unexpected argument %q: it takes none%s", option, args[0], instead(args))
 	case maximum > 0 && len(args) > maximum:
 		return nil, d.Errf("%s: unexpected argument %q: it takes %s", option, args[maximum], arity(minimum, maximum))
 	}
 	return args, nil
+}
+
+// instead says what to write where a switch was given on or off.
+func instead(args []string) string {
+	if len(args) != 1 {
+		return ""
+	}
+	switch args[0] {
+	case off, "no", "false", "none", "disabled":
+		return ": leave the line out, which is off"
+	case "on", "yes", "true", "enabled":
+		return ": the name alone is on"
+	}
+	return ""
 }
 
 func arity(minimum, maximum int) string {

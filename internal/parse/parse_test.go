@@ -86,6 +86,12 @@ func TestArgs(t *testing.T) {
 	_, err := Args(on("o"), 2, -1)
 	check(t, "o", nil, err, "error: it takes at least 2 values")
 	check(t, "o x", nil, NoArgs(on("o x")), `error: o: unexpected argument "x": it takes none`)
+	for _, word := range []string{"off", "no", "false"} {
+		check(t, "o "+word, nil, NoArgs(on("o "+word)), `error: o: unexpected argument "`+word+`": it takes none: leave the line out, which is off`)
+	}
+	for _, word := range []string{"on", "yes", "true"} {
+		check(t, "o "+word, nil, NoArgs(on("o "+word)), `error: o: unexpected argument "`+word+`": it takes none: the name alone is on`)
+	}
 }
 
 func TestPercent(t *testing.T) {
