@@ -37,7 +37,8 @@ func TestClientsMarkNoUpstream(t *testing.T) {
 		{"a line feed", "GET /?q=a%0Ab HTTP/1.1\r\nHost: HOST\r\n\r\n", []int{400}},
 		{"a NUL", "POST /?q=%00 HTTP/1.1\r\nHost: HOST\r\nContent-Length: 5\r\n\r\nhello", []int{400}},
 		{"a line feed in the host", "GET /?h=a%0Ab HTTP/1.1\r\nHost: HOST\r\n\r\n", []int{200, 400}},
-		{"late", "POST / HTTP/1.1\r\nHost: HOST\r\nContent-Length: 50\r\n\r\nonly this", []int{408, 499}},
+		{"late", "POST / HTTP/1.1\r\nHost: HOST\r\nContent-Length: 50\r\n\r\nonly this", []int{408}},
+		{"late, chunked", "PUT / HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n50\r\nonly this", []int{408}},
 	}
 	send := func(t *testing.T, addr, text string) int {
 		t.Helper()

@@ -14,6 +14,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/circuit"
 	"github.com/pythopus/tentagate/breaker/registry"
 	"github.com/pythopus/tentagate/internal/clientfault"
+	"github.com/pythopus/tentagate/internal/framing"
 )
 
 // attempt is a request to an upstream, and its answer.
@@ -98,9 +99,15 @@ func (a *attempt) run() (*http.Response, error) {
 func (a *attempt) failed(err error) (*http.Response, error) {
 	a.result.Err = err
 	fault := a.fault(err)
+	gone := registry.Gone(a.r)
+	if gone {
+		if late := framing.From(a.r.Context()).Overdue(); late != nil {
+			fault, gone = clientfault.Of(late), false
+		}
+	}
 	switch {
-	case fault != nil || registry.Gone(a.r):
-		if registry.Gone(a.r) && !a.body.Failed() {
+	case fault != nil || gone:
+		if gone && !a.body.Failed() {
 			a.result.Unanswered = a.result.Latency
 		}
 		a.done(circuit.Ignored)
@@ -110,7 +117,7 @@ func (a *attempt) failed(err error) (*http.Response, error) {
 		a.done(a.t.member.Failures().Transport(err))
 	}
 	switch {
-	case registry.Gone(a.r):
+	case gone:
 		return nil, err
 	case fault != nil:
 		return a.t.blame(a.r, a.vars, fault), nil

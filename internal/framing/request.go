@@ -119,6 +119,24 @@ func Late(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
+// Overdue returns the error of a body that did not arrive in time, or nil. Go's
+// server cancels the context of such a request, as if its client were gone, when
+// the read that fails has yet to return.
+func (q *Request) Overdue() error {
+	if q == nil || q.framed || q.trailer.request.Context().Err() == nil {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.returned.L = &q.mu; q.reading > 0; {
+		q.returned.Wait()
+	}
+	if q.err == nil || !Late(q.err) {
+		return nil
+	}
+	return q.err
+}
+
 // BeforeHeader has the connection end unless the body was read to its end.
 func (q *Request) BeforeHeader(h http.Header, status int) {
 	if q.framed || status == http.StatusSwitchingProtocols {
