@@ -7,7 +7,12 @@ import (
 	"strconv"
 	"strings"
 
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 // siteNames is where the names of the sites that were adapted so far are kept.
@@ -23,18 +28,23 @@ const hereBefore = "tentagate.here"
 // what is one site. Where two of one configuration would have the same name, the
 // later one in the file gets the site's port, and then a number, behind it.
 func (g *gateway) nameSite(h httpcaddyfile.Helper) {
-	names, _ := h.State[siteNames].(map[string]bool)
+	names, _ := h.State[siteNames].(map[string]string) // and where each is from
 	if names == nil {
-		names = map[string]bool{}
+		names = map[string]string{}
 		h.State[siteNames] = names
 	}
+	at := place.At(g.file, g.line)
 	if g.site != "" {
-		names[g.site] = true
+		if first, taken := names[g.site]; taken && first != at {
+			caddy.Log().Named(directiveName).Warn("two directives have one name, so that services of the same name share their circuits and all share limits: give each a name of its own, unless that is meant",
+				zap.String("name", g.site), zap.String("first", first), zap.String("second", at))
+		}
+		names[g.site] = at
 		return
 	}
 	host, port := siteAddress(h)
 	g.site = host
-	for n := 1; names[g.site]; n++ {
+	for n := 1; has(names, g.site); n++ {
 		switch {
 		case n == 1 && port != "":
 			g.site = dashed(host, port)
@@ -42,7 +52,12 @@ func (g *gateway) nameSite(h httpcaddyfile.Helper) {
 			g.site = dashed(host, port, strconv.Itoa(n))
 		}
 	}
-	names[g.site] = true
+	names[g.site] = at
+}
+
+func has(names map[string]string, name string) bool {
+	_, ok := names[name]
+	return ok
 }
 
 // dashed puts parts together that are not empty.
