@@ -33,8 +33,11 @@ func (c *fill) decide() {
 	if v, ok := contentLength(c.fields); ok {
 		length, c.sized = v, true
 	}
-	c.stream = newStream(h.MaxObjectSize, length, h.tiers.room.share())
-	c.stream.unread = c.unread
+	stream := newStream(h.MaxObjectSize, length, h.tiers.room.share())
+	stream.unread = c.unread
+	c.mu.Lock() // the end of the client's request looks at it
+	c.stream = stream
+	c.mu.Unlock()
 	if c.f != nil {
 		if reusable(&c.verdict) && c.status != http.StatusPartialContent && (len(c.fields["Set-Cookie"]) == 0 || h.SetCookie == cookieStrip) {
 			notShared.forget(c.f.key)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,10 @@ type Body struct {
 	closed atomic.Bool
 	ended  atomic.Bool
 	waited atomic.Int64
+
+	mu      sync.Mutex
+	reading bool // a read is under way
+	closing bool // the body is closed when the read is over
 }
 
 // Wraps reports whether there is a body to read. A request of which it is known
@@ -38,7 +43,7 @@ func Wraps(r *http.Request) bool {
 func (b *Body) Read(p []byte) (int, error) {
 	began := Clock.Now()
 	b.since.Store(began.UnixNano())
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.read(p)
 	b.waits(began)
 	if err != nil {
 		// The transport closes a body that it no longer needs, perhaps while it
@@ -68,7 +73,30 @@ func (b *Body) Close() error {
 	}
 	b.closed.Store(true)
 	b.end()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.reading {
+		b.closing = true
+		return nil
+	}
 	return b.ReadCloser.Close()
+}
+
+// read reads, and closes the body if that was asked for meanwhile: HTTP/2
+// transports close what they still read, which Caddy's reader does not bear.
+func (b *Body) read(p []byte) (int, error) {
+	b.mu.Lock()
+	b.reading = true
+	b.mu.Unlock()
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	if b.closing {
+		b.closing = false
+		_ = b.ReadCloser.Close()
+	}
+	return n, err
 }
 
 func (b *Body) end() {
