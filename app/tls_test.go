@@ -11,10 +11,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
@@ -81,12 +83,7 @@ func TestClientCertificate(t *testing.T) {
 	ca := newAuthority(t)
 	ca.issue("server", net.IPv4(127, 0, 0, 1))
 	ca.issue("client", nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	port := strconv.Itoa(freeport.Get(t))
 	redistest.Start(t, "--tls-port", port, "--tls-cert-file", ca.path("server.crt"), "--tls-key-file", ca.path("server.key"),
 		"--tls-ca-cert-file", ca.path("ca.crt"), "--tls-auth-clients", "yes")
 	url := "rediss://127.0.0.1:" + port

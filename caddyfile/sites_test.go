@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
@@ -197,12 +198,7 @@ func TestDeadAddress(t *testing.T) {
 	var asked atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer s.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := l.Addr().String()
-	_ = l.Close()
+	dead := freeport.Addr(t)
 	name := unique()
 	gateway := servertest.New(t, ":80 {\n\ttentagate {\n\t\tratelimit off\n\t\tcache off\n\t\tjwt off\n\t\tservice "+name+" http://"+dead+" "+s.URL+"\n\t}\n}").URL
 	for i := range 20 {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pythopus/tentagate/internal/freeport"
 )
 
 // counters returns the counters of the breakers by series.
@@ -72,7 +74,7 @@ func (g *gateway) under(paths map[string]int) (answered map[string]*atomic.Int64
 // what is forced stays forced, no counter goes back and nothing is left behind.
 func TestBreakersOutliveReloads(t *testing.T) {
 	backend := moody(t)
-	dead := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	dead := freeport.Addr(t)
 	config := func(consecutive, extra string) string {
 		site := func(name, rules string) string {
 			return `

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pythopus/tentagate/internal/freeport"
 )
 
 // The demonstration as a new user runs it: every line that it prints is pasted
@@ -22,7 +23,7 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	g := prepare(t)
-	g.addr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	g.addr = freeport.Addr(t)
 	g.run([]string{"JWT_JWKS_URL=https://not.for.the.demonstration", "BACKEND_SERVICES=nor this"}, "gateway", "--demo", "--listen", g.addr)
 	const last = "its success closes the breaker"
 	eventually(t, "the lines to paste", func() bool {
@@ -156,7 +157,7 @@ func TestGatewayCommandErrors(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			listen := []string{"gateway"}
 			if tc.name != "listen" {
-				listen = append(listen, "--listen", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+				listen = append(listen, "--listen", freeport.Addr(t))
 			}
 			code, out := cli(t, tc.env, append(listen, tc.args...)...)
 			if code != 1 || !strings.Contains(out, tc.want) || strings.Contains(out, secret) {

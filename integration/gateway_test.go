@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
@@ -199,7 +200,7 @@ func TestMetricsOfTheFeatures(t *testing.T) {
 
 func TestOpenBreakerOfOneService(t *testing.T) {
 	good, _ := echo(t)
-	g := services(t, fullChain, map[string]string{"good": good.URL, "dead": fmt.Sprintf("http://127.0.0.1:%d", freePort(t))})
+	g := services(t, fullChain, map[string]string{"good": good.URL, "dead": "http://" + freeport.Addr(t)})
 	bearer := "Bearer " + token(t, "ann")
 	for i := range 5 {
 		if a := g.get(fmt.Sprintf("/api/dead/%d", i), "Authorization", bearer); a.status != 502 {
@@ -313,7 +314,7 @@ func TestRedisLostAndBack(t *testing.T) {
 // Starts, and stays up, without its Redis.
 func TestStartsWithoutRedis(t *testing.T) {
 	backend, _ := echo(t)
-	g := services(t, fullChain, map[string]string{"users": backend.URL}, fmt.Sprintf("REDIS_URL=redis://127.0.0.1:%d", freePort(t)))
+	g := services(t, fullChain, map[string]string{"users": backend.URL}, "REDIS_URL=redis://"+freeport.Addr(t))
 	if a := g.get("/api/users/1", "Authorization", "Bearer "+token(t, "ann")); a.status != 200 {
 		t.Errorf("%d %s", a.status, a.body)
 	}

@@ -5,10 +5,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -30,7 +30,7 @@ func TestKubernetes(t *testing.T) {
 	}
 
 	g := prepare(t)
-	internal := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	internal := freeport.Addr(t)
 	g.admin = internal // also waited for: the manifests have no admin API
 	file := filepath.Join(g.home, "Caddyfile")
 	text := strings.NewReplacer("\n:8000 {", "\nhttp://"+g.addr+" {", "http://:9090 {", "http://"+internal+" {").Replace(config.Data["Caddyfile"])

@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pythopus/tentagate/internal/freeport"
 )
 
 // binaryEnv names a binary that is built already, so that several test runs
@@ -67,17 +69,6 @@ func binary(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// freePort returns a port that nobody listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // syncBuffer is a buffer that a process writes while a test reads.
@@ -141,8 +132,8 @@ func prepare(t testing.TB) *gateway {
 	}
 	return &gateway{
 		t: t, log: new(syncBuffer), home: home, ended: make(chan error, 1),
-		addr:  "127.0.0.1:" + strconv.Itoa(freePort(t)),
-		admin: "127.0.0.1:" + strconv.Itoa(freePort(t)),
+		addr:  freeport.Addr(t),
+		admin: freeport.Addr(t),
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
@@ -30,12 +30,7 @@ type gateway struct {
 
 func startGateway(t testing.TB, format string, args ...any) *gateway {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &gateway{t: t, port: l.Addr().(*net.TCPAddr).Port}
-	_ = l.Close()
+	g := &gateway{t: t, port: freeport.Get(t)}
 	if err := g.load(format, args...); err != nil {
 		t.Fatal(err)
 	}

@@ -34,11 +34,12 @@ func TestHandlersBehindDecide(t *testing.T) {
 		"with a path":           {"{\npath /api/* /x\nheader X-Vip 1\n}", "X-Vip: 1"},
 	} {
 		for shape, text := range shapes {
+			matcher := tc.matcher
 			if shape == "nested" && name == "with a path" {
-				tc.matcher = "{\npath /x\nheader X-Vip 1\n}" // stripped by then
+				matcher = "{\npath /x\nheader X-Vip 1\n}" // stripped by then
 			}
 			t.Run(name+"/"+shape, func(t *testing.T) {
-				define := "@vip " + tc.matcher + "\n"
+				define := "@vip " + matcher + "\n"
 				site := "http://:$1 {\n" + define + text + "\n}"
 				if shape == "named route" {
 					site = "&(app) {\n" + define + strings.TrimPrefix(handles, "http_cache 60s\n") + "\n}\nhttp://:$1 {\n" + text + "\n}"

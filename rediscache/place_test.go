@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
@@ -36,7 +38,7 @@ func runWith(t *testing.T, options, text string) *running {
 	t.Helper()
 	r := &running{t: t, options: options, names: map[string]string{}}
 	for i := range r.ports {
-		r.ports[i] = freePort(t)
+		r.ports[i] = strconv.Itoa(freeport.Get(t))
 	}
 	for _, name := range []string{"PUBLIC", "INTERNAL"} {
 		origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -49,11 +51,6 @@ func runWith(t *testing.T, options, text string) *running {
 	r.load(text)
 	t.Cleanup(func() { _ = caddy.Stop() })
 	return r
-}
-
-func freePort(t testing.TB) string {
-	addr := freeAddr(t)
-	return addr[strings.LastIndexByte(addr, ':')+1:]
 }
 
 func (r *running) load(text string) {
@@ -275,7 +272,7 @@ func TestReplicasShareByPlace(t *testing.T) {
 		return "@vip header X-Vip 1\nhandle @vip {\nrequest_header X-Say vip\n" + cached + origin.URL + "\n}\nhandle {\n" + cached + origin.URL + "\n}" + more
 	}
 	a := startGateway(t, redisServer.URL(), config(""))
-	b := startGateway(t, redisServer.URL(), config("\n}\nhttp://other.test:"+freePort(t)+" {\n"+cached+origin.URL))
+	b := startGateway(t, redisServer.URL(), config("\n}\nhttp://other.test:"+strconv.Itoa(freeport.Get(t))+" {\n"+cached+origin.URL))
 	for _, vip := range []string{"1", ""} {
 		first, err := a.do(http.MethodGet, "/", "X-Vip", vip)
 		if err != nil {

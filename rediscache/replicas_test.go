@@ -24,6 +24,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"        // the storage that certificates default to
 	_ "github.com/caddyserver/caddy/v2/modules/logging"            // log outputs
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
@@ -92,7 +93,7 @@ func (g *gatewayProcess) reload(site string) int {
 // startGateway runs a gateway in a process of its own until the test ends.
 func startGateway(t testing.TB, redisURL, site string) *gatewayProcess {
 	t.Helper()
-	g := &gatewayProcess{t: t, http: freeAddr(t), admin: freeAddr(t), redisURL: redisURL}
+	g := &gatewayProcess{t: t, http: freeport.Addr(t), admin: freeport.Addr(t), redisURL: redisURL}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestGatewayProcess$")
 	cmd.Env = append(os.Environ(), gatewayEnv+"="+g.caddyfile(site))
 	var out bytes.Buffer
@@ -131,16 +132,6 @@ func startGateway(t testing.TB, redisURL, site string) *gatewayProcess {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-}
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // reply is an answer of a gateway.

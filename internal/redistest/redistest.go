@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -62,7 +63,7 @@ func newServer(tb testing.TB, args []string) *Server {
 	if err != nil {
 		tb.Fatalf("making a folder for redis-server: %v", err)
 	}
-	s := &Server{tb: tb, dir: dir, port: freePort(tb), args: args}
+	s := &Server{tb: tb, dir: dir, port: freeport.GetPair(tb), args: args}
 	tb.Cleanup(func() {
 		s.Kill()
 		if err := os.RemoveAll(dir); err != nil {
@@ -180,26 +181,4 @@ func (s *Server) signal(sig syscall.Signal) {
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		s.tb.Fatalf("signalling redis-server: %v", err)
 	}
-}
-
-// freePort returns a port that nobody listens on, and for a Cluster node the
-// port 10000 above it neither.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatalf("looking for a free port: %v", err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		bus, busErr := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
-		_ = l.Close()
-		if busErr != nil {
-			continue
-		}
-		_ = bus.Close()
-		return port
-	}
-	tb.Fatal("found no free port")
-	return 0
 }

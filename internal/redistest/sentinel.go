@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -34,7 +35,7 @@ func StartSentinel(tb testing.TB) *Sentinel {
 	tb.Helper()
 	master := Start(tb, "--repl-diskless-sync-delay", "0")
 	replica := Start(tb, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.port))
-	port := freePort(tb)
+	port := freeport.GetPair(tb)
 	s := &Sentinel{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Master: master, Replica: replica}
 
 	dir, err := os.MkdirTemp("", "rs")
