@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pythopus/tentagate/internal/freeport"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/pythopus/tentagate/internal/freeport"
 )
 
 const podSecret = "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"

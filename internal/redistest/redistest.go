@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/internal/freeport"
 )
 
 // startTimeout is how long a server may take to answer its first PING.

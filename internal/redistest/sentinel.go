@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/internal/freeport"
 )
 
 // MasterName is the name that the Sentinel of StartSentinel watches.
