@@ -15,8 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
-	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 

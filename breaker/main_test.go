@@ -8,7 +8,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 
-	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 )
 
 // testClock is the time of all circuits in these tests.

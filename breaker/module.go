@@ -13,8 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/breaker/inflight"
-	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/breaker/internal/inflight"
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 	_ "github.com/pythopus/tentagate/breaker/upstream" // the transport, the policy and the slot
 	_ "github.com/pythopus/tentagate/internal/order"   // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"

@@ -1,6 +1,6 @@
 // Package breaker measures the engine of circuit_breaker beside other libraries.
 // It is a module of its own, so that they do not become dependencies of the
-// gateway.
+// gateway, with a path below breaker, to which the engine is internal.
 package breaker
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/sony/gobreaker/v2"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
 var errBackend = errors.New("backend")

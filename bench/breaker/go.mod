@@ -1,4 +1,4 @@
-module github.com/pythopus/tentagate/bench/breaker
+module github.com/pythopus/tentagate/breaker/bench
 
 go 1.26.0
 

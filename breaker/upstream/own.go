@@ -11,7 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/problem"

@@ -6,8 +6,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
-	"github.com/pythopus/tentagate/breaker/registry"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 )
 
 func init() {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
 	"github.com/pythopus/tentagate/internal/adminclient"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
 // Whatever the options say, what is accepted passes the checks or is refused by

@@ -15,8 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/pythopus/tentagate/app"
-	"github.com/pythopus/tentagate/breaker/circuit"
-	"github.com/pythopus/tentagate/breaker/inflight"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/inflight"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/resolve"

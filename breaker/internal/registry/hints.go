@@ -13,7 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
-	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
 // Bounds of the exchange of hints.

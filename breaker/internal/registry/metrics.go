@@ -3,7 +3,7 @@ package registry
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
 // Outcome is what became of a request.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
-	"github.com/pythopus/tentagate/breaker/inflight"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/inflight"
 )
 
 // Scope says what a circuit stands for.

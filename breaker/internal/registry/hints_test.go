@@ -9,7 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/breaker/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
 // sharing is a group of the name with one member that exchanges hints.
