@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/pythopus/tentagate/cors/origin"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth"
 )
 
 // The environment variables that the directive reads while a Caddyfile is
@@ -275,7 +275,7 @@ func splitList(text string) []string {
 
 // What JWT_ALGORITHM takes is what jwt_auth takes.
 var hmacAlgorithms, publicKeyAlgorithms = func() (hmac, public []string) {
-	for _, name := range token.Algorithms {
+	for _, name := range jwtauth.Algorithms() {
 		if strings.HasPrefix(name, "HS") {
 			hmac = append(hmac, name)
 		} else {
@@ -365,7 +365,7 @@ func algorithmsOfEnvironment(kind string) ([]string, error) {
 	accepted := publicKeyAlgorithms
 	switch kind {
 	case "":
-		accepted = token.Algorithms
+		accepted = jwtauth.Algorithms()
 	case "secret":
 		accepted = hmacAlgorithms
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth"
 )
 
 func init() {
@@ -148,7 +148,7 @@ func (c *tokenCommand) key() (jwt.SigningMethod, any, error) {
 		if least := map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}[name]; len(secret) < least {
 			return nil, nil, fmt.Errorf("the secret has %d bytes: %s takes at least %d", len(secret), name, least)
 		}
-		if err := keyset.CheckSecret(secret); err != nil {
+		if err := jwtauth.CheckSecret(secret); err != nil {
 			return nil, nil, fmt.Errorf("the secret is not accepted: %w", err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/jwtauth/deny"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/deny"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 func init() {

@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/problem"
-	"github.com/pythopus/tentagate/jwtauth/dpop"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // The reasons of {http.auth.error.reason}; the set is fixed.

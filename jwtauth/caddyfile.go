@@ -17,7 +17,7 @@ import (
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/resolve"
-	"github.com/pythopus/tentagate/jwtauth/policy"
+	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 )
 
 // mainProvider is the name of a provider that is given none.

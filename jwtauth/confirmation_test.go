@@ -20,7 +20,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/servertest"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 // client holds a key that tokens can be bound to.

@@ -14,7 +14,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
-	"github.com/pythopus/tentagate/jwtauth/deny"
+	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 )
 
 // maxRevocation is the longest time that a revocation may last.

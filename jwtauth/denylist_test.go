@@ -18,7 +18,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/servertest"
-	"github.com/pythopus/tentagate/jwtauth/deny"
+	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 )
 
 // answer sends a token through a handler; it returns the answer and the reason.

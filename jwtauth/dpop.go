@@ -15,8 +15,8 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/resolve"
-	"github.com/pythopus/tentagate/jwtauth/dpop"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 const (

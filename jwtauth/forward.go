@@ -8,8 +8,8 @@ import (
 	"unicode"
 
 	"github.com/pythopus/tentagate/internal/forwarded"
-	"github.com/pythopus/tentagate/jwtauth/policy"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/policy"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // formatJSON is the format of a field that has a claim as JSON.

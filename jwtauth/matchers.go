@@ -9,8 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/resolve"
-	"github.com/pythopus/tentagate/jwtauth/policy"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/policy"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 func init() {

@@ -3,8 +3,8 @@ package jwtauth
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pythopus/tentagate/jwtauth/dpop"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 var (

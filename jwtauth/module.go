@@ -18,8 +18,8 @@ import (
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
-	"github.com/pythopus/tentagate/jwtauth/deny"
-	"github.com/pythopus/tentagate/jwtauth/policy"
+	"github.com/pythopus/tentagate/jwtauth/internal/deny"
+	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 )
 
 func init() {

@@ -15,8 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/pythopus/tentagate/jwtauth/keyset"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 const (

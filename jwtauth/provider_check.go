@@ -9,8 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/resolve"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // resolve replaces the placeholders of all options but the keys, and checks what
@@ -132,6 +132,12 @@ func (p *Provider) checkAccess() error {
 	}
 	return keyset.CheckAccess(p.CA, p.TokenFile)
 }
+
+// Algorithms returns the signature algorithms that a provider accepts.
+func Algorithms() []string { return slices.Clone(token.Algorithms) }
+
+// CheckSecret refuses a secret that can be guessed. The error does not repeat it.
+func CheckSecret(secret []byte) error { return keyset.CheckSecret(secret) }
 
 // checkAlgorithms refuses unknown names and the mixture in which a public key
 // could be taken for a secret (RFC 8725 §2.1).

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pythopus/tentagate/internal/resolve"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 func (p *Provider) reloading(load func() ([]byte, *keyset.Set, error)) error {

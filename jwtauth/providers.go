@@ -11,7 +11,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/place"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 // provisionProviders finds the providers and their keys, in the order of their

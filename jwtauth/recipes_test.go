@@ -23,7 +23,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 const docsPage = "../docs/jwt_auth.md"

@@ -17,7 +17,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/pythopus/tentagate/jwtauth/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 // named is a signing key with a name.

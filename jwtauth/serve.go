@@ -12,8 +12,8 @@ import (
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/placeholders"
-	"github.com/pythopus/tentagate/jwtauth/policy"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/policy"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {

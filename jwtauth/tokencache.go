@@ -9,9 +9,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/jwtauth/cache"
-	"github.com/pythopus/tentagate/jwtauth/keyset"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/cache"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 const (

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/pythopus/tentagate/jwtauth/keyset"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // vectors are C2SP/wycheproof's, read from beside the repository.

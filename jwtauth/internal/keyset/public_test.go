@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 func TestThumbprints(t *testing.T) {

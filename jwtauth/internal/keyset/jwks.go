@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // maxKeys bounds what a key set may hold.

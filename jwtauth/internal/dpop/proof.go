@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pythopus/tentagate/jwtauth/keyset"
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // MaxLength is the longest proof that is read, in bytes: one with an RSA key of

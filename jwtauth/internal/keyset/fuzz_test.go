@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // sound fails if a set has a key that must not be used, or that cannot be found

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // maxDocument is the longest answer that is read, in bytes.

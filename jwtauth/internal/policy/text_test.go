@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pythopus/tentagate/jwtauth/token"
+	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 // exact decodes claims as a token's are, with all digits.

@@ -20,7 +20,7 @@ import (
 
 // Secrets that everybody knows, or can guess, are refused.
 func TestCheckSecret(t *testing.T) {
-	example, err := os.ReadFile("../../k8s/tentagate.yaml")
+	example, err := os.ReadFile("../../../k8s/tentagate.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
