@@ -11,10 +11,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/rediscache/epoch"
-	"github.com/pythopus/tentagate/rediscache/memory"
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/redis"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/memory"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/redis"
 )
 
 func init() {

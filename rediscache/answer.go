@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // outcome is how a request was answered: for the placeholder, the log and

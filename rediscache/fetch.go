@@ -15,8 +15,8 @@ import (
 
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/hostname"
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // timeout is context.WithTimeout, and context.WithCancel without a limit.

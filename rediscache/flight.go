@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // flights are the requests to services whose answers others may wait for.

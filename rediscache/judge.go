@@ -9,7 +9,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/identity"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // decide judges whether the response may be stored and who of those who wait

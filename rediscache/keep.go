@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // place returns the key under which a response is stored: everybody's, or that

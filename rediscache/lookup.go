@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // found is a stored response that the request may get, if it is fresh enough.

@@ -26,7 +26,7 @@ import (
 
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	sites "github.com/pythopus/tentagate/internal/site"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 const (

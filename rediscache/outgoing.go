@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // What handlers in front of the cache do to the fields that speak about caching

@@ -19,8 +19,8 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/place"
 	sites "github.com/pythopus/tentagate/internal/site"
-	"github.com/pythopus/tentagate/rediscache/memory"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/memory"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // Provision sets the defaults and finds the tiers of an earlier configuration.

@@ -17,7 +17,7 @@ import (
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // methodPurge is the method that a purge request has.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/problem"
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // direct is how much of a response that is kept is sent to its client by the

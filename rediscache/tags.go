@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // maxTagBytes bounds the tags of one response. What has more is not stored, since

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // A purge by any tag or group of a stored response hits it, however many it has;

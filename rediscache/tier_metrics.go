@@ -3,9 +3,9 @@ package rediscache
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pythopus/tentagate/rediscache/memory"
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/redis"
+	"github.com/pythopus/tentagate/rediscache/internal/memory"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/redis"
 )
 
 // purges counts what operators invalidated, by what they named.

@@ -20,7 +20,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // testApp returns an app with the Redis at the address, or without one.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/hostname"
-	"github.com/pythopus/tentagate/rediscache/object"
-	"github.com/pythopus/tentagate/rediscache/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // beforeHeader calls f with the header before it is sent.

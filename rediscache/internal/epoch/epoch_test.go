@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 func stored(t *Table, path string, tags ...string) *object.Object {

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/epoch"
-	"github.com/pythopus/tentagate/rediscache/memory"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/memory"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // replica is the caching part of a gateway: both tiers and the invalidations.

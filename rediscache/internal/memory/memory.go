@@ -16,7 +16,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // DefaultMaximum is the budget in bytes where none is given.

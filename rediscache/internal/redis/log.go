@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/pythopus/tentagate/rediscache/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 )
 
 // A full Redis that evicts nothing refuses scripts that write. Redis 7 has a

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pythopus/tentagate/rediscache/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 )
 
 // synchronise reads the log again and again.

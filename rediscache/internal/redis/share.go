@@ -3,8 +3,8 @@ package redis
 import (
 	"context"
 
-	"github.com/pythopus/tentagate/rediscache/epoch"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // pending are invalidations that are not in the log yet.

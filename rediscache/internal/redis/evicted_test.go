@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // Whichever keys Redis evicts, and whenever, what was purged is used by nobody: not

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/epoch"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // patient returns a client as the app makes it for the background.

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 func TestStoreCluster(t *testing.T) {

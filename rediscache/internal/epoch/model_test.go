@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // model says what the table should, from a list of all invalidations and with

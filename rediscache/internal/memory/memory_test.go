@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

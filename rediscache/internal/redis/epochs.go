@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/pythopus/tentagate/rediscache/epoch"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 const (

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pythopus/tentagate/internal/hostname"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // Table holds the epochs of all names. Its size is fixed, about 4 MiB. The

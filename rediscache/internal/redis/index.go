@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // plainVariant is the identifier of the variant of a response without Vary.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // writers is how many goroutines write. Each has the keys of its own, so that

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 func anyVariant([]string, string) bool { return true }

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/epoch"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/epoch"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // Nothing is lost when Redis is away: what was invalidated meanwhile is shared

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // Whatever is found under a key, it is an object or a miss, and rubbish goes.

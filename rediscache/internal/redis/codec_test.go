@@ -13,7 +13,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
-	"github.com/pythopus/tentagate/rediscache/object"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 func sample(body []byte) *object.Object {
