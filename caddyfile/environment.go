@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pythopus/tentagate/cors/origin"
+	"github.com/pythopus/tentagate/internal/origin"
 	"github.com/pythopus/tentagate/jwtauth"
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit"
 )
 
 // limits are the bounds of what one client may ask of the gateway, whoever it
@@ -68,18 +68,14 @@ var bounds = []bound{
 		return nil
 	}},
 	{"in_flight", "MAX_IN_FLIGHT", "1000", func(l *limits, text string) (err error) {
-		if l.inFlight, err = strconv.Atoi(text); err != nil || l.inFlight < 0 || l.inFlight > gcra.MaxCount {
+		if l.inFlight, err = strconv.Atoi(text); err != nil || l.inFlight < 0 || l.inFlight > ratelimit.MaxCount {
 			return fmt.Errorf("%q is not a number of requests, nor off", text)
 		}
 		return nil
 	}},
-	{"refusals", "REFUSAL_LIMIT", "100/1m", func(l *limits, text string) error {
-		parsed, err := gcra.ParseLimit(text)
-		if err != nil {
-			return err
-		}
-		l.refusals = parsed.String()
-		return nil
+	{"refusals", "REFUSAL_LIMIT", "100/1m", func(l *limits, text string) (err error) {
+		l.refusals, err = ratelimit.ParseLimit(text)
+		return err
 	}},
 }
 

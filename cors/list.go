@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/pythopus/tentagate/cors/origin"
+	"github.com/pythopus/tentagate/internal/origin"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/pythopus/tentagate/guard/path"
+	"github.com/pythopus/tentagate/guard/internal/path"
 )
 
 // What is wrong with a request, as its sender is told. Each is a 400.

@@ -14,8 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/adminclient"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
-	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 func init() {

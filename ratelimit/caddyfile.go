@@ -10,8 +10,8 @@ import (
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
-	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 // directive is the name of the directive.

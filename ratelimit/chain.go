@@ -8,8 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/ratelimit/gcra"
-	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 // chainVar is the name under which the request's chain is kept in Caddy's

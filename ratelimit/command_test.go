@@ -11,7 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
 // The command against the admin API over HTTP, with a key that is no path.

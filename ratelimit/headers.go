@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
 // The fields of draft-ietf-httpapi-ratelimit-headers-10, and the older ones

@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
 // Series of all zones. Labels are what operators named, never a key.

@@ -15,7 +15,7 @@ import (
 	_ "github.com/pythopus/tentagate/internal/order" // where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
 func init() {

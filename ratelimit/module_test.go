@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
 func TestHundredPerMinute(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/internal/shared"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
-	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 func (h *Handler) setDefaults() {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
 // Problem types of refusals, from the registry of HTTP problem types that

@@ -10,9 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
-	"github.com/pythopus/tentagate/ratelimit/gcra"
-	"github.com/pythopus/tentagate/ratelimit/memory"
-	redisstore "github.com/pythopus/tentagate/ratelimit/redis"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/memory"
+	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 // zones are the counters, by where they are kept and the zone's name, so that

@@ -1,0 +1,94 @@
+package redis
+
+import (
+	"errors"
+	"strconv"
+	"testing"
+
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+)
+
+// Whatever a server answers, reading it ends with an error or with values that
+// make sense.
+func FuzzReply(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 2, 3}, uint8(0), uint8(1))
+	f.Add([]byte{0, 200, 1, 2, 9, 9, 9, 9}, uint8(1), uint8(2))
+	f.Add([]byte{}, uint8(2), uint8(3))
+	f.Add([]byte{20, 30, 20, 40, 25, 30}, uint8(3), uint8(12))
+	f.Add([]byte{22, 20, 90, 21, 30, 40}, uint8(3), uint8(9))
+	one, two := plan(f, gcra.Rate, "10/1s"), plan(f, gcra.Rate, "10/1s", "100/1m")
+	window := plan(f, gcra.Window, "10/1s", "5/day")
+	f.Fuzz(func(t *testing.T, data []byte, k, n uint8) {
+		values := make([]any, 0, len(data))
+		for i, b := range data {
+			switch {
+			case b == 255:
+				values = append(values, "text")
+			case b == 254:
+				values = append(values, nil)
+			case b == 253:
+				values = append(values, []any{int64(i)})
+			case b == 252:
+				values = append(values, int64(1)<<62)
+			default:
+				values = append(values, int64(b)-20)
+			}
+		}
+		var subjects []subject
+		for i := range 1 + n%3 {
+			p := one
+			if i%2 == 1 {
+				p = two
+			}
+			subjects = append(subjects, subject{plan: p, cost: 5})
+		}
+		enc := &encoder{}
+		enc.reset()
+		asked := 1 + int(n)%5
+		for i := range asked {
+			switch {
+			case k%4 == 3: // equal requests, of fewer subjects where the bit is set
+				enc.add(take, []subject{{key: strconv.Itoa(i % (1 + int(n)/5%3)), plan: one, cost: 5}})
+			default:
+				enc.add(kind(k%4), subjects)
+			}
+		}
+		numbers, err := enc.reply(values)
+		r := &reader{numbers}
+		for range asked {
+			if err != nil {
+				break
+			}
+			kd, of := kind(k%4), subjects
+			if k%4 == 3 {
+				kd, of = take, subjects[:1]
+			}
+			var a reply
+			if err = a.read(r, kd, of); err != nil {
+				break
+			}
+			if a.wait < 0 || a.granted < 0 || a.granted > 5 {
+				t.Fatalf("%+v", a)
+			}
+			for _, debt := range a.debts {
+				if debt < 0 {
+					t.Fatalf("%+v", a)
+				}
+			}
+		}
+		if err != nil && !errors.Is(err, errReply) {
+			t.Fatalf("%v", err)
+		}
+		if numbers, err = (&encoder{}).reply(values); err != nil {
+			return
+		}
+		x := exactCall{plan: window}
+		if err := x.read(&reader{numbers}); err == nil {
+			for i := range x.decision.Len {
+				if m := x.decision.Meters[i]; m.Remaining < 0 || m.Reset < 0 {
+					t.Fatalf("%+v", x.decision)
+				}
+			}
+		}
+	})
+}

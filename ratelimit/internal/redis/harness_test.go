@@ -1,0 +1,160 @@
+package redis
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+)
+
+func plan(t testing.TB, algorithm gcra.Algorithm, limits ...string) *gcra.Plan {
+	t.Helper()
+	var ls []gcra.Limit
+	var qs []gcra.Quota
+	for _, s := range limits {
+		if q, err := gcra.ParseQuota(s); err == nil {
+			qs = append(qs, q)
+			continue
+		}
+		l, err := gcra.ParseLimit(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ls = append(ls, l)
+	}
+	p, err := gcra.NewPlan(algorithm, ls, qs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func newTestEngine(t testing.TB, client redis.UniversalClient, cluster bool) *Engine {
+	t.Helper()
+	e := NewEngine(Options{Client: client, Cluster: cluster, Prefix: "tg"})
+	t.Cleanup(e.Close)
+	return e
+}
+
+// hotClient is a client with the settings of the app.
+func hotClient(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	return newClient(t, addr, 250*time.Millisecond, 100*time.Millisecond)
+}
+
+// patientClient is for what has to be decided by Redis however busy the machine
+// is.
+func patientClient(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	return newClient(t, addr, 5*time.Second, 5*time.Second)
+}
+
+func newClient(t testing.TB, addr string, dial, answer time.Duration) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: -1, DialerRetries: 1, DialTimeout: dial,
+		ReadTimeout: answer, WriteTimeout: answer, PoolTimeout: answer,
+		ContextTimeoutEnabled: true, PipelinePoolSize: 8,
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// waitFor polls until something is so. It bounds a failing test, not the code.
+func waitFor(t *testing.T, what string, ok func() bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("%s: not within 20s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(begin)
+}
+
+// traffic sends requests of one key until it is stopped.
+type traffic struct {
+	mu        sync.Mutex
+	admitted  []admission
+	sources   [gcra.Sources]int
+	refused   int
+	durations []time.Duration
+	stop      chan struct{}
+	wg        sync.WaitGroup
+	last      atomic.Int32
+}
+
+func startTraffic(z *Zone, p *gcra.Plan, onError string) *traffic {
+	return startTrafficOf(z, "k", p, onError)
+}
+
+func startTrafficOf(z *Zone, key string, p *gcra.Plan, onError string) *traffic {
+	tr := &traffic{stop: make(chan struct{})}
+	begin := time.Now()
+	for range 8 {
+		tr.wg.Go(func() {
+			for {
+				select {
+				case <-tr.stop:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+				var d gcra.Decision
+				c := Call{Zone: z, Key: key, Plan: p, Cost: 1, OnError: onError, Decision: &d}
+				sent := time.Since(begin)
+				c.Decide()
+				received := time.Since(begin)
+				tr.last.Store(int32(d.Source))
+				tr.mu.Lock()
+				tr.durations = append(tr.durations, received-sent)
+				tr.sources[d.Source]++
+				if d.Admitted() {
+					tr.admitted = append(tr.admitted, admission{sent, received})
+				} else {
+					tr.refused++
+				}
+				tr.mu.Unlock()
+			}
+		})
+	}
+	return tr
+}
+
+func (tr *traffic) end() {
+	close(tr.stop)
+	tr.wg.Wait()
+}
+
+// shared reports whether Redis decides, or a refusal of it is remembered.
+func (tr *traffic) shared() bool {
+	s := gcra.Source(tr.last.Load())
+	return s == gcra.Shared || s == gcra.Remembered
+}
+
+func (tr *traffic) report(t *testing.T) {
+	slices.Sort(tr.durations)
+	n := len(tr.durations)
+	t.Logf("%d decisions, p50 %v, p99 %v, most %v; sources %v", n, tr.durations[n/2], tr.durations[n*99/100], tr.durations[n-1], tr.sources)
+}
+
+// waitLocal waits until the gateway decides by itself and has admitted a good
+// number so.
+func (tr *traffic) waitLocal(t *testing.T) {
+	t.Helper()
+	waitFor(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
+	tr.waitMore(t, 100)
+}
+
+// waitMore waits for so many more admissions.
+func (tr *traffic) waitMore(t *testing.T, n int) {
+	t.Helper()
+	admitted := func() int { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.admitted) }
+	from := admitted()
+	waitFor(t, "admissions", func() bool { return admitted() >= from+n })
+}
