@@ -1,9 +1,9 @@
-// Package k8s holds the manifests; its test reads them as an API server does.
-package k8s
+package integration
 
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +20,7 @@ import (
 // manifests are the documents of tentagate.yaml by kind.
 func manifests(t *testing.T) map[string][]any {
 	t.Helper()
-	data, err := os.ReadFile("tentagate.yaml")
+	data, err := os.ReadFile(filepath.Join(repository(), "k8s", "tentagate.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestManifests(t *testing.T) {
 
 // The Dockerfile keeps to what the classic builder understands.
 func TestDockerfile(t *testing.T) {
-	data, err := os.ReadFile("../Dockerfile")
+	data, err := os.ReadFile(filepath.Join(repository(), "Dockerfile"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package cors
+package integration
 
 import (
 	"net/http"
@@ -8,36 +8,38 @@ import (
 
 	jub "github.com/jub0bs/cors"
 	rs "github.com/rs/cors"
+
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
-// verdict is what a browser concludes from an answer.
-type verdict struct {
+// conclusion is what a browser takes from an answer.
+type conclusion struct {
 	allowed     bool // the page gets what it asked for
 	credentials bool // also for a request with cookies
 	cacheable   bool // the answer names what it depends on
 }
 
-// judge follows the CORS check and the CORS-preflight fetch of the Fetch
+// concludes follows the CORS check and the CORS-preflight fetch of the Fetch
 // standard, for a request without cookies.
-func judge(r *http.Request, w *httptest.ResponseRecorder) verdict {
-	var v verdict
+func concludes(r *http.Request, w *httptest.ResponseRecorder) conclusion {
+	var v conclusion
 	from, got := r.Header.Get("Origin"), w.Header()
-	acao := got[acAllowOrigin]
+	acao := got.Values("Access-Control-Allow-Origin")
 	// A preflight is never cached by anybody but the browser that sent it.
-	v.cacheable = r.Method == http.MethodOptions || len(acao) == 1 && acao[0] == "*" || listed(got["Vary"], "Origin")
+	v.cacheable = r.Method == http.MethodOptions || len(acao) == 1 && acao[0] == "*" || listed(got.Values("Vary"), "Origin")
 	if len(acao) != 1 || acao[0] != "*" && acao[0] != from {
 		return v
 	}
-	v.credentials = acao[0] != "*" && got.Get(acAllowCredentials) == "true"
+	v.credentials = acao[0] != "*" && got.Get("Access-Control-Allow-Credentials") == "true"
 	if r.Method == http.MethodOptions {
-		method := r.Header.Get(acRequestMethod)
-		if !listedExactly(got[acAllowMethods], method) && method != "GET" && method != "HEAD" && method != "POST" {
-			return verdict{cacheable: v.cacheable}
+		method := r.Header.Get("Access-Control-Request-Method")
+		if !listedExactly(got.Values("Access-Control-Allow-Methods"), method) && method != "GET" && method != "HEAD" && method != "POST" {
+			return conclusion{cacheable: v.cacheable}
 		}
-		for name := range strings.SplitSeq(r.Header.Get(acRequestHeaders), ",") {
-			wildcard := listedExactly(got[acAllowHeaders], "*") && !strings.EqualFold(name, "authorization")
-			if name != "" && !listed(got[acAllowHeaders], name) && !wildcard {
-				return verdict{cacheable: v.cacheable}
+		for name := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
+			wildcard := listedExactly(got.Values("Access-Control-Allow-Headers"), "*") && !strings.EqualFold(name, "authorization")
+			if name != "" && !listed(got.Values("Access-Control-Allow-Headers"), name) && !wildcard {
+				return conclusion{cacheable: v.cacheable}
 			}
 		}
 	}
@@ -90,7 +92,7 @@ const noPreflight = "no preflight"
 
 // Two libraries are asked the same as the handler. What a browser concludes
 // from the answers must be the same, but for the intended differences.
-func TestAgainstLibraries(t *testing.T) {
+func TestCORSAgainstLibraries(t *testing.T) {
 	configs := []struct {
 		name, block string
 		rs          rs.Options
@@ -130,7 +132,7 @@ func TestAgainstLibraries(t *testing.T) {
 	service := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	compared, different := 0, map[string]int{}
 	for _, cfg := range configs {
-		h := handler(t, cfg.block)
+		h := servertest.Handler(t, ":80 {\n"+cfg.block+"\nrespond 200\n}")
 		middleware, err := jub.NewMiddleware(cfg.jub)
 		if err != nil {
 			t.Fatal(err)
@@ -143,20 +145,21 @@ func TestAgainstLibraries(t *testing.T) {
 						r := httptest.NewRequest(method, "/x", nil)
 						if names != noPreflight {
 							r = httptest.NewRequest(http.MethodOptions, "/x", nil)
-							r.Header.Set(acRequestMethod, method)
+							r.Header.Set("Access-Control-Request-Method", method)
 							if names != "" {
-								r.Header.Set(acRequestHeaders, names)
+								r.Header.Set("Access-Control-Request-Headers", names)
 							}
 						}
 						r.Header.Set("Origin", from)
 						return r
 					}
-					r := request()
-					got := judge(r, serve(h, r, ok))
+					r, w := request(), httptest.NewRecorder()
+					h.ServeHTTP(w, r)
+					got := concludes(r, w)
 					for name, oracle := range oracles {
 						r, w := request(), httptest.NewRecorder()
 						oracle.ServeHTTP(w, r)
-						want := judge(r, w)
+						want := concludes(r, w)
 						compared++
 						reason := intended(name, cfg.name, method, names, from)
 						switch {
