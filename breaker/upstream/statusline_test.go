@@ -2,25 +2,31 @@ package upstream_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
-// answering starts an upstream that gives the same bytes to every request, each
-// in a piece of its own where they have a |.
-func answering(t *testing.T, answer string) string {
+// rawBackend starts an upstream that gives the same bytes to every request, in
+// pieces where they have a |, as a network may deliver them; with TLS if it has a
+// configuration. It returns its address.
+func rawBackend(t *testing.T, answer string, config *tls.Config) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -48,11 +54,23 @@ func answering(t *testing.T, answer string) string {
 	return l.Addr().String()
 }
 
-// A status line with more than one blank before its code is refused (RFC 9112
+// serverTLS returns the configuration of a server with the certificate of
+// net/http/httptest.
+func serverTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	config := s.TLS.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	return config
+}
+
+// A status line with more than one space before its code is refused (RFC 9112
 // §4), in the first answer of a connection and in a later one, behind
 // informational answers too. What is inside an answer is no status line.
-func TestBlanksInStatusLines(t *testing.T) {
+func TestSpacesInStatusLines(t *testing.T) {
 	const fields = "\r\nContent-Length: 2\r\n\r\nok"
+	secure := serverTLS(t)
 	inside := "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n|HTTP/1.1  200 OK\r\n\r\n"
 	for name, tc := range map[string]struct {
 		answer string
@@ -72,9 +90,16 @@ func TestBlanksInStatusLines(t *testing.T) {
 		"inside the body":     {inside, 200},
 		"two behind the code": {"HTTP/1.1 200  OK" + fields, 200},
 	} {
-		for version, options := range map[string]string{"": "", "with timeouts": "read_timeout 1m"} {
+		for version, options := range map[string]string{
+			"": "", "with timeouts": "read_timeout 1m",
+			"TLS": "tls_insecure_skip_verify", "TLS, another name": "tls_insecure_skip_verify\ntls_server_name {http.request.host}",
+		} {
 			t.Run(name+" "+version, func(t *testing.T) {
-				gateway := servertest.New(t, fmt.Sprintf(":80 {\n\treverse_proxy %s {\n\t\ttransport tentagate {\n\t\t\t%s\n\t\t}\n\t}\n}", answering(t, tc.answer), options))
+				var config *tls.Config
+				if strings.HasPrefix(version, "TLS") {
+					config = secure
+				}
+				gateway := servertest.New(t, fmt.Sprintf(":80 {\n\treverse_proxy %s {\n\t\ttransport tentagate {\n\t\t\t%s\n\t\t}\n\t}\n}", rawBackend(t, tc.answer, config), options))
 				for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodGet} {
 					if got := send(t, method, gateway.URL, strings.TrimPrefix("x"+method, "xGET")); got.status != tc.status {
 						t.Errorf("%s: got %d, want %d", method, got.status, tc.status)

@@ -92,7 +92,7 @@ func (t *Transport) provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
-	watchStatusLines(t.HTTPTransport.Transport)
+	checkStatusLines(&t.HTTPTransport)
 	t.state = fmt.Sprintf("tentagate.trial.%d", transports.Add(1))
 	t.proxy = proxyOf(ctx)
 	if t.RetryBudget != nil {
