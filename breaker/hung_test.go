@@ -9,6 +9,35 @@ import (
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
+// Go's HTTP/2 server cancels the request of a HEAD when its header is sent, which
+// is not the client's doing: what the backend answered counts.
+func TestHeadOverHTTP2(t *testing.T) {
+	p := newPatient(t)
+	gateway := servertest.NewTLS(t, `
+:80 {
+	circuit_breaker head-2 {
+		trip 100% of 1000
+		window 1h
+	}
+	reverse_proxy `+p.addr+`
+}`)
+	const each = 300
+	for _, status := range []int{500, 200} {
+		p.has(fails(status))
+		for range each {
+			resp, err := gateway.Client().Head(gateway.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+	}
+	gateway.Close() // the last request has ended then
+	if s := stands(t, "head-2"); s.Failures != each || s.Requests != 2*each {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A backend that hangs after the circuit was half-open opens it again, for
 // twice as long: whether its clients wait or leave, and whatever the method.
 func TestHungProbes(t *testing.T) {

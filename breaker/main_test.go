@@ -28,6 +28,6 @@ func (c *countedClock) Since(t time.Time) time.Duration {
 
 func TestMain(m *testing.M) {
 	testClock.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	registry.Clock = testClock
+	registry.SetClock(testClock)
 	os.Exit(m.Run())
 }

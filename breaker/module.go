@@ -18,7 +18,6 @@ import (
 	_ "github.com/pythopus/tentagate/breaker/upstream" // the transport, the policy and the slot
 	_ "github.com/pythopus/tentagate/internal/order"   // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
-	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
@@ -195,10 +194,6 @@ func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 
 // Cleanup releases the state; the next configuration may hold it already.
 func (h *Handler) Cleanup() error { return h.member.Leave() }
-
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return problem.Serve(w, r, next, h.serve)
-}
 
 // Interface guards
 var (

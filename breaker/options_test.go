@@ -86,7 +86,7 @@ func TestQueueTime(t *testing.T) {
 		first := make(chan answer, 1)
 		go func() { first <- fetch(t, http.MethodGet, gateway.URL, nil) }()
 		eventually(t, "the first request", func() bool { return p.served.Load() == 1 })
-		if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 503 || !strings.Contains(a.body, "none ended in time") {
+		if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 503 || !strings.Contains(a.body, "none finished in time") {
 			t.Errorf("%s: %d %s", option, a.status, a.body)
 		}
 		close(release)

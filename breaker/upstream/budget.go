@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/benbjohnson/clock"
-
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -52,7 +50,7 @@ const budgetSeconds = 10
 // budget counts requests and retries by the second.
 type budget struct {
 	RetryBudget
-	clock clock.Clock
+	now   func() time.Time
 	start time.Time
 
 	mu       sync.Mutex
@@ -63,14 +61,14 @@ type budget struct {
 	allRetry int64                // guarded by mu
 }
 
-func newBudget(b RetryBudget, c clock.Clock) *budget {
-	return &budget{RetryBudget: b, clock: c, start: c.Now()}
+func newBudget(b RetryBudget, now func() time.Time) *budget {
+	return &budget{RetryBudget: b, now: now, start: now()}
 }
 
 // advance forgets the seconds that have passed, and returns the place of the
 // present one. b.mu is held.
 func (b *budget) advance() int64 {
-	now := int64(b.clock.Since(b.start) / time.Second)
+	now := int64(b.now().Sub(b.start) / time.Second)
 	for s := max(b.second+1, now-budgetSeconds+1); s <= now; s++ {
 		i := s % budgetSeconds
 		b.allReq -= b.requests[i]

@@ -38,7 +38,7 @@ var series = prometheus.NewRegistry()
 
 func TestMain(m *testing.M) {
 	testClock.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	registry.Clock = testClock
+	registry.SetClock(testClock)
 	metrics.Register(series, registry.Collectors()...)
 	os.Exit(m.Run())
 }

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/breaker/internal/exchange"
 	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/clientfault"
@@ -21,19 +21,19 @@ import (
 // error must be the client's.
 func (t *Transport) blame(r *http.Request, vars map[string]any, fault error) *http.Response {
 	p := clientfault.Problem(fault)
-	registry.SetOwn(vars, &registry.Own{Status: p.Status, Fault: fault})
+	exchange.SetSubstitute(vars, &exchange.Substitute{Status: p.Status, Fault: fault})
 	return response(r, p)
 }
 
 // unavailable returns the answer where no circuit admits the request in time.
 func (t *Transport) unavailable(r *http.Request, vars map[string]any, open *registry.OpenError) *http.Response {
-	registry.SetOwn(vars, &registry.Own{Status: http.StatusServiceUnavailable, Open: open})
+	exchange.SetSubstitute(vars, &exchange.Substitute{Status: http.StatusServiceUnavailable, Open: open})
 	circuitstate.Refused(r)
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(registry.LogField("upstream_open"))
 	}
 	resp := response(r, problem.New(http.StatusServiceUnavailable,
-		"all backends of the service have failed too often and are left alone for a while"))
+		"all upstreams of the service are temporarily unavailable (circuit open)"))
 	resp.Header.Set("Retry-After", registry.RetryAfter(open.Wait))
 	resp.Header.Set("Proxy-Status", "tentagate; error=destination_unavailable") // RFC 9209 §2.3.4
 	return resp
@@ -64,31 +64,6 @@ func response(r *http.Request, p *problem.Problem) *http.Response {
 		ContentLength: int64(len(text)),
 		Body:          io.NopCloser(strings.NewReader(text)),
 	}
-}
-
-// badAnswerError is an answer of an upstream that is none.
-type badAnswerError string
-
-func (e badAnswerError) Error() string { return string(e) }
-
-// check refuses answers that are none: reverse_proxy would send a status that
-// HTTP does not have on, at which Go's server panics, and make an empty 200 of a
-// change of protocols that the client did not ask for.
-func check(r *http.Request, resp *http.Response) error {
-	bad := ""
-	switch {
-	case resp.StatusCode < 100 || resp.StatusCode > 999:
-		bad = fmt.Sprintf("the upstream answered with the status %03d", resp.StatusCode)
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		if wanted := r.Header.Get("Upgrade"); wanted == "" || !strings.EqualFold(wanted, resp.Header.Get("Upgrade")) {
-			bad = "the upstream changed to a protocol that it was not asked for"
-		}
-	}
-	if bad == "" {
-		return nil
-	}
-	_ = resp.Body.Close()
-	return badAnswerError(bad)
 }
 
 // refused returns the answer to an attempt whose circuit is open, or an error

@@ -88,7 +88,7 @@ func TestParsePolicy(t *testing.T) {
 // requests of the last ten seconds, and what is older is forgotten.
 func TestBudget(t *testing.T) {
 	c := clock.NewMock()
-	b := newBudget(RetryBudget{Ratio: .2, MinPerSecond: 3}, c)
+	b := newBudget(RetryBudget{Ratio: .2, MinPerSecond: 3}, c.Now)
 	allowed := func() (n int) {
 		for range 1000 {
 			if b.retry() {

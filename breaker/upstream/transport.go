@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/exchange"
 	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/place"
@@ -99,7 +101,7 @@ func (t *Transport) provision(ctx caddy.Context) error {
 		if err := t.RetryBudget.check(); err != nil {
 			return err
 		}
-		t.budget = newBudget(*t.RetryBudget, registry.Clock)
+		t.budget = newBudget(*t.RetryBudget, registry.Now)
 	}
 	if t.Breaker == nil {
 		return nil
@@ -142,21 +144,24 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !client {
 		return t.check(r)
 	}
-	registry.ResetOwn(r, vars)
+	exchange.ResetSubstitute(r, vars)
 	if err := clientfault.Target(r); err != nil {
 		return t.blame(r, vars, err), nil
 	}
-	a := &attempt{t: t, r: r, vars: vars, trial: t.trial(vars), began: registry.Clock.Now()}
+	a := &attempt{t: t, vars: vars, trial: t.trial(vars)}
+	var c *registry.Circuit
+	var permit circuit.Permit
 	if t.member != nil {
-		c := t.circuit(r)
-		permit, wait, ok := c.Allow()
-		if !ok {
+		var wait time.Duration
+		var ok bool
+		c = t.circuit(r)
+		if permit, wait, ok = c.Allow(); !ok {
 			return t.refused(r, vars, a.trial, c, wait)
 		}
-		a.circuit, a.permit = c, permit
 	}
+	a.Begin(r, t.member, c, permit)
 	if resp := t.spend(r, a.trial); resp != nil {
-		a.done(circuit.Ignored)
+		a.Ignore()
 		return resp, nil
 	}
 	return a.run()
@@ -179,14 +184,14 @@ func (t *Transport) check(r *http.Request) (*http.Response, error) {
 	}
 	c := t.circuit(r)
 	permit, _, ok := c.Allow()
-	began := registry.Clock.Now()
+	began := registry.Now()
 	resp, err := t.HTTPTransport.RoundTrip(r)
 	if !ok || !permit.Probe() {
 		return resp, err
 	}
-	result := circuit.Result{Latency: registry.Clock.Since(began), Err: err}
+	result := circuit.Result{Latency: registry.Since(began), Err: err}
 	switch {
-	case err != nil && registry.Gone(r):
+	case err != nil && exchange.ClientCanceled(r):
 		result.Outcome = circuit.Ignored // the configuration ended
 	case err != nil:
 		result.Outcome = t.member.Failures().Transport(err)

@@ -51,7 +51,7 @@ func (l *adaptive) Acquire(ctx context.Context) (Place, error) {
 	case err == nil:
 		return &adaptivePlace{permit: permit}, nil
 	case errors.Is(err, adaptivelimiter.ErrExceeded):
-		return nil, ErrWaited
+		return nil, ErrTimeout
 	default:
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (l *fixed) Acquire(ctx context.Context) (Place, error) {
 	case <-turn:
 		return &fixedPlace{l: l}, nil
 	case <-timer.C:
-		err = ErrWaited
+		err = ErrTimeout
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

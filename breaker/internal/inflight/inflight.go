@@ -12,8 +12,8 @@ import (
 var (
 	// ErrFull is returned when no place is free and neither is one in the queue.
 	ErrFull = errors.New("too many requests under way, and the queue is full")
-	// ErrWaited is returned when no place became free in time.
-	ErrWaited = errors.New("too many requests under way, and none ended in time")
+	// ErrTimeout is returned when no place became free in time.
+	ErrTimeout = errors.New("too many requests under way, and none ended in time")
 )
 
 // Settings are the bounds.
@@ -32,7 +32,7 @@ type Settings struct {
 // Limiter hands out places.
 type Limiter interface {
 	// Acquire takes a place, perhaps after waiting in the queue. The error is
-	// ErrFull, ErrWaited or that of the context.
+	// ErrFull, ErrTimeout or that of the context.
 	Acquire(ctx context.Context) (Place, error)
 	// Configure applies other bounds and reports whether this limiter can.
 	Configure(s Settings) bool

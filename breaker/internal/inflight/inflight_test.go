@@ -52,7 +52,7 @@ func TestQueue(t *testing.T) {
 					t.Errorf("%d under way, %d waiting, limit %d", in, queued, limit)
 				}
 				for range 2 {
-					if r := <-results; !errors.Is(r.err, ErrWaited) || r.took != settings.QueueWait {
+					if r := <-results; !errors.Is(r.err, ErrTimeout) || r.took != settings.QueueWait {
 						t.Errorf("in the queue: %v after %s", r.err, r.took)
 					}
 				}

@@ -118,9 +118,9 @@ func (f *Failures) Error(code int) circuit.Outcome {
 // want and that came again until there were no more tries.
 const retried = "upstream response matched retry_match"
 
-// OwnRefusal reports whether an error of the handlers behind is a 503 of the gateway
+// IsOwnRefusal reports whether an error of the handlers behind is a 503 of the gateway
 // itself: reverse_proxy found no upstream to ask, or somebody wrote `error 503`.
-func OwnRefusal(he caddyhttp.HandlerError) bool {
+func IsOwnRefusal(he caddyhttp.HandlerError) bool {
 	return he.StatusCode == http.StatusServiceUnavailable && (he.Err == nil || !strings.HasPrefix(he.Err.Error(), retried))
 }
 

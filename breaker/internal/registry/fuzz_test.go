@@ -33,7 +33,7 @@ func FuzzOptions(f *testing.F) {
 		if r.check() != nil {
 			return
 		}
-		b := circuit.New(r.settings(), Clock, nil)
+		b := circuit.New(r.settings(), clocks, nil)
 		defer b.Close()
 		for range 3 {
 			if p, _, ok := b.Allow(); ok {

@@ -37,9 +37,18 @@ const forgetAfter = 10 * time.Minute
 // lose, when there are too many.
 const evictionScan = 64
 
-// Clock is what circuits and requests are timed by. Tests set it before they
-// begin.
-var Clock clock.Clock = clock.New()
+// clocks is what circuits and requests are timed by.
+var clocks clock.Clock = clock.New()
+
+// SetClock replaces the clock of all circuits of the process. It is for tests,
+// before they make the first circuit.
+func SetClock(c clock.Clock) { clocks = c }
+
+// Now returns the time by the clock of the circuits.
+func Now() time.Time { return clocks.Now() }
+
+// Since returns the time that has passed by the clock of the circuits.
+func Since(t time.Time) time.Duration { return clocks.Since(t) }
 
 // groups are the circuits by scope and name. They survive a reload.
 var groups = caddy.NewUsagePool()
@@ -148,7 +157,7 @@ func (g *Group) get(key string, m *Member) *Circuit {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := Clock.Now()
+	now := Now()
 	if e, ok := g.circuits[key]; ok {
 		g.recent.MoveToFront(e)
 		c := e.Value.(*Circuit)
@@ -159,7 +168,7 @@ func (g *Group) get(key string, m *Member) *Circuit {
 	c := &Circuit{Key: key}
 	c.owner.Store(m)
 	c.used.Store(now.UnixNano())
-	c.Breaker = circuit.New(m.settings, Clock, func(change circuit.Change) { g.changed(c, change) })
+	c.Breaker = circuit.New(m.settings, clocks, func(change circuit.Change) { g.changed(c, change) })
 	c.setLimiter(m)
 	if g.forced != nil {
 		if left := g.forced.until.Sub(now); left > 0 {
@@ -261,7 +270,7 @@ func (c *Circuit) Limiter() inflight.Limiter {
 func (g *Group) each() []*Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.forget(Clock.Now())
+	g.forget(Now())
 	all := make([]*Circuit, 0, g.recent.Len())
 	for e := g.recent.Front(); e != nil; e = e.Next() {
 		all = append(all, e.Value.(*Circuit))
@@ -287,7 +296,7 @@ func (g *Group) force(key string, all bool, state circuit.State, d time.Duration
 	if all {
 		g.forced = nil
 		if d > 0 {
-			g.forced = &order{state, Clock.Now().Add(d)}
+			g.forced = &order{state, Now().Add(d)}
 		}
 	}
 	found := all

@@ -163,7 +163,7 @@ func (g *Group) hear(h *hints, key string, d time.Duration) {
 	if !slices.ContainsFunc(g.members, func(m *Member) bool { return m.hints == h }) {
 		return
 	}
-	now := Clock.Now()
+	now := Now()
 	if len(g.heard) >= hintKeys {
 		maps.DeleteFunc(g.heard, func(_ string, until time.Time) bool { return !until.After(now) })
 	}

@@ -1,7 +1,6 @@
-package registry
+package exchange
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -9,13 +8,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/clientfault"
 )
 
-// Body is a request body that notes what reading it tells of the client: a body
-// that cannot be read is never the backend's fault, and neither is the time for
-// which the client lets the gateway wait. What it fails with is a
-// clientfault.Error.
+// Body is a request body that records what reading it tells about the client. A
+// body that cannot be read is never the backend's fault, and neither is the time
+// spent waiting for the client. Errors of Read are of type clientfault.Error.
 type Body struct {
 	io.ReadCloser
 
@@ -23,28 +22,28 @@ type Body struct {
 	Ended func()
 
 	fault  atomic.Pointer[clientfault.Error]
-	since  atomic.Int64 // when the read under way began, in Unix nanoseconds, or 0
+	since  atomic.Int64 // start of the read in progress, in Unix nanoseconds, or 0
 	closed atomic.Bool
 	ended  atomic.Bool
 	waited atomic.Int64
 
 	mu      sync.Mutex
-	reading bool // a read is under way
-	closing bool // the body is closed when the read is over
+	reading bool // a read is in progress
+	closing bool // the body is to be closed when that read returns
 }
 
-// Wraps reports whether there is a body to read. A request of which it is known
-// that it has none often comes with a reader all the same.
-func Wraps(r *http.Request) bool {
+// HasBody reports whether there is a body to read. A request that is known to
+// have none often comes with a reader all the same.
+func HasBody(r *http.Request) bool {
 	return r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
 }
 
 // Read reads from the client.
 func (b *Body) Read(p []byte) (int, error) {
-	began := Clock.Now()
+	began := registry.Now()
 	b.since.Store(began.UnixNano())
 	n, err := b.read(p)
-	b.waits(began)
+	b.addWait(began)
 	if err != nil {
 		// The transport closes a body that it no longer needs, perhaps while it
 		// still reads.
@@ -58,18 +57,18 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// waits adds the wait that began at a moment, unless Close has.
-func (b *Body) waits(began time.Time) {
+// addWait counts the wait that started at began, unless Close has.
+func (b *Body) addWait(began time.Time) {
 	if b.since.Swap(0) != 0 {
-		b.waited.Add(int64(Clock.Since(began)))
+		b.waited.Add(int64(registry.Since(began)))
 	}
 }
 
-// Close closes the body. A wait that is under way is over: the transport closes
-// what it gave up to send.
+// Close closes the body. It ends a wait in progress: the transport closes what
+// it no longer sends.
 func (b *Body) Close() error {
 	if since := b.since.Load(); since != 0 {
-		b.waits(time.Unix(0, since))
+		b.addWait(time.Unix(0, since))
 	}
 	b.closed.Store(true)
 	b.end()
@@ -82,8 +81,9 @@ func (b *Body) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// read reads, and closes the body if that was asked for meanwhile: HTTP/2
-// transports close what they still read, which Caddy's reader does not bear.
+// read reads, and closes the body if Close was called meanwhile: HTTP/2
+// transports close a body that they are still reading, and Caddy's reader does
+// not allow that.
 func (b *Body) read(p []byte) (int, error) {
 	b.mu.Lock()
 	b.reading = true
@@ -115,20 +115,7 @@ func (b *Body) Failed() bool { return b.Fault() != nil }
 func (b *Body) Waited() time.Duration {
 	waited := time.Duration(b.waited.Load())
 	if since := b.since.Load(); since != 0 {
-		waited += time.Duration(Clock.Now().UnixNano() - since)
+		waited += time.Duration(registry.Now().UnixNano() - since)
 	}
 	return waited
 }
-
-// Gone reports whether the client went away, as opposed to a deadline that the
-// gateway set for the request.
-func Gone(r *http.Request) bool { return errors.Is(r.Context().Err(), context.Canceled) }
-
-// heldUp is how long a client must have held up an exchange to be blamed for its
-// end.
-const heldUp = time.Second
-
-// HeldUp reports whether an exchange that broke off was waiting for the client
-// most of the time: that a backend does not wait for ever for a client that
-// neither sends nor reads is no failure.
-func HeldUp(client, all time.Duration) bool { return client >= heldUp && client > all/2 }

@@ -1,4 +1,4 @@
-package registry
+package exchange
 
 import (
 	"io"
@@ -7,13 +7,16 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+
+	"github.com/pythopus/tentagate/breaker/internal/registry"
 )
 
-// A client is blamed only if it was waited for long, and most of the time.
-func TestHeldUp(t *testing.T) {
+// A client is to blame only if the exchange waited for it long, and most of the
+// time.
+func TestDelayedByClient(t *testing.T) {
 	for _, tc := range []struct {
-		client, all time.Duration
-		want        bool
+		client, total time.Duration
+		want          bool
 	}{
 		{0, 0, false},
 		{0, time.Hour, false},
@@ -23,8 +26,8 @@ func TestHeldUp(t *testing.T) {
 		{30 * time.Second, 59 * time.Second, true},
 		{30 * time.Second, 61 * time.Second, false},
 	} {
-		if got := HeldUp(tc.client, tc.all); got != tc.want {
-			t.Errorf("%s of %s: %v", tc.client, tc.all, got)
+		if got := delayedByClient(tc.client, tc.total); got != tc.want {
+			t.Errorf("%s of %s: %v", tc.client, tc.total, got)
 		}
 	}
 }
@@ -39,9 +42,7 @@ func (onRead) Close() error               { return nil }
 func TestWaited(t *testing.T) {
 	mock := clock.NewMock()
 	mock.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	was := Clock
-	Clock = mock
-	defer func() { Clock = was }()
+	registry.SetClock(mock)
 	var b Body
 	b.ReadCloser = onRead(func() {
 		mock.Add(3 * time.Second)
