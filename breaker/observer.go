@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
@@ -76,10 +75,8 @@ func (o *observer) run(w http.ResponseWriter, next caddyhttp.Handler) error {
 // reverse_proxy leaves it at that, too, where a service switches to a protocol
 // that it was not asked for.
 func (o *observer) implied() error {
-	if repl, ok := o.Request.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		if status, _ := repl.Get("http.reverse_proxy.status_code"); status == http.StatusSwitchingProtocols {
-			return exchange.ErrUnaskedUpgrade
-		}
+	if problem.DroppedUpgrade(o.Request) {
+		return exchange.ErrUnaskedUpgrade
 	}
 	o.Answered(http.StatusOK, o.Header())
 	return nil

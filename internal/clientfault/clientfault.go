@@ -41,7 +41,7 @@ func (e *Error) Is(target error) bool { return target == context.Canceled }
 var errUnsendable = errors.New("it cannot be sent to a service")
 
 // Problem returns the answer to a client whose request failed with err: 413 for
-// a body that is too large, 408 for one that did not come in time, else 400.
+// a body that is too large, 408 for one that did not arrive in time, else 400.
 func Problem(err error) *problem.Problem {
 	if p, ok := errors.AsType[*problem.Problem](err); ok {
 		return p
@@ -64,5 +64,5 @@ func Problem(err error) *problem.Problem {
 
 var details = map[int]string{
 	http.StatusRequestEntityTooLarge: "the request body is larger than this server accepts",
-	http.StatusRequestTimeout:        "the request body did not come in time",
+	http.StatusRequestTimeout:        "the request body did not arrive in time",
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/headers"
 )
 
@@ -73,8 +74,12 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 		return serve(w, r, next)
 	}
 
-	answer := headers.Before(w, func(http.Header, int) {})
+	answer := &outermost{r: r}
+	answer.Init(w, answer)
 	err := serve(answer, r, next)
+	if err == nil && !answer.Sent() {
+		err = answer.corrected()
+	}
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
 	claimed.taken.Store(false)
@@ -86,6 +91,55 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	}
 	logError(r, err)
 	return Write(w, r, err)
+}
+
+// outermost is the response writer of the outermost handler. It corrects what
+// reverse_proxy makes of two faults.
+type outermost struct {
+	headers.Writer
+	r    *http.Request
+	late bool // the request body did not arrive in time
+}
+
+// BeforeHeader does nothing; the writer is for Sent.
+func (*outermost) BeforeHeader(http.Header, int) {}
+
+// statusClientClosed is the status by which Caddy records that the client closed
+// its request.
+const statusClientClosed = 499
+
+// WriteHeader sends the header. Go's server cancels the request of a body that
+// does not arrive in time as if its client had left; that client is answered.
+func (o *outermost) WriteHeader(status int) {
+	if status == statusClientClosed && !o.Sent() && framing.From(o.r.Context()).Overdue() != nil {
+		o.late = true
+		return
+	}
+	o.Writer.WriteHeader(status)
+}
+
+// corrected returns the error to answer with where the handlers have not
+// answered, or nil.
+func (o *outermost) corrected() error {
+	switch {
+	case o.late:
+		return Error(New(http.StatusRequestTimeout, details[http.StatusRequestTimeout]))
+	case DroppedUpgrade(o.r):
+		return Error(New(http.StatusBadGateway, details[http.StatusBadGateway]))
+	}
+	return nil
+}
+
+// DroppedUpgrade reports whether reverse_proxy has a 101 (Switching Protocols)
+// that it did not pass on, as the client asked for no such upgrade (RFC 9110
+// §15.2.2). It returns without an answer then, which would be an empty 200.
+func DroppedUpgrade(r *http.Request) bool {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return false
+	}
+	status, _ := repl.Get("http.reverse_proxy.status_code")
+	return status == http.StatusSwitchingProtocols
 }
 
 // Write answers with err as application/problem+json. Headers set before are
@@ -129,6 +183,7 @@ func from(err error) *Problem {
 // details are the explanations of the errors that other handlers return most.
 var details = map[int]string{
 	http.StatusRequestEntityTooLarge: "the request body is larger than this server accepts",
+	http.StatusRequestTimeout:        "the request body did not arrive in time",
 	http.StatusBadGateway:            "the service behind the gateway could not be reached or did not answer properly",
 	http.StatusServiceUnavailable:    "the service behind the gateway is not available at the moment",
 	http.StatusGatewayTimeout:        "the service behind the gateway did not answer in time",
