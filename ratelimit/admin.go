@@ -31,7 +31,7 @@ const adminTimeout = 2 * time.Second
 // adminAPI shows and resets limits:
 //
 //	GET    /tentagate/ratelimit/              the zones
-//	GET    /tentagate/ratelimit/{zone}        its hottest keys
+//	GET    /tentagate/ratelimit/{zone}        its top keys
 //	GET    /tentagate/ratelimit/{zone}/{key}  what is left of a key
 //	DELETE /tentagate/ratelimit/{zone}/{key}  forget what a key has used
 //
@@ -80,7 +80,7 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusNotFound, adminclient.Unknown("zone", name, zoneNames()))
 	}
 	if !hasKey {
-		return answerJSON(w, hottestOf(found))
+		return answerJSON(w, topKeysOf(found))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
 	defer cancel()
@@ -141,7 +141,7 @@ type limitState struct {
 
 func zonesNamed(name string) (found []*zone) {
 	eachZone(func(z *zone) {
-		if z.called() == name {
+		if z.displayName() == name {
 			found = append(found, z)
 		}
 	})
@@ -158,7 +158,7 @@ func (z *zone) store() string {
 
 // zoneNames returns what the zones are called.
 func zoneNames() (names []string) {
-	eachZone(func(z *zone) { names = append(names, z.called()) })
+	eachZone(func(z *zone) { names = append(names, z.displayName()) })
 	slices.Sort(names)
 	return slices.Compact(names)
 }
@@ -166,7 +166,7 @@ func zoneNames() (names []string) {
 func listZones() []zoneState {
 	list := []zoneState{}
 	eachZone(func(z *zone) {
-		s := zoneState{Zone: z.called(), Store: z.store(), Limits: []string{}}
+		s := zoneState{Zone: z.displayName(), Store: z.store(), Limits: []string{}}
 		for _, t := range z.tiers() {
 			s.Limits = append(s.Limits, t.name+" "+t.plan.String())
 		}
@@ -176,15 +176,15 @@ func listZones() []zoneState {
 	return list
 }
 
-func hottestOf(found []*zone) any {
-	type hot struct {
+func topKeysOf(found []*zone) any {
+	type zoneKeys struct {
 		Zone  string   `json:"zone"`
 		Store string   `json:"store"`
-		Keys  []hotKey `json:"hottest"`
+		Keys  []topKey `json:"hottest"`
 	}
-	var list []hot
+	var list []zoneKeys
 	for _, z := range found {
-		list = append(list, hot{z.called(), z.store(), append([]hotKey{}, z.hot.list()...)})
+		list = append(list, zoneKeys{z.displayName(), z.store(), append([]topKey{}, z.topKeys.list()...)})
 	}
 	return list
 }
@@ -223,7 +223,7 @@ func (z *zone) normalise(key string) string {
 // state asks what is left of a key, and takes nothing.
 func (z *zone) state(key string) (keyState, error) {
 	key = z.normalise(key)
-	s := keyState{Zone: z.called(), Store: z.store(), Key: key, Tiers: []tierState{}}
+	s := keyState{Zone: z.displayName(), Store: z.store(), Key: key, Tiers: []tierState{}}
 	for _, t := range z.tiers() {
 		var d gcra.Decision
 		if z.redis == nil {
@@ -263,14 +263,14 @@ func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key str
 	existed := false
 	for _, z := range found {
 		key := z.normalise(key)
-		z.hot.forget(key)
+		z.topKeys.remove(key)
 		if z.redis == nil {
 			existed = z.memory.Reset(key) || existed
 			continue
 		}
 		had, err := z.redis.Reset(ctx, key, z.plans())
 		if err != nil {
-			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.called(), err))
+			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.displayName(), err))
 		}
 		existed = existed || had
 	}

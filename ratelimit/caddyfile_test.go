@@ -96,7 +96,7 @@ func TestProvisionErrors(t *testing.T) {
 	for want, h := range map[string]*Handler{
 		"no limit":                 {},
 		"store redis":              {Limits: []string{"1/1m"}, Store: storeRedis},
-		"beside the tier *":        {Limits: []string{"1/1m"}, Tier: &Tier{Key: "{p}", Limits: map[string][]string{"*": {"1/1m"}}}},
+		"together with the tier *": {Limits: []string{"1/1m"}, Tier: &Tier{Key: "{p}", Limits: map[string][]string{"*": {"1/1m"}}}},
 		"is not a placeholder":     {Limits: []string{"1/1m"}, Tier: &Tier{Key: "p", Limits: map[string][]string{"*": {"1/1m"}}}},
 		"cannot delay":             {Limits: []string{"1/1m"}, Algorithm: algorithmWindow, Delay: caddy.Duration(time.Second)},
 		"its count is at most":     {Limits: []string{"100000/1m"}, Algorithm: algorithmWindow},

@@ -24,7 +24,7 @@ func init() {
 		Long: `
 Asks the admin API of a running gateway for its rate limits.
 
-Without arguments the zones are listed; with a zone, its hottest keys; with a
+Without arguments the zones are listed; with a zone, its top keys; with a
 zone and a key, what is left of that key. --reset forgets what the key has used.
 ` + adminclient.Help,
 		CobraFunc: func(cmd *cobra.Command) {
@@ -91,7 +91,7 @@ func printLimits(out io.Writer, body io.Reader, args int) error {
 	case 1:
 		var zones []struct {
 			Store string
-			Keys  []hotKey `json:"hottest"`
+			Keys  []topKey `json:"hottest"`
 		}
 		if err := dec.Decode(&zones); err != nil {
 			return err

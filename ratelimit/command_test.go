@@ -20,7 +20,7 @@ func TestLimitsCommand(t *testing.T) {
 	const key = "a//../b|%2F c"
 	var d gcra.Decision
 	h.zone.memory.Decide(key, h.tiers[anyTier].plan, 4, &d)
-	h.zone.hot.add(key, 4)
+	h.zone.topKeys.add(key, 4)
 	mux := http.NewServeMux()
 	route := adminAPI{}.Routes()[0]
 	mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {

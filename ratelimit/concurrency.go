@@ -1,48 +1,40 @@
 package ratelimit
 
 import (
+	"context"
 	"errors"
-	"net/http"
-	"strconv"
+	"hash/maphash"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/pythopus/tentagate/internal/problem"
 )
 
-// errQueueFull tells that too many requests are held back already.
-var errQueueFull = errors.New("too many requests are waiting")
+// errQueueFull is returned when as many requests are delayed as may be.
+var errQueueFull = errors.New("the delay queue is full")
 
-// hold waits until an admitted request is within its limits. When the queue is
-// full, or the client goes away, the units of the whole chain are given back.
-func (c *check) hold(r *http.Request, ch *chain) error {
-	h := c.h
+// wait delays an admitted request until it is within its limits, or the client
+// is gone.
+func (c *check) wait(ctx context.Context) error {
+	queue := c.handler.delayed
 	select {
-	case h.delayed <- struct{}{}:
+	case queue <- struct{}{}:
 	default:
-		ch.refund()
-		c.outcome = outcomeLimited
-		h.metrics.count(outcomeLimited)
 		return errQueueFull
 	}
-	defer func() { <-h.delayed }()
-	// Handlers before this one may have waited since the decision.
+	defer func() { <-queue }()
+	// Handlers in front of this one may have delayed the request since the decision.
 	timer := time.NewTimer(time.Duration(c.decision.Delay) - time.Since(c.decided))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-r.Context().Done():
-		ch.refund()
-		return caddyhttp.Error(statusClientClosed, r.Context().Err())
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// delayDuration reads the longest time to hold a request back; `off` and zero
-// are none.
+// delayDuration reads the longest delay of a request; `off` and zero are none.
 func delayDuration(s string) (caddy.Duration, bool) {
 	if s == "off" || s == "0" {
 		return 0, true
@@ -51,73 +43,48 @@ func delayDuration(s string) (caddy.Duration, bool) {
 	return caddy.Duration(d), err == nil && d >= 0 && d <= time.Minute
 }
 
-// tooManyHeld is the answer to a request that finds the queue full. What made it
-// wait are the limits that have nothing left.
-func (c *check) tooManyHeld(err error) *problem.Problem {
-	if !errors.Is(err, errQueueFull) {
-		return nil
-	}
-	violated := make([]string, 0, c.decision.Len)
-	for i, name := range c.tier.names[:c.decision.Len] {
-		if c.decision.Meters[i].Remaining == 0 {
-			violated = append(violated, name)
-		}
-	}
-	return &problem.Problem{
-		Type:   typeQuotaExceeded,
-		Title:  "Quota Exceeded",
-		Status: http.StatusTooManyRequests,
-		Detail: "too many requests are waiting for their turn; try again later",
-		Ext:    map[string]any{"violated-policies": violated},
-	}
-}
+// concurrencyShards is the number of locks among which the keys of a zone are
+// divided.
+const concurrencyShards = 16
 
-// concurrency counts the requests in progress per key. Keys without any take
-// no memory.
+var concurrencySeed = maphash.MakeSeed()
+
+// concurrency counts the requests in progress per key. Keys without any need no
+// memory.
 type concurrency struct {
-	mu   sync.Mutex
-	keys map[string]int
+	shards [concurrencyShards]struct {
+		mu   sync.Mutex
+		keys map[string]int
+	}
 }
 
-// acquire takes one of n places of a key.
-func (c *concurrency) acquire(key string, n int) (release func(), ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.keys[key] >= n {
-		return nil, false
+// acquire takes one of the n slots of a key, if one is free.
+func (c *concurrency) acquire(key string, n int) bool {
+	s := &c.shards[maphash.String(concurrencySeed, key)%concurrencyShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys[key] >= n {
+		return false
 	}
-	if c.keys == nil {
-		c.keys = make(map[string]int)
+	if s.keys == nil {
+		s.keys = make(map[string]int)
 	}
-	c.keys[key]++
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.keys[key]--; c.keys[key] == 0 {
-			delete(c.keys, key)
-		}
-	}, true
+	s.keys[key]++
+	return true
 }
 
-// concurrencyShare is this gateway's part of max_concurrent, rounded up.
-func (h *Handler) concurrencyShare() int {
+// release frees a slot of a key.
+func (c *concurrency) release(key string) {
+	s := &c.shards[maphash.String(concurrencySeed, key)%concurrencyShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys[key]--; s.keys[key] == 0 {
+		delete(s.keys, key)
+	}
+}
+
+// maxConcurrent is this gateway's part of max_concurrent, rounded up.
+func (h *Handler) maxConcurrent() int {
 	n := h.instances()
 	return max(1, (h.MaxConcurrent+n-1)/n)
-}
-
-func (h *Handler) refuseConcurrency(w http.ResponseWriter) error {
-	name := h.Zone + "-concurrent"
-	if h.Headers != headersOff && h.Headers != headersLegacy {
-		addField(w.Header(), fieldPolicy, string(appendString(nil, name))+";q="+strconv.Itoa(h.MaxConcurrent)+`;qu="concurrent-requests"`)
-		addField(w.Header(), fieldRateLimit, string(appendString(nil, name))+";r=0;t=1")
-	}
-	// When a place becomes free nobody can tell.
-	w.Header().Set(fieldRetry, "1")
-	return problem.Error(&problem.Problem{
-		Type:   typeQuotaExceeded,
-		Title:  "Quota Exceeded",
-		Status: http.StatusTooManyRequests,
-		Detail: "too many requests are in progress at once",
-		Ext:    map[string]any{"violated-policies": []string{name}},
-	})
 }

@@ -3,179 +3,285 @@ package ratelimit
 import (
 	"cmp"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
-// chainVar is the name under which the request's chain is kept in Caddy's
-// variables.
-const chainVar = "tentagate.ratelimit"
+// requestVar is the name under which the checks of a request are kept in
+// Caddy's variables.
+const requestVar = "tentagate.ratelimit"
 
-// chain is what the ratelimit handlers of one request know of one another: the
-// checks that were decided, in the order of their groups.
-type chain struct {
-	checks []*check
-	taken  int
-	group  int // where the latest group begins in checks
+// requestChecks are the checks of one request, in the order in which they were
+// decided. The ratelimit handlers of a request find one another here.
+type requestChecks struct {
+	all []*check
 
-	// waited is for how long the request has waited for Redis: its decisions
-	// share one budget.
-	waited time.Duration
+	// replacer tells the request from a copy of it, which runs in a goroutine of
+	// its own with the same variables and has checks of its own.
+	replacer *caddy.Replacer
+
+	// redisTime is how long the request has waited for Redis: its checks share
+	// one budget.
+	redisTime time.Duration
+
+	// Most requests have few checks: these are allocated together.
+	first check
+	slots [3]*check
 }
 
-func chainOf(r *http.Request) *chain {
-	if ch, ok := caddyhttp.GetVar(r.Context(), chainVar).(*chain); ok {
-		return ch
+// check is what one handler asks of its zone for one request, and the answer.
+type check struct {
+	handler *Handler
+	request *requestChecks
+
+	tier     *tier // nil: exempt, or without a key
+	key      string
+	cost     int64
+	decision gcra.Decision
+	decided  time.Time
+	outcome  outcome
+
+	// reserved is true while the units are taken.
+	reserved bool
+
+	// served is true once the handler has had its turn.
+	served bool
+
+	// writer counts by status, and fields hold the values of the response fields:
+	// as parts of the check they need no allocation.
+	writer headers.Writer
+	fields [2][1]string
+}
+
+// checksOf returns the checks of a request.
+func checksOf(r *http.Request) *requestChecks {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if checks, ok := caddyhttp.GetVar(r.Context(), requestVar).(*requestChecks); ok && checks.replacer == repl {
+		return checks
 	}
-	ch := &chain{}
-	caddyhttp.SetVar(r.Context(), chainVar, ch)
-	return ch
+	checks := &requestChecks{replacer: repl}
+	checks.all = checks.slots[:0]
+	caddyhttp.SetVar(r.Context(), requestVar, checks)
+	placeholders.Provide(r, checks.placeholder)
+	return checks
 }
 
-// take returns the check that was decided for h by a handler before it, once.
-func (ch *chain) take(h *Handler) *check {
-	for i := ch.taken; i < len(ch.checks); i++ {
-		if ch.checks[i].h == h {
-			ch.checks[i], ch.checks[ch.taken] = ch.checks[ch.taken], ch.checks[i]
-			ch.taken++
-			return ch.checks[ch.taken-1]
+// String keeps the checks out of {http.vars.*}.
+func (*requestChecks) String() string { return "" }
+
+// of returns the check of a handler, or nil if there is none yet.
+func (rc *requestChecks) of(h *Handler) *check {
+	for _, c := range rc.all {
+		if c.handler == h {
+			return c
 		}
 	}
 	return nil
 }
 
-// done reports whether h has had its turn.
-func (ch *chain) done(h *Handler) bool {
-	return slices.ContainsFunc(ch.checks[:ch.taken], func(c *check) bool { return c.h == h })
+// add makes the check of a handler.
+func (rc *requestChecks) add(r *http.Request, h *Handler) {
+	c := &rc.first
+	if len(rc.all) > 0 {
+		c = new(check)
+	}
+	c.handler, c.request = h, rc
+	c.prepare(r)
+	rc.all = append(rc.all, c)
 }
 
-// latest returns the checks of the group that was decided last.
-func (ch *chain) latest() []*check { return ch.checks[ch.group:] }
-
 // refund gives back everything that the request has taken so far.
-func (ch *chain) refund() {
-	for _, c := range ch.checks {
-		if !c.h.Shadow {
+func (rc *requestChecks) refund() {
+	for _, c := range rc.all {
+		if !c.handler.Shadow {
 			c.refund()
 		}
 	}
 }
 
 // decide decides for h and for the ratelimit handlers that directly follow it,
-// all or none. It returns the check that refused, or nil. Refused or not, the
-// checks of the group are in the chain afterwards.
-func (ch *chain) decide(r *http.Request, h *Handler) *check {
-	ch.group = len(ch.checks)
-	members := h.group.members(r, h)
-	var asking []*check
-	var refused *check
-	for _, m := range members {
-		c := m.prepare(r)
-		c.chain = ch
-		ch.checks = append(ch.checks, c)
-		if c.tier == nil && c.decision.Wait > 0 && !m.Shadow && refused == nil {
+// all or none. It returns their checks, and the one that refused or nil.
+func (rc *requestChecks) decide(r *http.Request, h *Handler) (group []*check, refused *check) {
+	begin := len(rc.all)
+	for _, member := range h.group.members(r, h) {
+		rc.add(r, member)
+	}
+	group = rc.all[begin:]
+	for _, c := range group {
+		if refuses := c.decideAlone(); refuses && refused == nil {
 			refused = c
 		}
-		switch {
-		case !c.asks():
-		case m.CountAfter:
-			// Nothing is taken before the answer.
-			m.zone.peek(c)
-			if !c.decision.Admitted() && !m.Shadow && refused == nil {
-				refused = c
-			}
-		case m.Shadow:
-			// It must neither refuse nor be refused by the others.
-			m.zone.decide(c)
-		default:
-			asking = append(asking, c)
-		}
 	}
-	if refused == nil && len(asking) > 0 {
-		refused = decideAll(asking)
+	if refused == nil {
+		refused = decideTogether(group)
 	}
-	for _, c := range ch.latest() {
-		c.account(refused)
+	for _, c := range group {
+		c.record(refused)
 	}
 	if refused != nil {
-		ch.refund()
+		rc.refund()
 	}
-	return refused
+	return group, refused
 }
 
-// account notes and counts the outcome of a check.
-func (c *check) account(refused *check) {
-	m := c.h.metrics
-	switch {
-	case c.outcome == outcomeExempt && !c.asks():
-		m.count(outcomeExempt)
+// prepare finds out what to ask of the handler's zone.
+func (c *check) prepare(r *http.Request) {
+	h := c.handler
+	c.outcome = outcomeExempt
+	if h.exempted(r) {
 		return
-	case c.decision.Source == gcra.Unavailable && !c.decision.Admitted():
-		c.outcome = outcomeUnavailable
-	case !c.decision.Admitted() && c.h.Shadow:
-		c.outcome = outcomeShadow
-	case !c.decision.Admitted():
-		c.outcome = outcomeLimited
-	case refused != nil && !c.h.Shadow:
-		// Another zone refused, so this one has nothing to count.
-		return
-	case c.decision.Delay > 0:
-		c.outcome = outcomeDelayed
 	}
-	m.count(c.outcome)
-	if c.asks() {
-		m.countSource(c.decision.Source)
-		if !c.h.CountAfter {
-			c.h.zone.hot.add(c.key, c.cost)
+	repl := c.request.replacer
+	var ok bool
+	if c.key, ok = h.key.render(r, repl, h.IPv6Prefix); !ok {
+		switch h.MissingKey {
+		case missingSkip:
+			return
+		case missingReject:
+			c.outcome = outcomeLimited
+			c.decision.Wait = gcra.Never
+			return
+		}
+		c.key = anonymous(r, h.IPv6Prefix)
+	}
+	c.tier = h.tierOf(repl)
+	c.cost = h.costOf(repl)
+	if c.cost > 0 {
+		c.outcome = outcomeAllowed
+	}
+}
+
+// metered reports whether the check needs a decision of its zone: its tier has
+// limits, and the request costs something.
+func (c *check) metered() bool {
+	return c.tier != nil && c.tier.plan != nil && c.cost > 0
+}
+
+func (h *Handler) exempted(r *http.Request) bool {
+	if len(h.exempt) == 0 {
+		return false
+	}
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return false
+	}
+	addr = addr.Unmap().WithZone("")
+	return slices.ContainsFunc(h.exempt, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
+}
+
+func (h *Handler) tierOf(repl *caddy.Replacer) *tier {
+	if h.Tier != nil {
+		if v, ok := repl.GetString(h.tierName); ok {
+			if t, ok := h.tiers[v]; ok {
+				return t
+			}
 		}
 	}
+	return h.tiers[anyTier]
 }
 
-// refund gives the units of the check back, once.
-func (c *check) refund() {
-	if c.counted {
-		c.counted = false
-		c.h.zone.refund(c)
+func (h *Handler) costOf(repl *caddy.Replacer) int64 {
+	if h.costName == "" {
+		return h.cost
 	}
+	text, _ := repl.GetString(h.costName)
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil || n < 0 {
+		return 1
+	}
+	return min(n, gcra.MaxCost)
 }
 
-// decideAll takes the units of all checks or of none and returns the check that
-// refused.
+// decideAlone decides a check that is independent of the others of its group,
+// and reports whether it refuses the request: one without a key; one that counts
+// after the answer, and takes nothing before; and one in shadow mode, which must
+// neither refuse nor be refused by the others.
+func (c *check) decideAlone() (refuses bool) {
+	h := c.handler
+	switch {
+	case !c.metered():
+	case h.CountAfter:
+		c.peek()
+	case h.Shadow:
+		c.take()
+	default:
+		return false
+	}
+	return !c.decision.Admitted() && !h.Shadow
+}
+
+// decideTogether takes the units of all other checks of a group or of none, and
+// returns the check that refused.
 //
-// What is in memory is looked at first and taken last, so that a refusal of one
+// Zones in memory are read first and taken from last, so that a refusal of one
 // zone does not touch another even for a moment. Zones of one Redis are decided
 // by one script; where that is not possible (Cluster, leases, windows, quotas),
 // one after the other, the most selective first, so that what has to be given
 // back is the refused client's own.
-func decideAll(checks []*check) *check {
-	if len(checks) == 1 {
-		checks[0].h.zone.decide(checks[0])
-		return firstRefused(checks)
+func decideTogether(group []*check) (refused *check) {
+	var buf [4]*check
+	checks := buf[:0]
+	for _, c := range group {
+		if c.metered() && !c.handler.CountAfter && !c.handler.Shadow {
+			checks = append(checks, c)
+		}
 	}
-	slices.SortStableFunc(checks, selectivity)
+	if len(checks) < 2 {
+		return takeAll(checks)
+	}
+	slices.SortStableFunc(checks, bySelectivity)
 	var inMemory, inRedis []*check
 	for _, c := range checks {
-		if c.h.zone.redis != nil {
+		if c.handler.zone.redis != nil {
 			inRedis = append(inRedis, c)
 			continue
 		}
 		inMemory = append(inMemory, c)
-		c.h.zone.memory.Peek(c.key, c.tier.plan, c.cost, &c.decision)
+		c.peek()
 	}
-	if refused := firstRefused(inMemory); refused != nil {
+	if refused = firstRefused(inMemory); refused != nil {
 		return refused
 	}
-	if refused := decideRedis(inRedis); refused != nil {
+	if refused = takeAllInRedis(inRedis); refused != nil {
 		return refused
 	}
-	for _, c := range inMemory {
-		if c.h.zone.decide(c); !c.decision.Admitted() {
-			// Others took the units since they were seen.
+	// Others may have taken the units since they were seen.
+	if refused = takeAll(inMemory); refused != nil {
+		refundAll(inRedis)
+	}
+	return refused
+}
+
+// bySelectivity orders the zones that concern fewest clients first: those whose
+// key differs between clients before those that are for all together, and among
+// equals the smaller rate.
+func bySelectivity(a, b *check) int {
+	if x, y := a.handler.key.constant(), b.handler.key.constant(); x != y {
+		if x {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(a.tier.plan.PerSecond(), b.tier.plan.PerSecond())
+}
+
+// takeAll takes units one check after the other, and gives them back when one
+// is refused.
+func takeAll(checks []*check) (refused *check) {
+	for _, c := range checks {
+		if c.take(); !c.decision.Admitted() {
 			refundAll(checks)
 			return c
 		}
@@ -183,37 +289,27 @@ func decideAll(checks []*check) *check {
 	return nil
 }
 
-// decideRedis decides the checks whose zones are in Redis.
-func decideRedis(checks []*check) *check {
-	if len(checks) > 1 {
-		calls := make([]redisstore.Call, len(checks))
-		for i, c := range checks {
-			calls[i] = c.call()
-		}
-		began := time.Now()
-		if redisstore.DecideAll(calls) {
-			now := time.Now()
-			checks[0].chain.waited += now.Sub(began)
-			for _, c := range checks {
-				c.decided, c.counted = now, true
-				c.h.metrics.latency.Observe(now.Sub(began).Seconds())
-			}
-			if refused := firstRefused(checks); refused != nil {
-				for _, c := range checks {
-					c.counted = false // the script took nothing
-				}
-				return refused
-			}
-			return nil
-		}
+// takeAllInRedis takes the units of zones in Redis by one script, if possible.
+func takeAllInRedis(checks []*check) (refused *check) {
+	if len(checks) < 2 {
+		return takeAll(checks)
 	}
+	calls := make([]redisstore.Call, len(checks))
+	for i, c := range checks {
+		calls[i] = c.redisCall()
+	}
+	began := time.Now()
+	if !redisstore.DecideAll(calls) {
+		return takeAll(checks)
+	}
+	took := time.Since(began)
+	checks[0].request.redisTime += took
+	refused = firstRefused(checks)
 	for _, c := range checks {
-		if c.h.zone.decide(c); !c.decision.Admitted() {
-			refundAll(checks)
-			return c
-		}
+		c.decided, c.reserved = began.Add(took), refused == nil // the script takes all or none
+		c.handler.metrics.latency.Observe(took.Seconds())
 	}
-	return nil
+	return refused
 }
 
 func firstRefused(checks []*check) *check {
@@ -231,15 +327,90 @@ func refundAll(checks []*check) {
 	}
 }
 
-// selectivity orders the zones that concern fewest clients first: those whose
-// key differs between clients before those that are for all together, and among
-// equals the smaller rate.
-func selectivity(a, b *check) int {
-	if x, y := a.h.key.constant(), b.h.key.constant(); x != y {
-		if x {
-			return 1
-		}
-		return -1
+// take asks the zone's store for the units.
+func (c *check) take() {
+	z := c.handler.zone
+	c.decided = time.Now()
+	if z.redis == nil {
+		z.memory.Decide(c.key, c.tier.plan, c.cost, &c.decision)
+	} else {
+		call := c.redisCall()
+		call.Decide()
+		took := time.Since(c.decided)
+		c.decided = c.decided.Add(took)
+		c.request.redisTime += took
+		c.handler.metrics.latency.Observe(took.Seconds())
 	}
-	return cmp.Compare(a.tier.plan.PerSecond(), b.tier.plan.PerSecond())
+	c.reserved = c.decision.Admitted()
+}
+
+// peek reads whether the units are available, as far as this gateway knows
+// without asking Redis, and takes none.
+func (c *check) peek() {
+	if z := c.handler.zone; z.redis == nil {
+		z.memory.Peek(c.key, c.tier.plan, c.cost, &c.decision)
+		return
+	}
+	call := c.redisCall()
+	call.PeekLocal()
+}
+
+// refund gives back what take has taken, once.
+func (c *check) refund() {
+	if !c.reserved {
+		return
+	}
+	c.reserved = false
+	if z := c.handler.zone; z.redis == nil {
+		z.memory.Refund(c.key, c.tier.plan, c.cost, c.decision.At)
+		return
+	}
+	call := c.redisCall()
+	call.Refund(c.decision.At, c.decision.Source)
+}
+
+// redisCall is the check as the Redis store takes it.
+func (c *check) redisCall() redisstore.Call {
+	budget := time.Duration(c.handler.Budget)
+	if budget <= 0 {
+		budget = redisstore.DefaultBudget
+	}
+	if budget -= c.request.redisTime; budget <= 0 {
+		budget = -1
+	}
+	return redisstore.Call{
+		Zone:     c.handler.zone.redis,
+		Key:      c.key,
+		Plan:     c.tier.plan,
+		Cost:     c.cost,
+		OnError:  c.handler.OnStoreError,
+		Budget:   budget,
+		Leased:   c.handler.Mode == modeLeased,
+		Decision: &c.decision,
+	}
+}
+
+// record sets the outcome of a check and counts it.
+func (c *check) record(refused *check) {
+	h := c.handler
+	switch {
+	case c.outcome == outcomeExempt && !c.metered():
+	case c.decision.Source == gcra.Unavailable && !c.decision.Admitted():
+		c.outcome = outcomeUnavailable
+	case !c.decision.Admitted() && h.Shadow:
+		c.outcome = outcomeShadowLimited
+	case !c.decision.Admitted():
+		c.outcome = outcomeLimited
+	case refused != nil && !h.Shadow:
+		return // another zone refused: this one has nothing to count
+	case c.decision.Delay > 0:
+		c.outcome = outcomeDelayed
+	}
+	h.metrics.count(c.outcome)
+	if c.metered() {
+		h.metrics.countSource(c.decision.Source)
+		if !h.CountAfter {
+			h.zone.topKeys.add(c.key, c.cost)
+		}
+	}
 }

@@ -44,8 +44,8 @@ func FuzzKey(f *testing.F) {
 			if len(k) > maxKeyLen {
 				t.Fatalf("a key of %d bytes", len(k))
 			}
-			if strings.HasPrefix(k, mark+"ip:") {
-				t.Fatalf("%q imitates an anonymous client", k)
+			if strings.HasPrefix(k, ownPrefix+"ip:") {
+				t.Fatalf("%q forges the key of an anonymous client", k)
 			}
 		}
 		if !ok1 || !ok2 {

@@ -7,9 +7,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// groupCache remembers which ratelimit handlers directly follow a handler in
-// the routes of its server, so that they can be decided with it. The routes of
-// a server do not change once it runs.
+// groupCache caches which ratelimit handlers directly follow a handler in the
+// routes of its server, as they are decided together. The routes of a running
+// server do not change.
 type groupCache struct {
 	found atomic.Pointer[group]
 }
@@ -19,15 +19,15 @@ type group struct {
 	runs   []run
 }
 
-// run is a number of handlers under one set of matchers.
+// run are consecutive handlers under the same matchers.
 type run struct {
 	matchers caddyhttp.MatcherSets
 	handlers []*Handler
 }
 
-// members returns h and the handlers that will run directly after it for this
-// request. A handler that cannot be found in the server's routes (it is in a
-// named route, or within another handler) stands alone.
+// members returns h and the ratelimit handlers that will run directly after it
+// for this request. A handler that is not found in the server's routes (it is in
+// a named route, or within another handler) is alone.
 func (g *groupCache) members(r *http.Request, h *Handler) []*Handler {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if server == nil {
@@ -55,7 +55,7 @@ func (g *groupCache) members(r *http.Request, h *Handler) []*Handler {
 	return members
 }
 
-// findGroup looks for h in the routes and those nested in them.
+// findGroup searches the routes for h, nested ones included.
 func findGroup(routes caddyhttp.RouteList, h *Handler, g *group) bool {
 	for i := range routes {
 		for j, handler := range routes[i].Handlers {
@@ -72,8 +72,7 @@ func findGroup(routes caddyhttp.RouteList, h *Handler, g *group) bool {
 }
 
 // follow collects the handlers from the j-th of the first route on, up to the
-// first that is no ratelimit handler or whose running depends on more than its
-// matchers.
+// first that is not a ratelimit handler or depends on more than its matchers.
 func follow(routes caddyhttp.RouteList, j int) []run {
 	var runs []run
 	for i := range routes {

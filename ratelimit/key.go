@@ -15,15 +15,15 @@ import (
 	"github.com/pythopus/tentagate/internal/hostname"
 )
 
-// clientIP is the placeholder of the client's address as the server's
-// trusted_proxies option determines it.
+// clientIP is the placeholder of the client's address, which depends on the
+// server's trusted_proxies.
 const clientIP = "http.vars.client_ip"
 
-// maxKeyLen is the longest key that is kept as text. Longer ones, which can
-// only come from what a client sent, are kept as a hash.
+// maxKeyLen is the longest key that is kept as text, in bytes. Longer ones, which
+// clients can send, are hashed.
 const maxKeyLen = 200
 
-// template is a key of literal texts and placeholders.
+// template makes keys of literal texts and placeholders.
 type template struct {
 	parts  []part
 	values int
@@ -33,10 +33,10 @@ type part struct {
 	literal     string
 	placeholder string
 	address     bool
-	host        hostname.Reader // nil: it is no host
+	host        hostname.Reader // nil: not a host
 }
 
-// parseTemplate reads a key such as `{client_ip}` or `{http.auth.user.id}`.
+// parseTemplate parses a key such as `{client_ip}` or `{http.auth.user.id}`.
 // Several texts are parts of one key.
 func parseTemplate(texts []string) (*template, error) {
 	t := &template{}
@@ -52,7 +52,7 @@ func parseTemplate(texts []string) (*template, error) {
 			}
 			end := strings.IndexByte(text[open:], '}')
 			if end < 0 {
-				return nil, fmt.Errorf("key %q: a placeholder has no closing brace", text)
+				return nil, fmt.Errorf("key %q: a placeholder without a closing brace", text)
 			}
 			name := text[open+1 : open+end]
 			if name == "" || strings.ContainsAny(name, "{ \t") {
@@ -72,19 +72,19 @@ func parseTemplate(texts []string) (*template, error) {
 		}
 	}
 	if len(t.parts) == 0 {
-		return nil, errors.New("key: it is empty; name a placeholder such as {client_ip}")
+		return nil, errors.New("key: empty; write a placeholder such as {client_ip}")
 	}
 	return t, nil
 }
 
-// constant reports whether all requests have the same key.
+// constant reports whether the key is the same for every request.
 func (t *template) constant() bool { return t.values == 0 }
 
-// render makes the key of a request. It returns false when one of the
-// placeholders has no value: such a request has no key of its own.
+// render returns the key of a request, and false when one of the placeholders
+// has no value.
 //
-// Where the key has several parts they are joined by a bar, and a bar within a
-// value is escaped, so that no two different lists of values make the same key.
+// Several parts are joined by a bar, and a bar within a value is escaped, so that
+// different lists of values never make the same key.
 func (t *template) render(r *http.Request, repl *caddy.Replacer, v6 int) (string, bool) {
 	if len(t.parts) == 1 {
 		v, ok := t.parts[0].value(r, repl, v6)
@@ -132,9 +132,9 @@ func (p part) value(r *http.Request, repl *caddy.Replacer, v6 int) (string, bool
 	return v, true
 }
 
-// maskAddress reduces an IPv6 address to its network: a client usually has all
-// of one, and could take a new address for every request. IPv4 addresses,
-// mapped ones included, stay whole.
+// maskAddress reduces an IPv6 address to its prefix: a client usually has a whole
+// network, and could use another address for every request. IPv4 addresses,
+// mapped ones included, stay as they are.
 func maskAddress(s string, v6 int) string {
 	if strings.IndexByte(s, ':') < 0 {
 		return s
@@ -153,23 +153,22 @@ func maskAddress(s string, v6 int) string {
 	return prefix.String()
 }
 
-// mark begins the keys that are made here rather than by the operator's
-// template. Keys of clients that begin with it are hashed, so that nobody can
-// imitate one.
-const mark = "\x01"
+// ownPrefix begins the keys that are not made by the operator's template. Any
+// other key that begins with it is hashed, so that clients cannot forge one.
+const ownPrefix = "\x01"
 
-// bounded replaces a long key by its hash.
+// bounded hashes a long key.
 func bounded(key string) string {
-	if len(key) <= maxKeyLen && !strings.HasPrefix(key, mark) {
+	if len(key) <= maxKeyLen && !strings.HasPrefix(key, ownPrefix) {
 		return key
 	}
 	sum := sha256.Sum256([]byte(key))
-	return mark + "sha256:" + hex.EncodeToString(sum[:])
+	return ownPrefix + "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// anonymous is the key of a request that has no key of its own: its address,
-// apart from the other keys.
+// anonymous returns the key of a request for which the template has none: its
+// address, apart from all other keys.
 func anonymous(r *http.Request, v6 int) string {
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return mark + "ip:" + maskAddress(ip, v6)
+	return ownPrefix + "ip:" + maskAddress(ip, v6)
 }

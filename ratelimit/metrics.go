@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,49 +8,49 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-// Series of all zones. Labels are what operators named, never a key.
+// Series of all zones. No key is ever a label.
 var (
 	decisions = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "decisions_total",
-		Help: "Requests by zone and outcome: allowed, limited, delayed, unavailable, exempt, shadow_limited, concurrency_limited.",
+		Help: "Requests, by zone and outcome: allowed, limited, delayed, unavailable, exempt, shadow_limited, concurrency_limited.",
 	}, []string{"zone", "outcome"})
 
 	sources = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "sources_total",
-		Help: "Decisions by zone and where they were made: memory, redis, remembered, lease, local, unchecked, unavailable.",
+		Help: "Decisions, by zone and source: memory, redis, remembered (a refusal of Redis that still holds), lease, local (the share of this gateway while Redis is unreachable), unchecked, unavailable.",
 	}, []string{"zone", "source"})
 
 	latencies = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "store_duration_seconds",
-		Help:    "How long decisions of zones in Redis took, those made without it included.",
+		Help:    "Duration of decisions of zones in Redis, those made without a round trip included.",
 		Buckets: []float64{1e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1},
 	}, []string{"zone"})
 
 	batches = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "batch_decisions",
-		Help:    "How many decisions shared a round trip to Redis.",
+		Help:    "Number of decisions per round trip to Redis.",
 		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
 	})
 
 	roundTrips = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "round_trip_duration_seconds",
-		Help:    "How long round trips to Redis took, by result: ok, error.",
+		Help:    "Duration of round trips to Redis, by result: ok, error.",
 		Buckets: []float64{1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1},
 	}, []string{"result"})
 
 	outage = prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "outage",
-		Help: "The number of Redis connections that do not answer.",
+		Help: "Number of unreachable Redis servers.",
 	})
 
 	evictions = prometheus.NewDesc("tentagate_ratelimit_evictions_total",
-		"Live keys that were forgotten because max_keys was reached.", []string{"zone", "store"}, nil)
+		"Active keys evicted because max_keys was reached.", []string{"zone", "store"}, nil)
 
 	leaseUnits = prometheus.NewDesc("tentagate_ratelimit_lease_units_total",
-		"Units of leases by what became of them: granted, spent, returned.", []string{"zone", "state"}, nil)
+		"Units of leases, by state: granted, spent, returned.", []string{"zone", "state"}, nil)
 
 	leasesHeld = prometheus.NewDesc("tentagate_ratelimit_leases",
-		"Keys for which units are reserved at the moment.", []string{"zone"}, nil)
+		"Keys that hold a lease.", []string{"zone"}, nil)
 
 	collectors = []prometheus.Collector{decisions, sources, latencies, batches, roundTrips, outage, zoneCollector{}}
 )
@@ -73,33 +72,29 @@ func observeOutage(down bool) {
 	}
 }
 
-// zoneMetrics are a zone's series, found once.
+// zoneMetrics are the series of a zone.
 type zoneMetrics struct {
-	zone     string
-	outcomes sync.Map // outcome → prometheus.Counter
+	outcomes [len(outcomeNames)]prometheus.Counter
 	sources  [gcra.Sources]prometheus.Counter
 	latency  prometheus.Observer
 }
 
 func metricsOf(zone string) *zoneMetrics {
-	m := &zoneMetrics{zone: zone, latency: latencies.WithLabelValues(zone)}
+	m := &zoneMetrics{latency: latencies.WithLabelValues(zone)}
+	for i, name := range outcomeNames {
+		m.outcomes[i] = decisions.WithLabelValues(zone, name)
+	}
 	for i := range m.sources {
 		m.sources[i] = sources.WithLabelValues(zone, gcra.Source(i).String())
 	}
 	return m
 }
 
-func (m *zoneMetrics) count(outcome string) {
-	c, ok := m.outcomes.Load(outcome)
-	if !ok {
-		c, _ = m.outcomes.LoadOrStore(outcome, decisions.WithLabelValues(m.zone, outcome))
-	}
-	c.(prometheus.Counter).Inc()
-}
+func (m *zoneMetrics) count(o outcome) { m.outcomes[o].Inc() }
 
 func (m *zoneMetrics) countSource(s gcra.Source) { m.sources[s].Inc() }
 
-// zoneCollector reads what zones count by themselves.
+// zoneCollector collects what zones count themselves.
 type zoneCollector struct{}
 
 // Describe implements prometheus.Collector.
@@ -117,17 +112,17 @@ func (zoneCollector) Collect(ch chan<- prometheus.Metric) {
 	units := make(map[string]leased)
 	eachZone(func(z *zone) {
 		if z.redis == nil {
-			evicted[id{z.called(), storeMemory}] += z.evictions()
+			evicted[id{z.displayName(), storeMemory}] += z.evictions()
 			return
 		}
-		evicted[id{z.called(), storeRedis}] += z.evictions()
+		evicted[id{z.displayName(), storeRedis}] += z.evictions()
 		s := z.redis.LeaseStats()
-		u := units[z.called()]
+		u := units[z.displayName()]
 		u.granted += s.Granted
 		u.spent += s.Spent
 		u.returned += s.Returned
 		u.held += s.Held
-		units[z.called()] = u
+		units[z.displayName()] = u
 	})
 	for k, n := range evicted {
 		ch <- prometheus.MustNewConstMetric(evictions, prometheus.CounterValue, float64(n), k.zone, k.store)

@@ -1,8 +1,10 @@
+// Package ratelimit is the `ratelimit` handler: it admits a number of requests
+// per client and time, exactly, on one gateway or on any number that share a
+// Redis, and keeps limiting while that Redis is unreachable.
 package ratelimit
 
 import (
 	"errors"
-	"net/http"
 	"net/netip"
 
 	"go.uber.org/zap"
@@ -12,7 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/metrics"
-	_ "github.com/pythopus/tentagate/internal/order" // where the directive stands
+	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
@@ -42,10 +44,10 @@ const (
 	missingSkip   = "skip"
 	missingReject = "reject"
 
-	// unlimited in place of a tier's limits exempts its members.
+	// unlimited in place of limits exempts the members of a tier.
 	unlimited = "unlimited"
 
-	// anyTier are the limits of clients whose tier has none of its own.
+	// anyTier has the limits of clients whose tier is not named.
 	anyTier = "*"
 
 	defaultZone       = "default"
@@ -54,44 +56,43 @@ const (
 	defaultQueue      = 1000
 )
 
-// errNoRedis tells what to do about a missing Redis.
+// errNoRedis names the options that configure a Redis.
 var errNoRedis = errors.New("store redis: the tentagate app has no Redis; set `redis <url>` in the global tentagate option, or REDIS_URL")
 
-// Handler limits how many requests a client may send.
+// Handler limits the requests of each client.
 //
-// Units are taken by the generic cell rate algorithm: a limit of 100/1m admits
-// 100 requests at once, or any mixture, and in any interval D at most
-// burst + D × rate. Several limits on one key, and several `ratelimit` handlers
-// that follow one another, are decided together: a refused request consumes
-// nothing of any of them.
+// The algorithm is GCRA: a limit of 100/1m admits 100 requests at once, and in
+// any interval D at most burst + D × rate. Several limits on one key, and several
+// `ratelimit` handlers that follow one another, are decided together: a refused
+// request consumes nothing of any of them.
 //
 // A refusal is a 429 with `Retry-After` and an `application/problem+json` body
-// of type `quota-exceeded`; `RateLimit` and `RateLimit-Policy` tell every
-// client what it has left.
+// of type `quota-exceeded`. `RateLimit` and `RateLimit-Policy` tell clients what
+// remains.
 //
 // Placeholder | Description
 // ------------|---------------
-// `{http.ratelimit.<zone>.remaining}` | Units that are left, of the limit with the fewest
-// `{http.ratelimit.<zone>.reset}` | Seconds until there are more
-// `{http.ratelimit.<zone>.outcome}` | `allowed`, `limited`, `delayed`, `unavailable` or `exempt`
+// `{http.ratelimit.<zone>.remaining}` | Remaining units, of the limit with the fewest
+// `{http.ratelimit.<zone>.reset}` | Seconds until more units are available
+// `{http.ratelimit.<zone>.outcome}` | `allowed`, `limited`, `delayed`, `unavailable`, `exempt`, `shadow_limited` or `concurrency_limited`
 // `{http.ratelimit.<zone>.tier}` | The tier whose limits applied
 type Handler struct {
-	// The name under which counters are kept, over reloads and, in Redis, across
-	// gateways. Handlers with the same zone share counters. Letters, digits, dot,
+	// The name of the counters, which survive reloads and, in Redis, are shared by
+	// all gateways. Handlers with the same zone share counters. Letters, digits, dot,
 	// dash and underscore, at most 64. Default: `default`.
 	Zone string `json:"zone,omitempty"`
 
-	// The operator gave no name: zone is then only what answers, placeholders and
-	// metrics call it, and the counters are kept by what the handler is, the
-	// matchers on the way to it, its key and its limits. Set by the Caddyfile
+	// The operator named no zone: zone is then only the name in responses,
+	// placeholders and metrics, and the counters are identified by what the handler
+	// is: the matchers on the way to it, its key and its limits. Set by the Caddyfile
 	// adapter. Default: false.
 	Unnamed bool `json:"unnamed,omitempty"`
 
-	// Whom to count: placeholders and texts that together make the key. Default:
+	// Who is limited: placeholders and texts that together make the key. Default:
 	// the client's IP address, `{http.vars.client_ip}`.
 	Key []string `json:"key,omitempty"`
 
-	// What to do with a request for which a placeholder of the key has no value:
+	// What happens to a request for which a placeholder of the key has no value:
 	// `ip` counts it by client IP, apart from the other keys; `skip` does not count
 	// it; `reject` refuses it with 400. Default: `ip`.
 	MissingKey string `json:"missing_key,omitempty"`
@@ -101,14 +102,13 @@ type Handler struct {
 	Limits []string `json:"limits,omitempty"`
 
 	// Quotas on each key by the calendar (UTC), as
-	// `<count>/<hour|day|week|month|year>`. They start anew at the end of the
-	// period, and are as durable as the store: set up persistence in Redis for what
-	// you bill by.
+	// `<count>/<hour|day|week|month|year>`. They are reset at the end of the period,
+	// and are as durable as the store: configure persistence in Redis for billing.
 	Quotas []string `json:"quotas,omitempty"`
 
 	// How limits are counted: `gcra`, or `sliding_window`, which admits at most
-	// the count in any window whatever its position, for eight bytes per request
-	// and counts up to 10000. Default: `gcra`.
+	// the count in any window of the period's length, needs eight bytes per request
+	// and takes counts up to 10000. Default: `gcra`.
 	Algorithm string `json:"algorithm,omitempty"`
 
 	// Where counters are kept: `memory` of this process, or `redis`. Default:
@@ -116,21 +116,20 @@ type Handler struct {
 	Store string `json:"store,omitempty"`
 
 	// How Redis is used: `strict` asks it for every decision (concurrent ones
-	// share a round trip) and is exact; `leased` reserves units ahead for busy keys
-	// and admits at most rate × lease life (2 % of the period, at most 1s) more,
-	// whatever the number of gateways. Default: `strict`.
+	// share a round trip) and is exact; `leased` reserves units in advance for busy
+	// keys and admits at most rate × lease lifetime (2 % of the period, at most 1s)
+	// more, whatever the number of gateways. Default: `strict`.
 	Mode string `json:"mode,omitempty"`
 
-	// What to do while Redis does not answer: `local` limits each gateway to its
+	// The fallback while Redis is unreachable: `local` limits each gateway to its
 	// share, `allow` admits everything, `deny` answers 503. Default: `local`.
 	OnStoreError string `json:"on_store_error,omitempty"`
 
-	// The longest a request waits for Redis, in all its handlers of this kind
-	// together, before on_store_error applies. At most 1m.
-	// Default: 25ms.
+	// The longest that a request waits for Redis, in all its ratelimit handlers
+	// together, before on_store_error applies. At most 1m. Default: 25ms.
 	Budget caddy.Duration `json:"budget,omitempty"`
 
-	// Limits that depend on who asks.
+	// Limits that depend on the client.
 	Tier *Tier `json:"tier,omitempty"`
 
 	// Addresses and networks of clients that are not counted, in CIDR notation;
@@ -142,36 +141,34 @@ type Handler struct {
 	IPv6Prefix int `json:"ipv6_prefix,omitempty"`
 
 	// How many units a request costs: a whole number, or a placeholder that has
-	// one. 0 is not counted. A placeholder without a usable value costs 1. Default:
-	// 1.
+	// one. 0 is not counted. A placeholder without a valid number costs 1.
+	// Default: 1.
 	Cost string `json:"cost,omitempty"`
 
-	// Count only requests that are answered with one of these status codes, such
-	// as `401` or `5xx`. Units are reserved first and given back when the answer
-	// is another. Default: all count.
+	// Count only requests whose response has one of these status codes, such as
+	// `401` or `5xx`. Units are reserved first and given back for any other status.
+	// Default: all count.
 	CountStatus []string `json:"count_status,omitempty"`
 
 	// Take the units of count_status when the status is known, instead of
-	// reserving them first. Requests that are answered otherwise then cost nothing,
-	// however many are in progress, not even a round trip to Redis; and requests
-	// that are refused at the same moment may exceed the limit by their number.
-	// Default: false.
+	// reserving them first. Requests with any other status then cost nothing,
+	// however many are in progress, not even a round trip to Redis; and the limit may
+	// be exceeded by the number of requests in progress. Default: false.
 	CountAfter bool `json:"count_after,omitempty"`
 
-	// The most requests of one key that may be in progress at once on this
-	// gateway. With Redis, the number is divided among the gateways. Default: no
-	// bound.
+	// The most concurrent requests of one key on this gateway. With Redis, the
+	// number is divided among the gateways. Default: no limit.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`
 
-	// Hold requests back for up to this time until they are within the limits,
-	// instead of refusing them. At most 1m. Default: refuse at once.
+	// Delay requests for up to this time until they are within the limits, instead
+	// of refusing them. At most 1m. Default: refuse at once.
 	Delay caddy.Duration `json:"delay,omitempty"`
 
-	// The most requests of this handler that are held back at once. Default:
-	// 1000.
+	// The most requests of this handler that are delayed at once. Default: 1000.
 	DelayQueue int `json:"delay_queue,omitempty"`
 
-	// Decide and count, but never refuse, and tell clients nothing.
+	// Decide and count, but never refuse, and send no response fields. Default:
+	// false.
 	Shadow bool `json:"shadow,omitempty"`
 
 	// Which response fields to send: `standard` (RateLimit, RateLimit-Policy),
@@ -179,11 +176,11 @@ type Handler struct {
 	// Retry-After is sent in any case. Default: `standard`.
 	Headers string `json:"headers,omitempty"`
 
-	// The most keys whose state is kept in memory. When more are live, the one
-	// nearest to being idle is forgotten. Default: 1000000.
+	// The most keys whose state is kept in memory. When more are active, the one
+	// nearest to being idle is evicted. Default: 1000000.
 	MaxKeys int `json:"max_keys,omitempty"`
 
-	// Where the Caddyfile has this directive; errors name it.
+	// Where the Caddyfile has this directive. Errors name it.
 	Position string `json:"position,omitempty"`
 
 	key       *template
@@ -199,11 +196,12 @@ type Handler struct {
 	instances func() int
 	delayed   chan struct{}
 	group     groupCache
+	run       problem.Handler // serve
 	logger    *zap.Logger
 	ctx       caddy.Context
 }
 
-// Tier chooses limits by who asks.
+// Tier chooses limits by the client.
 type Tier struct {
 	// The placeholder whose value names the tier, such as
 	// `{http.auth.user.plan}`.
@@ -215,12 +213,12 @@ type Tier struct {
 	Limits map[string][]string `json:"limits,omitempty"`
 }
 
-// tier is a set of limits with what is sent about them.
+// tier is a set of limits.
 type tier struct {
 	name  string
 	plan  *gcra.Plan // nil: unlimited
-	names []string
-	field string
+	names []string   // of its limits, in responses
+	field string     // RateLimit-Policy
 }
 
 // CaddyModule returns the Caddy module information.
@@ -231,16 +229,16 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision resolves the settings and attaches the handler to its zone's state.
+// Provision resolves the options and attaches the handler to its zone.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx = ctx
 	return place.Error(ctx, directive, h.Position, h.provision(ctx))
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.logger, h.run = ctx.Logger(), h.serve
 	metrics.Register(ctx.GetMetricsRegistry(), collectors...)
-	store := h.store(ctx)
+	id := h.zoneID(ctx)
 	h.setDefaults()
 	if err := h.checkChoices(); err != nil {
 		return err
@@ -268,47 +266,42 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.attach(gateway, store)
+	return h.attach(gateway, id)
 }
 
-// Validate reports settings that do not go together, and directives that do not
-// agree on a zone.
+// Validate reports options that exclude one another, and warns of directives
+// that share a zone and differ in their rules.
 func (h *Handler) Validate() error {
 	if err := h.validate(); err != nil {
 		return place.Error(h.ctx, directive, h.Position, err)
 	}
-	h.compare()
+	h.warnShared()
 	return nil
 }
 
 func (h *Handler) validate() error {
 	if h.zone.redis == nil && h.Mode == modeLeased {
-		return errors.New("mode leased: the counters are in memory, where every decision is local anyway; it needs store redis")
+		return errors.New("mode leased: it needs store redis; counters in memory are local anyway")
 	}
 	if h.CountAfter && len(h.CountStatus) == 0 {
-		return errors.New("count_after: it needs count_status, the codes or classes of responses that count")
+		return errors.New("count_after: it needs count_status, the status codes or classes that count")
 	}
 	if h.CountAfter && (h.Mode == modeLeased || h.Delay > 0) {
-		return errors.New("count after: not possible with mode leased or delay: nothing is taken before the answer")
+		return errors.New("count after: not possible with mode leased or delay: nothing is taken before the response")
 	}
 	if h.Mode == modeLeased && h.Delay > 0 {
-		return errors.New("mode leased: not possible with delay, which has to know when each request's turn is")
+		return errors.New("mode leased: not possible with delay, which needs an exact decision for each request")
 	}
 	if h.Mode == modeLeased && (h.Algorithm == algorithmWindow || len(h.Quotas) > 0) {
-		return errors.New("mode leased: possible only with limits of algorithm gcra; windows and quotas are always decided strictly")
+		return errors.New("mode leased: possible only with limits of algorithm gcra; windows and quotas are always strict")
 	}
 	return nil
 }
 
-// Cleanup detaches the handler from its zone's state.
+// Cleanup detaches the handler from its zone.
 func (h *Handler) Cleanup() error {
 	h.detach()
 	return nil
-}
-
-// ServeHTTP admits the request or refuses it.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return problem.Serve(w, r, next, h.serve)
 }
 
 // Interface guards

@@ -3,6 +3,8 @@ package ratelimit
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,7 +95,7 @@ func validZone(s string) bool {
 	return true
 }
 
-// provisionKey compiles the key. {client_ip} is known to it in JSON too.
+// provisionKey compiles the key. It accepts {client_ip} in JSON too.
 func (h *Handler) provisionKey(ctx caddy.Context) error {
 	texts := make([]string, len(h.Key))
 	for i, text := range h.Key {
@@ -107,8 +109,8 @@ func (h *Handler) provisionKey(ctx caddy.Context) error {
 	return err
 }
 
-// provisionTiers compiles the handler's limits and those of its tiers. The
-// limits without a tier are the tier `*`.
+// provisionTiers compiles the limits of the handler, which are those of the tier
+// `*`, and of its tiers.
 func (h *Handler) provisionTiers(ctx caddy.Context) error {
 	h.tiers = make(map[string]*tier)
 	var quotas []gcra.Quota
@@ -147,7 +149,7 @@ func (h *Handler) provisionTiers(ctx caddy.Context) error {
 	own := len(h.Limits)+len(h.Quotas) > 0
 	switch {
 	case fallback && len(h.Limits) > 0:
-		return errors.New("limit: not possible beside the tier *, which is for everybody whose tier is not named")
+		return errors.New("limit: not possible together with the tier *, whose limits apply to every tier that is not named")
 	case !fallback && !own && h.MaxConcurrent == 0:
 		return errors.New("no limit: write `limit <count>/<period>`, such as `limit 100/1m`, or a tier *")
 	case !fallback:
@@ -215,12 +217,35 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 			}
 		}
 	}
-	if proxied(ctx, h.exempt) {
+	if hidesClients(ctx, h.exempt) {
 		h.logger.Warn("exempt covers private addresses, but the server has no trusted_proxies: behind a load balancer or proxy in a private network "+
-			"every client has its address, and none is counted; set the global option `servers { trusted_proxies static <networks> }`",
+			"every client has the proxy's address and is not limited; set the global option `servers { trusted_proxies static <networks> }`",
 			zap.String("at", shared.Place(h.Position)))
 	}
 	return nil
+}
+
+// hidesClients reports whether prefixes cover private addresses while the
+// servers of the configuration trust no proxy.
+func hidesClients(ctx caddy.Context, prefixes []netip.Prefix) bool {
+	modules := ctx.Modules()
+	if len(modules) == 0 || !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr().IsPrivate() }) {
+		return false
+	}
+	app, ok := modules[0].(*caddyhttp.App)
+	if !ok {
+		return false
+	}
+	for _, server := range app.Servers {
+		if server.TrustedProxiesRaw != nil || server.TrustedProxiesUnix {
+			return false
+		}
+		// Caddy drops the JSON of a module that is loaded, and does not export it.
+		if f := reflect.ValueOf(server).Elem().FieldByName("trustedProxies"); !f.IsValid() || f.Kind() != reflect.Interface || !f.IsNil() {
+			return false
+		}
+	}
+	return true
 }
 
 func (h *Handler) provisionCost(ctx caddy.Context) error {
@@ -246,4 +271,25 @@ func placeholder(s string) (string, bool) {
 		return s[1 : len(s)-1], true
 	}
 	return "", false
+}
+
+// warnShared warns where another directive of the configuration counts in the
+// same zone by other rules.
+func (h *Handler) warnShared() {
+	if h.Unnamed {
+		return
+	}
+	var rules []string
+	for _, t := range h.tiers {
+		text := unlimited
+		if t.plan != nil {
+			text = t.plan.String()
+		}
+		rules = append(rules, t.name+" "+text)
+	}
+	slices.Sort(rules)
+	rules = append(rules, h.Key...)
+	rules = append(rules, fmt.Sprint(h.IPv6Prefix, h.zone.store(), h.MaxConcurrent))
+	shared.Warn(h.ctx, "zone", h.Zone, strings.Join(rules, "\n"), h.Position,
+		"give each a zone of its own, or the same key, limits, tiers and store")
 }

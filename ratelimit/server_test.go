@@ -139,7 +139,7 @@ func TestServerWithRedis(t *testing.T) {
 		t.Fatalf("%v", codes)
 	}
 	eachZone(func(z *zone) {
-		if z.name != "own" {
+		if z.id != "own" {
 			return
 		}
 		z.mu.Lock()
@@ -180,7 +180,7 @@ func TestServerWithRedis(t *testing.T) {
 		t.Errorf("reset of an unknown key: %d", code)
 	}
 	if code, body := adminRequest(t, "GET", "/tentagate/ratelimit/own"); code != 200 || !strings.Contains(body, "127.0.0.1") {
-		t.Errorf("hottest keys: %d %s", code, body)
+		t.Errorf("top keys: %d %s", code, body)
 	}
 	if code, body := adminRequest(t, "GET", "/tentagate/ratelimit/"); code != 200 || !strings.Contains(body, "3/1h") {
 		t.Errorf("zones: %d %s", code, body)

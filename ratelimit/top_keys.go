@@ -7,54 +7,56 @@ import (
 )
 
 const (
-	// hotKeys is how many keys a zone's sketch follows.
-	hotKeys = 64
+	// topKeysTracked is how many keys of a zone are tracked.
+	topKeysTracked = 64
 
-	// hotSample is how many decisions are counted as one of them, so that the
-	// sketch costs busy zones nothing.
-	hotSample = 16
+	// topKeysSample is the sampling rate: one of this many decisions is counted, so
+	// that busy zones pay next to nothing.
+	topKeysSample = 16
 )
 
-// hottest finds the keys that take most units with a bounded number of counters
+// topKeys finds the keys that take most units, with a bounded number of counters
 // (the space-saving algorithm: a new key takes the place and the count of the
 // smallest, so a count is too high by at most the one it took over).
-type hottest struct {
+type topKeys struct {
 	mu     sync.Mutex
-	tick   uint32
-	counts []hotKey
+	calls  uint32
+	counts []topKey
 	index  map[string]int
 }
 
-// hotKey is a key with an estimate of the units it asked for.
-type hotKey struct {
+// topKey is a key with an estimate of the units it asked for.
+type topKey struct {
 	Key   string `json:"key"`
 	Units int64  `json:"units"`
 	// Error is by how much Units may be too high.
 	Error int64 `json:"error"`
 }
 
-// add counts units of a key. Only one in hotSample calls is counted, for all.
-func (t *hottest) add(key string, units int64) {
+// add counts units of a key. Once the table is full, one call in topKeysSample is
+// counted, for all of them; calls during another one are not counted.
+func (t *topKeys) add(key string, units int64) {
 	if !t.mu.TryLock() {
 		return
 	}
 	defer t.mu.Unlock()
-	if t.tick++; t.tick%hotSample != 1 && len(t.counts) == hotKeys {
-		return
-	}
-	if len(t.counts) == hotKeys {
-		units *= hotSample
+	full := len(t.counts) == topKeysTracked
+	if t.calls++; full {
+		if t.calls%topKeysSample != 1 {
+			return
+		}
+		units *= topKeysSample
 	}
 	if t.index == nil {
-		t.index = make(map[string]int, hotKeys)
+		t.index = make(map[string]int, topKeysTracked)
 	}
 	if i, ok := t.index[key]; ok {
 		t.counts[i].Units += units
 		return
 	}
-	if len(t.counts) < hotKeys {
+	if !full {
 		t.index[key] = len(t.counts)
-		t.counts = append(t.counts, hotKey{Key: key, Units: units})
+		t.counts = append(t.counts, topKey{Key: key, Units: units})
 		return
 	}
 	least := 0
@@ -65,21 +67,21 @@ func (t *hottest) add(key string, units int64) {
 	}
 	c := &t.counts[least]
 	delete(t.index, c.Key)
-	*c = hotKey{Key: key, Units: c.Units + units, Error: c.Units}
+	*c = topKey{Key: key, Units: c.Units + units, Error: c.Units}
 	t.index[key] = least
 }
 
-// list returns the keys, the hottest first.
-func (t *hottest) list() []hotKey {
+// list returns the keys, those with most units first.
+func (t *topKeys) list() []topKey {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := slices.Clone(t.counts)
-	slices.SortStableFunc(out, func(a, b hotKey) int { return cmp.Compare(b.Units, a.Units) })
+	slices.SortStableFunc(out, func(a, b topKey) int { return cmp.Compare(b.Units, a.Units) })
 	return out
 }
 
-// forget removes a key.
-func (t *hottest) forget(key string) {
+// remove drops a key.
+func (t *topKeys) remove(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i, ok := t.index[key]

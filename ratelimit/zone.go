@@ -15,48 +15,46 @@ import (
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
-// zones are the counters, by where they are kept and the zone's name, so that
-// they survive a reload, whatever else it changes. engines are what sends
-// decisions to each Redis.
+// zones are kept by store and zone id, and survive reloads. engines are kept by
+// Redis connection and key prefix.
 var (
 	zones   = caddy.NewUsagePool()
 	engines = caddy.NewUsagePool()
 )
 
-// closeTimeout bounds how long leased units are being returned at shutdown.
+// closeTimeout bounds the return of leased units at shutdown.
 const closeTimeout = time.Second
 
-// zone is the state of one zone.
+// zone is the state of one zone. Its counters are either in memory or in Redis.
 type zone struct {
-	name        string           // under which counters are kept
-	memory      *memory.Store    // nil: in Redis
-	redis       *redisstore.Zone // nil: in memory
+	id          string // of its counters, see zoneID
+	memory      *memory.Store
+	redis       *redisstore.Zone
 	engine      *engine
 	concurrency concurrency
-	hot         hottest
+	topKeys     topKeys
 
 	mu       sync.Mutex
 	handlers map[*Handler]struct{}
-	label    string // what it is called
+	name     string // that of the latest configuration
 }
 
-// engine is a redis engine in the pool.
+// engine is a Redis engine in the pool.
 type engine struct {
 	*redisstore.Engine
 	key     string
 	release func()
 }
 
-// Destruct ends the engine's work in the background.
+// Destruct stops the engine's background work.
 func (e *engine) Destruct() error {
 	e.Close()
 	e.release()
 	return nil
 }
 
-// attach finds the state of the handler's zone, which is kept under the name, or
-// makes it.
-func (h *Handler) attach(gateway *app.App, name string) error {
+// attach finds or makes the state of the handler's zone.
+func (h *Handler) attach(gateway *app.App, id string) error {
 	connection := gateway.Redis()
 	if h.Store == storeMemory {
 		connection = nil
@@ -65,13 +63,13 @@ func (h *Handler) attach(gateway *app.App, name string) error {
 	}
 	h.instances = func() int { return 1 }
 	h.metrics = metricsOf(h.Zone)
-	key := "memory/" + name
+	key := "memory/" + id
 	if connection != nil {
 		h.instances = connection.Instances
-		key = "redis/" + connection.Key() + "/" + gateway.KeyPrefix() + "/" + name
+		key = "redis/" + connection.Key() + "/" + gateway.KeyPrefix() + "/" + id
 	}
 	val, loaded, err := zones.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newZone(h, name, gateway, connection)
+		return newZone(id, h.MaxKeys, gateway, connection)
 	})
 	if err != nil {
 		return err
@@ -79,7 +77,7 @@ func (h *Handler) attach(gateway *app.App, name string) error {
 	h.zone, h.zoneKey = val.(*zone), key
 	h.zone.mu.Lock()
 	h.zone.handlers[h] = struct{}{}
-	h.zone.label = h.Zone
+	h.zone.name = h.Zone
 	h.zone.mu.Unlock()
 	if loaded {
 		h.zone.setMaxKeys(h.MaxKeys)
@@ -96,15 +94,15 @@ func (h *Handler) detach() {
 	delete(h.zone.handlers, h)
 	h.zone.mu.Unlock()
 	if _, err := zones.Delete(h.zoneKey); err != nil && h.logger != nil {
-		h.logger.Error("releasing the counters of a zone", zap.String("zone", h.Zone), zap.Error(err))
+		h.logger.Error("releasing a zone", zap.String("zone", h.Zone), zap.Error(err))
 	}
 	h.zoneKey = ""
 }
 
-func newZone(h *Handler, name string, gateway *app.App, connection *app.Redis) (*zone, error) {
-	z := &zone{name: name, handlers: make(map[*Handler]struct{})}
+func newZone(id string, maxKeys int, gateway *app.App, connection *app.Redis) (*zone, error) {
+	z := &zone{id: id, handlers: make(map[*Handler]struct{})}
 	if connection == nil {
-		z.memory = memory.New(memory.Options{MaxKeys: h.MaxKeys})
+		z.memory = memory.New(memory.Options{MaxKeys: maxKeys})
 		return z, nil
 	}
 	key := connection.Key() + "/" + gateway.KeyPrefix()
@@ -120,9 +118,9 @@ func newZone(h *Handler, name string, gateway *app.App, connection *app.Redis) (
 			OnOutage: func(down bool, err error) {
 				observeOutage(down)
 				if down {
-					logger.Warn("redis does not answer; each zone decides as its on_store_error says", zap.Error(err))
+					logger.Warn("Redis unreachable; zones use their on_store_error", zap.Error(err))
 				} else {
-					logger.Info("redis answers again; limits are shared again")
+					logger.Info("Redis reachable again; limits are shared")
 				}
 			},
 		})}, nil
@@ -131,11 +129,11 @@ func newZone(h *Handler, name string, gateway *app.App, connection *app.Redis) (
 		return nil, err
 	}
 	z.engine = val.(*engine)
-	z.redis = z.engine.NewZone(name, h.MaxKeys)
+	z.redis = z.engine.NewZone(id, maxKeys)
 	return z, nil
 }
 
-// Destruct ends the zone when the last configuration that uses it is gone.
+// Destruct closes the zone when no configuration uses it any more.
 func (z *zone) Destruct() error {
 	if z.redis == nil {
 		return nil
@@ -162,69 +160,11 @@ func (z *zone) evictions() uint64 {
 	return z.memory.Evictions()
 }
 
-// call is the check as the Redis store sees it.
-func (c *check) call() redisstore.Call {
-	budget := time.Duration(c.h.Budget)
-	if budget <= 0 {
-		budget = redisstore.DefaultBudget
-	}
-	if budget -= c.chain.waited; budget <= 0 {
-		budget = -1
-	}
-	return redisstore.Call{
-		Zone:     c.h.zone.redis,
-		Key:      c.key,
-		Plan:     c.tier.plan,
-		Cost:     c.cost,
-		OnError:  c.h.OnStoreError,
-		Budget:   budget,
-		Leased:   c.h.Mode == modeLeased,
-		Decision: &c.decision,
-	}
-}
-
-// decide asks the zone's store.
-func (z *zone) decide(c *check) {
-	c.decided = time.Now()
-	if z.redis != nil {
-		call := c.call()
-		call.Decide()
-		took := time.Since(c.decided)
-		c.chain.waited += took
-		c.h.metrics.latency.Observe(took.Seconds())
-	} else {
-		z.memory.Decide(c.key, c.tier.plan, c.cost, &c.decision)
-	}
-	c.counted = c.decision.Admitted()
-}
-
-// peek looks whether there are units, as far as this gateway knows without
-// asking Redis, and takes none.
-func (z *zone) peek(c *check) {
-	c.decided = time.Now()
-	if z.redis != nil {
-		call := c.call()
-		call.PeekLocal()
-		return
-	}
-	z.memory.Peek(c.key, c.tier.plan, c.cost, &c.decision)
-}
-
-// refund gives back what decide took.
-func (z *zone) refund(c *check) {
-	if z.redis != nil {
-		call := c.call()
-		call.Refund(c.decision.At, c.decision.Source)
-		return
-	}
-	z.memory.Refund(c.key, c.tier.plan, c.cost, c.decision.At)
-}
-
-// called returns what the zone is called in the latest configuration.
-func (z *zone) called() string {
+// displayName is the name of the zone in the latest configuration.
+func (z *zone) displayName() string {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	return z.label
+	return z.name
 }
 
 // plans returns the plans of all handlers of the zone.

@@ -70,10 +70,10 @@ func stores(t *testing.T, text string) map[string]string {
 	names := make(map[string]string)
 	for _, h := range handlers {
 		limit := strings.TrimSuffix(strings.Join(h.Limits, ",")+" "+h.Headers, " standard")
-		if had, ok := names[limit]; ok && had != h.zone.name {
+		if had, ok := names[limit]; ok && had != h.zone.id {
 			t.Fatalf("%s has two names", limit)
 		}
-		names[limit] = h.zone.name
+		names[limit] = h.zone.id
 	}
 	return names
 }

@@ -1,0 +1,64 @@
+package ratelimit
+
+import "strings"
+
+// outcome is what became of a request in a zone.
+type outcome uint8
+
+const (
+	outcomeAllowed outcome = iota
+	outcomeLimited
+	outcomeDelayed
+	outcomeUnavailable
+	outcomeExempt
+	outcomeShadowLimited
+	outcomeConcurrencyLimited
+)
+
+// outcomeNames are the outcomes as placeholders and metrics name them.
+var outcomeNames = [...]string{"allowed", "limited", "delayed", "unavailable", "exempt", "shadow_limited", "concurrency_limited"}
+
+func (o outcome) String() string { return outcomeNames[o] }
+
+// placeholder returns the value of {http.ratelimit.<zone>.*}, of the latest
+// check where several handlers share a zone.
+func (rc *requestChecks) placeholder(name string) (any, bool) {
+	name, ok := strings.CutPrefix(name, "http.ratelimit.")
+	if !ok {
+		return nil, false
+	}
+	for i := len(rc.all) - 1; i >= 0; i-- {
+		c := rc.all[i]
+		if property, ok := strings.CutPrefix(name, c.handler.Zone); ok && strings.HasPrefix(property, ".") {
+			if value, ok := c.property(property[1:]); ok {
+				return value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// property returns a value that placeholders have; it is empty where there was
+// no decision.
+func (c *check) property(name string) (any, bool) {
+	d := &c.decision
+	switch name {
+	case "outcome":
+		return c.outcome.String(), true
+	case "tier":
+		if c.tier == nil {
+			return "", true
+		}
+		return c.tier.name, true
+	case "remaining", "reset":
+		if d.Len == 0 {
+			return "", true
+		}
+		m := d.Meters[nearest(d)]
+		if name == "remaining" {
+			return m.Remaining, true
+		}
+		return seconds(m.Reset), true
+	}
+	return nil, false
+}
