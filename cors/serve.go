@@ -60,14 +60,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		count(actualAllowed, actualRefused, allowed)
 	}
-	answer := headers.Before(w, func(fields http.Header, _ int) { h.apply(fields, from, allowed) })
-	err := problem.Serve(answer, r, next, h.run)
+	x := &exchange{h: h, origin: from, allowed: allowed}
+	x.Init(w, x)
+	err := problem.Serve(x, r, next, h.run)
 	if err != nil {
 		// The error is answered past this writer, by an outer handler or by the
 		// server: a page must be able to read a 401 or 429 too.
-		answer.Send(0)
+		x.Send(0)
 	}
 	return err
+}
+
+// exchange is a request that is not a preflight, and its response.
+type exchange struct {
+	headers.Writer
+	h       *Handler
+	origin  string
+	allowed bool
+	vary    [1]string
+}
+
+// BeforeHeader replaces what the service said about CORS.
+func (x *exchange) BeforeHeader(fields http.Header, _ int) {
+	for name := range fields {
+		if len(name) > len(acPrefix) && strings.EqualFold(name[:len(acPrefix)], acPrefix) {
+			delete(fields, name)
+		}
+	}
+	switch {
+	case x.h.origins.Any:
+	case len(fields["Vary"]) > 0:
+		addVary(fields, "Origin")
+	default:
+		// Also where the request has no Origin: a cache must not give this response
+		// to a page.
+		x.vary[0] = "Origin"
+		fields["Vary"] = x.vary[:]
+	}
+	if x.allowed {
+		x.h.allow(fields, x.origin)
+		if x.h.exposed != "" {
+			fields[acExposeHeaders] = []string{x.h.exposed}
+		}
+	}
 }
 
 func pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -92,26 +127,6 @@ func requestOrigin(r *http.Request) (from string, cross bool) {
 		return values[0], true
 	default:
 		return "", true
-	}
-}
-
-// apply replaces what the service said about CORS.
-func (h *Handler) apply(fields http.Header, from string, allowed bool) {
-	for name := range fields {
-		if len(name) > len(acPrefix) && strings.EqualFold(name[:len(acPrefix)], acPrefix) {
-			delete(fields, name)
-		}
-	}
-	if !h.origins.Any {
-		// Also where there was no Origin: a cache must not give this answer to
-		// a page.
-		addVary(fields, "Origin")
-	}
-	if allowed {
-		h.allow(fields, from)
-		if h.exposed != "" {
-			fields[acExposeHeaders] = []string{h.exposed}
-		}
 	}
 }
 
