@@ -62,7 +62,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	identity.Set(r, &v.identity)
 	caddyhttp.SetVar(r.Context(), verifiedVar, v)
-	placeholders.Provide(r, v.placeholders)
+	placeholders.Provide(r, v)
 	if h.StripToken {
 		for i := range h.sources {
 			h.sources[i].strip(r, h.DPoP != nil)

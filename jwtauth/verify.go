@@ -53,6 +53,9 @@ type verified struct {
 	ids atomic.Pointer[deny.IDs]
 }
 
+// Placeholder returns the value of {http.auth.user.*}.
+func (v *verified) Placeholder(name string) (any, bool) { return v.placeholders(name) }
+
 // verify returns what a token says, if it is good at this moment. Everything
 // but form, signature and parsing is evaluated each time.
 func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, error) {

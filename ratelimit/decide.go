@@ -73,7 +73,7 @@ func checksOf(r *http.Request) *requestChecks {
 	checks := &requestChecks{replacer: repl}
 	checks.all = checks.slots[:0]
 	caddyhttp.SetVar(r.Context(), requestVar, checks)
-	placeholders.Provide(r, checks.placeholder)
+	placeholders.Provide(r, checks)
 	return checks
 }
 

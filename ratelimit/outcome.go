@@ -20,9 +20,9 @@ var outcomeNames = [...]string{"allowed", "limited", "delayed", "unavailable", "
 
 func (o outcome) String() string { return outcomeNames[o] }
 
-// placeholder returns the value of {http.ratelimit.<zone>.*}, of the latest
-// check where several handlers share a zone.
-func (rc *requestChecks) placeholder(name string) (any, bool) {
+// Placeholder returns the value of {http.ratelimit.<zone>.*}, of the latest check
+// where several handlers share a zone.
+func (rc *requestChecks) Placeholder(name string) (any, bool) {
 	name, ok := strings.CutPrefix(name, "http.ratelimit.")
 	if !ok {
 		return nil, false

@@ -20,17 +20,26 @@ var roots = [...]string{"auth.user.", "auth.error.", "ratelimit.", "cache.", "ci
 // varKey is where a request has its sources in Caddy's variables.
 const varKey = "tentagate.placeholders"
 
-// sources are those that answer for a request, the latest first. A copy of the
-// request may ask them in another goroutine.
+// Provider has the values of some of the gateway's placeholders.
+type Provider interface {
+	// Placeholder returns the value of a placeholder such as http.auth.user.id, and
+	// false if it has none.
+	Placeholder(name string) (value any, ok bool)
+}
+
+// sources are the providers of a request, the latest first. A copy of the request
+// may ask them in another goroutine.
 type sources struct {
 	repl   *caddy.Replacer
 	latest atomic.Pointer[source]
-	// first saves an allocation: most requests have one source.
-	first source
+
+	// Most requests have few providers: these need no allocation.
+	room []source
+	few  [2]source
 }
 
 type source struct {
-	answer caddy.ReplacerFunc
+	Provider
 	before *source
 }
 
@@ -42,20 +51,20 @@ func (*sources) String() string { return "" }
 // to call it again changes nothing.
 func Known(r *http.Request) { of(r) }
 
-// Provide adds a source of values. Handlers use it instead of Replacer.Map,
-// whose later sources are never asked for a name that is known.
-func Provide(r *http.Request, answer caddy.ReplacerFunc) {
+// Provide adds a provider of values. Handlers use it instead of Replacer.Map,
+// whose later functions are never asked for a name that is known.
+func Provide(r *http.Request, p Provider) {
 	s := of(r)
 	if s == nil {
 		return
 	}
-	before := s.latest.Load()
-	if before == nil {
-		s.first.answer = answer
-		s.latest.Store(&s.first)
-		return
+	if len(s.room) == 0 {
+		s.room = make([]source, 2)
 	}
-	s.latest.Store(&source{answer, before})
+	added := &s.room[0]
+	s.room = s.room[1:]
+	*added = source{p, s.latest.Load()}
+	s.latest.Store(added)
 }
 
 // of returns the sources of the request, or nil if it has no replacer.
@@ -73,6 +82,7 @@ func of(r *http.Request) *sources {
 		return s
 	}
 	s := &sources{repl: repl}
+	s.room = s.few[:]
 	repl.Map(s.answer)
 	vars[varKey] = s
 	return s
@@ -88,7 +98,7 @@ func (s *sources) answer(name string) (any, bool) {
 			continue
 		}
 		for at := s.latest.Load(); at != nil; at = at.before {
-			if value, ok := at.answer(name); ok {
+			if value, ok := at.Placeholder(name); ok {
 				return value, true
 			}
 		}

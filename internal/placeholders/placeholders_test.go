@@ -56,22 +56,24 @@ func TestKnown(t *testing.T) {
 	}
 }
 
+// one is the provider of one placeholder.
+type one struct{ name, value string }
+
+func (o one) Placeholder(name string) (any, bool) { return o.value, name == o.name }
+
 // What is given a value later has it, whoever made the names known before.
 func TestProvide(t *testing.T) {
 	r, repl := request(t)
 	placeholders.Known(r)
-	one := func(name, value string) caddy.ReplacerFunc {
-		return func(asked string) (any, bool) { return value, asked == name }
-	}
-	placeholders.Provide(r, one("http.auth.user.id", "ann"))
-	placeholders.Provide(r, one("http.ratelimit.z.tier", "pro"))
+	placeholders.Provide(r, one{"http.auth.user.id", "ann"})
+	placeholders.Provide(r, one{"http.ratelimit.z.tier", "pro"})
 	placeholders.Known(r)
 	repl.Set("http.cache.status", "hit")
 	got := repl.ReplaceKnown("{http.auth.user.id} {http.ratelimit.z.tier} {http.cache.status} {http.auth.user.name}.", "")
 	if got != "ann pro hit ." {
 		t.Errorf("got %q", got)
 	}
-	placeholders.Provide(r, one("http.auth.user.id", "bob"))
+	placeholders.Provide(r, one{"http.auth.user.id", "bob"})
 	if got := repl.ReplaceKnown("{http.auth.user.id}", ""); got != "bob" {
 		t.Errorf("the latest is %q", got)
 	}
