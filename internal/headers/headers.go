@@ -85,11 +85,12 @@ func (w *Writer) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Hijack hands the connection over, after which no header can be sent.
+// Hijack hands the connection over, after which no header can be sent: the
+// status is 101 unless there was another.
 func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		w.sent = true
+		w.Send(http.StatusSwitchingProtocols)
 	}
 	return conn, rw, err
 }
