@@ -8,20 +8,21 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/nearby"
+	"github.com/pythopus/tentagate/internal/requestid"
 )
 
-// kind is what guard does with a field of a request.
+// kind is how guard treats a field of a request.
 type kind uint8
 
 const (
 	ordinary  kind = iota
-	override       // asks for another method or path
-	forwarded      // says what a proxy in front of the gateway knows of the client
-	hop            // is of the connection alone
-	odd            // has a name that a service could read as another's
+	override       // overrides the method or the path
+	forwarded      // describes the client, as a proxy in front of the gateway sees it
+	hop            // hop-by-hop
+	ambiguous      // has a name that a service could take for another one
 )
 
-// kindOf returns what a field is, by its name as net/http spells it.
+// kindOf returns the kind of a field, by its canonical name.
 func kindOf(name string) kind {
 	switch name {
 	case "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url":
@@ -40,16 +41,15 @@ func kindOf(name string) kind {
 	case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "X-Ssl-Client"):
 		return forwarded
 	case !plain(name):
-		return odd
+		return ambiguous
 	}
 	return ordinary
 }
 
-// plain reports whether a name has letters, digits and hyphens alone. Servers
-// that put fields into variables spell other characters as they spell a hyphen,
-// so that `X~User` would be `X-User` there. Of the underscore and the dot,
-// which names of some applications have, Caddy decides
-// (expected_underscore_headers), and a pseudo-header field is none of those.
+// plain reports whether a name has no other characters than letters, digits and
+// hyphens. Servers that put fields into variables replace others as they replace a
+// hyphen, so that `X~User` would be `X-User` there. Underscores and dots, which
+// some applications use, are left to Caddy (expected_underscore_headers).
 func plain(name string) bool {
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -61,8 +61,8 @@ func plain(name string) bool {
 	return true
 }
 
-// checkFields drops what a client may not say, and returns what is wrong with
-// the others.
+// checkFields deletes the fields that a client must not send, and validates the
+// others.
 func (h *Handler) checkFields(r *http.Request) error {
 	framed := r.ProtoMajor > 1
 	for name, values := range r.Header {
@@ -77,19 +77,19 @@ func (h *Handler) checkFields(r *http.Request) error {
 				delete(r.Header, name)
 				nearby.Dropped(r, name)
 			}
-		case hop, odd:
+		case hop, ambiguous:
 			delete(r.Header, name)
 		}
-		if framed && edged(values) {
-			return errEdge
+		if framed && padded(values) {
+			return errPadded
 		}
 	}
 	h.reduceConnection(r)
 	return nil
 }
 
-// ordinaryTrailer reports whether a field behind a body goes on. A proxy has no
-// reason to say there what guard drops from a header.
+// ordinaryTrailer reports whether a trailer field is kept: what guard deletes from
+// a header it deletes from trailers.
 func ordinaryTrailer(name string) bool { return kindOf(name) == ordinary }
 
 // fromTrustedProxy reports whether the connection is from a proxy that the
@@ -99,28 +99,27 @@ func fromTrustedProxy(r *http.Request) bool {
 	return trusted
 }
 
-// edged reports whether a value begins or ends with a blank, which no value of
-// HTTP/1.1 can, and which HTTP/2 forbids (RFC 9113 §8.2.1).
-func edged(values []string) bool {
+// padded reports whether a value begins or ends with whitespace, which is
+// impossible in HTTP/1.1, and forbidden in HTTP/2 (RFC 9113 §8.2.1).
+func padded(values []string) bool {
 	for _, v := range values {
-		if v != "" && (blank(v[0]) || blank(v[len(v)-1])) {
+		if v != "" && (whitespace(v[0]) || whitespace(v[len(v)-1])) {
 			return true
 		}
 	}
 	return false
 }
 
-func blank(c byte) bool { return c == ' ' || c == '\t' }
+func whitespace(c byte) bool { return c == ' ' || c == '\t' }
 
-// reduceConnection does what the Connection field asks for (RFC 9110 §7.6.1):
-// the fields that it names are of this connection, and go no further. It is
-// reduced to what speaks about the connection, because the proxy behind deletes
-// what it names once more, and would delete what handlers of this gateway set
-// to tell a service who asks.
+// reduceConnection deletes the fields that Connection names, which are for this
+// connection only (RFC 9110 §7.6.1), and the names from it: the proxy behind would
+// delete fields of these names again, and by then handlers of this gateway may have
+// set them to identify the client.
 func (h *Handler) reduceConnection(r *http.Request) {
 	fields := r.Header
 	upgrade := fields["Upgrade"]
-	// An upgrade in HTTP/1.0 is to be ignored (RFC 9110 §7.8).
+	// Upgrade is ignored in HTTP/1.0 (RFC 9110 §7.8).
 	upgrading := len(upgrade) == 1 && r.ProtoAtLeast(1, 1) && h.accepts(strings.Trim(upgrade[0], " \t"))
 	if upgrade != nil && !upgrading {
 		delete(fields, "Upgrade")
@@ -149,13 +148,12 @@ func (h *Handler) reduceConnection(r *http.Request) {
 	fields["Connection"] = []string{strings.Join(kept, ", ")}
 }
 
-// endToEnd reports whether a field is for the service, whatever Connection says
-// of it: a client that can have it deleted behind a lenient proxy takes from the
-// request what that proxy wrote into it.
+// endToEnd reports whether a field is kept although Connection names it: a client
+// could otherwise delete what a lenient proxy in front has set.
 func endToEnd(name string) bool {
 	switch name {
 	case "Host", "Authorization", "Cookie", "Cache-Control", "Pragma", "Range", "Expect", "Date", "Origin", "Referer", "User-Agent",
-		"Via", "Max-Forwards", "Idempotency-Key", "Dpop", "Traceparent", "Tracestate", RequestIDHeader:
+		"Via", "Max-Forwards", "Idempotency-Key", "Dpop", "Traceparent", "Tracestate", requestid.Header:
 		return true
 	}
 	for _, family := range []string{"Content-", "Accept", "If-", "Sec-", "Access-Control-"} {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requestid"
 )
 
 // What Connection names is of this connection, unless it is for the service
@@ -107,7 +109,7 @@ func TestOddNames(t *testing.T) {
 	}
 	r.Header["X_Allowed"], r.Header["x-Lower"] = []string{"1"}, []string{"1"} // the server's decision
 	seen, _ := serve(t, new(Handler), r)
-	if len(seen.Header) != 3 || seen.Header[RequestIDHeader] == nil {
+	if len(seen.Header) != 3 || seen.Header[requestid.Header] == nil {
 		t.Errorf("the next handler saw %v", seen.Header)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requestid"
 )
 
 // provisioned prepares a handler.
@@ -31,7 +33,7 @@ func serve(t testing.TB, h *Handler, r *http.Request) (*http.Request, *httptest.
 	var seen *http.Request
 	if err := provisioned(t, h).ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		seen = r
-		w.Header().Add(RequestIDHeader, "the-services-own")
+		w.Header().Add(requestid.Header, "the-services-own")
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	})); err != nil {
@@ -110,18 +112,18 @@ func TestRequestID(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if tc.given != nil {
-			r.Header[RequestIDHeader] = tc.given
+			r.Header[requestid.Header] = tc.given
 		}
 		seen, w := serve(t, new(Handler), r)
-		id := seen.Header.Get(RequestIDHeader)
+		id := seen.Header.Get(requestid.Header)
 		if tc.kept != (tc.given != nil && id == tc.given[0]) {
 			t.Errorf("%q: became %q", tc.given, id)
 		}
 		if !tc.kept && (len(id) != 36 || id[14] != '7') {
 			t.Errorf("%q: %q is no UUIDv7", tc.given, id)
 		}
-		if got := w.Header()[RequestIDHeader]; len(got) != 1 || got[0] != id || len(seen.Header[RequestIDHeader]) != 1 {
-			t.Errorf("%q: the client got %q, the service %q", tc.given, got, seen.Header[RequestIDHeader])
+		if got := w.Header()[requestid.Header]; len(got) != 1 || got[0] != id || len(seen.Header[requestid.Header]) != 1 {
+			t.Errorf("%q: the client got %q, the service %q", tc.given, got, seen.Header[requestid.Header])
 		}
 	}
 }
@@ -171,7 +173,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %s: got %d, reached the next handler: %v", tc.method, tc.target, w.Code, seen != nil)
 		}
 		if tc.status != 204 {
-			if w.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(w.Body.String(), w.Header().Get(RequestIDHeader)) {
+			if w.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(w.Body.String(), w.Header().Get(requestid.Header)) {
 				t.Errorf("%s %s: %v %s", tc.method, tc.target, w.Header(), w.Body)
 			}
 		}
@@ -249,8 +251,8 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"guard {\n allow_path_parameters off\n}": "it takes none",
 		"guard {\n allow_double_encoding yes\n}": "it takes none",
 		"guard {\n keep_forwarded\n}":            "keep_forwarded: missing argument",
-		"guard {\n keep_forwarded X-User\n}":     `keep_forwarded: "X-User" is not dropped without it`,
-		"guard {\n upgrades off websocket\n}":    "upgrades: off accepts no protocol, leave the others out, at ",
+		"guard {\n keep_forwarded X-User\n}":     `keep_forwarded: "X-User" is not a field that guard deletes`,
+		"guard {\n upgrades off websocket\n}":    "upgrades: off cannot be combined with protocols, at ",
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", block, err)
@@ -298,7 +300,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 			b.ReportAllocs()
 			for b.Loop() {
-				r.Header[RequestIDHeader] = []string{id}
+				r.Header[requestid.Header] = []string{id}
 				_ = h.ServeHTTP(w, r, next)
 			}
 		})

@@ -1,5 +1,5 @@
-// Package guard is the first handler of a gateway: it refuses what could slip
-// past the handlers behind it, and gives each request its id.
+// Package guard is the first handler of a gateway: it refuses requests that could
+// bypass the handlers behind it, and gives each request an id.
 package guard
 
 import (
@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
@@ -21,37 +20,32 @@ import (
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/metrics"
-	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requestid"
 )
 
-// RequestIDHeader carries the request's id, to the service and to the client.
-const RequestIDHeader = "X-Request-Id"
-
-// maxRequestID is the longest id taken over from a client, in characters.
-const maxRequestID = 128
-
-// noUpgrades is the value of the option that accepts no protocol.
+// noUpgrades as the only protocol accepts none.
 const noUpgrades = "off"
 
 func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler refuses requests that the gateway and a service could read
-// differently, drops what a client may not say about the connection, its own
-// address or the proxies in front, ends a connection whose next request could
-// be a part of this one's body, and gives each request an id.
+// Handler refuses requests that the gateway and a service could interpret
+// differently, deletes fields that a client must not send (of the connection, of its
+// own address, of the proxies in front), prevents request smuggling, and gives each
+// request an id.
 type Handler struct {
 	// Accept `%2f` in a path. Dot segments around it are still refused.
 	// Default: false.
 	AllowEncodedSlashes bool `json:"allow_encoded_slashes,omitempty"`
 
-	// Accept `;` in a path, plain and encoded. A servlet server takes what
+	// Accept `;` in a path, plain and encoded. A servlet container takes what
 	// follows it in a segment for parameters (RFC 3986 §3.3): `/adm;x/y`, which
-	// no matcher of `/adm/*` sees, is `/adm/y` to it. Default: false.
+	// does not match `/adm/*`, is `/adm/y` there. Default: false.
 	AllowPathParameters bool `json:"allow_path_parameters,omitempty"`
 
 	// Accept a path that is percent-encoded twice, such as `/%2561dm`, which is
@@ -60,29 +54,26 @@ type Handler struct {
 	// encoded once. Default: false.
 	AllowDoubleEncoding bool `json:"allow_double_encoding,omitempty"`
 
-	// Keep the fields with which a client may ask for another method or path
+	// Keep the fields that override the method or the path
 	// (X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL,
-	// X-Rewrite-URL). Handlers decide on the method and the path of the request
-	// line, and a service that obeys these fields would do something else.
-	// Default: false, they are deleted.
+	// X-Rewrite-URL). Handlers decide by the request line, and a service that obeys
+	// these fields would do something else. Default: false, they are deleted.
 	KeepOverrides bool `json:"keep_overrides,omitempty"`
 
-	// Fields to keep from clients that are no trusted proxies (`trusted_proxies`
-	// of the server) among those with which a proxy says what it knows of the
-	// client: `Forwarded` (RFC 7239), `X-Forwarded-*`, `X-Real-IP`,
-	// `True-Client-IP`, `Client-Cert` (RFC 9440) and the like. A service that
-	// reads one believes what it says. Default: none, they are deleted.
+	// Forwarding fields to keep from clients that are not trusted proxies
+	// (`trusted_proxies` of the server): `Forwarded` (RFC 7239), `X-Forwarded-*`,
+	// `X-Real-IP`, `True-Client-IP`, `Client-Cert` (RFC 9440) and the like. Services
+	// trust what they say. Default: none, they are deleted.
 	KeepForwarded []string `json:"keep_forwarded,omitempty"`
 
 	// The protocols to which a client may upgrade a connection (RFC 9110 §7.8,
-	// and the extended CONNECT of RFC 8441 and RFC 9220), in any case, or `off`
-	// for none. What passes over an upgraded connection is seen by no handler:
-	// never name `h2c`, with which any request can be sent past them.
-	// Default: `websocket`.
+	// and the extended CONNECT of RFC 8441 and RFC 9220), case-insensitive, or `off`
+	// for none. Handlers do not see the traffic of an upgraded connection: never
+	// name `h2c`, by which requests bypass them. Default: `websocket`.
 	Upgrades []string `json:"upgrades,omitempty"`
 
-	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors
-	// name it.
+	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name
+	// it.
 	Position string `json:"position,omitempty"`
 
 	upgrades []string        // in lower case
@@ -112,7 +103,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision prepares the lists of upgrades and fields and registers the metrics.
+// Provision prepares the lists of upgrades and fields, and registers the metrics.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), refusals)
 	framing.Install(ctx)
@@ -144,26 +135,24 @@ func (h *Handler) checkOptions() error {
 	for _, name := range h.Upgrades {
 		switch protocol, version, versioned := strings.Cut(name, "/"); {
 		case strings.EqualFold(name, noUpgrades) && len(h.Upgrades) > 1:
-			return fmt.Errorf("upgrades: %s accepts no protocol, leave the others out", noUpgrades)
+			return fmt.Errorf("upgrades: %s cannot be combined with protocols", noUpgrades)
 		case !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
-			return fmt.Errorf("upgrades: %q is not a protocol: accepted are names such as websocket, or %s", name, noUpgrades)
+			return fmt.Errorf("upgrades: %q is not a protocol name such as websocket, nor %s", name, noUpgrades)
 		}
 	}
 	for _, name := range h.KeepForwarded {
 		if kindOf(http.CanonicalHeaderKey(name)) != forwarded {
-			return fmt.Errorf("keep_forwarded: %q is not dropped without it: accepted are fields such as Forwarded, X-Forwarded-Prefix and X-Real-IP", name)
+			return fmt.Errorf("keep_forwarded: %q is not a field that guard deletes: accepted are fields such as Forwarded, X-Forwarded-Prefix and X-Real-IP", name)
 		}
 	}
 	return nil
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	id := requestID(r.Header)
-	// Each use has a slice of its own, so that a later handler that edits one in
-	// place does not change another.
-	ids := &[2]string{id, id}
-	r.Header[RequestIDHeader] = ids[0:1:1]
-	w.Header()[RequestIDHeader] = ids[1:2:2]
+	id := requestid.Of(r.Header)
+	x := &exchange{id: id, forService: [1]string{id}, forClient: [1]string{id}}
+	r.Header[requestid.Header] = x.forService[:]
+	w.Header()[requestid.Header] = x.forClient[:]
 	problem.SetRequestID(r, id)
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("request_id", id))
@@ -172,20 +161,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	watch := framing.From(r.Context())
 	unwatched := watch == nil && (r.ContentLength != 0 || !r.ProtoAtLeast(1, 1))
 	if unwatched {
-		// This server has no watch in front.
+		// This server has no front.
 		watch, r = framing.Watch(w, r)
 		w = watch
 	}
-	// A service may answer with an id of its own; the client gets this one.
-	answer := headers.Before(w, func(fields http.Header, _ int) {
-		if now := fields[RequestIDHeader]; len(now) != 1 || now[0] != id {
-			fields[RequestIDHeader] = []string{id}
-		}
-	})
-	err := problem.Serve(answer, r, next, h.run)
+	x.Init(w, x)
+	err := problem.Serve(x, r, next, h.run)
 	if err != nil {
-		// The error is answered past this writer.
-		answer.Send(0)
+		// The error is answered without this writer.
+		x.Send(0)
 	}
 	if unwatched {
 		watch.Send(0)
@@ -193,11 +177,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return err
 }
 
+// exchange is a request and its response. Both have the id in a slice of their
+// own, so that a handler that edits one in place does not change the other.
+type exchange struct {
+	headers.Writer
+	id                    string
+	forService, forClient [1]string
+}
+
+// BeforeHeader restores the id that the client gets, as a service may have
+// answered with one of its own.
+func (x *exchange) BeforeHeader(fields http.Header, _ int) {
+	if now := fields[requestid.Header]; len(now) != 1 || now[0] != x.id {
+		fields[requestid.Header] = []string{x.id}
+	}
+}
+
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !h.acceptsMethod(r) {
 		refusedMethod.Inc()
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the method "+r.Method+" is not accepted here"))
+		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the method "+r.Method+" is not allowed"))
 	}
 	if err := h.check(r); err != nil {
 		refusedTarget.Inc()
@@ -209,23 +209,23 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	watch := framing.From(r.Context())
 	if watch == nil {
-		return ofClient(next.ServeHTTP(w, r), nil)
+		return clientError(next.ServeHTTP(w, r), nil)
 	}
 	if watch.LengthBeside() {
 		refusedBody.Inc()
 		return badRequest(errBeside)
 	}
 	watch.KeepTrailers(ordinaryTrailer)
-	return ofClient(next.ServeHTTP(w, r), watch)
+	return clientError(next.ServeHTTP(w, r), watch)
 }
 
 func badRequest(err error) error {
 	return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
 }
 
-// ofClient returns the error of a handler, or in place of one that blames the
-// service what the client did: to the body, or by what cannot be sent on.
-func ofClient(err error, watch *framing.Request) error {
+// clientError replaces the error of a handler by a 4xx where the client caused it:
+// by its body, or by a field that cannot be forwarded.
+func clientError(err error, watch *framing.Request) error {
 	if err == nil {
 		return nil
 	}
@@ -251,35 +251,6 @@ func ofClient(err error, watch *framing.Request) error {
 		refusedBody.Inc()
 		return badRequest(errBody)
 	}
-}
-
-// requestID returns the client's id if it is the only one and has nothing in it
-// that could confuse a log, and otherwise a new UUIDv7 (RFC 9562 §5.7), which
-// sorts by time.
-func requestID(h http.Header) string {
-	if given := h[RequestIDHeader]; len(given) == 1 && validRequestID(given[0]) {
-		return given[0]
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		id = uuid.New() // panics where the system has no randomness, as all of TLS would
-	}
-	return id.String()
-}
-
-func validRequestID(s string) bool {
-	if len(s) == 0 || len(s) > maxRequestID {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // accepts reports whether a client may upgrade to the protocol.

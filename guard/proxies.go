@@ -8,19 +8,19 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// transport is the one that tells what a client did from what an upstream did.
+// transport distinguishes failures of the client from those of an upstream.
 const transport = "tentagate"
 
-// protect has the proxies behind guard that count failures of their upstreams
-// (`fail_duration`) use it in place of Caddy's own, all of whose options it has.
-// A client could take each upstream out of service otherwise, by requests that
-// break off or that cannot be sent on.
+// protect makes the proxies behind guard that count failures of their upstreams
+// (`fail_duration`) use that transport in place of Caddy's http, all of whose
+// options it has. Otherwise a client could take upstreams out of service, by
+// requests that break off or cannot be forwarded.
 //
-// The handlers behind are still JSON when guard is provisioned. It is too late to
-// give a proxy another transport when it is one: its health checks run by then.
+// The handlers behind are still JSON when guard is provisioned. Once a proxy is
+// provisioned, its health checks run, and its transport cannot be replaced.
 func protect(ctx caddy.Context) {
 	if _, err := caddy.GetModule("http.reverse_proxy.transport." + transport); err != nil {
-		return // a program without it
+		return // a build without it
 	}
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
@@ -30,7 +30,7 @@ func protect(ctx caddy.Context) {
 	for _, module := range ctx.Modules() {
 		if subroute, ok := module.(*caddyhttp.Subroute); ok {
 			if len(lists) == 1 {
-				lists[0] = nil // other routes of the server are of other sites
+				lists[0] = nil // the other routes of the server belong to other sites
 			}
 			lists = append(lists, subroute.Routes)
 		}
@@ -56,7 +56,7 @@ func protectRoute(route *caddyhttp.Route) {
 		decoder := json.NewDecoder(bytes.NewReader(raw))
 		decoder.UseNumber()
 		if decoder.Decode(&value) != nil || !protectAll(value) {
-			continue // Caddy tells what is wrong with it
+			continue // Caddy reports the error
 		}
 		if changed, err := json.Marshal(value); err == nil {
 			route.HandlersRaw[i] = changed
@@ -65,7 +65,7 @@ func protectRoute(route *caddyhttp.Route) {
 }
 
 // protectAll changes the proxies in JSON, at any depth, and reports whether there
-// was one.
+// were any.
 func protectAll(value any) (changed bool) {
 	switch v := value.(type) {
 	case []any:

@@ -12,25 +12,24 @@ import (
 	"github.com/pythopus/tentagate/guard/internal/path"
 )
 
-// What is wrong with a request, as its sender is told. Each is a 400.
+// Details of a 400.
 var (
-	// A target without a path could be seen by no path matcher.
+	// No path matcher matches a target without a path.
 	errTarget    = errors.New("the request target must be a path or a full http URL")
-	errScheme    = errors.New("the request target must be a path, or a URL of the scheme http or https")
-	errCharacter = errors.New("the request target has a blank, a control character or a #: percent-encode it")
-	errHost      = errors.New("the host must be a name or an address, with a port or without")
-	errHosts     = errors.New("the host field and the :authority differ")
+	errScheme    = errors.New("the request target must be a path or an http or https URL")
+	errCharacter = errors.New("the request target has whitespace, a control character or a #: percent-encode it")
+	errHost      = errors.New("the host must be a name or an address, with an optional port")
+	errHosts     = errors.New("Host and :authority differ")
 	errMethod    = errors.New("the method must be a token, such as GET")
-	errLength    = errors.New("the Content-Length does not agree with the body")
-	errEdge      = errors.New("a field value begins or ends with a blank")
-	errBeside    = errors.New("a request has a Content-Length or a Transfer-Encoding, not both")
-	errBody      = errors.New("the request body is malformed, or ends early")
+	errLength    = errors.New("the Content-Length does not match the body")
+	errPadded    = errors.New("a field value begins or ends with whitespace")
+	errBeside    = errors.New("Content-Length and Transfer-Encoding must not be combined")
+	errBody      = errors.New("the request body is malformed or incomplete")
 )
 
-// check returns the reason why a request is refused, which has to do with its
-// request line, or with what takes its place in HTTP/2 and HTTP/3: nothing of
-// it may reach a service that could read it differently, and net/http checks of
-// HTTP/2 little more than that the fields are there.
+// check validates the request line, or the pseudo-header fields of HTTP/2 and
+// HTTP/3: a service could interpret an ambiguous one differently, and net/http
+// validates little of those fields.
 func (h *Handler) check(r *http.Request) error {
 	switch {
 	case r.Method != http.MethodGet && !httpguts.ValidHeaderFieldName(r.Method):
@@ -38,21 +37,20 @@ func (h *Handler) check(r *http.Request) error {
 	case !plainTarget(r.RequestURI):
 		return errCharacter
 	case !validHost(r.Host) && (r.Host != "" || r.ProtoMajor > 1):
-		// HTTP/1.0 knows no host, and without one in HTTP/1.1 Caddy refuses.
+		// HTTP/1.0 has no host, and Caddy refuses HTTP/1.1 without one.
 		return errHost
 	}
 	if r.ProtoMajor > 1 {
-		if err := checkFramed(r); err != nil {
+		if err := checkPseudoHeader(r); err != nil {
 			return err
 		}
 	}
 	return h.checkTarget(r)
 }
 
-// checkFramed refuses what only the framing of HTTP/2 and HTTP/3 can carry, as
-// its fields do not pass through the grammar of HTTP/1.1 (RFC 9113 §8.2, §8.3,
-// RFC 9114 §4.2, §4.3).
-func checkFramed(r *http.Request) error {
+// checkPseudoHeader refuses what only the framing of HTTP/2 and HTTP/3 can carry,
+// and the grammar of HTTP/1.1 excludes (RFC 9113 §8.2, §8.3, RFC 9114 §4.2, §4.3).
+func checkPseudoHeader(r *http.Request) error {
 	if hosts := r.Header["Host"]; hosts != nil && (len(hosts) > 1 || !strings.EqualFold(hosts[0], r.Host)) {
 		return errHosts
 	}
@@ -67,8 +65,8 @@ func checkFramed(r *http.Request) error {
 	return nil
 }
 
-// plainTarget reports whether a request target has nothing in it that would
-// end it, or the request line, for a reader of HTTP/1.1.
+// plainTarget reports whether a request target has no character that would end
+// it, or the request line, in HTTP/1.1.
 func plainTarget(target string) bool {
 	for i := range len(target) {
 		if c := target[i]; c <= ' ' || c == 0x7f || c == '#' {
@@ -78,8 +76,8 @@ func plainTarget(target string) bool {
 	return true
 }
 
-// validHost reports whether a host is one of RFC 3986 §3.2.2 in the characters
-// that names have: no user, no blank, no percent-encoding.
+// validHost reports whether a host is one of RFC 3986 §3.2.2, without userinfo,
+// whitespace and percent-encoding.
 func validHost(host string) bool {
 	if strings.HasPrefix(host, "[") {
 		literal, port, ok := strings.Cut(host[1:], "]")
@@ -98,7 +96,7 @@ func validHost(host string) bool {
 	return host != ""
 }
 
-// validPort takes an empty port too, as the grammar has it (RFC 3986 §3.2.3).
+// validPort accepts an empty port, as the grammar does (RFC 3986 §3.2.3).
 func validPort(port string) bool {
 	if port == "" {
 		return true
@@ -107,10 +105,9 @@ func validPort(port string) bool {
 	return err == nil
 }
 
-// acceptsMethod refuses the methods that make a service repeat a request, with
-// the fields that handlers added to it (TRACE, RFC 9110 §9.3.8), and CONNECT,
-// which asks for a tunnel past all handlers, except the extended CONNECT that
-// opens a WebSocket over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).
+// acceptsMethod refuses TRACE, by which a service echoes the fields that handlers
+// added (RFC 9110 §9.3.8), and CONNECT, a tunnel past all handlers, except the
+// extended CONNECT of a WebSocket over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).
 func (h *Handler) acceptsMethod(r *http.Request) bool {
 	switch {
 	case r.Method == http.MethodGet:
@@ -121,7 +118,7 @@ func (h *Handler) acceptsMethod(r *http.Request) bool {
 		return true
 	}
 	// net/http has the protocol in a pseudo-header field, which HTTP/1.1 cannot
-	// send; quic-go has it in place of the version.
+	// send; quic-go puts it in place of the version.
 	switch protocol := r.Header[":protocol"]; {
 	case r.ProtoMajor == 2 && len(protocol) == 1:
 		return h.accepts(protocol[0])
@@ -131,16 +128,15 @@ func (h *Handler) acceptsMethod(r *http.Request) bool {
 	return false
 }
 
-// checkTarget refuses what is ambiguous in the request target, and completes
-// what is only short.
+// checkTarget refuses an ambiguous request target, and completes an empty path.
 func (h *Handler) checkTarget(r *http.Request) error {
 	u := r.URL
 	switch {
 	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
 		return errScheme
 	case u.Opaque != "", u.User != nil, u.Scheme != "" && u.Host == "":
-		// `GET http:b` is a URL with no path at all, which reverse_proxy would
-		// forward as it stands.
+		// `GET http:b` is a URL without a path, which reverse_proxy would forward
+		// unchanged.
 		return errTarget
 	}
 	switch {

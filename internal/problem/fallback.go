@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/requestid"
 	"github.com/pythopus/tentagate/internal/site"
 )
 
@@ -96,7 +99,22 @@ func (f *Fallback) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if begun(r) || !f.concerns(r) {
 		return next.ServeHTTP(w, r)
 	}
+	identify(w, r)
 	return Write(w, r, err)
+}
+
+// identify gives a request that failed in front of guard the id that guard would
+// have given it.
+func identify(w http.ResponseWriter, r *http.Request) {
+	if len(w.Header()[requestid.Header]) > 0 {
+		return
+	}
+	id := requestid.Of(r.Header)
+	SetRequestID(r, id)
+	w.Header()[requestid.Header] = []string{id}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("request_id", id))
+	}
 }
 
 // begun reports whether the answer had begun when the error came.

@@ -15,10 +15,6 @@ import (
 // code does (RFC 9457 §4.2.1).
 const BlankType = "about:blank"
 
-// requestIDVar is the name under which SetRequestID keeps the id in Caddy's
-// variables of the request.
-const requestIDVar = "tentagate.request_id"
-
 // Problem is a refusal. It implements error.
 type Problem struct {
 	// Type is a URI that identifies the kind of problem (RFC 9457 §3.1.1).
@@ -78,15 +74,16 @@ func IsOwn(err error) bool {
 // SetRequestID makes id the request's id for problem bodies. The guard handler
 // calls it.
 func SetRequestID(r *http.Request, id string) {
-	caddyhttp.SetVar(r.Context(), requestIDVar, id)
+	if vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		c := claimOf(vars)
+		c.given = id
+		c.id.Store(&c.given)
+	}
 }
 
 // RequestID returns the id that guard gave the request, or without guard
 // Caddy's own {http.request.uuid}.
 func RequestID(r *http.Request) string {
-	if id, ok := caddyhttp.GetVar(r.Context(), requestIDVar).(string); ok {
-		return id
-	}
 	if claimed, ok := caddyhttp.GetVar(r.Context(), claimVar).(*claim); ok {
 		return claimed.requestID(r)
 	}
@@ -102,9 +99,6 @@ func RequestID(r *http.Request) string {
 // {http.request.uuid}, which is written to Caddy's variables of the request: a
 // connection that is being dialled reads them.
 func RequestIDInTransport(r *http.Request) string {
-	if id, ok := caddyhttp.GetVar(r.Context(), requestIDVar).(string); ok {
-		return id
-	}
 	claimed, _ := caddyhttp.GetVar(r.Context(), claimVar).(*claim)
 	if claimed == nil {
 		claimed = new(claim)

@@ -29,14 +29,27 @@ const claimVar = "tentagate.problem"
 // nothing is after: a connection that the proxy still dials may read them when
 // the handlers have returned.
 type claim struct {
-	taken atomic.Bool
-	begun atomic.Bool            // the answer had begun when an error came
-	id    atomic.Pointer[string] // of a request that guard gave none
+	taken  atomic.Bool
+	begun  atomic.Bool // the answer had begun when an error came
+	id     atomic.Pointer[string]
+	given  string // the id that guard gave
+	answer outermost
 }
 
-// requestID returns the id of a request that guard gave none: Caddy's
-// {http.request.uuid} where something asked for it, else a new one, which the
-// access log gets as well.
+// claimOf returns the claim in the variables of a request, made anew if there is
+// none.
+func claimOf(vars map[string]any) *claim {
+	claimed, _ := vars[claimVar].(*claim)
+	if claimed == nil {
+		claimed = new(claim)
+		vars[claimVar] = claimed
+	}
+	return claimed
+}
+
+// requestID returns the id that guard gave the request or, without guard,
+// Caddy's {http.request.uuid} where something asked for it, else a new one, which
+// the access log gets as well.
 func (c *claim) requestID(r *http.Request) string {
 	if id := c.id.Load(); id != nil {
 		return *id
@@ -65,16 +78,13 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	if !ok {
 		return serve(w, r, next)
 	}
-	claimed, _ := vars[claimVar].(*claim)
-	if claimed == nil {
-		claimed = new(claim)
-		vars[claimVar] = claimed
-	}
+	claimed := claimOf(vars)
 	if claimed.taken.Swap(true) {
 		return serve(w, r, next)
 	}
 
-	answer := &outermost{r: r}
+	answer := &claimed.answer
+	answer.r, answer.late = r, false
 	answer.Init(w, answer)
 	err := serve(answer, r, next)
 	if err == nil && !answer.Sent() {

@@ -1,46 +1,45 @@
 // Package path finds request paths that a gateway and the services behind it
-// could read differently: what is matched, limited and authorised must be what
-// the service gets.
+// could interpret differently: the path that is matched, limited and authorised
+// must be the one that the service gets.
 package path
 
 import "errors"
 
-// Errors of Check. Each says what the client can do instead.
+// Errors of Check.
 var (
-	ErrDotSegment = errors.New("the path has a dot segment: send it resolved")
-	ErrSlash      = errors.New("the path has an encoded slash or a backslash: separate segments with a plain /")
+	ErrDotSegment = errors.New("the path has a dot segment: resolve it")
+	ErrSlash      = errors.New("the path has an encoded slash or a backslash: separate segments with /")
 	ErrControl    = errors.New("the path has a control character")
-	ErrOverlong   = errors.New("the path is not valid UTF-8: it spells a character longer than it is")
-	ErrParameters = errors.New("the path has a semicolon, which begins parameters of a segment: send them in the query")
+	ErrOverlong   = errors.New("the path is not valid UTF-8: it has an overlong encoding")
+	ErrParameters = errors.New("the path has a semicolon, which begins path parameters: use the query")
 	ErrTwice      = errors.New("the path is percent-encoded twice: encode it once")
 )
 
-// Allow is what Check accepts although it is ambiguous, because the operator
-// knows that his services read it as the gateway does.
+// Allow is what Check accepts although it is ambiguous, because the operator knows
+// that the services interpret it as the gateway does.
 type Allow struct {
 	Slashes    bool // `%2f` and, where double encoding is allowed, `%252f`
 	Parameters bool // `;`, plain and encoded
 	Twice      bool // `%25` before two hexadecimal digits
 }
 
-// Check reads an escaped path as it stands in the request line and returns an
-// error for the first thing in it that is ambiguous. It reads the path in the
-// spelling that two percent-decodings leave, because a service may decode what
-// its server has decoded already, and finds in it:
+// Check returns an error for what is ambiguous in an escaped path, as it is in the
+// request line. It reads the path as two percent-decodings leave it, because a
+// service may decode what its server has decoded already, and finds in it:
 //
 //   - a dot segment (RFC 3986 §3.3), plain or encoded, or with a parameter as in
-//     `..;x`: servers differ in whether they resolve it, and when;
-//   - a slash that was encoded, and a backslash in any spelling, which some
-//     servers take for a slash. If allowed, an encoded slash is accepted where
-//     it makes no dot segment;
-//   - a semicolon, unless allowed: a servlet server cuts from a segment what
-//     follows it, so that `/adm;x/y` is `/adm/y` there (RFC 3986 §3.3);
-//   - what decodes once to another percent-encoding, unless allowed;
+//     `..;x`: servers differ in whether and when they resolve it;
+//   - an encoded slash, and a backslash in any encoding, which some servers take
+//     for a slash. If allowed, an encoded slash is accepted unless it makes a dot
+//     segment;
+//   - a semicolon, unless allowed: a servlet container removes what follows it from
+//     the segment, so that `/adm;x/y` is `/adm/y` there (RFC 3986 §3.3);
+//   - double percent-encoding, unless allowed;
 //   - a control character;
 //   - a UTF-8 sequence that is longer than its character needs (RFC 3629 §3):
 //     `%c0%af` is a slash to a lenient decoder.
 //
-// It allocates nothing, and its time grows with the length of the path alone.
+// It allocates nothing and takes linear time.
 func Check(escaped string, allow Allow) error {
 	// A segment ends at a slash in any spelling, so that `..%2f` is seen as what
 	// a lenient server makes of it. Decoding twice never joins two segments that
@@ -83,10 +82,10 @@ func Check(escaped string, allow Allow) error {
 	return nil
 }
 
-// segment is what has to be known of the segment that is being read.
+// segment is the state of the segment that is being read.
 type segment struct {
 	leading int  // dots read so far
-	other   bool // something else than dots stands before the parameters
+	other   bool // anything but dots before the parameters
 	params  bool // behind a `;`
 }
 
@@ -107,9 +106,8 @@ func (s *segment) dots() bool {
 	return !s.other && (s.leading == 1 || s.leading == 2)
 }
 
-// overlong reports whether two bytes begin a UTF-8 sequence that could be
-// shorter. Other invalid UTF-8 is let through: it is no other spelling of
-// anything.
+// overlong reports whether two bytes begin a UTF-8 sequence that could be shorter.
+// Other invalid UTF-8 is accepted: it is not another encoding of any character.
 func overlong(first, second byte) bool {
 	switch first {
 	case 0xc0, 0xc1:
@@ -123,13 +121,13 @@ func overlong(first, second byte) bool {
 }
 
 // twice returns the first character of s after two percent-decodings, and how
-// many bytes of s spell it: 1 to 9.
+// many bytes of s encode it: 1 to 9.
 func twice(s string) (c byte, n int) {
 	if c, n = once(s); c != '%' {
 		return c, n
 	}
-	// The percent sign may begin an escape whose digits are themselves encoded,
-	// as in `%25%32%65`.
+	// The percent sign may begin an escape whose digits are encoded too, as in
+	// `%25%32%65`.
 	hi, n1 := once(s[n:])
 	high, ok := digit(hi)
 	if !ok {
@@ -144,7 +142,7 @@ func twice(s string) (c byte, n int) {
 }
 
 // once returns the first character of s after one percent-decoding, and how
-// many bytes of s spell it. A percent sign without two digits is itself.
+// many bytes of s encode it. A percent sign without two digits is itself.
 func once(s string) (c byte, n int) {
 	if s == "" {
 		return 0, 0
