@@ -4,9 +4,9 @@
 //
 // The state of a limit is one number, the theoretical arrival time (TAT): the
 // instant at which the bucket will be full again. A TAT at or before now is the
-// same as no state at all, so idle keys need no memory, and a TAT only ever
-// moves forward when units are taken, so a refusal stays true until the time it
-// names, unless units are given back.
+// same as no state, so idle keys need no memory. Taking units only moves a TAT
+// forward, so a refusal holds until the time it names unless units are given
+// back.
 //
 // Bound: in any interval of length D a limit of N units per period P with burst
 // B admits at most B + D·N/P units.

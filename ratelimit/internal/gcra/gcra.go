@@ -2,14 +2,13 @@ package gcra
 
 import "math"
 
-// Never is the wait of a request that no waiting makes admissible, because it
-// costs more than a whole burst.
+// Never is the wait of a request that costs more than the burst.
 const Never = math.MaxInt64
 
 // MaxCost is the largest cost of one request.
 const MaxCost = MaxCount
 
-// Policy is a limit ready to be decided. Both are nanoseconds.
+// Policy is a limit in the form that the algorithm takes, in nanoseconds.
 type Policy struct {
 	// T is the emission interval, the time per unit.
 	T int64
@@ -18,10 +17,9 @@ type Policy struct {
 	Tau int64
 }
 
-// Clamp returns the TAT as seen at now: idle is now, and a TAT further ahead
-// than the tolerance allows (the clock was set back, or the limit was lowered)
-// is brought back to it, so that no key is locked for longer than its limit
-// says.
+// Clamp returns the TAT at now: idle is now, and a TAT beyond the tolerance (the
+// clock was set back, or the limit was lowered) is brought back to it, so that no
+// key is refused for longer than its limit says.
 func (p Policy) Clamp(tat, now int64) int64 {
 	return min(max(tat, now), now+p.Tau)
 }
@@ -29,33 +27,23 @@ func (p Policy) Clamp(tat, now int64) int64 {
 // Wait returns for how long cost units are not available at a clamped TAT: 0
 // when they are, Never when they never will be.
 func (p Policy) Wait(tat, now, cost int64) int64 {
-	// Divided, not multiplied: cost·T may not fit.
+	// A division, as cost·T may overflow.
 	if cost > p.Tau/p.T {
 		return Never
 	}
 	return max(0, tat+cost*p.T-p.Tau-now)
 }
 
-// Take returns the TAT after cost units were taken; the caller asked Wait
-// before.
+// Take returns the TAT after cost units were taken. The caller has checked Wait.
 func (p Policy) Take(tat, cost int64) int64 { return tat + cost*p.T }
 
-// Refund returns the TAT after cost units were given back. It never falls below
-// now: more than a full bucket cannot be given back.
+// Refund returns the TAT after cost units were given back, at least now: the
+// bucket is full then.
 func (p Policy) Refund(tat, now, cost int64) int64 {
 	if cost > p.Tau/p.T {
 		return now
 	}
 	return max(now, tat-cost*p.T)
-}
-
-// Debit takes cost units whether or not they are available, up to an empty
-// bucket.
-func (p Policy) Debit(tat, now, cost int64) int64 {
-	if cost > p.Tau/p.T {
-		return now + p.Tau
-	}
-	return min(p.Clamp(tat, now)+cost*p.T, now+p.Tau)
 }
 
 // Remaining returns how many units are available at a clamped TAT.
@@ -73,11 +61,10 @@ func (p Policy) Reset(tat, now int64) int64 {
 	return debt - (p.Tau - (p.Remaining(tat, now)+1)*p.T)
 }
 
-// Decide admits cost units under all policies or none. tats holds the TAT of
-// each policy and is brought up to date: clamped, and moved forward when the
-// units were taken. It returns 0 when they were, else the time to wait. A cost
-// of 0 takes nothing and tells whether anything could be taken without waiting
-// for it; a negative cost gives units back and is never refused.
+// Decide admits cost units under all policies or none. It updates tats, the TAT
+// of each policy: clamped, and moved forward when the units were taken. It returns
+// 0 when they were, else the time to wait. A cost of 0 takes nothing; a negative
+// cost gives units back and is never refused.
 func Decide(policies []Policy, tats []int64, now, cost int64) int64 {
 	tats = tats[:len(policies)]
 	wait := int64(0)

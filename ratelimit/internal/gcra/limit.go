@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// Bounds of what a limit may say. They keep every product of the arithmetic
-// within 63 bits and the rounding of the emission interval below one in a
-// thousand.
+// Bounds of a limit. They keep every product of the arithmetic within 63 bits and
+// the rounding of the emission interval below 0.1 %.
 const (
 	// MaxCount is the largest number of units of a limit, and its largest burst.
 	MaxCount = 1_000_000_000
@@ -33,11 +32,10 @@ type Limit struct {
 	// Count is the number of units per Period, 1 to MaxCount.
 	Count int64
 
-	// Period is the time in which Count units come back.
+	// Period is the time in which Count units become available again.
 	Period time.Duration
 
-	// Burst is the number of units that may be taken at once when none was
-	// taken for a while. Default: Count.
+	// Burst is the number of units that may be taken at once after an idle time.
 	Burst int64
 }
 
@@ -58,7 +56,7 @@ func ParseLimit(text string) (Limit, error) {
 	if l.Count, err = parseCount(count); err != nil {
 		return Limit{}, fmt.Errorf("count of %q: %w", text, err)
 	}
-	if l.Period, err = ParsePeriod(period); err != nil {
+	if l.Period, err = parsePeriod(period); err != nil {
 		return Limit{}, fmt.Errorf("period of %q: %w", text, err)
 	}
 	l.Burst = l.Count
@@ -86,9 +84,9 @@ func parseCount(s string) (int64, error) {
 	return n, nil
 }
 
-// ParsePeriod reads the period of a limit: a duration of time.ParseDuration,
+// parsePeriod reads the period of a limit: a duration of time.ParseDuration,
 // in which d stands for 24 hours, or a unit alone.
-func ParsePeriod(s string) (time.Duration, error) {
+func parsePeriod(s string) (time.Duration, error) {
 	text := s
 	if s != "" && (s[0] < '0' || s[0] > '9') {
 		text = "1" + s
@@ -135,12 +133,12 @@ func (l Limit) Check() error {
 	return nil
 }
 
-// interval is the time per unit, rounded up so that rounding never admits.
+// interval is the time per unit, rounded up so that rounding never admits more.
 func (l Limit) interval() int64 {
 	return (int64(l.Period) + l.Count - 1) / l.Count
 }
 
-// Policy returns the limit in the form in which it is decided.
+// Policy returns the limit in the form that the algorithm takes.
 func (l Limit) Policy() Policy {
 	t := l.interval()
 	return Policy{T: t, Tau: t * l.Burst}
@@ -163,15 +161,15 @@ func (l Limit) Share(n int) Limit {
 
 // String writes the limit as ParseLimit reads it.
 func (l Limit) String() string {
-	s := strconv.FormatInt(l.Count, 10) + "/" + PeriodName(l.Period)
+	s := strconv.FormatInt(l.Count, 10) + "/" + periodName(l.Period)
 	if l.Burst != l.Count {
 		s += " burst " + strconv.FormatInt(l.Burst, 10)
 	}
 	return s
 }
 
-// PeriodName writes a period in its largest whole unit: 1m, 90s, 1d.
-func PeriodName(d time.Duration) string {
+// periodName writes a period in its largest whole unit: 1m, 90s, 1d.
+func periodName(d time.Duration) string {
 	for _, u := range []struct {
 		size time.Duration
 		name string

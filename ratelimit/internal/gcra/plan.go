@@ -39,15 +39,15 @@ type Plan struct {
 	share     atomic.Pointer[share]
 }
 
-// share remembers the part of a plan for a number of instances.
+// share caches the part of a plan for a number of instances.
 type share struct {
 	n    int
 	plan *Plan
 }
 
-// NewPlan returns the plan of the given limits and quotas. The limits are put
-// in the order of their periods, so that the order in which they are written
-// has no influence on whose counters are whose.
+// NewPlan returns the plan of the given limits and quotas. The limits are sorted
+// by their periods, so that counters do not depend on the order in which they are
+// written.
 func NewPlan(algorithm Algorithm, limits []Limit, quotas []Quota) (*Plan, error) {
 	if len(limits)+len(quotas) == 0 {
 		return nil, errors.New("no limit: a plan needs at least one")
@@ -63,16 +63,16 @@ func NewPlan(algorithm Algorithm, limits []Limit, quotas []Quota) (*Plan, error)
 		}
 		if algorithm == Window {
 			if l.Count > MaxWindowCount {
-				return nil, fmt.Errorf("limit %s: a sliding window remembers every unit, so its count is at most %d", l, MaxWindowCount)
+				return nil, fmt.Errorf("limit %s: a sliding window stores every unit, so its count is at most %d", l, MaxWindowCount)
 			}
 			if l.Burst != l.Count {
 				return nil, fmt.Errorf("limit %s: a sliding window has no burst", l)
 			}
 		}
 		p.policies = append(p.policies, l.Policy())
-		name := PeriodName(l.Period)
+		name := periodName(l.Period)
 		for n := 2; slices.Contains(p.names, name); n++ {
-			name = fmt.Sprintf("%s-%d", PeriodName(p.limits[i].Period), n)
+			name = fmt.Sprintf("%s-%d", periodName(p.limits[i].Period), n)
 		}
 		p.names = append(p.names, name)
 	}
@@ -94,13 +94,13 @@ func (p *Plan) Algorithm() Algorithm { return p.algorithm }
 // Limits returns the limits, shortest period first. It must not be changed.
 func (p *Plan) Limits() []Limit { return p.limits }
 
-// Policies returns the limits ready to be decided. It must not be changed.
+// Policies returns the policies of the limits. It must not be changed.
 func (p *Plan) Policies() []Policy { return p.policies }
 
 // Quotas returns the quotas. It must not be changed.
 func (p *Plan) Quotas() []Quota { return p.quotas }
 
-// Simple reports whether one TAT per limit is all the state there is.
+// Simple reports whether the state is one TAT per limit.
 func (p *Plan) Simple() bool { return p.algorithm == Rate && len(p.quotas) == 0 }
 
 // Len returns the number of meters: limits first, then quotas.
@@ -109,7 +109,7 @@ func (p *Plan) Len() int { return len(p.limits) + len(p.quotas) }
 // Name returns a name of meter i that is unique in the plan: its period.
 func (p *Plan) Name(i int) string { return p.names[i] }
 
-// Capacity returns how many units meter i gives at once at most.
+// Capacity returns the most units of meter i that can be available at once.
 func (p *Plan) Capacity(i int) int64 {
 	if i < len(p.limits) {
 		return p.limits[i].Burst
@@ -143,7 +143,7 @@ func (p *Plan) Shortest() time.Duration {
 }
 
 // WithDelay returns the plan in which units may be taken up to the given time
-// before they are there; whoever takes them waits until they are.
+// before they are available, by requests that are delayed until then.
 func (p *Plan) WithDelay(d time.Duration) (*Plan, error) {
 	if p.algorithm == Window {
 		return nil, errors.New("a sliding window cannot delay requests: it only admits or refuses")

@@ -20,8 +20,8 @@ const (
 	Year  Unit = "year"
 )
 
-// Quota is a number of units per calendar period, as it is billed: it starts
-// anew at the period's end and not before.
+// Quota is a number of units per calendar period, as for billing: it is reset at
+// the end of the period.
 type Quota struct {
 	// Count is the number of units per period, at least 1.
 	Count int64
@@ -82,7 +82,7 @@ func (u Unit) Length() time.Duration {
 	return 0
 }
 
-// Start returns the beginning of the period in which t lies.
+// Start returns the start of the period that contains t.
 func (u Unit) Start(t time.Time) time.Time {
 	t = t.UTC()
 	y, m, d := t.Date()
@@ -100,7 +100,7 @@ func (u Unit) Start(t time.Time) time.Time {
 	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 }
 
-// Next returns the end of the period in which t lies, the start of the next.
+// Next returns the start of the period after the one that contains t.
 func (u Unit) Next(t time.Time) time.Time {
 	s := u.Start(t)
 	switch u {

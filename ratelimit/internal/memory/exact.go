@@ -9,25 +9,25 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/window"
 )
 
-// exact is the state of a key whose plan is more than GCRA limits: exact logs,
-// quotas, and TATs beside the quotas.
+// exact is the state of a key whose plan has sliding windows or quotas: exact
+// logs, quotas, and the TATs of limits beside the quotas.
 type exact struct {
 	tats   [gcra.MaxMeters]int64
 	logs   []window.Log
 	quotas []quota
-	// until is when the state is idle, on the store's clock.
+	// until is when the state becomes idle, on the store's clock.
 	until int64
 }
 
-// quota is what was used of a quota in the period that began at start.
+// quota is how many units were used in the period that began at start.
 type quota struct {
 	start, used int64
 }
 
-// evictTries is how many keys are looked at to find one to forget.
+// evictTries is how many keys are candidates for eviction.
 const evictTries = 8
 
-// entry returns the state of a key, made anew if there is none.
+// entry returns the state of a key, and creates it if there is none.
 func (s *Store) entry(sh *shard, h xxh3.Uint128, now int64) *exact {
 	if e := sh.exact[h]; e != nil {
 		return e
@@ -41,9 +41,9 @@ func (s *Store) entry(sh *shard, h xxh3.Uint128, now int64) *exact {
 	return e
 }
 
-// makeRoom forgets idle keys among a few, and where the shard is full of live
-// ones, the one of them that is idle first. Go's maps iterate from a random
-// place, so that in time every key is looked at.
+// makeRoom removes idle keys among a few and, if the shard is full of active ones,
+// evicts the one of them that is idle first. Iteration over a map begins at
+// random, so that every key is a candidate in time.
 func (s *Store) makeRoom(sh *shard, now int64) {
 	full := len(sh.exact) >= s.limit(1)
 	var victim xxh3.Uint128
@@ -71,9 +71,9 @@ func (s *Store) makeRoom(sh *shard, now int64) {
 	}
 }
 
-// prepare makes the state fit the plan and returns the time at which to decide:
-// a log's time never goes back, even where two callers' clock readings reach
-// the lock in the other order.
+// prepare makes the state fit the plan and returns the time of the decision. The
+// time of a log never goes back, even if two callers get the lock in another order
+// than their clock readings.
 func (e *exact) prepare(plan *gcra.Plan, now int64, wall time.Time) int64 {
 	if plan.Algorithm() == gcra.Window {
 		for len(e.logs) < len(plan.Limits()) {
@@ -166,9 +166,9 @@ func (e *exact) fill(plan *gcra.Plan, now int64, wall time.Time, cost int64, d *
 	}
 }
 
-// SeedExact tells how much of a key was used elsewhere: how far the limits' TATs
-// are ahead of now, and how many units of the quotas remain. Where more is known
-// to be used here, that holds. Windows are not told; their log is only here.
+// SeedExact sets how much of a key was used, as reported by another store: how far
+// the limits' TATs are ahead of now, and how many units of the quotas remain. State
+// that says that more was used is kept. Windows cannot be seeded.
 func (s *Store) SeedExact(key string, plan *gcra.Plan, debts, remaining []int64) {
 	h := s.hash(key)
 	now, wall := s.clock(), s.wall()
@@ -231,7 +231,7 @@ func (s *Store) refundExact(sh *shard, h xxh3.Uint128, plan *gcra.Plan, cost, at
 			e.tats[i] = p.Refund(e.tats[i], now, cost)
 		}
 	}
-	// Units of a period that is over are not given back to the next one.
+	// Units of a period that has ended are not given back to the next one.
 	began := wall.Add(-time.Duration(now - at))
 	for i, q := range plan.Quotas() {
 		if i < len(e.quotas) && e.quotas[i].start == q.Unit.Start(wall).UnixNano() && q.Unit.Start(began).Equal(q.Unit.Start(wall)) {

@@ -1,10 +1,9 @@
 // Package memory keeps the state of rate limits in this process.
 //
-// A key costs 16 bytes per limit, of which 8 are state, in a table at most
-// three quarters full; its text is not kept, only a hash of it under a secret of
-// this process. Of a full-sized store's hash 71 bits tell keys apart: that any
-// two of a million share a counter has a probability of 2·10⁻¹⁰. A decision
-// allocates nothing.
+// A key takes 16 bytes per limit, of which 8 are state, in a table at most three
+// quarters full. Keys are stored as a hash with a random seed. 71 bits of it
+// distinguish the keys of a full-sized store: the probability that any two of a
+// million share a counter is 2·10⁻¹⁰. A decision allocates nothing.
 package memory
 
 import (
@@ -19,28 +18,26 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-// DefaultMaxKeys is how many keys a store tracks unless told otherwise.
+// DefaultMaxKeys is the default of Options.MaxKeys.
 const DefaultMaxKeys = 1_000_000
 
-// keysPerShard is the number of keys for which another shard is worth having:
-// fewer would make the shards' shares of the whole too uneven.
+// keysPerShard is the least number of keys of a shard: with fewer, shards would be
+// too unevenly filled.
 const keysPerShard = 4096
 
 const maxShards = 128
 
-// epoch is the zero of Monotonic. It is an hour ago, so that times before a
-// process' start, which no state may be confused with, can be expressed.
+// epoch is the zero of Monotonic: an hour ago, so that times before the start of
+// the process are above zero too.
 var epoch = time.Now().Add(-time.Hour)
 
-// Monotonic is the clock of stores: nanoseconds that never go back, whatever
-// happens to the wall clock.
+// Monotonic is the default clock of stores, in nanoseconds. It never goes back.
 func Monotonic() int64 { return int64(time.Since(epoch)) }
 
 // Options are the settings of a store. The zero value is usable.
 type Options struct {
-	// MaxKeys bounds the number of keys whose state is kept. When more than that
-	// are live at once, the one that is nearest to being idle is forgotten, and
-	// counted. Default: DefaultMaxKeys.
+	// MaxKeys is the most keys whose state is kept. When more are active, the one
+	// nearest to being idle is evicted. Default: DefaultMaxKeys.
 	MaxKeys int
 
 	// Clock returns nanoseconds that never go back. Default: Monotonic.
@@ -61,8 +58,7 @@ type Store struct {
 	evictions atomic.Uint64
 }
 
-// shard is a part of the keys under a lock of its own, on cache lines of its
-// own.
+// shard is a part of the keys, with its own lock and cache lines.
 type shard struct {
 	mu    sync.Mutex
 	table table
@@ -96,7 +92,7 @@ func New(o Options) *Store {
 	return s
 }
 
-// SetMaxKeys changes the bound on the number of keys, as a reload does.
+// SetMaxKeys changes the most keys whose state is kept, after a reload.
 func (s *Store) SetMaxKeys(n int) {
 	if n <= 0 {
 		n = DefaultMaxKeys
@@ -104,13 +100,10 @@ func (s *Store) SetMaxKeys(n int) {
 	s.maxKeys.Store(int64(n))
 }
 
-// Evictions returns how many live keys had to be forgotten so far.
+// Evictions returns how many active keys were evicted so far.
 func (s *Store) Evictions() uint64 { return s.evictions.Load() }
 
-// Now returns the time on the store's clock.
-func (s *Store) Now() int64 { return s.clock() }
-
-// limit is the number of slots a shard may use for a plan's keys.
+// limit is the most slots of a shard for keys with that many meters.
 func (s *Store) limit(meters int) int {
 	return max(1, int(s.maxKeys.Load())/len(s.shards)) * meters
 }
@@ -120,11 +113,11 @@ func (s *Store) hash(key string) xxh3.Uint128 {
 }
 
 func (s *Store) shard(h xxh3.Uint128) *shard {
-	// A shift by 64 is 0 in Go: one shard.
+	// With one shard the shift is 64, which gives 0.
 	return &s.shards[h.Hi>>s.shift]
 }
 
-// meterTag is what stands for meter i of a key in its shard.
+// meterTag identifies meter i of a key in its shard.
 func meterTag(h xxh3.Uint128, i int) uint64 {
 	tag := h.Lo + uint64(i)*0x9e3779b97f4a7c15
 	if tag == 0 {
@@ -134,7 +127,7 @@ func meterTag(h xxh3.Uint128, i int) uint64 {
 }
 
 // Decide takes cost units of key under every limit of the plan, or none, and
-// fills d. A cost of 0 only looks; a negative one gives units back.
+// fills d. A cost of 0 takes nothing; a negative one gives units back.
 func (s *Store) Decide(key string, plan *gcra.Plan, cost int64, d *gcra.Decision) {
 	h := s.hash(key)
 	now := s.clock()
@@ -159,7 +152,7 @@ func (s *Store) Decide(key string, plan *gcra.Plan, cost int64, d *gcra.Decision
 	fresh := false
 	for i := range policies {
 		if at[i] != nil {
-			// Refused or not: a TAT beyond the tolerance must not stay there.
+			// Also after a refusal: a TAT beyond the tolerance must not remain.
 			at[i].tat = tats[i]
 		} else {
 			fresh = true
@@ -228,7 +221,7 @@ func (s *Store) Refund(key string, plan *gcra.Plan, cost, at int64) {
 	s.refundExact(s.shard(h), h, plan, cost, at)
 }
 
-// Reset forgets a key and reports whether there was anything to forget.
+// Reset removes the state of a key and reports whether there was any.
 func (s *Store) Reset(key string) bool {
 	h := s.hash(key)
 	now := s.clock()
@@ -260,8 +253,8 @@ func (s *Store) Debts(key string, debts []int64) {
 	}
 }
 
-// Seed sets how far each limit's TAT is ahead of now, as another store knows
-// it. Idle limits are not stored.
+// Seed sets how far each limit's TAT is ahead of now, as reported by another
+// store. Idle limits are not stored.
 func (s *Store) Seed(key string, debts []int64) {
 	h := s.hash(key)
 	now := s.clock()
@@ -276,17 +269,4 @@ func (s *Store) Seed(key string, debts []int64) {
 			s.evictions.Add(1)
 		}
 	}
-}
-
-// Len returns the number of limits of all keys that are not idle, and of keys
-// with an exact log or a quota. It walks the whole store.
-func (s *Store) Len() (n int) {
-	now := s.clock()
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		n += sh.table.live(now) + len(sh.exact)
-		sh.mu.Unlock()
-	}
-	return n
 }

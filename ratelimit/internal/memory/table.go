@@ -1,23 +1,21 @@
 package memory
 
-// table is an open-addressing hash table from the tag of a key to a TAT, made
-// for this purpose: a slot whose TAT is not after now is as good as free, so
-// idle keys are evicted by nothing more than being overwritten.
-//
-// Probing ends at the first slot that is empty.
+// table is an open-addressing hash table from the tag of a key to its TAT. A slot
+// whose TAT is not after now is free, so idle keys are simply overwritten. Probing
+// ends at the first empty slot.
 type table struct {
 	slots []slot
 	used  int // slots that are not zero, idle ones included
-	hand  int // where the next search for a victim begins
+	hand  int // where the next search for an eviction begins
 }
 
-// slot is 16 bytes, four to a cache line: 8 that stand for the key, 8 of state.
+// slot is 16 bytes, four to a cache line: 8 for the key and 8 of state.
 type slot struct {
 	tag uint64 // 0: empty
 	tat int64
 }
 
-// minSlots is the size of a new table. A power of two, as all sizes.
+// minSlots is the size of a new table, a power of two as all sizes.
 const minSlots = 8
 
 func (s *slot) empty() bool { return s.tag == 0 }
@@ -39,9 +37,9 @@ func (t *table) find(tag uint64) *slot {
 	}
 }
 
-// put stores the TAT of a key that find did not find, in an idle slot of its
-// chain or else in a new one. It reports whether a live key had to give way
-// because limit slots are in use already.
+// put stores the TAT of a key that is not in the table, in an idle slot of its
+// chain or else in a new one. It reports whether an active key was evicted because
+// limit slots are in use.
 func (t *table) put(tag uint64, tat, now int64, limit int) (evicted bool) {
 	if len(t.slots) == 0 {
 		t.slots = make([]slot, minSlots)
@@ -61,8 +59,8 @@ func (t *table) put(tag uint64, tat, now int64, limit int) (evicted bool) {
 			*s = slot{tag, tat}
 			return evicted
 		}
-		// The chain has no room. Make some: where the limit is reached, at the cost
-		// of one other key, else by dropping all idle ones and growing.
+		// The chain is full: at the limit evict one key, else drop all idle ones and
+		// grow.
 		if t.used >= limit {
 			evicted = t.evict(now) || evicted
 		} else {
@@ -71,12 +69,12 @@ func (t *table) put(tag uint64, tat, now int64, limit int) (evicted bool) {
 	}
 }
 
-// rebuild moves the live slots to a table of fitting size.
+// rebuild moves the active slots to a table of a fitting size.
 func (t *table) rebuild(now int64) {
 	live := t.live(now)
 	size := minSlots
-	// At most 3/4 full, and with room to put at least a quarter more before the
-	// next rebuild, so that its cost is spread.
+	// At most 3/4 full, with room for at least a quarter more before the next
+	// rebuild, to amortize its cost.
 	for size*3 < (live+live/4+1)*4 {
 		size *= 2
 	}
@@ -97,16 +95,15 @@ func (t *table) rebuild(now int64) {
 }
 
 const (
-	// sample is how many live slots compete for staying.
+	// sample is how many active slots are candidates for eviction.
 	sample = 8
 
-	// search is how many slots are looked at for an idle one.
+	// search is how many slots are searched for an idle one.
 	search = 256
 )
 
-// evict forgets an idle key, if there is one nearby, and else the one of a
-// sample that is nearest to being idle: the one that loses least. It reports
-// whether the key was live.
+// evict removes an idle key if there is one nearby, and else the one of a sample
+// that is nearest to being idle. It reports whether the key was active.
 func (t *table) evict(now int64) bool {
 	victim, live := -1, true
 	for seen, steps := 0, 0; steps < len(t.slots) && (steps < search || victim < 0); steps++ {
@@ -132,8 +129,8 @@ func (t *table) evict(now int64) bool {
 	return live
 }
 
-// remove empties a slot and shifts the ones behind it back, so that probing
-// still finds them.
+// remove empties a slot and shifts back the ones behind it, so that probing finds
+// them.
 func (t *table) remove(gap int) {
 	mask := len(t.slots) - 1
 	for i := (gap + 1) & mask; !t.slots[i].empty(); i = (i + 1) & mask {
@@ -147,7 +144,7 @@ func (t *table) remove(gap int) {
 	t.used--
 }
 
-// live counts the slots in use.
+// live counts the active slots.
 func (t *table) live(now int64) (n int) {
 	for i := range t.slots {
 		if t.slots[i].tat > now && !t.slots[i].empty() {

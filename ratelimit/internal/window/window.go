@@ -1,14 +1,13 @@
 // Package window is an exact sliding window: a log of the times at which units
-// were taken. It admits at most the limit in any window whatever its position,
-// which no counter and no bucket with a full burst does, for eight bytes per
-// unit.
+// were taken. It admits at most the limit in any window whatever its position, for
+// eight bytes per unit.
 package window
 
 import "sort"
 
-// Log remembers the units taken within one window. The zero value is an empty
-// log. Times are nanoseconds on the caller's clock and must not go back; one
-// that does is taken as the newest time seen.
+// Log has the units taken within one window. The zero value is an empty log.
+// Times are nanoseconds on the caller's clock; one that goes back is taken as the
+// newest time in the log.
 type Log struct {
 	ring  []int64
 	head  int
@@ -23,7 +22,7 @@ func (l *Log) at(i int) int64 {
 	return l.ring[i]
 }
 
-// trim forgets the units that have left the window that ends at now.
+// trim removes the units that have left the window that ends at now.
 func (l *Log) trim(now, window int64) {
 	for l.count > 0 && l.at(0) <= now-window {
 		if l.head++; l.head == len(l.ring) {
@@ -36,7 +35,7 @@ func (l *Log) trim(now, window int64) {
 	}
 }
 
-// clock is now, or the newest time seen if that is later.
+// clock is now, or the newest time in the log if that is later.
 func (l *Log) clock(now int64) int64 {
 	if l.count > 0 {
 		return max(now, l.at(l.count-1))
@@ -59,8 +58,8 @@ func (l *Log) Wait(now, window, limit, cost int64) int64 {
 	return l.at(int(over-1)) + window - now
 }
 
-// Take records cost units at now and returns the time recorded. The caller
-// asked Wait before; limit bounds the memory of the log.
+// Take records cost units at now and returns the recorded time. The caller has
+// checked Wait; limit bounds the memory of the log.
 func (l *Log) Take(now, limit, cost int64) int64 {
 	now = l.clock(now)
 	l.grow(l.count+int(cost), int(limit))
@@ -88,8 +87,8 @@ func (l *Log) grow(need, limit int) {
 	l.ring, l.head = ring, 0
 }
 
-// Refund removes up to cost units that were recorded at the given time. Only
-// those: removing others in their stead would let the window admit too many.
+// Refund removes up to cost units that were recorded at the given time, and no
+// others: without them the window would admit too many.
 func (l *Log) Refund(at, cost int64) {
 	first := sort.Search(l.count, func(i int) bool { return l.at(i) >= at })
 	n := 0
