@@ -162,7 +162,7 @@ func testKeys(t *testing.T, g *gateway) {
 	g.want(1, 3, "/skip", "X-User", "an", "X-App", "na")
 	g.want(1, 3, "/skip", "X-User", "ann|a", "X-App", "b")
 	g.want(1, 3, "/skip", "X-User", "ann", "X-App", "a|b")
-	if a := g.get("/reject"); a.status != 400 || a.header.Get("Retry-After") != "" || !strings.Contains(a.body, "nothing by which it could be counted") {
+	if a := g.get("/reject"); a.status != 400 || a.header.Get("Retry-After") != "" || !strings.Contains(a.body, "no rate-limit key") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	g.want(1, 2, "/reject", "X-User", "ann")
@@ -296,7 +296,7 @@ func testAdmin(t *testing.T, g *gateway, store string) {
 		t.Errorf("%s", text)
 	}
 	if text := g.adminGet("/tentagate/ratelimit/rate"); !strings.Contains(text, "198.51.100.1") {
-		t.Errorf("the hottest keys: %s", text)
+		t.Errorf("the top keys: %s", text)
 	}
 	if text := g.adminGet("/tentagate/ratelimit/rate/198.51.100.1"); !strings.Contains(text, `"remaining": 0`) || !strings.Contains(text, `"tat"`) || !strings.Contains(text, `"reset": 1`) {
 		t.Errorf("%s", text)
