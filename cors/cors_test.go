@@ -275,7 +275,7 @@ func TestErrorsNamePlaces(t *testing.T) {
 		"cors {\nallowed_methods GET\nallowed_origins app.test\n}": "at Caddyfile:11",
 		"cors * {\nallowed_headers \"a b\"\n}":                     "at Caddyfile:10",
 		"cors * {\nmax_age 25h\n}":                                 "at Caddyfile:10",
-		"cors * {\nallowed_headers off X-A\n}":                     "allowed_headers: off allows none, leave the others out, at Caddyfile:10",
+		"cors * {\nallowed_headers off X-A\n}":                     "allowed_headers: off cannot be combined with other values, at Caddyfile:10",
 		"cors * {\nallowed_origins {env.CORS_UNSET}\n}":            "allowed_origins: {env.CORS_UNSET} is empty",
 		"cors {env.CORS_UNSET}":                                    "cors: allowed_origins: {env.CORS_UNSET} is empty: set the environment variable CORS_UNSET, or remove the option, at Caddyfile:9",
 		"cors {env.CORS_BLANK}":                                    "allowed_origins: \"{env.CORS_BLANK}\" has no value",

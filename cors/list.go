@@ -13,9 +13,9 @@ import (
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
-// ParseList reads a comma-separated list of origins, as the ALLOWED_ORIGINS
-// variable has it. Empty places are skipped; an empty list is none. Errors name
-// the position, counted from 1, what is wrong there, and what to write.
+// ParseList parses a comma-separated list of origins, as in the ALLOWED_ORIGINS
+// variable. Empty items are skipped. Errors name the position of the item, from 1,
+// and what is accepted.
 func ParseList(text string) ([]string, error) {
 	list := split(text)
 	for i, item := range list {
@@ -56,8 +56,8 @@ func nonempty(items []string) []string {
 	return list
 }
 
-// resolved replaces the placeholders in the values of an option. One that is
-// empty or unknown is an error: the operator meant something by it.
+// resolved replaces the placeholders in the values of an option. One that is empty
+// or unknown is an error.
 func resolved(option string, values []string) ([]string, error) {
 	var list []string
 	for _, value := range values {
@@ -77,15 +77,15 @@ func resolved(option string, values []string) ([]string, error) {
 	return list, nil
 }
 
-// checkNames checks names of methods or of fields. The word off, which is none,
-// stands alone.
+// checkNames validates names of methods or of fields. The value off cannot be
+// combined with others.
 func checkNames(option string, names []string) error {
 	for _, name := range names {
 		switch {
 		case name == off && len(names) > 1:
-			return fmt.Errorf("%s: off allows none, leave the others out", option)
+			return fmt.Errorf("%s: off cannot be combined with other values", option)
 		case !httpguts.ValidHeaderFieldName(name): // methods are tokens too
-			return fmt.Errorf("%s: %q is not a name: it has letters, digits and -, or is *", option, name)
+			return fmt.Errorf("%s: %q is not a valid name, nor *", option, name)
 		case option == "allowed_methods":
 			switch strings.ToUpper(name) {
 			case http.MethodConnect, http.MethodTrace, "TRACK":
@@ -96,7 +96,7 @@ func checkNames(option string, names []string) error {
 	return nil
 }
 
-// merged returns the names with those that were not among them before, in any
+// merged returns the names and those of more that are not among them, ignoring
 // case.
 func merged(names, more []string) []string {
 	for _, name := range more {

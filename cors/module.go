@@ -1,4 +1,4 @@
-// Package cors answers cross-origin requests (the CORS protocol of the Fetch
+// Package cors handles cross-origin requests (the CORS protocol of the Fetch
 // standard) for every service behind the gateway.
 package cors
 
@@ -18,7 +18,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
-	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/origin"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
@@ -26,13 +26,13 @@ import (
 
 const (
 	defaultMaxAge = 10 * time.Minute
-	maxMaxAge     = 24 * time.Hour // browsers cap it there or below
+	maxMaxAge     = 24 * time.Hour // the cap of browsers
 
-	// off in place of a list of names is none of them.
+	// off in place of a list of names is an empty list.
 	off = "off"
 )
 
-// What a JSON API behind this gateway needs.
+// The defaults fit a JSON API behind this gateway.
 var (
 	defaultMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY"}
 	defaultHeaders = []string{"Accept", "Accept-Language", "Authorization", "Content-Language", "Content-Type", "Range", "X-Request-Id", "X-Requested-With"}
@@ -43,9 +43,8 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler answers preflight requests and puts the fields of the CORS protocol
-// on every other response, an error too, exactly once whatever the service
-// sent.
+// Handler answers preflight requests and sets the fields of the CORS protocol on
+// every other response, errors included, whatever the service sent.
 //
 // Placeholders in the options, such as `{env.ALLOWED_ORIGINS}`, are resolved
 // when the configuration is loaded; each may stand for several values,
@@ -53,40 +52,38 @@ func init() {
 type Handler struct {
 	// The origins whose pages may read responses: `*`, exact origins such as
 	// `https://app.example.com`, `https://*.example.com` for all subdomains,
-	// `https://pr-*.example.com` for those of one label that begins so, and `:*` for
+	// `https://pr-*.example.com` for those of one label with that prefix, and `:*` for
 	// any port. Required.
 	AllowedOrigins []string `json:"allowed_origins,omitempty"`
 
-	// The methods that pages may use, in upper case. `*` allows all. GET, HEAD
-	// and POST need no permission from anybody (they are "CORS-safelisted"); `off`
-	// allows no others. Default: GET, HEAD, POST, PUT, PATCH, DELETE, QUERY.
+	// The methods that pages may use, in upper case. `*` allows all. GET, HEAD and
+	// POST are CORS-safelisted and always allowed; `off` allows no others. Default: GET, HEAD, POST, PUT, PATCH, DELETE, QUERY.
 	AllowedMethods []string `json:"allowed_methods,omitempty"`
 
-	// The request header fields that pages may set, in any case. `*` allows all,
-	// `Authorization` too; `off` allows none but those that need no permission.
+	// The request header fields that pages may set, case-insensitive. `*` allows all,
+	// `Authorization` included; `off` allows only those that are CORS-safelisted.
 	// Default: Accept, Accept-Language, Authorization,
 	// Content-Language, Content-Type, Range, X-Request-Id, X-Requested-With.
 	AllowedHeaders []string `json:"allowed_headers,omitempty"`
 
-	// The response header fields that pages may read, besides X-Request-Id,
-	// Retry-After, RateLimit, RateLimit-Policy, Cache-Status and Age. `*` means all,
-	// but not together with allow_credentials; `off` none, those neither. Default:
+	// The response header fields that pages may read, in addition to X-Request-Id,
+	// Retry-After, RateLimit, RateLimit-Policy, Cache-Status and Age. `*` means all
+	// and excludes allow_credentials; `off` means none, not even those. Default:
 	// those.
 	ExposedHeaders []string `json:"exposed_headers,omitempty"`
 
-	// Let pages send cookies and HTTP authentication. Excludes `*`. A token that
-	// a page puts into the Authorization field itself needs it not. Default:
-	// false.
+	// Let pages send cookies and HTTP authentication. Excludes `*`. Not needed for a
+	// token that a page sets in the Authorization field itself. Default: false.
 	AllowCredentials bool `json:"allow_credentials,omitempty"`
 
-	// How long a browser may remember the answer to a preflight, at most 24h.
+	// How long a browser may cache the response to a preflight, at most 24h.
 	// Default: 10m.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
-	// Let browsers ask anew each time: max_age is off. Default: false.
+	// Disable preflight caching: max_age is off. Default: false.
 	NoMaxAge bool `json:"no_max_age,omitempty"`
 
-	// Where the Caddyfile has this directive; errors name it.
+	// Where the Caddyfile has this directive. Errors name it.
 	Position string `json:"position,omitempty"`
 
 	origins    *origin.Set
@@ -109,14 +106,14 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision prepares the answers.
+// Provision prepares the responses.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
 	return place.Error(ctx, "cors", h.Position, h.provision(ctx))
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {
-	framing.Install(ctx) // as every feature's server has it
+	framing.Install(ctx)
 	metrics.Register(ctx.GetMetricsRegistry(), requests)
 	h.run = pass
 
@@ -158,7 +155,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	methods, names, exposed := lists[1].resolved, lists[2].resolved, lists[3].resolved
 	if h.AllowCredentials && slices.Contains(exposed, "*") {
-		return errors.New("exposed_headers: with allow_credentials browsers take * for the name of a field; name the fields")
+		return errors.New("exposed_headers: with allow_credentials browsers take * literally; name the fields")
 	}
 
 	h.methods, h.headers = nil, nil
@@ -179,8 +176,8 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	return nil
 }
 
-// provisionOrigins reads the allowed origins, and warns of what works but is
-// hardly meant.
+// provisionOrigins parses the allowed origins, and warns of those that are hardly
+// intended.
 func (h *Handler) provisionOrigins(texts []string, logger *zap.Logger) error {
 	if len(texts) == 0 {
 		return errors.New("missing: " + origin.Accepted)
@@ -191,18 +188,18 @@ func (h *Handler) provisionOrigins(texts []string, logger *zap.Logger) error {
 	}
 	if h.origins.Any {
 		if h.AllowCredentials {
-			return errors.New("* excludes allow_credentials: every page on the web could act as its visitor; name the origins")
+			return errors.New("* excludes allow_credentials: every website could act on behalf of its visitors; name the origins")
 		}
 		return nil
 	}
 	for _, text := range texts {
 		canonical, _ := origin.Canonical(text) // parsed above
 		if canonical != text {
-			logger.Warn("an allowed origin is not written as browsers send it; the corrected form is used",
+			logger.Warn("an allowed origin is not in canonical form; the corrected form is used",
 				zap.String("origin", text), zap.String("corrected", canonical))
 		}
 		if h.AllowCredentials && strings.HasPrefix(canonical, "http://") && !loopback(canonical) {
-			logger.Warn("an allowed origin without TLS may send credentials: who can change its traffic can act as its visitors",
+			logger.Warn("an allowed origin without TLS may send credentials: an attacker on its network can act on behalf of its visitors",
 				zap.String("origin", text))
 		}
 	}
@@ -228,13 +225,13 @@ func loopback(canonical string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasPrefix(host, "127.") || host == "[::1]"
 }
 
-// Validate checks the age. The rest is refused while it is prepared.
+// Validate checks max_age. Provision checks the rest.
 func (h *Handler) Validate() error {
 	if err := checkMaxAge(h.MaxAge); err != nil {
 		return place.Error(h.ctx, "cors", h.Position, err)
 	}
 	if h.NoMaxAge && h.MaxAge != 0 {
-		return place.Error(h.ctx, "cors", h.Position, errors.New("no_max_age: not possible with max_age, leave one of them out"))
+		return place.Error(h.ctx, "cors", h.Position, errors.New("no_max_age: not possible together with max_age"))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ const (
 	acPrefix = "Access-Control-"
 )
 
-// maxRequestHeaders bounds the work on a hostile preflight, in bytes.
+// maxRequestHeaders bounds Access-Control-Request-Headers, in bytes.
 const maxRequestHeaders = 4096
 
 var requests = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -51,8 +51,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	from, cross := requestOrigin(r)
 	allowed := h.origins.Any || cross && h.origins.Allows(from)
 	if cross {
-		// A preflight is an OPTIONS with an Origin and this field; any other
-		// OPTIONS is the service's to answer.
+		// A preflight is an OPTIONS with an Origin and this field; the service answers
+		// any other OPTIONS.
 		if r.Method == http.MethodOptions && len(r.Header[acRequestMethod]) == 1 {
 			count(preflightAllowed, preflightRefused, allowed)
 			h.preflight(w, r, from, allowed)
@@ -64,7 +64,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x.Init(w, x)
 	err := problem.Serve(x, r, next, h.run)
 	if err != nil {
-		// The error is answered past this writer, by an outer handler or by the
+		// The error is answered without this writer, by an outer handler or by the
 		// server: a page must be able to read a 401 or 429 too.
 		x.Send(0)
 	}
@@ -117,7 +117,7 @@ func count(yes, no prometheus.Counter, allowed bool) {
 	}
 }
 
-// requestOrigin returns the Origin of a request. Two Origin fields are nobody's
+// requestOrigin returns the Origin of a request. Two Origin fields match no
 // origin.
 func requestOrigin(r *http.Request) (from string, cross bool) {
 	switch values := r.Header["Origin"]; len(values) {
@@ -130,9 +130,9 @@ func requestOrigin(r *http.Request) (from string, cross bool) {
 	}
 }
 
-// allow names the origin. Where every origin is allowed the answer is the same
-// with and without an Origin, so that a cache can give it to both. Values are
-// always new slices: Caddy's header directive edits them in place.
+// allow sets the allowed origin. If every origin is allowed, the response is the
+// same with and without an Origin, so that a cache can use it for both. Values are
+// always new slices, as Caddy's header directive edits them in place.
 func (h *Handler) allow(fields http.Header, from string) {
 	if h.origins.Any {
 		fields[acAllowOrigin] = []string{"*"}
@@ -144,9 +144,9 @@ func (h *Handler) allow(fields http.Header, from string) {
 	}
 }
 
-// preflight answers a preflight request. The page of an origin that is not
-// allowed gets no CORS field at all, so that it learns nothing of what others may
-// do; one that is allowed but asks for more than it may is told what that is.
+// preflight answers a preflight request. For an origin that is not allowed the
+// response has no CORS fields, so that it reveals nothing of what others may do; if
+// an allowed one requests too much, the response lists what is allowed.
 func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, from string, allowed bool) {
 	fields := w.Header()
 	if !h.origins.Any {
@@ -155,15 +155,14 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, from string,
 	addVary(fields, acRequestMethod)
 	addVary(fields, acRequestHeaders)
 	method := r.Header[acRequestMethod][0]
-	asked := r.Header[acRequestHeaders]
+	requested := r.Header[acRequestHeaders]
 	methodOK := h.methodAllowed(method)
-	headersOK, proper := h.headersAllowed(asked)
-	// What no browser sends gets no answer.
-	if allowed && proper && httpguts.ValidHeaderFieldName(method) {
+	headersOK, valid := h.headersAllowed(requested)
+	if allowed && valid && httpguts.ValidHeaderFieldName(method) {
 		h.allow(fields, from)
 		list := h.methodList
 		if h.methods == nil && methodOK {
-			// With credentials browsers take * for the name of a method.
+			// With credentials browsers take * literally.
 			list = method
 		}
 		if list != "" {
@@ -172,29 +171,29 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, from string,
 		switch {
 		case !headersOK && h.headerList != "":
 			fields[acAllowHeaders] = []string{h.headerList}
-		case headersOK && len(asked) > 0:
-			fields[acAllowHeaders] = []string{strings.Join(asked, ", ")}
+		case headersOK && len(requested) > 0:
+			fields[acAllowHeaders] = []string{strings.Join(requested, ", ")}
 		}
 		if methodOK && headersOK {
 			fields[acMaxAge] = []string{h.maxAge}
 		}
 	}
 	if !allowed || !methodOK || !headersOK {
-		h.logRefusal(from, method, asked, allowed)
+		h.logRefusal(from, method, requested, allowed)
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// logRefusal says what a preflight asked for and what is allowed.
-func (h *Handler) logRefusal(from, method string, asked []string, allowed bool) {
-	entry := h.logger.Check(zapcore.DebugLevel, "a preflight is refused")
+// logRefusal logs what a preflight requested and what is allowed.
+func (h *Handler) logRefusal(from, method string, requested []string, allowed bool) {
+	entry := h.logger.Check(zapcore.DebugLevel, "preflight refused")
 	if entry == nil {
 		return
 	}
 	fields := []zap.Field{
 		zap.String("origin", from), zap.Bool("origin_allowed", allowed),
 		zap.String("method", method), zap.String("allowed_methods", listOf(h.methodList, h.methods == nil)),
-		zap.Strings("headers", asked), zap.String("allowed_headers", listOf(h.headerList, h.headers == nil)),
+		zap.Strings("headers", requested), zap.String("allowed_headers", listOf(h.headerList, h.headers == nil)),
 	}
 	entry.Write(fields...)
 }
@@ -222,8 +221,8 @@ func (h *Handler) methodAllowed(method string) bool {
 }
 
 // headersAllowed reports whether a page may send the fields, and whether they are
-// names at all.
-func (h *Handler) headersAllowed(values []string) (allowed, proper bool) {
+// valid names.
+func (h *Handler) headersAllowed(values []string) (allowed, valid bool) {
 	total := 0
 	allowed = true
 	for _, value := range values {

@@ -119,7 +119,7 @@ func TestConfiguration(t *testing.T) {
 		"health {\n require postgres\n}":  "accepted is redis",
 		"health {\n require redis\n}":     "there is no Redis",
 		"health {\n details\n}":           "missing argument",
-		"health {\n details off any\n}":   "leave the others out",
+		"health {\n details off any\n}":   "cannot be combined with other values",
 		"health {\n details 10/8\n}":      "is not an address or a network",
 		"health {\n log yes\n}":           "it takes none",
 		"health {\n probe\n}":             `unknown option "probe"`,

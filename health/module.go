@@ -13,7 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/nearby"
-	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
+	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 )
@@ -25,7 +25,7 @@ const (
 	DefaultReadyPath = "/readyz"
 )
 
-// noDetails is the value of the option with which nobody gets details.
+// noDetails as the only value of details hides them from everybody.
 const noDetails = "off"
 
 // dependencyRedis is the one dependency that readiness can require.
@@ -35,39 +35,38 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// started is when the process began to serve.
+// started is the start of the process.
 var started = time.Now()
 
-// Handler answers three paths: one for people and older clients, one that says
-// that the process lives, and one that says that it wants traffic. No answer
-// waits for anything: the state of dependencies is watched in the background.
+// Handler answers the probes on three paths: general health, liveness and
+// readiness. Probes never block: the state of dependencies is monitored in the
+// background.
 type Handler struct {
-	// Path of the general answer, `{"status":"healthy"}`; with `?verbose`, or for
-	// a client that accepts application/health+json, with details. Default:
-	// `/health`.
+	// Path of the general health, `{"status":"healthy"}`; with `?verbose`, or for a
+	// client that accepts application/health+json, with details. Default: `/health`.
 	Path string `json:"path,omitempty"`
 
-	// Path that answers 200 as long as the process can answer at all. Default:
-	// `/livez`.
+	// Path of the liveness probe, which is 200 as long as the process can respond.
+	// Default: `/livez`.
 	LivePath string `json:"live_path,omitempty"`
 
-	// Path that answers 200, and 503 while the server is shutting down or a
-	// required dependency is away. Default: `/readyz`.
+	// Path of the readiness probe, which is 200, and 503 while the server is shutting
+	// down or a required dependency is unavailable. Default: `/readyz`.
 	ReadyPath string `json:"ready_path,omitempty"`
 
-	// Dependencies without which this gateway wants no traffic: `redis`. A lost
+	// Dependencies without which this gateway is not ready: `redis`. An outage of
 	// Redis then takes every gateway out at once. Default: none.
 	Require []string `json:"require,omitempty"`
 
 	// Write probes to the access log. Default: false.
 	Log bool `json:"log,omitempty"`
 
-	// Who gets the details of the general answer: addresses and networks in CIDR
+	// Who gets the details of the general health: addresses and networks in CIDR
 	// notation, `private_ranges`, `any`, or `off` for nobody. Others get the plain
-	// answer. Default: any.
+	// response. Default: any.
 	Details []string `json:"details,omitempty"`
 
-	// Where the Caddyfile has this directive; errors name it.
+	// Where the Caddyfile has this directive. Errors name it.
 	Position string `json:"position,omitempty"`
 
 	details *nearby.Networks // nil: everybody
@@ -105,13 +104,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// readers are who gets details, or nil for everybody.
+// readers returns who gets details, nil for everybody.
 func (h *Handler) readers() (*nearby.Networks, error) {
 	switch {
 	case len(h.Details) == 0:
 		return nil, nil
 	case slices.Contains(h.Details, noDetails) && len(h.Details) > 1:
-		return nil, fmt.Errorf("%s: leave the others out", noDetails)
+		return nil, fmt.Errorf("%s cannot be combined with other values", noDetails)
 	case h.Details[0] == noDetails:
 		return new(nearby.Networks), nil
 	}
@@ -130,7 +129,7 @@ func (h *Handler) validate() error {
 			return err
 		}
 		if slices.Contains(paths[:i], paths[i]) {
-			return fmt.Errorf("%s: %q is the path of another probe: each needs its own", option, paths[i])
+			return fmt.Errorf("%s: %q is the path of another probe", option, paths[i])
 		}
 	}
 	for _, name := range h.Require {
@@ -138,7 +137,7 @@ func (h *Handler) validate() error {
 			return err
 		}
 		if h.redis == nil {
-			return fmt.Errorf("require %s: there is no Redis in this configuration: set REDIS_URL or the global option tentagate { redis <url> }", name)
+			return fmt.Errorf("require %s: no Redis is configured; set REDIS_URL or the global option tentagate { redis <url> }", name)
 		}
 	}
 	return nil

@@ -16,16 +16,16 @@ import (
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
-// modulePath is the name under which a build knows this module's version.
+// modulePath is the name of this module in the build information.
 const modulePath = "github.com/pythopus/tentagate"
 
 const (
 	typeJSON = "application/json"
-	// typeHealth is the form of details, after draft-inadarei-api-health-check.
+	// typeHealth is the media type of details, after draft-inadarei-api-health-check.
 	typeHealth = "application/health+json"
 )
 
-// The answers without details.
+// Responses without details.
 const (
 	healthy   = `{"status":"healthy"}`
 	alive     = `{"status":"alive"}`
@@ -50,7 +50,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	w.Header().Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return problem.Error(problem.New(http.StatusMethodNotAllowed, "a probe is a GET or a HEAD"))
+		return problem.Error(problem.New(http.StatusMethodNotAllowed, "probes use GET or HEAD"))
 	}
 	switch path {
 	case h.LivePath:
@@ -59,7 +59,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		status, body := h.readiness(r)
 		respond(w, r, status, typeJSON, body)
 	default:
-		verbose, structured := wanted(r)
+		verbose, structured := requested(r)
 		if !verbose && !structured || h.details != nil && !h.details.Has(r) {
 			respond(w, r, http.StatusOK, typeJSON, healthy)
 			return nil
@@ -73,7 +73,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	return nil
 }
 
-// readiness says whether new traffic is wanted.
+// readiness returns the response to a readiness probe.
 func (h *Handler) readiness(r *http.Request) (status int, body string) {
 	switch {
 	case shuttingDown(r):
@@ -83,12 +83,12 @@ func (h *Handler) readiness(r *http.Request) (status int, body string) {
 	case len(h.Require) > 0:
 		return http.StatusServiceUnavailable, unready
 	default:
-		// A shared dependency must not take all gateways out at once.
+		// An outage of a shared dependency must not take all gateways out at once.
 		return http.StatusOK, readyWarn
 	}
 }
 
-// report and check are the members of the draft that have a meaning here.
+// report and check have the members of the draft that apply here.
 type report struct {
 	Status  string             `json:"status"`
 	Version string             `json:"version,omitempty"`
@@ -103,19 +103,18 @@ type check struct {
 	Status        string `json:"status"`
 }
 
-// details gathers what is known without asking anybody: the state of Redis is
-// that of the last heartbeat.
+// report collects the details. The state of Redis is that of the last heartbeat.
 func (h *Handler) report(r *http.Request, structured bool) report {
 	uptime := int64(time.Since(started) / time.Second)
 	result := report{
-		Status:  "healthy", // the word that the plain answer has
+		Status:  "healthy", // as in the plain response
 		Version: version(),
 		Checks: map[string][]check{
 			"uptime": {{ComponentType: "system", Value: &uptime, Unit: "s", Status: "pass"}},
 		},
 	}
 	if structured {
-		result.Status = "pass" // the word of the draft
+		result.Status = "pass" // as in the draft
 	}
 	if h.redis != nil {
 		state := "pass"
@@ -133,9 +132,9 @@ func (h *Handler) report(r *http.Request, structured bool) report {
 	return result
 }
 
-// wanted reports whether details were asked for, and whether by their media
-// type.
-func wanted(r *http.Request) (verbose, structured bool) {
+// requested reports whether details are requested by the query, and whether by
+// their media type.
+func requested(r *http.Request) (verbose, structured bool) {
 	if r.URL.RawQuery != "" {
 		verbose = r.URL.Query().Has("verbose")
 	}
@@ -145,7 +144,7 @@ func wanted(r *http.Request) (verbose, structured bool) {
 			if err != nil || mediaType != typeHealth {
 				continue
 			}
-			// A weight of 0 means "not this" (RFC 9110 §12.4.2).
+			// A weight of 0 means "not acceptable" (RFC 9110 §12.4.2).
 			if q, err := strconv.ParseFloat(params["q"], 64); err != nil || q > 0 {
 				return verbose, true
 			}
@@ -154,7 +153,7 @@ func wanted(r *http.Request) (verbose, structured bool) {
 	return verbose, false
 }
 
-// shuttingDown reports whether the server no longer wants new connections.
+// shuttingDown reports whether the server is about to close its listeners.
 func shuttingDown(r *http.Request) bool {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
@@ -165,8 +164,8 @@ func shuttingDown(r *http.Request) bool {
 	return down
 }
 
-// version is the version of this module in the running binary, or empty if the
-// build did not record one.
+// version is the version of this module in the running binary, empty if the build
+// has none.
 var version = sync.OnceValue(func() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -192,6 +191,6 @@ func respond(w http.ResponseWriter, r *http.Request, status int, contentType, bo
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write([]byte(body)) // a prober that is gone is no error
+		_, _ = w.Write([]byte(body)) // the client may be gone
 	}
 }
