@@ -4,12 +4,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
+	appsv1 "k8s.io/api/apps/v1"
 
 	"github.com/pythopus/tentagate/internal/freeport"
 )
@@ -17,28 +17,50 @@ import (
 const podSecret = "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"
 
 // TestKubernetes runs the server as a pod of the manifests does: with the
-// Caddyfile and the variables of the ConfigMap and the Secret, on other ports.
+// Caddyfile and the variables of its ConfigMaps and a Secret, on other ports.
 func TestKubernetes(t *testing.T) {
-	config, secret := podSettings(t)
+	found := decode(t, rendered(t, "base"))
+	caddyfile, variables := configMap(t, found, "tentagate-config").Data["Caddyfile"], configMap(t, found, "tentagate-env").Data
+	pod := only[*appsv1.Deployment](t, found, "Deployment").Spec.Template.Spec.Containers[0]
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Path", r.URL.Path)
 	}))
 	t.Cleanup(service.Close)
 
-	// What is published is no secret.
-	if code, out := runPod(t, config, secret.StringData["JWT_SECRET_KEY"]); code == 0 || !strings.Contains(out, "secret") {
-		t.Errorf("with the Secret as it is published: exit code %d, want an error about the secret\n%s", code, tail(out, 1000))
-	}
-
 	g := prepare(t)
 	internal := freeport.Addr(t)
-	g.admin = internal // also waited for: the manifests have no admin API
+	g.admin = internal // also waited for: the pods' admin API is a Unix socket
+	variables["BACKEND_SERVICES"] = `{"users":"` + service.URL + `"}`
+	secret := filepath.Join(g.home, "JWT_SECRET_KEY")
+	if err := os.WriteFile(secret, []byte(podSecret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var env []string
+	for name, value := range variables {
+		env = append(env, name+"="+value)
+	}
+	for _, v := range pod.Env {
+		switch v.Name {
+		case "JWT_SECRET_KEY_FILE":
+			if path.Base(v.Value) != "JWT_SECRET_KEY" {
+				t.Errorf("%s is %s", v.Name, v.Value)
+			}
+			env = append(env, v.Name+"="+secret)
+		case "REDIS_URL": // optional
+		default:
+			t.Errorf("unknown variable %s", v.Name)
+		}
+	}
+	socket := filepath.Join(g.home, "admin.sock")
 	file := filepath.Join(g.home, "Caddyfile")
-	text := strings.NewReplacer("\n:8000 {", "\nhttp://"+g.addr+" {", "http://:9090 {", "http://"+internal+" {").Replace(config.Data["Caddyfile"])
+	text := strings.NewReplacer("\n:8000 {", "\nhttp://"+g.addr+" {", "http://:9090 {", "http://"+internal+" {", "unix//tmp/admin.sock", "unix/"+socket).Replace(caddyfile)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"JWT_SECRET_KEY=" + podSecret, "BACKEND_SERVICES={\"users\":\"" + service.URL + "\"}", "ALLOWED_ORIGINS=" + config.Data["ALLOWED_ORIGINS"], "REDIS_URL=" + secret.StringData["REDIS_URL"]}
+	// What was published in an example once is no secret.
+	if code, out := cli(t, []string{"JWT_SECRET_KEY=replace-this-by-at-least-32-random-bytes", "BACKEND_SERVICES=" + variables["BACKEND_SERVICES"]}, "validate", "--config", file, "--adapter", "caddyfile"); code == 0 || !strings.Contains(out, "secret") {
+		t.Errorf("with a published secret: exit code %d, want an error about the secret\n%s", code, tail(out, 1000))
+	}
 	g.run(env, "run", "--config", file, "--adapter", "caddyfile")
 	g.waitReady()
 
@@ -63,6 +85,14 @@ func TestKubernetes(t *testing.T) {
 	if a := g.get("/api/users/x", "Authorization", "Bearer "+strings.TrimSpace(minted)); a.status != http.StatusOK || a.header.Get("X-Path") != "/x" {
 		t.Errorf("with a token: %d %v", a.status, a.header)
 	}
+	if code, out := cli(t, env, "limits", "--config", file, "--adapter", "caddyfile"); code != 0 {
+		t.Errorf("tentagate limits, over the Unix socket of the pod: %d %s", code, out)
+	}
+	if info, err := os.Stat(socket); err != nil {
+		t.Error(err)
+	} else if info.Mode().Perm() != 0o600 {
+		t.Errorf("the admin socket has the mode %v", info.Mode())
+	}
 	if a := g.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("/metrics on the public port: %d, want 404", a.status)
 	}
@@ -72,41 +102,4 @@ func TestKubernetes(t *testing.T) {
 	if log := g.log.String(); strings.Contains(log, strings.TrimSpace(minted)) || strings.Contains(log, podSecret) {
 		t.Error("the log has a token or the secret in it")
 	}
-}
-
-// podSettings returns the ConfigMap and the Secret of the manifests.
-func podSettings(t *testing.T) (config corev1.ConfigMap, secret corev1.Secret) {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(repository(), "k8s", "tentagate.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for document := range strings.SplitSeq(string(data), "\n---\n") {
-		var into any
-		switch {
-		case strings.Contains(document, "\nkind: ConfigMap\n"):
-			into = &config
-		case strings.Contains(document, "\nkind: Secret\n"):
-			into = &secret
-		default:
-			continue
-		}
-		if err := yaml.Unmarshal([]byte(document), into); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if config.Data["Caddyfile"] == "" || secret.StringData["JWT_SECRET_KEY"] == "" {
-		t.Fatal("the manifests have no Caddyfile or no secret")
-	}
-	return config, secret
-}
-
-// runPod validates the Caddyfile of the ConfigMap with a secret.
-func runPod(t *testing.T, config corev1.ConfigMap, secret string) (int, string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "Caddyfile")
-	if err := os.WriteFile(file, []byte(config.Data["Caddyfile"]), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return cli(t, []string{"JWT_SECRET_KEY=" + secret, "BACKEND_SERVICES=" + config.Data["BACKEND_SERVICES"]}, "validate", "--config", file, "--adapter", "caddyfile")
 }

@@ -14,18 +14,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// manifests are the documents of tentagate.yaml by kind.
-func manifests(t *testing.T) map[string][]any {
+// objects are Kubernetes objects by kind.
+type objects map[string][]any
+
+// decode reads manifests as strictly as an API server that is asked for it.
+func decode(t *testing.T, text []byte) objects {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(repository(), "k8s", "tentagate.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string][]any{}
-	for i, document := range bytes.Split(data, []byte("\n---\n")) {
+	found := objects{}
+	for i, document := range bytes.Split(text, []byte("\n---\n")) {
 		var meta struct {
 			Kind string `json:"kind"`
 		}
@@ -35,6 +35,7 @@ func manifests(t *testing.T) map[string][]any {
 		object := map[string]func() any{
 			"Namespace":               func() any { return new(corev1.Namespace) },
 			"ServiceAccount":          func() any { return new(corev1.ServiceAccount) },
+			"PriorityClass":           func() any { return new(schedulingv1.PriorityClass) },
 			"ConfigMap":               func() any { return new(corev1.ConfigMap) },
 			"Secret":                  func() any { return new(corev1.Secret) },
 			"Deployment":              func() any { return new(appsv1.Deployment) },
@@ -55,7 +56,19 @@ func manifests(t *testing.T) map[string][]any {
 	return found
 }
 
-func only[T any](t *testing.T, found map[string][]any, kind string) T {
+// configMap returns the ConfigMap whose generated name begins so.
+func configMap(t *testing.T, found objects, prefix string) *corev1.ConfigMap {
+	t.Helper()
+	for _, o := range found["ConfigMap"] {
+		if c := o.(*corev1.ConfigMap); strings.HasPrefix(c.Name, prefix+"-") {
+			return c
+		}
+	}
+	t.Fatalf("no ConfigMap %s-…", prefix)
+	return nil
+}
+
+func only[T any](t *testing.T, found objects, kind string) T {
 	t.Helper()
 	if len(found[kind]) != 1 {
 		t.Fatalf("%d documents of kind %s", len(found[kind]), kind)
@@ -64,7 +77,7 @@ func only[T any](t *testing.T, found map[string][]any, kind string) T {
 }
 
 func TestManifests(t *testing.T) {
-	found := manifests(t)
+	found := decode(t, rendered(t, "base"))
 	deployment := only[*appsv1.Deployment](t, found, "Deployment")
 	pod := deployment.Spec.Template.Spec
 	c := pod.Containers[0]
@@ -77,8 +90,8 @@ func TestManifests(t *testing.T) {
 			"PodDisruptionBudget": only[*policyv1.PodDisruptionBudget](t, found, "PodDisruptionBudget").Spec.Selector.MatchLabels,
 		}
 		for kind, selector := range selectors {
-			if len(selector) == 0 {
-				t.Errorf("%s selects everything", kind)
+			if selector["app.kubernetes.io/instance"] == "" {
+				t.Errorf("%s selects the pods of another gateway in the namespace", kind)
 			}
 			for name, value := range selector {
 				if labels[name] != value {
@@ -132,7 +145,7 @@ func TestManifests(t *testing.T) {
 		}
 	})
 	t.Run("draining", func(t *testing.T) {
-		caddyfile := only[*corev1.ConfigMap](t, found, "ConfigMap").Data["Caddyfile"]
+		caddyfile := configMap(t, found, "tentagate-config").Data["Caddyfile"]
 		_, rest, ok := strings.Cut(caddyfile, "grace_period ")
 		if !ok {
 			t.Fatal("no grace_period: Caddy's own is eternal")
@@ -145,17 +158,50 @@ func TestManifests(t *testing.T) {
 		if have := *pod.TerminationGracePeriodSeconds; have <= need {
 			t.Errorf("the pod is killed after %ds, and needs %ds to drain", have, need)
 		}
+		if probes := c.ReadinessProbe.PeriodSeconds * c.ReadinessProbe.FailureThreshold; c.Lifecycle.PreStop.Sleep.Seconds < 15 || c.Lifecycle.PreStop.Sleep.Seconds <= int64(probes) {
+			t.Errorf("preStop sleeps %ds, load balancers take 10s to see that a pod leaves", c.Lifecycle.PreStop.Sleep.Seconds)
+		}
 		if u := deployment.Spec.Strategy.RollingUpdate.MaxUnavailable; u.IntValue() != 0 {
 			t.Error("a rollout takes pods away before there are new ones")
+		}
+	})
+	t.Run("egress", func(t *testing.T) {
+		rules := only[*networkingv1.NetworkPolicy](t, found, "NetworkPolicy").Spec.Egress
+		open := func(port int32) (anywhere, outside bool) {
+			for _, rule := range rules {
+				for _, p := range rule.Ports {
+					if p.Port.IntVal == port || p.EndPort != nil && p.Port.IntVal <= port && port <= *p.EndPort {
+						anywhere = anywhere || len(rule.To) == 0
+						for _, to := range rule.To {
+							outside = outside || to.IPBlock != nil && to.IPBlock.CIDR == "::/0"
+						}
+					}
+				}
+			}
+			return anywhere, outside
+		}
+		if anywhere, _ := open(53); !anywhere {
+			t.Error("names are only asked for at pods: with LocalDNS the node answers")
+		}
+		for _, port := range []int32{443, 6379, 6380, 10000, 8500, 8599} {
+			if _, outside := open(port); !outside {
+				t.Errorf("port %d is shut, over IPv6 at least", port)
+			}
 		}
 	})
 	t.Run("configuration", func(t *testing.T) {
 		if !slices.Contains(c.Args, "/etc/tentagate/Caddyfile") {
 			t.Error("the Caddyfile of the ConfigMap is not used")
 		}
-		secret := only[*corev1.Secret](t, found, "Secret")
-		if len(secret.StringData["JWT_SECRET_KEY"]) < 32 {
-			t.Error("the example's secret is shorter than accepted")
+		if len(found["Secret"]) > 0 {
+			t.Error("a published Secret: applied again it would replace the real one")
+		}
+		names := map[string]bool{}
+		for _, o := range found["ConfigMap"] {
+			names[o.(*corev1.ConfigMap).Name] = true
+		}
+		if !names[c.EnvFrom[0].ConfigMapRef.Name] || !names[pod.Volumes[0].ConfigMap.Name] || c.EnvFrom[0].ConfigMapRef.Name == pod.Volumes[0].ConfigMap.Name {
+			t.Error("the pod's variables and its Caddyfile are not in a ConfigMap each")
 		}
 		if strings.HasSuffix(c.Image, ":latest") || !strings.Contains(c.Image, ":") {
 			t.Error("the image has no tag of its own")
