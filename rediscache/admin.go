@@ -145,7 +145,7 @@ func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
 	// Not under the pool's lock: a Redis may let one wait.
 	var all []*redis.Epochs
 	exchanges.Range(func(_, val any) bool {
-		all = append(all, val.(exchange).Epochs)
+		all = append(all, val.(pooledEpochs).Epochs)
 		return true
 	})
 	for _, e := range all {
@@ -186,15 +186,15 @@ func currentStats() cacheStats {
 	locals.Range(func(_, val any) bool {
 		l := val.(*local)
 		m := l.memory.Stats()
-		s.Memory, s.Arriving = &m, l.room.used.Load()
+		s.Memory, s.Arriving = &m, l.budget.Used()
 		return true
 	})
-	seconds.Range(func(_, val any) bool {
-		s.Redis = append(s.Redis, val.(second).Stats())
+	redisTiers.Range(func(_, val any) bool {
+		s.Redis = append(s.Redis, val.(pooledStore).Stats())
 		return true
 	})
 	exchanges.Range(func(_, val any) bool {
-		s.Invalidation = append(s.Invalidation, val.(exchange).Stats())
+		s.Invalidation = append(s.Invalidation, val.(pooledEpochs).Stats())
 		return true
 	})
 	return s

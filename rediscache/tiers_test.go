@@ -112,7 +112,7 @@ func TestTiersOutliveReload(t *testing.T) {
 // nothing to wait for.
 func TestTiersOffline(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
 	if n := ts.epochs.exchange.Stats().Failures; n != 0 {
 		t.Errorf("%d failures before the start", n)
 	}
@@ -214,7 +214,7 @@ func TestAdminPurge(t *testing.T) {
 }
 
 func TestAdminStats(t *testing.T) {
-	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
 	keepObject(ts, "a")
 	status, text := adminCall(t, http.MethodGet, statsURI, "")
 	var got cacheStats

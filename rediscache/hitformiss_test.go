@@ -12,7 +12,7 @@ func TestHitForMissIsRenewed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		says   []string
 		fields []string
-		passes bool // nobody waits for anybody afterwards
+		miss   bool // requests do not wait for each other afterwards
 	}{
 		"no-store":          {[]string{"Cache-Control", "no-store"}, nil, true},
 		"private":           {[]string{"Cache-Control", "private, max-age=60"}, nil, true},
@@ -26,23 +26,23 @@ func TestHitForMissIsRenewed(t *testing.T) {
 			var target target
 			before := g.service
 			g.service = func(w http.ResponseWriter, r *http.Request) {
-				target = g.h.targetOf(r)
+				target = g.h.keys.target(r, nil)
 				before(w, r)
 			}
 			g.send("GET", "/", tc.fields...)
-			shared := target.flightKey(false)
-			if !notShared.has(shared, time.Now()) {
+			shared := target.callKey(false)
+			if !hitForMiss.Has(shared, time.Now()) {
 				t.Fatal("the first answer has them wait")
 			}
 			// Most of the period is over.
-			notShared.forget(shared)
-			notShared.add(shared, time.Now().Add(time.Minute))
+			hitForMiss.Remove(shared)
+			hitForMiss.Add(shared, time.Now().Add(time.Minute))
 			before = says(tc.says...)
 			g.send("GET", "/", tc.fields...)
-			if got := notShared.has(shared, time.Now().Add(90*time.Second)); got != tc.passes {
+			if got := hitForMiss.Has(shared, time.Now().Add(90*time.Second)); got != tc.miss {
 				t.Errorf("after the second answer nobody waits: %v", got)
 			}
-			if target.hasPrivate && notShared.has(target.flightKey(true), time.Now()) {
+			if target.hasPartition() && hitForMiss.Has(target.callKey(true), time.Now()) {
 				t.Error("the user's own requests do not wait for each other")
 			}
 		})

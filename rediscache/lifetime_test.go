@@ -1,7 +1,6 @@
 package rediscache
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -12,7 +11,7 @@ import (
 // open asks for the path and reads the first bytes of the answer.
 func (s *site) open(path string, first int, fields ...string) *http.Response {
 	s.t.Helper()
-	resp, err := client.Do(s.request(http.MethodGet, path, fields...))
+	resp, err := httpClient.Do(s.request(http.MethodGet, path, fields...))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -20,56 +19,6 @@ func (s *site) open(path string, first int, fields ...string) *http.Response {
 		s.t.Fatal(err)
 	}
 	return resp
-}
-
-// One who reads a response that is not kept is waited for while nobody else reads
-// it, and lost when others are held up.
-func TestSlowReaders(t *testing.T) {
-	const size = 4 * window
-	for name, others := range map[string]bool{"alone": false, "before others": true} {
-		s := newStream(1, -1, nil)
-		s.stall = 10 * time.Millisecond
-		slow := s.follow(0)
-		written := make(chan struct{})
-		if others {
-			fast := s.follow(0)
-			go func() {
-				defer fast.close()
-				for {
-					if _, err := fast.next(nil); err != nil {
-						return
-					}
-				}
-			}()
-		}
-		go func() {
-			defer close(written)
-			for range 16 {
-				s.write(make([]byte, size/16))
-			}
-			s.end(nil)
-		}()
-		if !others {
-			select {
-			case <-written:
-				t.Errorf("%s: the writer did not wait", name)
-			case <-time.After(20 * s.stall):
-			}
-		} else {
-			<-written
-		}
-		got, err := 0, error(nil)
-		for err == nil {
-			var chunk []byte
-			chunk, err = slow.next(nil)
-			got += len(chunk)
-		}
-		slow.close()
-		<-written
-		if whole := errors.Is(err, io.EOF) && got == size; whole == others {
-			t.Errorf("%s: got %d bytes, then %v", name, got, err)
-		}
-	}
 }
 
 // Those who read an answer read it to its end, however long that takes and
