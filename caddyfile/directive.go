@@ -3,6 +3,7 @@ package caddyfile
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -155,18 +156,23 @@ func (g *gateway) unmarshal(h httpcaddyfile.Helper) error {
 		}
 		g.site = args[0]
 	}
-	var options []parse.Option
-	for _, name := range optionNames {
-		option := parse.Func(name, func(d *caddyfile.Dispenser) error {
-			return g.unmarshalOption(h, d.NextSegment())
-		})
-		switch name {
+	seen := parse.Seen{}
+	for d.NextBlock(0) {
+		switch option := d.Val(); option {
 		case "service", "public", "ratelimit", "cache":
-			option = option.Repeatable()
+		default:
+			if strings.HasPrefix(option, "@") {
+				return d.Errf("%s: define a named matcher beside tentagate, not in it", option)
+			}
+			if err := seen.Once(d); err != nil {
+				return err
+			}
 		}
-		options = append(options, option)
+		if err := g.unmarshalOption(h, d.NextSegment()); err != nil {
+			return err
+		}
 	}
-	return parse.Block(d, options...)
+	return nil
 }
 
 // unmarshalOption reads one option from its own tokens.
@@ -197,7 +203,10 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		}
 		return noBlock(d, option)
 	default:
-		directive := directives[option]
+		directive, ok := directives[option]
+		if !ok {
+			return parse.Unknown(d, optionNames...)
+		}
 		if args := argsOf(segment); len(args) == 1 && option != "guard" && slices.Contains([]string{"none", "false", "no", "disabled"}, args[0]) {
 			return d.Errf("%s: %q: write `%s off` where it is not wanted", option, args[0], option)
 		}

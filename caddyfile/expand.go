@@ -69,13 +69,13 @@ func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 		g.cors(),
 		g.health(),
 	)...)
+	routes = join(routes, handler(&PathRoutes{Path: apiPath, Routes: g.api(e)}, "path_routes"))
 	var sites []caddyhttp.Route
 	if !g.features["metrics"].off {
 		sites = append(sites, e.handle(paths("/metrics"), join(g.onlyFor(g.readers), e.chain(g.feature("metrics", words("metrics"))...))))
 	}
 	sites = append(sites,
 		g.welcome(),
-		e.handle(paths(apiPath+"*"), g.api(e)),
 		notFound("there is nothing at this path"),
 	)
 	routes = append(routes, e.group(sites...)...)
@@ -142,12 +142,11 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 	routes = join(before, routes)
 	routes = join(routes, e.chain(g.ratelimits()...))
 	routes = join(routes, e.exclusive(g.caches()...))
-	var services []caddyhttp.Route
+	services := make(map[string]caddyhttp.RouteList, len(g.services))
 	for _, s := range g.services {
-		services = append(services, g.service(e, s))
+		services[s.name] = g.service(e, s)
 	}
-	services = append(services, notFound("Service not found"))
-	return append(routes, e.group(services...)...)
+	return join(routes, handler(&Services{Path: apiPath, Services: services}, "services"))
 }
 
 // auth returns the jwt_auth directive, completed from the environment.
@@ -188,8 +187,8 @@ func jwksOf(segment caddyfile.Segment) string {
 	return ""
 }
 
-// service returns the route of one service.
-func (g *gateway) service(e *expansion, s *service) caddyhttp.Route {
+// service returns the routes of one service.
+func (g *gateway) service(e *expansion, s *service) caddyhttp.RouteList {
 	base := apiPath + s.name
 	segments := []caddyfile.Segment{words("uri", "strip_prefix", base).segment()}
 	if s.prefix != "" {
@@ -197,13 +196,12 @@ func (g *gateway) service(e *expansion, s *service) caddyhttp.Route {
 		segments = append(segments, words("uri", "path_regexp", "^", strings.ReplaceAll(s.prefix, "$", "$$")).segment())
 	}
 	segments = append(segments, g.breaker(s)...)
-	segments = append(segments, g.proxy(s, base))
-	return e.handle(paths(base, base+"/*"), e.chain(segments...))
+	return e.chain(append(segments, g.proxy(s, base))...)
 }
 
 // notFound returns a route that answers 404.
 func notFound(detail string) caddyhttp.Route {
-	return caddyhttp.Route{HandlersRaw: []json.RawMessage{module(&Problem{Status: http.StatusNotFound, Detail: detail}, "problem")}}
+	return handler(&Problem{Status: http.StatusNotFound, Detail: detail}, "problem")[0]
 }
 
 // welcome returns the route of the gateway's own page.

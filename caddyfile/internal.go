@@ -1,7 +1,6 @@
 package caddyfile
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -51,7 +50,7 @@ func (g *gateway) onlyFor(readers []string) caddyhttp.RouteList {
 		return nil
 	}
 	refuse := &Problem{Status: http.StatusNotFound, Detail: "there is nothing at this path", Except: readers}
-	return caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{module(refuse, "problem")}}}
+	return handler(refuse, "problem")
 }
 
 // health returns the health directive.

@@ -109,14 +109,34 @@ func (g *gateway) unmarshalLimits(d *caddyfile.Dispenser) error {
 		}
 		return noBlock(d, "limits off")
 	}
-	var options []parse.Option
+	var names []string
 	for _, b := range bounds {
-		options = append(options, parse.Value(b.option, new(string), func(text string) (string, error) {
-			g.bounded[b.option] = text
-			return text, b.set(new(limits), text)
-		}))
+		names = append(names, b.option)
 	}
-	return parse.Block(d, options...)
+	seen := parse.Seen{}
+next:
+	for d.NextBlock(0) {
+		option := d.Val()
+		for _, b := range bounds {
+			if b.option != option {
+				continue
+			}
+			if err := seen.Once(d); err != nil {
+				return err
+			}
+			text, err := parse.OneArg(d)
+			if err != nil {
+				return err
+			}
+			if err := b.set(new(limits), text); err != nil {
+				return d.Errf("%s: %v", option, err)
+			}
+			g.bounded[option] = text
+			continue next
+		}
+		return parse.Unknown(d, names...)
+	}
+	return nil
 }
 
 // limits returns the bounds that are written, those of the environment, or the
@@ -140,8 +160,8 @@ func (g *gateway) limits() (l limits, err error) {
 	return l, nil
 }
 
-// bodies returns the handlers that bound the bodies of requests. Streams have
-// no size and may be silent.
+// bodies returns the handlers that bound the bodies of requests, for requests
+// that have one. Streams have no size and may be silent.
 func (g *gateway) bodies(e *expansion, l limits) caddyhttp.RouteList {
 	streams := []caddy.ModuleMap{{"method": caddyconfig.JSON(caddyhttp.MatchMethod{"CONNECT"}, nil)}}
 	var grpc []string
@@ -173,7 +193,7 @@ func (g *gateway) bodies(e *expansion, l limits) caddyhttp.RouteList {
 	}
 	bounded := e.chain(body...)
 	for i := range bounded {
-		bounded[i].MatcherSetsRaw = []caddy.ModuleMap{{"not": caddyconfig.JSON(streams, nil)}}
+		bounded[i].MatcherSetsRaw = []caddy.ModuleMap{{"has_body": caddyconfig.JSON(HasBody{}, nil), "not": caddyconfig.JSON(streams, nil)}}
 	}
 	return append(routes, bounded...)
 }

@@ -241,6 +241,11 @@ func module(handler any, name string) json.RawMessage {
 	return caddyconfig.JSONModuleObject(handler, "handler", name, nil)
 }
 
+// handler returns the route of one handler for every request.
+func handler(h any, name string) caddyhttp.RouteList {
+	return caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{module(h, name)}}}
+}
+
 // paths returns a matcher of paths.
 func paths(paths ...string) caddy.ModuleMap {
 	return caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath(paths), nil)}

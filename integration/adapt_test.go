@@ -84,7 +84,7 @@ func TestAdapt(t *testing.T) {
 
 // setEnvironment gives a Caddyfile the environment that its comments ask for,
 // and nothing of the tester's own that a directive looks at.
-func setEnvironment(t *testing.T, input string) {
+func setEnvironment(t testing.TB, input string) {
 	t.Helper()
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")

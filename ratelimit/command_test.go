@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
@@ -32,8 +31,10 @@ func TestLimitsCommand(t *testing.T) {
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	run := func(args ...string) (string, error) {
-		cmd := &cobra.Command{Use: "limits", SilenceErrors: true, SilenceUsage: true}
-		caddycmd.Commands()["limits"].CobraFunc(cmd)
+		cmd := &cobra.Command{Use: "limits", RunE: runLimits, SilenceErrors: true, SilenceUsage: true}
+		cmd.Flags().String("address", "", "")
+		cmd.Flags().Bool("reset", false, "")
+		cmd.Flags().Bool("json", false, "")
 		var out strings.Builder
 		cmd.SetOut(&out)
 		cmd.SetArgs(append(args, "--address", strings.TrimPrefix(server.URL, "http://")))
@@ -44,11 +45,11 @@ func TestLimitsCommand(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "command  memory  * 5/1h"},
+		{nil, "5/1h"},
 		{[]string{"command"}, "%2F"},
 		{[]string{"command", key}, "command  memory  *     5/1h   1"},
 		{[]string{"command", key, "--json"}, `"remaining": 1`},
-		{[]string{"command", key, "--reset"}, "starts afresh"},
+		{[]string{"command", key, "--reset"}, "forgotten"},
 		{[]string{"command", key}, "5/1h   5"},
 	} {
 		out, err := run(tc.args...)

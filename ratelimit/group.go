@@ -63,12 +63,23 @@ func findGroup(routes caddyhttp.RouteList, h *Handler, g *group) bool {
 				g.runs = follow(routes[i:], j)
 				return true
 			}
-			if sub, ok := handler.(*caddyhttp.Subroute); ok && findGroup(sub.Routes, h, g) {
+			if findGroup(subroutes(handler), h, g) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// subroutes returns the routes that a request goes through in a handler.
+func subroutes(handler caddyhttp.MiddlewareHandler) caddyhttp.RouteList {
+	switch h := handler.(type) {
+	case *caddyhttp.Subroute:
+		return h.Routes
+	case interface{ Subroutes() caddyhttp.RouteList }:
+		return h.Subroutes()
+	}
+	return nil
 }
 
 // follow collects the handlers from the j-th of the first route on, up to the

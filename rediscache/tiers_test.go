@@ -1,7 +1,6 @@
 package rediscache
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -112,7 +111,7 @@ func TestTiersOutliveReload(t *testing.T) {
 // nothing to wait for.
 func TestTiersOffline(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
 	if n := ts.epochs.exchange.Stats().Failures; n != 0 {
 		t.Errorf("%d failures before the start", n)
 	}
@@ -137,11 +136,7 @@ func adminCall(t *testing.T, method, uri, body string) (int, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, w.Body.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		return w.Code, compact.String()
+		return w.Code, strings.TrimSpace(w.Body.String())
 	}
 	t.Fatalf("no route %s", uri)
 	return 0, ""
@@ -198,10 +193,10 @@ func TestAdminPurge(t *testing.T) {
 		`{"all":true,"tags":["b"],"soft":true}`: "exactly one of",
 		`{"url":"/a"}`:                          "must begin with http",
 		`{"tagg":"a"}`:                          "unknown field",
-		`{"tag":"a"}{"tag":"b"}`:                "more than one value",
+		`{"tag":"a"}{"tag":"b"}`:                "after the object",
 		`{"tags":[""]}`:                         "exactly one of",
 		`{"soft":true}`:                         "exactly one of",
-		`"` + strings.Repeat("x", maxPurgeBody): "longer than 65536 bytes",
+		`"` + strings.Repeat("x", maxPurgeBody): "too large",
 	} {
 		status, text := adminCall(t, http.MethodPost, purgeURI, body)
 		if status != http.StatusBadRequest || !strings.Contains(text, part) {
@@ -214,7 +209,7 @@ func TestAdminPurge(t *testing.T) {
 }
 
 func TestAdminStats(t *testing.T) {
-	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
 	keepObject(ts, "a")
 	status, text := adminCall(t, http.MethodGet, statsURI, "")
 	var got cacheStats

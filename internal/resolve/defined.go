@@ -184,6 +184,10 @@ func (n *names) handler(handler any) {
 		switch f := v.Field(i).Interface().(type) {
 		case caddyhttp.RouteList:
 			n.routes(f)
+		case map[string]caddyhttp.RouteList:
+			for _, routes := range f {
+				n.routes(routes)
+			}
 		case []caddyhttp.ResponseHandler: // of reverse_proxy and intercept
 			for j := range f {
 				n.routes(f[j].Routes)

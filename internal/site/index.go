@@ -260,7 +260,7 @@ func endsAt(h caddyhttp.MiddlewareHandler) bool {
 		return len(proxy.HandleResponse) == 0
 	}
 	switch moduleID(h) {
-	case "http.handlers.static_response", "http.handlers.error":
+	case "http.handlers.static_response", "http.handlers.error", "http.handlers.services":
 		return true
 	}
 	return false

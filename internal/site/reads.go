@@ -333,6 +333,8 @@ func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
 		switch id := moduleID(h); strings.TrimPrefix(id, "http.handlers.") {
 		case "ratelimit", "guard", "cors", "circuit_breaker", "http_cache", "health", "jwt_auth_otherwise", "log_append", "log_name", "log_skip", "tracing", "metrics", "encode", "push":
 			// They let requests through or not, or look on.
+		case "path_routes", "services":
+			// They decide by the path alone.
 		case "authentication", "jwt_auth":
 			s.asks = true
 		case "templates":

@@ -1,0 +1,83 @@
+package caddyfile
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// compile puts routes into one handler, once. Caddy compiles the routes of a
+// subroute anew for each request, as each has its own next handler; here, no
+// request goes on behind the last route. Routes that need what only Caddy's own
+// compilation has (groups, terminal routes, the trace log) are left to it.
+func compile(ctx caddy.Context, routes caddyhttp.RouteList) caddyhttp.Handler {
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	simple := server == nil || server.Logs == nil || !server.Logs.Trace
+	for i := range routes {
+		simple = simple && routes[i].Group == "" && !routes[i].Terminal
+	}
+	if !simple {
+		return perRequest(routes)
+	}
+	var next caddyhttp.Handler = nothing
+	for i := len(routes) - 1; i >= 0; i-- {
+		rest := next
+		for j := len(routes[i].Handlers) - 1; j >= 0; j-- {
+			next = &link{routes[i].Handlers[j], next}
+		}
+		if len(routes[i].MatcherSets) > 0 {
+			next = &branch{sets: routes[i].MatcherSets, match: next, otherwise: rest}
+		}
+	}
+	return next
+}
+
+// nothing is behind the last route. It leaves the mark that Caddy's own last
+// handler does, which the access log goes by.
+var nothing caddyhttp.Handler = caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+	caddyhttp.SetVar(r.Context(), "unhandled", true)
+	return nil
+})
+
+// link is a handler with the one behind it.
+type link struct {
+	handler caddyhttp.MiddlewareHandler
+	next    caddyhttp.Handler
+}
+
+func (l *link) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	return l.handler.ServeHTTP(w, r, l.next)
+}
+
+// branch is a route with matchers.
+type branch struct {
+	sets             caddyhttp.MatcherSets
+	match, otherwise caddyhttp.Handler
+}
+
+func (b *branch) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	ok, err := b.sets.AnyMatchWithError(r)
+	switch {
+	case err != nil:
+		return err
+	case ok:
+		return b.match.ServeHTTP(w, r)
+	}
+	return b.otherwise.ServeHTTP(w, r)
+}
+
+// perRequest are routes that Caddy compiles for each request.
+type perRequest caddyhttp.RouteList
+
+func (p perRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	return caddyhttp.RouteList(p).Compile(nothing).ServeHTTP(w, r)
+}
+
+// below returns what the request's path has after prefix, which ends with a
+// slash. Paths are compared as Caddy's path matcher does: in lower case, without
+// dot segments and empty ones.
+func below(r *http.Request, prefix string) (rest string, ok bool) {
+	return strings.CutPrefix(caddyhttp.CleanPath(strings.ToLower(r.URL.Path), true), prefix)
+}
