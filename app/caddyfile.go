@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -75,48 +76,35 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := parse.NoArgs(d); err != nil {
 		return err
 	}
-	seen := parse.Seen{}
-	for d.NextBlock(0) {
-		option := d.Val()
-		if option == "redis" {
-			if err := seen.Once(d); err != nil {
-				return err
-			}
-			a.RedisConfig = new(RedisConfig)
-			if err := a.RedisConfig.unmarshalCaddyfile(d); err != nil {
-				return err
-			}
-			continue
-		}
-		parser, ok := optionParsers[option]
-		if !ok {
-			return parse.Unknown(d, acceptedOptions()...)
-		}
-		key, value, err := parser(d)
-		if err != nil {
-			return err
-		}
-		if _, dup := a.SharedOptions[option][key]; dup {
-			return d.Errf("%s %s: given more than once", option, key)
-		}
-		if a.SharedOptions == nil {
-			a.SharedOptions = map[string]map[string]json.RawMessage{}
-		}
-		if a.SharedOptions[option] == nil {
-			a.SharedOptions[option] = map[string]json.RawMessage{}
-		}
-		a.SharedOptions[option][key] = caddyconfig.JSON(value, nil)
+	options := []parse.Option{parse.Func("redis", func(d *caddyfile.Dispenser) error {
+		a.RedisConfig = new(RedisConfig)
+		return a.RedisConfig.unmarshalCaddyfile(d)
+	})}
+	for _, name := range slices.Sorted(maps.Keys(optionParsers)) {
+		options = append(options, parse.Func(name, func(d *caddyfile.Dispenser) error {
+			return a.unmarshalShared(d, name)
+		}).Repeatable())
 	}
-	return nil
+	return parse.Block(d, options...)
 }
 
-func acceptedOptions() []string {
-	names := []string{"redis"}
-	for name := range optionParsers {
-		names = append(names, name)
+// unmarshalShared reads an option that a feature has registered.
+func (a *App) unmarshalShared(d *caddyfile.Dispenser, option string) error {
+	key, value, err := optionParsers[option](d)
+	if err != nil {
+		return err
 	}
-	slices.Sort(names)
-	return names
+	if _, dup := a.SharedOptions[option][key]; dup {
+		return d.Errf("%s %s: given more than once", option, key)
+	}
+	if a.SharedOptions == nil {
+		a.SharedOptions = map[string]map[string]json.RawMessage{}
+	}
+	if a.SharedOptions[option] == nil {
+		a.SharedOptions[option] = map[string]json.RawMessage{}
+	}
+	a.SharedOptions[option][key] = caddyconfig.JSON(value, nil)
+	return nil
 }
 
 func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
@@ -129,89 +117,51 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 			return d.Err("redis: an address is empty: leave redis out to keep everything in memory")
 		}
 	}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err = seen.Once(d); err != nil {
-			return err
-		}
-		switch d.Val() {
-		case "sentinel":
-			c.Sentinel, err = text(d)
-		case "cluster":
-			c.Cluster, err = true, parse.NoArgs(d)
-		case "key_prefix":
-			c.KeyPrefix, err = text(d)
-		case "username":
-			c.Username, err = text(d)
-		case "password":
-			c.Password, err = text(d)
-		case "tls":
+	err = parse.Block(d,
+		parse.Value("sentinel", &c.Sentinel, parse.Text),
+		parse.Flag("cluster", &c.Cluster),
+		parse.Value("key_prefix", &c.KeyPrefix, parse.Text),
+		parse.Value("username", &c.Username, parse.Text),
+		parse.Value("password", &c.Password, parse.Text),
+		parse.Func("tls", func(d *caddyfile.Dispenser) error {
 			c.TLS = new(RedisTLS)
-			err = c.TLS.unmarshalCaddyfile(d)
-		case "entra":
+			return c.TLS.unmarshalCaddyfile(d)
+		}),
+		parse.Func("entra", func(d *caddyfile.Dispenser) error {
 			c.Entra = new(Entra)
-			err = c.Entra.unmarshalCaddyfile(d)
-		case "timeout":
-			c.Timeout, err = parse.Duration(d)
-		case "dial_timeout":
-			c.DialTimeout, err = parse.Duration(d)
-		case "pool_size":
-			c.PoolSize, err = parse.Int(d, 1, 10_000)
-		default:
-			err = parse.Unknown(d, "sentinel", "cluster", "key_prefix", "username", "password", "tls", "entra",
-				"timeout", "dial_timeout", "pool_size")
-		}
-		if err != nil {
-			return err
-		}
+			return c.Entra.unmarshalCaddyfile(d)
+		}),
+		parse.Value("timeout", &c.Timeout, parse.Duration),
+		parse.Value("dial_timeout", &c.DialTimeout, parse.Duration),
+		parse.Value("pool_size", &c.PoolSize, parse.Int(1, 10_000)),
+	)
+	if err == nil && c.Sentinel != "" && c.Cluster {
+		err = d.Err("redis: sentinel and cluster exclude each other")
 	}
-	if c.Sentinel != "" && c.Cluster {
-		return d.Err("redis: sentinel and cluster exclude each other")
-	}
-	return nil
+	return err
 }
 
 func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	fields := map[string]*string{"ca": &t.CA, "cert": &t.Cert, "key": &t.Key, "server_name": &t.ServerName}
-	return unmarshalTexts(d, fields, "ca", "cert", "key", "server_name")
-}
-
-func (e *Entra) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	fields := map[string]*string{"client_id": &e.ClientID, "username": &e.Username, "scope": &e.Scope}
-	return unmarshalTexts(d, fields, "client_id", "username", "scope")
-}
-
-// text returns the only argument of an option, which must have something in it.
-func text(d *caddyfile.Dispenser) (string, error) {
-	option := d.Val()
-	value, err := parse.OneArg(d)
-	if err == nil && strings.TrimSpace(value) == "" {
-		err = d.Errf("%s: the value is empty: write one, or leave the option out", option)
-	}
-	return value, err
-}
-
-// unmarshalTexts reads a block in which every option has one text.
-func unmarshalTexts(d *caddyfile.Dispenser, fields map[string]*string, accepted ...string) error {
 	if err := parse.NoArgs(d); err != nil {
 		return err
 	}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		field, ok := fields[d.Val()]
-		if !ok {
-			return parse.Unknown(d, accepted...)
-		}
-		if err := seen.Once(d); err != nil {
-			return err
-		}
-		value, err := text(d)
-		if err != nil {
-			return err
-		}
-		*field = value
+	return parse.Block(d,
+		parse.Value("ca", &t.CA, parse.Text),
+		parse.Value("cert", &t.Cert, parse.Text),
+		parse.Value("key", &t.Key, parse.Text),
+		parse.Value("server_name", &t.ServerName, parse.Text),
+	)
+}
+
+func (e *Entra) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if err := parse.NoArgs(d); err != nil {
+		return err
 	}
-	return nil
+	return parse.Block(d,
+		parse.Value("client_id", &e.ClientID, parse.Text),
+		parse.Value("username", &e.Username, parse.Text),
+		parse.Value("scope", &e.Scope, parse.Text),
+	)
 }
 
 // Interface guard

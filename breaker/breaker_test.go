@@ -257,7 +257,7 @@ func TestConfiguration(t *testing.T) {
 		"failure 200":                       "accepted are status codes",
 		"open_for":                          "missing argument",
 		"open_for 30s max 10s":              "at least 30s",
-		"open_for 30s jitter 2":             "is not a share",
+		"open_for 30s jitter 2":             "is not a percentage",
 		"open_for 30s min 3s":               "open_for: write it as",
 		"half_open 0":                       "at least one probe",
 		"half_open 1 max":                   "half_open: write it as",

@@ -92,55 +92,35 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshalOptions(d)
 }
 
-func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) (err error) {
+func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("circuit_breaker: unexpected argument %q: it takes a name and perhaps a matcher", d.Val())
 	}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err = seen.Once(d); err != nil {
-			return err
-		}
-		var known bool
-		if known, err = h.UnmarshalOption(d); !known {
-			err = h.unmarshalOption(d)
-		}
-		if err != nil {
-			return err
-		}
+	return parse.Block(d, slices.Concat([]parse.Option{
+		parse.Value("key", &h.Key, parse.Text).Then(func() error { return checkKey(h.Key) }),
+		parse.Value("max_keys", &h.MaxKeys, parse.Int(1, 1_000_000)),
+	}, h.Options(), []parse.Option{
+		parse.Func("max_inflight", h.unmarshalMaxInflight),
+		parse.Value("mode", &h.Mode, parse.OneOf(modeEnforce, modeObserve)),
+		parse.Flag("share", &h.Share),
+		parse.Func("open", h.unmarshalOpen),
+	})...)
+}
+
+// unmarshalOpen keeps the block of `open` for parseCaddyfile.
+func (h *Handler) unmarshalOpen(d *caddyfile.Dispenser) error {
+	if d.CountRemainingArgs() > 0 {
+		return parse.NoArgs(d)
 	}
+	h.openSegment = &openBlock{d.NewFromNextSegment()}
 	return nil
 }
 
-// unmarshalOption reads an option that is none of the rules.
-func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) (err error) {
-	switch d.Val() {
-	case "key":
-		if h.Key, err = parse.OneArg(d); err == nil {
-			if bad := checkKey(h.Key); bad != nil {
-				err = d.Err(bad.Error())
-			}
-		}
-	case "max_keys":
-		h.MaxKeys, err = parse.Int(d, 1, 1_000_000)
-	case "max_inflight":
-		h.MaxInflight = new(MaxInflight)
-		if err = h.MaxInflight.unmarshal(d); h.MaxInflight.Max == 0 && !h.MaxInflight.Adaptive {
-			h.MaxInflight = nil // it is off
-		}
-	case "mode":
-		if h.Mode, err = parse.OneArg(d); err == nil && h.Mode != modeEnforce && h.Mode != modeObserve {
-			err = d.Errf("mode %q: accepted are enforce and observe", h.Mode)
-		}
-	case "share":
-		h.Share, err = true, parse.NoArgs(d)
-	case "open":
-		if d.CountRemainingArgs() > 0 {
-			return parse.NoArgs(d)
-		}
-		h.openSegment = &openBlock{d.NewFromNextSegment()}
-	default:
-		err = parse.Unknown(d, slices.Concat([]string{"key", "max_keys"}, registry.RuleOptions, []string{"max_inflight", "mode", "share", "open"})...)
+func (h *Handler) unmarshalMaxInflight(d *caddyfile.Dispenser) error {
+	m := new(MaxInflight)
+	err := m.unmarshal(d)
+	if m.Max > 0 || m.Adaptive {
+		h.MaxInflight = m
 	}
 	return err
 }
@@ -153,7 +133,7 @@ func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 1 && (args[0] == "off" || args[0] == "0") {
+	if len(args) == 1 && parse.IsOff(args[0]) {
 		return nil
 	}
 	if args[0] == "adaptive" {
@@ -165,7 +145,7 @@ func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
 		if i >= len(args) {
 			return 0, d.Err(form)
 		}
-		if args[i-1] == "queue" && (args[i] == "off" || args[i] == "0") {
+		if args[i-1] == "queue" && parse.IsOff(args[i]) {
 			return 0, nil
 		}
 		n, err := strconv.Atoi(args[i])
@@ -174,11 +154,12 @@ func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
 		}
 		return n, nil
 	}
-	seen := parse.Seen{}
+	given := map[string]bool{}
 	for i := 1; i < len(args); i += 2 {
-		if seen.OnceAs(d, args[i]) != nil {
+		if given[args[i]] {
 			return d.Errf("max_inflight: %s is given more than once", args[i])
 		}
+		given[args[i]] = true
 		var field *int
 		switch {
 		case args[i] == "min" && m.Adaptive:

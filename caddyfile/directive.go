@@ -3,7 +3,6 @@ package caddyfile
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -156,23 +155,18 @@ func (g *gateway) unmarshal(h httpcaddyfile.Helper) error {
 		}
 		g.site = args[0]
 	}
-	seen := parse.Seen{}
-	for d.NextBlock(0) {
-		switch option := d.Val(); option {
+	var options []parse.Option
+	for _, name := range optionNames {
+		option := parse.Func(name, func(d *caddyfile.Dispenser) error {
+			return g.unmarshalOption(h, d.NextSegment())
+		})
+		switch name {
 		case "service", "public", "ratelimit", "cache":
-		default:
-			if strings.HasPrefix(option, "@") {
-				return d.Errf("%s: define a named matcher beside tentagate, not in it", option)
-			}
-			if err := seen.Once(d); err != nil {
-				return err
-			}
+			option = option.Repeatable()
 		}
-		if err := g.unmarshalOption(h, d.NextSegment()); err != nil {
-			return err
-		}
+		options = append(options, option)
 	}
-	return nil
+	return parse.Block(d, options...)
 }
 
 // unmarshalOption reads one option from its own tokens.
@@ -203,10 +197,7 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		}
 		return noBlock(d, option)
 	default:
-		directive, ok := directives[option]
-		if !ok {
-			return parse.Unknown(d, optionNames...)
-		}
+		directive := directives[option]
 		if args := argsOf(segment); len(args) == 1 && option != "guard" && slices.Contains([]string{"none", "false", "no", "disabled"}, args[0]) {
 			return d.Errf("%s: %q: write `%s off` where it is not wanted", option, args[0], option)
 		}

@@ -109,34 +109,14 @@ func (g *gateway) unmarshalLimits(d *caddyfile.Dispenser) error {
 		}
 		return noBlock(d, "limits off")
 	}
-	var names []string
+	var options []parse.Option
 	for _, b := range bounds {
-		names = append(names, b.option)
+		options = append(options, parse.Value(b.option, new(string), func(text string) (string, error) {
+			g.bounded[b.option] = text
+			return text, b.set(new(limits), text)
+		}))
 	}
-	seen := parse.Seen{}
-next:
-	for d.NextBlock(0) {
-		option := d.Val()
-		for _, b := range bounds {
-			if b.option != option {
-				continue
-			}
-			if err := seen.Once(d); err != nil {
-				return err
-			}
-			text, err := parse.OneArg(d)
-			if err != nil {
-				return err
-			}
-			if err := b.set(new(limits), text); err != nil {
-				return d.Errf("%s: %v", option, err)
-			}
-			g.bounded[option] = text
-			continue next
-		}
-		return parse.Unknown(d, names...)
-	}
-	return nil
+	return parse.Block(d, options...)
 }
 
 // limits returns the bounds that are written, those of the environment, or the

@@ -1,6 +1,8 @@
 package cors
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -54,51 +56,26 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // unmarshal parses the directive. With star, a `*` was taken off its line.
-func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) (err error) {
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
-	seen := parse.Seen{}
-	if h.AllowedOrigins = d.RemainingArgs(); len(h.AllowedOrigins) > 0 {
-		seen["allowed_origins"] = struct{}{}
-		if err = checkOrigins(d, h.AllowedOrigins); err != nil {
-			return err
-		}
+	h.AllowedOrigins = d.RemainingArgs()
+	if err := h.checkOrigins(); err != nil {
+		return d.WrapErr(err)
 	}
-	for d.NextBlock(0) {
-		if err = seen.Once(d); err != nil {
-			return err
-		}
-		switch d.Val() {
-		case "allowed_origins":
-			if h.AllowedOrigins, err = parse.Args(d, 1, -1); err == nil {
-				err = checkOrigins(d, h.AllowedOrigins)
-			}
-		case "allowed_methods":
-			h.AllowedMethods, err = nameArgs(d)
-			for i, method := range h.AllowedMethods {
-				if method != off && !strings.Contains(method, "{") {
-					h.AllowedMethods[i] = strings.ToUpper(method)
-				}
-			}
-		case "allowed_headers":
-			h.AllowedHeaders, err = nameArgs(d)
-		case "exposed_headers":
-			h.ExposedHeaders, err = nameArgs(d)
-		case "allow_credentials":
-			h.AllowCredentials, err = true, parse.NoArgs(d)
-		case "max_age":
-			if h.MaxAge, err = parse.DurationOrOff(d); err == nil {
-				h.NoMaxAge = h.MaxAge == 0
-				if err = checkMaxAge(h.MaxAge); err != nil {
-					err = d.WrapErr(err)
-				}
-			}
-		default:
-			err = parse.Unknown(d, "allowed_origins", "allowed_methods", "allowed_headers", "exposed_headers", "allow_credentials", "max_age")
-		}
-		if err != nil {
-			return err
-		}
+	err := parse.Block(d,
+		parse.List("allowed_origins", &h.AllowedOrigins).Given(len(h.AllowedOrigins) > 0).Then(h.checkOrigins),
+		namesOption("allowed_methods", &h.AllowedMethods).Then(h.upperMethods),
+		namesOption("allowed_headers", &h.AllowedHeaders),
+		namesOption("exposed_headers", &h.ExposedHeaders),
+		parse.Flag("allow_credentials", &h.AllowCredentials),
+		parse.Value("max_age", &h.MaxAge, parse.DurationOrOff).Then(func() error {
+			h.NoMaxAge = h.MaxAge == 0
+			return checkMaxAge(h.MaxAge)
+		}),
+	)
+	if err != nil {
+		return err
 	}
 	if len(h.AllowedOrigins) == 0 && star {
 		h.AllowedOrigins = []string{"*"}
@@ -109,34 +86,42 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) (err error) {
 	return nil
 }
 
-// checkOrigins checks the origins that need not be resolved, so that an error
+// checkOrigins checks the origins that have no placeholders, so that an error
 // names the line of the option.
-func checkOrigins(d *caddyfile.Dispenser, texts []string) error {
-	for _, text := range texts {
+func (h *Handler) checkOrigins() error {
+	for _, text := range h.AllowedOrigins {
 		if strings.Contains(text, "{") {
 			continue
 		}
 		if text == "" {
-			return d.Err("allowed_origins: an empty value")
+			return errors.New("allowed_origins: an empty value")
 		}
 		if _, err := origin.Canonical(text); err != nil {
-			return d.Errf("allowed_origins: %v", err)
+			return fmt.Errorf("allowed_origins: %w", err)
 		}
 	}
 	return nil
 }
 
-// nameArgs returns the names of an option.
-func nameArgs(d *caddyfile.Dispenser) ([]string, error) {
-	option := d.Val()
-	names, err := parse.Args(d, 1, -1)
-	if err != nil || strings.Contains(strings.Join(names, ""), "{") {
-		return names, err
+// upperMethods writes the methods in upper case.
+func (h *Handler) upperMethods() error {
+	for i, method := range h.AllowedMethods {
+		if method != off && !strings.Contains(method, "{") {
+			h.AllowedMethods[i] = strings.ToUpper(method)
+		}
 	}
-	if err := checkNames(option, names); err != nil {
-		return nil, d.WrapErr(err)
-	}
-	return names, nil
+	return nil
+}
+
+// namesOption is an option with a list of names. Those with placeholders are
+// checked when the configuration loads.
+func namesOption(option string, to *[]string) parse.Option {
+	return parse.List(option, to).Then(func() error {
+		if strings.Contains(strings.Join(*to, ""), "{") {
+			return nil
+		}
+		return checkNames(option, *to)
+	})
 }
 
 // Interface guard

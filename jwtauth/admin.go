@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
@@ -167,22 +167,21 @@ func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
 	case http.MethodDelete:
 		change = restoreIn
 	default:
-		w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
-		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed, use GET, POST or DELETE", r.Method))
+		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete)
 	}
 	if len(stores) == 0 {
-		return apiError(http.StatusNotFound, errors.New("no jwt_auth with a deny_list is running here"))
+		return admin.Error(http.StatusNotFound, errors.New("no jwt_auth with a deny_list is running here"))
 	}
 	if change == nil {
-		return adminAnswer(w, listRevocations(stores))
+		return admin.JSON(w, listRevocations(stores))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRevocationBody))
+	body, err := admin.ReadBody(r, maxRevocationBody)
 	if err != nil {
-		return apiError(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
+		return err
 	}
 	q, err := parseRevocation(body)
 	if err != nil {
-		return apiError(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), revocationsWait)
 	defer cancel()
@@ -190,25 +189,25 @@ func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return adminAnswer(w, result)
+	return admin.JSON(w, result)
 }
 
 func revokeIn(ctx context.Context, stores []*deny.Store, q *revocation) (revocationResult, error) {
 	var result revocationResult
 	if err := q.checkNames(); err != nil {
-		return result, apiError(http.StatusBadRequest, err)
+		return result, admin.Error(http.StatusBadRequest, err)
 	}
 	for _, s := range stores {
 		e, err := q.entry(s.Now(), s.TTL())
 		if err != nil {
-			return result, apiError(http.StatusBadRequest, err)
+			return result, admin.Error(http.StatusBadRequest, err)
 		}
 		shared, err := s.Revoke(ctx, e)
 		switch {
 		case errors.Is(err, deny.ErrFull):
-			return result, apiError(http.StatusInsufficientStorage, err)
+			return result, admin.Error(http.StatusInsufficientStorage, err)
 		case err != nil:
-			return result, apiError(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, revoke again: %w", err))
+			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, revoke again: %w", err))
 		}
 		if result.Shared == "" || result.Shared == deny.SharedNo || shared == deny.SharedPending {
 			result.Shared = shared
@@ -224,20 +223,20 @@ func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revoca
 	for _, s := range stores {
 		id, err := q.id(s.Now())
 		if err != nil {
-			return result, apiError(http.StatusBadRequest, err)
+			return result, admin.Error(http.StatusBadRequest, err)
 		}
 		ok, err := s.Restore(ctx, id)
 		if err != nil {
-			return result, apiError(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, nothing is restored: %w", err))
+			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, nothing is restored: %w", err))
 		}
 		result.ID, result.Restored = id.String(), result.Restored || ok
 	}
 	if !result.Restored {
 		// What is revoked can be taken back when its provider is gone.
 		if err := q.checkNames(); err != nil {
-			return result, apiError(http.StatusBadRequest, err)
+			return result, admin.Error(http.StatusBadRequest, err)
 		}
-		return result, apiError(http.StatusNotFound, errors.New("it is not revoked"))
+		return result, admin.Error(http.StatusNotFound, errors.New("it is not revoked"))
 	}
 	return result, nil
 }
@@ -275,16 +274,6 @@ func listRevocations(stores []*deny.Store) revocationList {
 		}
 	}
 	return l
-}
-
-func apiError(status int, err error) error {
-	return caddy.APIError{HTTPStatus: status, Err: err}
-}
-
-func adminAnswer(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	return json.NewEncoder(w).Encode(v)
 }
 
 // Interface guards

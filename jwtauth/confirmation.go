@@ -9,10 +9,7 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
 	"github.com/pythopus/tentagate/app"
-	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
@@ -133,19 +130,4 @@ func (h *Handler) provisionConfirmation(a *app.App) error {
 		return fmt.Errorf("dpop: %w", err)
 	}
 	return nil
-}
-
-// parseCertificateBound reads nothing, or `required`.
-func parseCertificateBound(d *caddyfile.Dispenser) (*CertificateBound, error) {
-	args, err := parse.Args(d, 0, 1)
-	if err != nil {
-		return nil, err
-	}
-	if len(args) == 1 && args[0] == "off" {
-		return nil, d.Err("certificate_bound: off is no value of it: leave the line out")
-	}
-	if len(args) == 1 && args[0] != "required" {
-		return nil, d.Errf("certificate_bound: %q: it takes nothing, or `required`", args[0])
-	}
-	return &CertificateBound{Required: len(args) == 1}, nil
 }

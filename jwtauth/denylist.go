@@ -9,10 +9,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/pythopus/tentagate/app"
-	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 )
@@ -146,36 +144,4 @@ func (h *Handler) revoked(w http.ResponseWriter, r *http.Request, p *Provider, v
 		return h.refuse(w, r, p.name, reasonRevoked, errRevoked)
 	}
 	return nil
-}
-
-// parseDenyList reads the block of `deny_list`.
-func parseDenyList(d *caddyfile.Dispenser) (*DenyList, error) {
-	if err := parse.NoArgs(d); err != nil {
-		return nil, err
-	}
-	o := new(DenyList)
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Once(d); err != nil {
-			return nil, err
-		}
-		var err error
-		switch d.Val() {
-		case "max_entries":
-			o.MaxEntries, err = parse.Int(d, 1, 10_000_000)
-		case "ttl":
-			o.TTL, err = parse.Duration(d)
-		case "on_store_error":
-			o.OnStoreError, err = parse.OneArg(d)
-		default:
-			err = parse.Unknown(d, "max_entries", "ttl", "on_store_error")
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := o.validate(); err != nil {
-		return nil, d.Errf("deny_list: %v", err)
-	}
-	return o, nil
 }

@@ -1,6 +1,8 @@
 package jwtauth
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +42,7 @@ func denyHandler(t *testing.T, options string) *Handler {
 	return h
 }
 
-func admin(t *testing.T) *httptest.Server {
+func adminServer(t *testing.T) *httptest.Server {
 	t.Helper()
 	route := adminRevocations{}.Routes()[0]
 	mux := http.NewServeMux()
@@ -66,11 +68,15 @@ func tell(t *testing.T, server *httptest.Server, method, body string) (int, stri
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
+	var compact bytes.Buffer
+	if json.Compact(&compact, text) == nil {
+		return resp.StatusCode, compact.String()
+	}
 	return resp.StatusCode, string(text)
 }
 
 func TestRevocations(t *testing.T) {
-	server := admin(t)
+	server := adminServer(t)
 	if status, _ := tell(t, server, "GET", ""); status != 404 {
 		t.Errorf("without a deny list: %d", status)
 	}
@@ -134,7 +140,7 @@ func TestRevocations(t *testing.T) {
 
 // A reload keeps what is revoked.
 func TestRevocationsOutliveReload(t *testing.T) {
-	server := admin(t)
+	server := adminServer(t)
 	text := mint(t, secret, jwt.MapClaims{"jti": "kept"})
 	old := denyHandler(t, "")
 	if status, got := tell(t, server, "POST", `{"jti": "kept", "provider": "main"}`); status != 200 {
@@ -150,7 +156,7 @@ func TestRevocationsOutliveReload(t *testing.T) {
 }
 
 func TestRevokeCommand(t *testing.T) {
-	server := admin(t)
+	server := adminServer(t)
 	h := denyHandler(t, "")
 	text := mint(t, secret, jwt.MapClaims{"jti": "x", "sub": "s"})
 	run := func(args ...string) error {
@@ -258,7 +264,7 @@ func TestDenyListOptions(t *testing.T) {
 		"max_entries 1 2":         "unexpected argument",
 		"ttl 0s":                  "ttl",
 		"ttl 9000h":               "up to 366d",
-		"on_store_error local":    "is not allow or deny",
+		"on_store_error local":    "accepted are allow and deny",
 		"ttl 1h\n ttl 1h":         "more than once",
 		"redis x":                 "unknown option",
 		"on_store_error":          "missing argument",

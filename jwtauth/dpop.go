@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
-	"github.com/pythopus/tentagate/internal/parse"
-	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
@@ -295,52 +292,3 @@ func (o *DPoP) algorithms() []string {
 
 // challenge is what the scheme DPoP adds to its challenge (RFC 9449 §7.1).
 func (o *DPoP) challenge() string { return `, algs="` + strings.Join(o.algorithms(), " ") + `"` }
-
-// parseDPoP reads the block of `dpop`.
-func parseDPoP(d *caddyfile.Dispenser) (*DPoP, error) {
-	if err := parse.NoArgs(d); err != nil {
-		return nil, err
-	}
-	o := new(DPoP)
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Once(d); err != nil {
-			return nil, err
-		}
-		var err error
-		switch d.Val() {
-		case "required":
-			o.Required, err = true, parse.NoArgs(d)
-		case "algorithms":
-			o.Algorithms, err = parse.Args(d, 1, -1)
-		case "max_age":
-			o.MaxAge, err = parse.Duration(d)
-		case "origins":
-			o.Origins, err = parse.Args(d, 1, -1)
-		case "nonce":
-			o.Nonce = true
-			at := *d
-			if o.NonceSecrets, err = parse.Args(d, 0, -1); err == nil && len(resolve.Placeholders(strings.Join(o.NonceSecrets, " "))) == 0 {
-				if _, bad := resolveNonceSecrets(o.NonceSecrets); bad != nil {
-					err = at.WrapErr(fmt.Errorf("dpop: %w", bad))
-				}
-			}
-		case "max_proofs":
-			o.MaxProofs, err = parse.Int(d, 1, maxProofs)
-		default:
-			err = parse.Unknown(d, "required", "algorithms", "max_age", "origins", "nonce", "max_proofs")
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, text := range slices.Concat(o.Algorithms, o.Origins) {
-		if len(resolve.Placeholders(text)) > 0 {
-			return o, nil // checked when they have values
-		}
-	}
-	if err := o.validate(); err != nil {
-		return nil, d.Errf("dpop: %v", err)
-	}
-	return o, nil
-}

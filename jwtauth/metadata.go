@@ -11,9 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
-	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
@@ -189,42 +186,4 @@ func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request) error {
 	}
 	_, err := w.Write(document)
 	return err
-}
-
-// parseMetadata reads an address, or a block.
-func parseMetadata(d *caddyfile.Dispenser) (*Metadata, error) {
-	args, err := parse.Args(d, 0, 1)
-	if err != nil {
-		return nil, err
-	}
-	m := new(Metadata)
-	if len(args) == 1 && args[0] == "off" {
-		return nil, d.Err("resource_metadata: off is no value of it: leave the line out")
-	}
-	if len(args) == 1 {
-		m.URL = args[0]
-	}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Once(d); err != nil {
-			return nil, err
-		}
-		switch d.Val() {
-		case "resource":
-			m.Resource, err = parse.OneArg(d)
-		case "authorization_servers":
-			m.AuthorizationServers, err = parse.Args(d, 1, -1)
-		case "scopes_supported":
-			m.ScopesSupported, err = parse.Args(d, 1, -1)
-		default:
-			err = parse.Unknown(d, "resource", "authorization_servers", "scopes_supported")
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if (m.URL == "") == (m.Resource == "") || m.URL != "" && len(seen) > 0 {
-		return nil, d.Err("resource_metadata: give it either the address of a document or a block with a resource")
-	}
-	return m, nil
 }

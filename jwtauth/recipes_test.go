@@ -23,6 +23,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
@@ -252,7 +253,7 @@ func TestOptionsInThePage(t *testing.T) {
 			t.Errorf("%s stands in the table %d times", name, n)
 		}
 	}
-	for _, option := range slices.Concat(providerOptions, handlerOptions) {
+	for _, option := range parse.Names(slices.Concat(new(Provider).options(), new(Handler).options())...) {
 		if option != "provider" && rows["`"+option+"`"] == 0 {
 			t.Errorf("%s is not in the table", option)
 		}

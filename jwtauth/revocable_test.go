@@ -19,7 +19,7 @@ func TestRevocationsOfUnknownNames(t *testing.T) {
 		revocable.handlers = others
 		revocable.Unlock()
 	})
-	server := admin(t)
+	server := adminServer(t)
 	must(t, "jwt_auth {\n provider shop {\n secret "+secret+"\n issuer https://shop.test/ https://shop.test/b\n}\n provider entra {\n secret "+other+"\n issuer https://login.test/{tenantid}/v2.0\n}\n deny_list\n}")
 	// Without a deny list a provider cannot be meant.
 	must(t, "jwt_auth {\n provider other {\n secret "+secret+"\n issuer https://other.test\n}\n}")
@@ -60,7 +60,7 @@ func TestRevocationsOfUnknownNames(t *testing.T) {
 
 // Tokens are revoked by the digits of a number too, and by no other number.
 func TestRevocationsOfNumbers(t *testing.T) {
-	server := admin(t)
+	server := adminServer(t)
 	h := must(t, "jwt_auth {\n secret "+secret+"\n numeric_sub\n deny_list\n}")
 	for _, body := range []string{`{"jti":"9007199254740993","provider":"main"}`, `{"sub":"18446744073709551617"}`} {
 		if status, text := tell(t, server, "POST", body); status != 200 {

@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pythopus/tentagate/internal/adminclient"
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
@@ -59,7 +58,7 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	name, escaped, hasKey := strings.Cut(rest, "/")
 	key, err := url.PathUnescape(escaped)
 	if err != nil {
-		return apiError(http.StatusBadRequest, fmt.Errorf("key: %w", err))
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("key: %w", err))
 	}
 	if q := r.URL.Query(); q.Has("key") {
 		// A key with slashes or dots in a row does not survive in a path.
@@ -68,19 +67,18 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	hasKey = hasKey && key != ""
 	switch {
 	case r.Method == http.MethodGet && name == "":
-		return answerJSON(w, listZones())
+		return admin.JSON(w, listZones())
 	case r.Method == http.MethodDelete && !hasKey:
-		return apiError(http.StatusBadRequest, errors.New("a key is needed: DELETE "+adminPath+"{zone}/{key}"))
+		return admin.Error(http.StatusBadRequest, errors.New("a key is needed: DELETE "+adminPath+"{zone}/{key}"))
 	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
-		w.Header().Set("Allow", "GET, DELETE")
-		return apiError(http.StatusMethodNotAllowed, errors.New("accepted are GET and DELETE"))
+		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodDelete)
 	}
 	found := zonesNamed(name)
 	if len(found) == 0 {
-		return apiError(http.StatusNotFound, adminclient.Unknown("zone", name, zoneNames()))
+		return admin.Error(http.StatusNotFound, admin.ErrUnknown("zone", name, zoneNames()))
 	}
 	if !hasKey {
-		return answerJSON(w, topKeysOf(found))
+		return admin.JSON(w, topKeysOf(found))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
 	defer cancel()
@@ -91,22 +89,11 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	for _, z := range found {
 		state, err := z.state(key)
 		if err != nil {
-			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", name, err))
+			return admin.Error(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", name, err))
 		}
 		states = append(states, state)
 	}
-	return answerJSON(w, states)
-}
-
-func apiError(status int, err error) error {
-	return caddy.APIError{HTTPStatus: status, Err: err}
-}
-
-func answerJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "\t")
-	return enc.Encode(v)
+	return admin.JSON(w, states)
 }
 
 // zoneState describes a zone.
@@ -176,15 +163,17 @@ func listZones() []zoneState {
 	return list
 }
 
-func topKeysOf(found []*zone) any {
-	type zoneKeys struct {
-		Zone  string   `json:"zone"`
-		Store string   `json:"store"`
-		Keys  []topKey `json:"hottest"`
-	}
-	var list []zoneKeys
+// zoneTopKeys are the keys of a zone that use the most units.
+type zoneTopKeys struct {
+	Zone  string   `json:"zone"`
+	Store string   `json:"store"`
+	Keys  []topKey `json:"hottest"`
+}
+
+func topKeysOf(found []*zone) []zoneTopKeys {
+	var list []zoneTopKeys
 	for _, z := range found {
-		list = append(list, zoneKeys{z.displayName(), z.store(), append([]topKey{}, z.topKeys.list()...)})
+		list = append(list, zoneTopKeys{z.displayName(), z.store(), append([]topKey{}, z.topKeys.list()...)})
 	}
 	return list
 }
@@ -270,12 +259,12 @@ func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key str
 		}
 		had, err := z.redis.Reset(ctx, key, z.plans())
 		if err != nil {
-			return apiError(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.displayName(), err))
+			return admin.Error(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.displayName(), err))
 		}
 		existed = existed || had
 	}
 	if !existed {
-		return apiError(http.StatusNotFound, fmt.Errorf("key %q has used nothing", key))
+		return admin.Error(http.StatusNotFound, fmt.Errorf("key %q has used nothing", key))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

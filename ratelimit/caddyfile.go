@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -80,204 +81,148 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // limit, quota and the lines of tier may be repeated; all that apply to a
 // request are decided together.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the directive's name
+	d.Next() // the directive's name
 	h.Position = place.Of(d)
 	if args := d.RemainingArgs(); len(args) > 0 {
-		text, err := limitText(d, "ratelimit", args)
+		text, err := limitText(directive, args)
 		if err != nil {
-			return err
+			return d.WrapErr(err)
 		}
 		h.Limits = append(h.Limits, text)
 	}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		switch option {
-		case "limit", "quota", "exempt":
-		default:
-			if err := seen.Once(d); err != nil {
-				return err
-			}
-		}
-		parser, ok := optionParsers[option]
-		if !ok {
-			return parse.Unknown(d, optionNames...)
-		}
-		if err := parser(h, d); err != nil {
-			return err
-		}
+	err := parse.Block(d,
+		parse.Value("zone", &h.Zone, checkedZone),
+		parse.List("key", &h.Key).Then(h.checkKey),
+		parse.Value("missing_key", &h.MissingKey, parse.OneOf(missingIP, missingSkip, missingReject)),
+		parse.Func("limit", h.unmarshalLimit).Repeatable(),
+		parse.Func("quota", h.unmarshalQuota).Repeatable(),
+		parse.Value("algorithm", &h.Algorithm, parse.OneOf(algorithmGCRA, algorithmWindow)),
+		parse.Value("store", &h.Store, parse.OneOf(storeMemory, storeRedis)),
+		parse.Value("mode", &h.Mode, parse.OneOf(modeStrict, modeLeased)),
+		parse.Value("on_store_error", &h.OnStoreError, parse.OneOf(redisstore.Local, redisstore.Allow, redisstore.Deny)),
+		parse.Value("budget", &h.Budget, parse.Duration),
+		parse.Func("tier", h.unmarshalTier),
+		parse.Func("exempt", h.unmarshalExempt).Repeatable(),
+		parse.Value("ipv6_prefix", &h.IPv6Prefix, parse.Int(1, 128)),
+		parse.Value("cost", &h.Cost, costText),
+		parse.Func("count", h.unmarshalCount),
+		parse.Value("max_concurrent", &h.MaxConcurrent, maxConcurrent),
+		parse.Func("delay", h.unmarshalDelay),
+		parse.Flag("shadow", &h.Shadow),
+		parse.Value("headers", &h.Headers, parse.OneOf(headersStandard, headersLegacy, headersBoth, headersOff)),
+		parse.Value("max_keys", &h.MaxKeys, parse.Int(1, gcra.MaxCount)),
+	)
+	if err == nil && len(h.Limits)+len(h.Quotas) == 0 && h.Tier == nil && h.MaxConcurrent == 0 {
+		err = d.Err("ratelimit: no limit: write `ratelimit 100/1m`, or a block with `limit`, `quota`, `tier` or `max_concurrent`")
 	}
-	if len(h.Limits)+len(h.Quotas) == 0 && h.Tier == nil && h.MaxConcurrent == 0 {
-		return d.Err("ratelimit: no limit: write `ratelimit 100/1m`, or a block with `limit`, `quota`, `tier` or `max_concurrent`")
+	return err
+}
+
+func checkedZone(text string) (string, error) {
+	if !validZone(text) {
+		return "", fmt.Errorf("%q: accepted are 1 to 64 letters, digits, dots, dashes and underscores", text)
 	}
-	return nil
+	return text, nil
 }
 
-// optionNames are the options in the order in which the documentation has them.
-var optionNames = []string{
-	"zone", "key", "missing_key", "limit", "quota", "algorithm", "store", "mode", "on_store_error", "budget", "tier", "exempt",
-	"ipv6_prefix", "cost", "count", "max_concurrent", "delay", "shadow", "headers", "max_keys",
+func (h *Handler) checkKey() error {
+	_, err := parseTemplate(h.Key)
+	return err
 }
 
-var optionParsers = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
-	"zone": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		if h.Zone, err = parse.OneArg(d); err == nil && !validZone(h.Zone) {
-			err = d.Errf("zone: %q: accepted are 1 to 64 letters, digits, dots, dashes and underscores", h.Zone)
-		}
-		return err
-	},
-	"key": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		if h.Key, err = parse.Args(d, 1, -1); err != nil {
-			return err
-		}
-		if _, err = parseTemplate(h.Key); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
-	},
-	"missing_key": func(h *Handler, d *caddyfile.Dispenser) error {
-		return choice(d, &h.MissingKey, missingIP, missingSkip, missingReject)
-	},
-	"limit": func(h *Handler, d *caddyfile.Dispenser) error {
-		args, err := parse.Args(d, 1, 3)
-		if err != nil {
-			return err
-		}
-		text, err := limitText(d, "limit", args)
-		if err != nil {
-			return err
-		}
-		h.Limits = append(h.Limits, text)
-		return nil
-	},
-	"quota": func(h *Handler, d *caddyfile.Dispenser) error {
-		arg, err := parse.OneArg(d)
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(arg, "{") {
-			if _, err := gcra.ParseQuota(arg); err != nil {
-				return d.WrapErr(err)
-			}
-		}
-		h.Quotas = append(h.Quotas, arg)
-		return nil
-	},
-	"algorithm": func(h *Handler, d *caddyfile.Dispenser) error {
-		return choice(d, &h.Algorithm, algorithmGCRA, algorithmWindow)
-	},
-	"store": func(h *Handler, d *caddyfile.Dispenser) error {
-		return choice(d, &h.Store, storeMemory, storeRedis)
-	},
-	"mode": func(h *Handler, d *caddyfile.Dispenser) error {
-		return choice(d, &h.Mode, modeStrict, modeLeased)
-	},
-	"on_store_error": func(h *Handler, d *caddyfile.Dispenser) error {
-		return choice(d, &h.OnStoreError, redisstore.Local, redisstore.Allow, redisstore.Deny)
-	},
-	"budget": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		h.Budget, err = parse.Duration(d)
-		return err
-	},
-	"tier": func(h *Handler, d *caddyfile.Dispenser) error { return h.unmarshalTier(d) },
-	"exempt": func(h *Handler, d *caddyfile.Dispenser) error {
-		args, err := parse.Args(d, 1, -1)
-		if err != nil {
-			return err
-		}
-		for _, arg := range args {
-			if arg == "private_ranges" || strings.Contains(arg, "{") {
-				continue
-			}
-			if _, err := caddyhttp.CIDRExpressionToPrefix(arg); err != nil {
-				return d.Errf("exempt: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges", arg)
-			}
-		}
-		h.Exempt = append(h.Exempt, args...)
-		return nil
-	},
-	"ipv6_prefix": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		h.IPv6Prefix, err = parse.Int(d, 1, 128)
-		return err
-	},
-	"cost": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		if h.Cost, err = parse.OneArg(d); err != nil {
-			return err
-		}
-		if _, ok := placeholder(h.Cost); ok {
-			return nil
-		}
-		if n, err := strconv.Atoi(h.Cost); err != nil || n < 0 || n > gcra.MaxCost {
-			return d.Errf("cost: %q is neither a whole number from 0 to %d nor a placeholder", h.Cost, gcra.MaxCost)
-		}
-		return nil
-	},
-	"count": func(h *Handler, d *caddyfile.Dispenser) error {
-		args, err := parse.Args(d, 2, -1)
-		if err != nil {
-			return err
-		}
-		if args[0] != "status" && args[0] != "after" {
-			return d.Errf("count: unknown value %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
-		}
-		h.CountAfter = args[0] == "after"
-		if _, err := parseStatuses(args[1:]); err != nil {
-			return d.WrapErr(err)
-		}
-		h.CountStatus = args[1:]
-		return nil
-	},
-	"max_concurrent": func(h *Handler, d *caddyfile.Dispenser) error {
-		arg, err := parse.OneArg(d)
-		if err != nil || arg == "off" {
-			return err
-		}
-		// 0 might mean "none at once" as well as "no bound".
-		if h.MaxConcurrent, err = strconv.Atoi(arg); err != nil || h.MaxConcurrent < 1 || h.MaxConcurrent > gcra.MaxCount {
-			return d.Errf("max_concurrent: %q is not a whole number from 1 to %d, nor off", arg, gcra.MaxCount)
-		}
-		return nil
-	},
-	"delay": func(h *Handler, d *caddyfile.Dispenser) error { return h.unmarshalDelay(d) },
-	"shadow": func(h *Handler, d *caddyfile.Dispenser) error {
-		h.Shadow = true
-		return parse.NoArgs(d)
-	},
-	"headers": func(h *Handler, d *caddyfile.Dispenser) error {
-		return choice(d, &h.Headers, headersStandard, headersLegacy, headersBoth, headersOff)
-	},
-	"max_keys": func(h *Handler, d *caddyfile.Dispenser) (err error) {
-		h.MaxKeys, err = parse.Int(d, 1, gcra.MaxCount)
-		return err
-	},
+// costText accepts a whole number or a placeholder.
+func costText(text string) (string, error) {
+	if _, ok := placeholder(text); ok {
+		return text, nil
+	}
+	if n, err := strconv.Atoi(text); err != nil || n < 0 || n > gcra.MaxCost {
+		return "", fmt.Errorf("%q is neither a whole number from 0 to %d nor a placeholder", text, gcra.MaxCost)
+	}
+	return text, nil
 }
 
-// choice reads one of the accepted values.
-func choice(d *caddyfile.Dispenser, to *string, accepted ...string) error {
-	option := d.Val()
-	arg, err := parse.OneArg(d)
+// maxConcurrent does not take 0 for off: it might also mean "none at once".
+func maxConcurrent(text string) (int, error) {
+	if text == parse.Off {
+		return 0, nil
+	}
+	n, err := parse.Int(1, gcra.MaxCount)(text)
+	if err != nil {
+		err = fmt.Errorf("%w, nor off", err)
+	}
+	return n, err
+}
+
+func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 1, 3)
 	if err != nil {
 		return err
 	}
-	for _, v := range accepted {
-		if arg == v {
-			*to = arg
-			return nil
+	text, err := limitText("limit", args)
+	if err != nil {
+		return d.WrapErr(err)
+	}
+	h.Limits = append(h.Limits, text)
+	return nil
+}
+
+func (h *Handler) unmarshalQuota(d *caddyfile.Dispenser) error {
+	text, err := parse.OneArg(d)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(text, "{") {
+		if _, err := gcra.ParseQuota(text); err != nil {
+			return d.WrapErr(err)
 		}
 	}
-	return d.Errf("%s: unknown value %q: accepted are %s", option, arg, strings.Join(accepted, ", "))
+	h.Quotas = append(h.Quotas, text)
+	return nil
+}
+
+func (h *Handler) unmarshalExempt(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 1, -1)
+	if err != nil {
+		return err
+	}
+	for _, arg := range args {
+		if arg == "private_ranges" || strings.Contains(arg, "{") {
+			continue
+		}
+		if _, err := caddyhttp.CIDRExpressionToPrefix(arg); err != nil {
+			return d.Errf("exempt: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges", arg)
+		}
+	}
+	h.Exempt = append(h.Exempt, args...)
+	return nil
+}
+
+// unmarshalCount reads `count status 401 403` and `count after 401 403`.
+func (h *Handler) unmarshalCount(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 2, -1)
+	if err != nil {
+		return err
+	}
+	if args[0] != "status" && args[0] != "after" {
+		return d.Errf("count: unknown value %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
+	}
+	if _, err := parseStatuses(args[1:]); err != nil {
+		return d.WrapErr(err)
+	}
+	h.CountAfter, h.CountStatus = args[0] == "after", args[1:]
+	return nil
 }
 
 // limitText joins the words of a limit and checks it, unless it has a
 // placeholder that is only known when the configuration is loaded.
-func limitText(d *caddyfile.Dispenser, option string, words []string) (string, error) {
+func limitText(option string, words []string) (string, error) {
 	text := strings.Join(words, " ")
 	if strings.Contains(text, "{") {
 		return text, nil
 	}
 	l, err := gcra.ParseLimit(text)
 	if err != nil {
-		return "", d.Errf("%s: %v", option, err)
+		return "", fmt.Errorf("%s: %w", option, err)
 	}
 	return l.String(), nil
 }
@@ -299,8 +244,8 @@ func (h *Handler) unmarshalTier(d *caddyfile.Dispenser) error {
 		}
 		text := unlimited
 		if len(args) > 1 || args[0] != unlimited {
-			if text, err = limitText(d, "tier "+name, args); err != nil {
-				return err
+			if text, err = limitText("tier "+name, args); err != nil {
+				return d.WrapErr(err)
 			}
 		}
 		have := h.Tier.Limits[name]

@@ -51,7 +51,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"ratelimit 1/1m {\n zone a\n zone b\n}":                  "more than once",
 		"ratelimit 1/1m {\n zone a/b\n}":                         "accepted are",
 		"ratelimit 1/1m {\n windows 3\n}":                        "unknown option",
-		"ratelimit 1/1m {\n algorithm leaky\n}":                  "accepted are gcra, sliding_window",
+		"ratelimit 1/1m {\n algorithm leaky\n}":                  "accepted are gcra and sliding_window",
 		"ratelimit 1/1m {\n exempt ten\n}":                       "is not an address",
 		"ratelimit 1/1m {\n count 401\n}":                        "missing argument",
 		"ratelimit 1/1m {\n count status 999\n}":                 "status code",
@@ -65,7 +65,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"ratelimit 1/1m {\n shadow on\n}":                        "takes none",
 		"ratelimit 1/1m {\n quota 5/fortnight\n}":                "unknown period",
 		"ratelimit 1/1m {\n max_concurrent 0\n}":                 "whole number from 1",
-		"ratelimit 1/1m {\n on_store_error open\n}":              "accepted are local, allow, deny",
+		"ratelimit 1/1m {\n on_store_error open\n}":              "accepted are local, allow and deny",
 		"ratelimit 1/1m {\n budget soon\n}":                      "not a duration",
 		"ratelimit 1/1m {\n tier {p} {\n a 1/1m\n a 1/60s\n}\n}": "more than once",
 	} {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
@@ -31,10 +32,8 @@ func TestLimitsCommand(t *testing.T) {
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	run := func(args ...string) (string, error) {
-		cmd := &cobra.Command{Use: "limits", RunE: runLimits, SilenceErrors: true, SilenceUsage: true}
-		cmd.Flags().String("address", "", "")
-		cmd.Flags().Bool("reset", false, "")
-		cmd.Flags().Bool("json", false, "")
+		cmd := &cobra.Command{Use: "limits", SilenceErrors: true, SilenceUsage: true}
+		caddycmd.Commands()["limits"].CobraFunc(cmd)
 		var out strings.Builder
 		cmd.SetOut(&out)
 		cmd.SetArgs(append(args, "--address", strings.TrimPrefix(server.URL, "http://")))
@@ -45,11 +44,11 @@ func TestLimitsCommand(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "5/1h"},
+		{nil, "command  memory  * 5/1h"},
 		{[]string{"command"}, "%2F"},
 		{[]string{"command", key}, "command  memory  *     5/1h   1"},
 		{[]string{"command", key, "--json"}, `"remaining": 1`},
-		{[]string{"command", key, "--reset"}, "forgotten"},
+		{[]string{"command", key, "--reset"}, "starts afresh"},
 		{[]string{"command", key}, "5/1h   5"},
 	} {
 		out, err := run(tc.args...)

@@ -216,20 +216,6 @@ func TestServerDeny(t *testing.T) {
 	}
 }
 
-func TestPrintLimits(t *testing.T) {
-	provision(t, &Handler{Zone: "printed", Limits: []string{"5/1h"}})
-	for args, path := range []string{adminPath, adminPath + "printed", adminPath + "printed/k"} {
-		_, body := adminRequest(t, "GET", path)
-		var out strings.Builder
-		if err := printLimits(&out, strings.NewReader(body), args); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
-		if args != 1 && !strings.Contains(out.String(), "5/1h") {
-			t.Errorf("%s: %s", path, out.String())
-		}
-	}
-}
-
 // At the end of the process nothing is reserved any more: what Redis has as
 // used is what was admitted.
 func TestServerReturnsLeases(t *testing.T) {

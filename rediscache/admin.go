@@ -2,15 +2,14 @@ package rediscache
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -110,31 +109,23 @@ type purgeResult struct {
 
 func (adminCache) purge(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed, use POST", r.Method)}
+		return admin.MethodNotAllowed(w, http.MethodPost)
 	}
 	var request purgeRequest
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPurgeBody))
-	if err == nil {
-		err = caddy.StrictUnmarshalJSON(body, &request)
-	}
-	if err == nil && !json.Valid(body) {
-		err = errors.New("there is something after the object")
-	}
-	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("reading the body: %w", err)}
+	if err := admin.ReadJSON(r, maxPurgeBody, &request, `{"url": "https://example.com/a"}, or prefix, host, tag, tags or all`); err != nil {
+		return err
 	}
 	scopes, err := request.scopes()
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return admin.Error(http.StatusBadRequest, err)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), purgeWait)
 	defer cancel()
 	result, err := purgeAll(ctx, scopes)
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+		return admin.Error(http.StatusNotFound, err)
 	}
-	return adminAnswer(w, result)
+	return admin.JSON(w, result)
 }
 
 // errNoCache says that no running handler caches anything.
@@ -154,7 +145,7 @@ func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
 	// Not under the pool's lock: a Redis may let one wait.
 	var all []*redis.Epochs
 	exchanges.Range(func(_, val any) bool {
-		all = append(all, val.(exchange).Epochs)
+		all = append(all, val.(pooledEpochs).Epochs)
 		return true
 	})
 	for _, e := range all {
@@ -185,10 +176,9 @@ type cacheStats struct {
 
 func (adminCache) stats(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed, use GET", r.Method)}
+		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodHead)
 	}
-	return adminAnswer(w, currentStats())
+	return admin.JSON(w, currentStats())
 }
 
 func currentStats() cacheStats {
@@ -196,27 +186,18 @@ func currentStats() cacheStats {
 	locals.Range(func(_, val any) bool {
 		l := val.(*local)
 		m := l.memory.Stats()
-		s.Memory, s.Arriving = &m, l.room.used.Load()
+		s.Memory, s.Arriving = &m, l.budget.Used()
 		return true
 	})
-	seconds.Range(func(_, val any) bool {
-		s.Redis = append(s.Redis, val.(second).Stats())
+	redisTiers.Range(func(_, val any) bool {
+		s.Redis = append(s.Redis, val.(pooledStore).Stats())
 		return true
 	})
 	exchanges.Range(func(_, val any) bool {
-		s.Invalidation = append(s.Invalidation, val.(exchange).Stats())
+		s.Invalidation = append(s.Invalidation, val.(pooledEpochs).Stats())
 		return true
 	})
 	return s
-}
-
-func adminAnswer(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: err}
-	}
-	return nil
 }
 
 // Interface guards

@@ -38,7 +38,7 @@ func (s *site) ask(q query) (body string, stored bool) {
 			r.ContentLength = -1
 		}
 	}
-	resp, err := client.Do(r)
+	resp, err := httpClient.Do(r)
 	if err != nil {
 		s.t.Fatalf("%s: %v", q.method, err)
 	}
@@ -213,7 +213,7 @@ func TestQueriesCollapse(t *testing.T) {
 		if r.Body, r.ContentLength = io.NopCloser(strings.NewReader(fmt.Sprint(i%2))), 1; i%3 == 2 {
 			r, want = s.request("GET", "/search"), `GET /search   "" <nil>`
 		}
-		resp, err := client.Do(r)
+		resp, err := httpClient.Do(r)
 		if err != nil {
 			t.Error(err)
 			return

@@ -120,7 +120,7 @@ func TestResponseFieldsBehindDecide(t *testing.T) {
 		for _, who := range []string{"alice", "alice", "bob", "bob"} {
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+r.ports[0]+path, nil)
 			req.Header.Set("X-Who", who)
-			resp, err := client.Do(req)
+			resp, err := httpClient.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -26,8 +26,7 @@ func TestForwardedKeys(t *testing.T) {
 		for i := 0; i+1 < len(fields); i += 2 {
 			r.Header.Add(fields[i], fields[i+1])
 		}
-		tg := h.targetOf(r)
-		return tg.shared.Full
+		return h.keys.target(r, nil).shared.Full
 	}
 	plain := key(true)
 	for _, fields := range [][]string{
@@ -58,15 +57,18 @@ func TestJitter(t *testing.T) {
 	}
 	r := httptest.NewRequest("GET", "http://jitter.test/", nil)
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
-	tg := h.targetOf(r)
-	x := &inquiry{h: h, w: httptest.NewRecorder(), r: r, t: &tg}
 	shorter := false
 	for range 200 {
-		c := &fill{x: x, out: r, received: time.Now(), requested: time.Now(), fields: map[string][]string{}, status: 200}
-		if reason := c.judge(); reason != rfc9111.Stored {
+		x := &exchange{h: h, w: httptest.NewRecorder(), r: r}
+		x.target = h.keys.target(r, nil)
+		f := newFetch(x, nil)
+		rec := &f.recorder
+		rec.status, rec.received, f.requested = 200, time.Now(), time.Now()
+		if reason := rec.evaluate(); reason != rfc9111.Stored {
 			t.Fatal(reason)
 		}
-		o := c.newObject(c.fields, 200, &c.verdict)
+		o := newObject(f, rec.fields.own, 200, &rec.record.decision)
+		f.close()
 		if o.Lifetime > 100*time.Second || o.Lifetime < 90*time.Second {
 			t.Fatalf("it lives for %v", o.Lifetime)
 		}
@@ -88,12 +90,12 @@ func TestEarlyRefresh(t *testing.T) {
 		now := time.Now()
 		o := &object.Object{Status: 200, RequestTime: now.Add(-fill), ResponseTime: now, Lifetime: time.Minute}
 		for range 2 {
-			if h.early(o, time.Nanosecond) {
+			if h.storage.refreshesEarly(o, time.Nanosecond) {
 				t.Fatal("refreshed at its first use")
 			}
 		}
 		for range 1000 {
-			if h.early(o, left) {
+			if h.storage.refreshesEarly(o, left) {
 				n++
 			}
 		}

@@ -4,109 +4,105 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
-// found is a stored response that the request may get, if it is fresh enough.
-type found struct {
-	object *object.Object
+// storage is where a handler keeps responses, and by which rules it uses them again.
+type storage struct {
+	*tiers
+	targets               []string // names of targeted fields (RFC 9213)
+	maxVariants           int
+	maxObjectSize         int64
+	staleWhenDisconnected time.Duration
+	earlyRefresh          bool
+	// lenient: parts and languages are matched as profile rfc9111 has it.
+	lenient bool
+}
+
+// match is a stored response that the request may get, if it is fresh enough.
+type match struct {
+	object *object.Object // nil if there is none
 	key    object.Key
-	soft   bool // it counts as stale
-	// others: there are variants, but none for this request.
-	others bool
+	soft   bool // it was invalidated softly: it counts as stale
+	// otherVariants: there are variants, but none for this request.
+	otherVariants bool
 }
 
-// keys calls f with the keys under which the request may find something, its
-// user's own first, until f is done.
-func (t *target) keys(f func(object.Key) bool) {
-	if t.hasPrivate && f(t.private) {
-		return
+// findInMemory looks into the memory tier.
+func (s *storage) findInMemory(r *http.Request, t *target) (found match) {
+	if s.memory == nil {
+		return match{}
 	}
-	f(t.shared)
-}
-
-// lookupMemory asks the first tier.
-func (h *Handler) lookupMemory(r *http.Request, t *target) (hit found) {
-	if h.tiers.memory == nil {
-		return found{}
-	}
-	if t.hasPrivate {
-		if hit = h.pick(r, t, t.private, h.tiers.memory.Get(r.Context(), t.private)); hit.object != nil {
-			return hit
+	if t.hasPartition() {
+		if found = s.selectVariant(r, t, t.private, s.memory.Get(r.Context(), t.private)); found.object != nil {
+			return found
 		}
 	}
-	return h.pick(r, t, t.shared, h.tiers.memory.Get(r.Context(), t.shared))
+	return s.selectVariant(r, t, t.shared, s.memory.Get(r.Context(), t.shared))
 }
 
-// lookupRedis asks the second tier, and keeps what it finds in the first.
-func (h *Handler) lookupRedis(r *http.Request, t *target) (hit found) {
-	if h.tiers.redis == nil {
-		return found{}
+// findInRedis looks into the Redis tier, and puts what it finds into the memory tier.
+func (s *storage) findInRedis(r *http.Request, t *target) (found match) {
+	if s.redis == nil {
+		return match{}
 	}
-	match := h.matcher(r)
-	t.keys(func(key object.Key) bool {
-		entry := h.tiers.redis.Select(t.waiting(r), key, match)
-		hit = h.pick(r, t, key, entry)
-		if hit.object == nil {
+	filter := s.variantFilter(r)
+	t.eachKey(func(key object.Key) bool {
+		found = s.selectVariant(r, t, key, s.redis.Select(t.redisContext(r), key, filter))
+		if found.object == nil {
 			return false
 		}
-		if keep := time.Duration(h.StaleWhenDisconnected); hit.object.Keep < keep && !hit.object.MustRevalidate && !hit.object.NoCache {
-			hit.object = hit.object.Clone()
-			hit.object.Keep = keep
+		if o := found.object; o.Keep < s.staleWhenDisconnected && !o.MustRevalidate && !o.NoCache {
+			found.object = o.Clone()
+			found.object.Keep = s.staleWhenDisconnected
 		}
-		h.remember(r, key, hit.object)
+		s.putInMemory(r, key, found.object)
 		return true
 	})
-	return hit
+	return found
 }
 
-// remember keeps a response of the second tier in the first.
-func (h *Handler) remember(r *http.Request, key object.Key, o *object.Object) {
-	if h.tiers.memory != nil {
-		h.addVariant(r, key, o)
-	}
-}
-
-// pick selects the variant for the request (RFC 9111 §4.1). The newest response
-// decides by which fields it is selected: one that is older and has another Vary,
-// or none, is not used. A response without Vary that is newer than those with
-// one is used if none of them fits; it may only have been forgotten in it.
-func (h *Handler) pick(r *http.Request, t *target, key object.Key, e *object.Entry) (hit found) {
+// selectVariant selects the variant for the request (RFC 9111 §4.1). The newest
+// response decides by which fields: one that is older and has another Vary, or none,
+// is not used. A response without Vary that is newer than those with one is used if
+// none of them fits; it may only have been forgotten in it.
+func (s *storage) selectVariant(r *http.Request, t *target, key object.Key, e *object.Entry) (found match) {
 	if e == nil {
-		return hit
+		return found
 	}
-	if t.known == nil && len(e.Variants) > 0 {
-		t.know(e.Variants[0].Vary, r.Header)
+	if t.vary.names == nil && len(e.Variants) > 0 {
+		t.vary.set(e.Variants[0].Vary, r.Header)
 	}
-	var decides []string
-	var plain found
+	var newest []string
+	var plain match
 	for _, o := range e.Variants {
-		if len(o.Vary) == 0 && (decides != nil || plain.object != nil) {
+		if len(o.Vary) == 0 && (newest != nil || plain.object != nil) {
 			continue
 		}
-		if len(o.Vary) > 0 && decides != nil && !sameNames(decides, o.Vary) {
-			hit.others = true
+		if len(o.Vary) > 0 && newest != nil && !slices.Equal(newest, o.Vary) {
+			found.otherVariants = true
 			continue
 		}
-		fits := len(o.Vary) == 0 || h.selects(r, t, o)
-		state := h.tiers.epochs.Check(key, o)
+		fits := len(o.Vary) == 0 || s.fits(r, t, o)
+		state := s.epochs.Check(key, o)
 		if state == object.Hard {
 			continue
 		}
 		if len(o.Vary) > 0 {
-			decides = o.Vary
+			newest = o.Vary
 		}
 		if !fits {
-			hit.others = true
+			found.otherVariants = true
 			continue
 		}
-		if !h.mayHave(t, key, o) {
+		if !s.mayUse(t, key, o) {
 			continue
 		}
-		this := found{object: o, key: key, soft: state == object.Soft}
+		this := match{object: o, key: key, soft: state == object.Soft}
 		if len(o.Vary) > 0 || len(e.Variants) == 1 {
 			return this
 		}
@@ -115,109 +111,75 @@ func (h *Handler) pick(r *http.Request, t *target, key object.Key, e *object.Ent
 	if plain.object != nil {
 		return plain
 	}
-	return hit
+	return found
 }
 
-// matcher returns what tells the second tier which variants are worth reading.
-func (h *Handler) matcher(r *http.Request) func(vary []string, variant string) bool {
+// variantFilter returns what tells the Redis tier which variants are worth reading.
+func (s *storage) variantFilter(r *http.Request) func(vary []string, variant string) bool {
 	header := r.Header
 	return func(vary []string, variant string) bool {
-		return rfc9111.Variant(vary, header) == variant || h.byLanguage(vary)
+		return rfc9111.Variant(vary, header) == variant || s.matchesLanguage(vary)
 	}
 }
 
-// byLanguage reports whether the language of a stored response may tell that it
-// is what would be selected for a request.
-func (h *Handler) byLanguage(vary []string) bool {
-	return h.Profile == profileRFC9111 && len(vary) == 1 && vary[0] == "Accept-Language"
+// matchesLanguage reports whether a stored response may be the preferred one of those
+// in several languages.
+func (s *storage) matchesLanguage(vary []string) bool {
+	return s.lenient && len(vary) == 1 && vary[0] == "Accept-Language"
 }
 
-func (h *Handler) selects(r *http.Request, t *target, o *object.Object) bool {
-	if t.variant == o.Variant && sameNames(t.known, o.Vary) || rfc9111.Variant(o.Vary, r.Header) == o.Variant {
+// fits reports whether the request selects the stored response.
+func (s *storage) fits(r *http.Request, t *target, o *object.Object) bool {
+	if t.vary.value == o.Variant && slices.Equal(t.vary.names, o.Vary) || rfc9111.Variant(o.Vary, r.Header) == o.Variant {
 		return true
 	}
-	return h.byLanguage(o.Vary) && rfc9111.PrefersLanguage(r.Header, o.Header)
+	return s.matchesLanguage(o.Vary) && rfc9111.PrefersLanguage(r.Header, o.Header)
 }
 
-func sameNames(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// mayHave reports whether the request's client may have what is stored under the
-// key. What is in a user's partition is only looked up for that user.
-func (h *Handler) mayHave(t *target, key object.Key, o *object.Object) bool {
-	if t.alone && (!t.hasPrivate || key.Full != t.private.Full) {
-		return false
-	}
-	if !t.authorized && !t.personal || t.hasPrivate && key.Full == t.private.Full {
+// mayUse reports whether the request's client may have what is stored under the key.
+// What is in a user's partition is only looked up for that user.
+func (s *storage) mayUse(t *target, key object.Key, o *object.Object) bool {
+	if t.isPrivate(key) {
 		return true
 	}
-	p := h.prepare(o)
-	if t.authorized && !p.forAuthorized {
-		// It was stored for nobody in particular, who may not be this client.
+	if t.client.exclusive {
 		return false
 	}
-	return !t.personal || !p.implicit
+	if !t.client.authorized && !t.client.credentials {
+		return true
+	}
+	p := s.prepare(o)
+	if t.client.authorized && !p.forAuthorized {
+		return false // it was stored for anonymous clients
+	}
+	return !t.client.credentials || !p.implicit
 }
 
-// judge says what may be done with a stored response now, and for how long it is
-// still fresh.
-func (h *Handler) judge(hit *found, wish *rfc9111.Wish, now time.Time) (rfc9111.Reuse, time.Duration) {
-	o := hit.object
-	stored := rfc9111.Candidate{
+// evaluate returns what may be done with a stored response now, and for how long it
+// is still fresh.
+func (s *storage) evaluate(found *match, directives *rfc9111.RequestDirectives, now time.Time) (rfc9111.Reuse, time.Duration) {
+	o := found.object
+	c := rfc9111.Candidate{
 		Age: o.Age(now), Lifetime: o.Lifetime, StaleWhileRevalidate: o.StaleWhileRevalidate,
-		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache, Immutable: wish.MaxAge == 0 && h.prepare(o).immutable, Soft: hit.soft,
+		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache, Immutable: directives.MaxAge == 0 && s.prepare(o).immutable, Soft: found.soft,
 	}
-	what, fresh := stored.Decide(wish), stored.Fresh()
-	if what == rfc9111.UseFresh && h.EarlyRefresh && h.early(o, fresh) {
-		what = rfc9111.UseRefreshing
+	reuse, fresh := c.Evaluate(directives), c.Fresh()
+	if reuse == rfc9111.UseFresh && s.earlyRefresh && s.refreshesEarly(o, fresh) {
+		reuse = rfc9111.UseWhileRevalidating
 	}
-	return what, fresh
+	return reuse, fresh
 }
 
-// early decides by chance whether what is still fresh is refreshed already: the
-// likelier the nearer its end and the longer the service takes, so that the
-// expected number of requests that do is about one (Vattani, Chierichetti and
-// Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015).
-func (h *Handler) early(o *object.Object, fresh time.Duration) bool {
-	p := h.prepare(o)
+// refreshesEarly decides at random whether what is still fresh is refreshed already:
+// the likelier the nearer its end and the longer the origin takes, so that about one
+// request does (Vattani, Chierichetti and Lowenstein: Optimal Probabilistic Cache
+// Stampede Prevention, 2015).
+func (s *storage) refreshesEarly(o *object.Object, fresh time.Duration) bool {
+	p := s.prepare(o)
 	if p.hits.Load() < 2 {
 		p.hits.Add(1)
 		return false
 	}
-	delta := max(p.fill, time.Millisecond)
-	return -math.Log(1-rand.Float64())*float64(delta) >= float64(fresh)
-}
-
-// mayServeStale reports whether the stored response may stand in for a service
-// that answers with an error (RFC 5861 §4), or that cannot be reached at all (RFC
-// 9111 §4.2.4).
-func (x *inquiry) mayServeStale(now time.Time, disconnected bool) bool {
-	o := x.hit.object
-	if o == nil || o.MustRevalidate || o.NoCache || x.wish.NoCache {
-		return false
-	}
-	window := o.StaleIfError
-	if disconnected {
-		window = max(window, time.Duration(x.h.StaleWhenDisconnected))
-	}
-	return -o.Fresh(now) < window
-}
-
-// isFailure reports whether the status is one that stale-if-error is for (RFC
-// 5861 §4).
-func isFailure(status int) bool {
-	switch status {
-	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
+	took := max(p.took, time.Millisecond)
+	return -math.Log(1-rand.Float64())*float64(took) >= float64(fresh)
 }

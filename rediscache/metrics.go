@@ -22,25 +22,23 @@ var (
 		Help:    "Time until the service begins to answer.",
 		Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	})
-	widths = prometheus.NewHistogram(prometheus.HistogramOpts{
+	collapsedRequests = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "tentagate", Subsystem: "http_cache", Name: "collapse_width",
 		Help:    "Requests that one request to a service was for.",
 		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
 	})
 )
 
-// results are the counters of requests, looked up once.
+// results are the counters of requests by result.
 var results = struct {
-	hit, stale, staleError, revalidated, collapsed, bypass, onlyIfCached prometheus.Counter
+	hit, stale, staleError, miss, revalidated, collapsed, bypass, onlyIfCached prometheus.Counter
 }{
 	hit: requests.WithLabelValues("hit"), stale: requests.WithLabelValues("stale"), staleError: requests.WithLabelValues("stale_error"),
-	revalidated: requests.WithLabelValues("revalidated"), collapsed: requests.WithLabelValues("collapsed"),
+	miss: requests.WithLabelValues("miss"), revalidated: requests.WithLabelValues("revalidated"), collapsed: requests.WithLabelValues("collapsed"),
 	bypass: requests.WithLabelValues("bypass"), onlyIfCached: requests.WithLabelValues("only_if_cached"),
 }
 
-var missResult = requests.WithLabelValues("miss")
-
 // collectors are all collectors of the feature.
 func collectors() []prometheus.Collector {
-	return append(tierCollectors(), requests, misses, notStored, refreshes, invalidated, fillSeconds, widths)
+	return append(tierCollectors(), requests, misses, notStored, refreshes, invalidated, fillSeconds, collapsedRequests)
 }

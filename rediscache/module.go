@@ -1,22 +1,27 @@
-// Package rediscache is the `http_cache` handler: a shared HTTP cache (RFC
-// 9111) in the memory of the process and, for all gateways together, in Redis.
+// Package rediscache is the `http_cache` handler: a shared HTTP cache (RFC 9111) in
+// the memory of the process and, for all gateways together, in Redis.
 //
-// A request takes one of these ways:
+// A request takes these steps, each in a file of its own:
 //
-//   - It cannot be answered from a cache: it passes (bypass.go), and if its
-//     method is unsafe, what is stored for its target becomes invalid (unsafe.go).
-//   - A stored response may be used: it is sent (lookup.go, answer.go, ranges.go).
-//   - Somebody is fetching the same: their answer is shared while it arrives, if
-//     it may be (flight.go, follow.go).
-//   - The service is asked (fetch.go, recorder.go), and what it says is stored if
-//     rfc9111 allows (keep.go).
+//   - handler.go classifies it: what the cache has no part in passes.
+//   - key.go makes its primary key (RFC 9111 §2). What belongs to the key is in
+//     credentials.go (who asks), chain.go (handlers around) and query.go (QUERY).
+//   - lookup.go finds a stored response and evaluates whether it may be used (§4). A
+//     hit ends in respond.go, which sends it.
+//   - collapse.go has requests for the same wait for the first of them.
+//   - fetch.go asks the origin. revalidate.go takes its 304 (§4.3).
+//   - recorder.go sends the response to the client and to those who wait, and stores
+//     it at its end. phase.go names what it does at each moment, storable.go says
+//     whether it may be stored (§3), store.go makes what is stored, delivery.go is the
+//     client's side, lifetime.go says for how long the origin is waited for.
+//
+// Beside that, refresh.go refreshes in the background, invalidate.go follows unsafe
+// requests (§4.4), parts.go and ranges.go handle 206 and ranges, and tiers.go holds
+// what handlers share and what outlives a reload.
 package rediscache
 
 import (
-	"context"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,7 +30,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
-	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
@@ -58,7 +62,7 @@ const (
 	defaultRemember    = 2 * time.Minute
 	defaultKeep        = time.Hour // in profile rfc9111
 	redisBudget        = 20 * time.Millisecond
-	patientBudget      = 200 * time.Millisecond // in profile rfc9111, where a busy machine must not decide
+	conformanceBudget  = 200 * time.Millisecond // in profile rfc9111, whose results must not depend on a busy machine
 	cleanupWait        = 3 * time.Second
 )
 
@@ -223,26 +227,17 @@ type Handler struct {
 	// it. Default: none.
 	Position string `json:"position,omitempty"`
 
-	bypass caddyhttp.MatcherSets
-	policy rfc9111.Policy
-	finder *sites.Finder
-	// credentials are the fields that say who asks.
-	credentials map[string]bool
-	front       atomic.Pointer[front]
-	// speaking are the response fields that speak about caching.
-	speaking []string
-	// leaveNamespace is nil without one.
-	leaveNamespace func()
-	hosts          map[string]bool
-	tiers          *tiers
-	logger         *zap.Logger
-	queries        queryRules
+	logger    *zap.Logger
+	policy    rfc9111.Policy
+	bypass    bypassRules
+	keys      keyer
+	storage   *storage
+	responder responder
+	tags      tagging
+	writes    writeRules
+	refresher refresher
 
-	warnedOfTags seldom
-
-	ctx        context.Context
-	stop       context.CancelFunc
-	background sync.WaitGroup
+	leaveNamespace func() // nil without one
 }
 
 // KeyOptions are what makes requests different, beside the scheme, host, path
@@ -305,7 +300,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// ttl is the operator's time for a response that says nothing.
+// ttl is the operator's freshness lifetime for a response that states none.
 func (h *Handler) ttl(status int) time.Duration {
 	if ttl, ok := h.StatusTTL[status]; ok {
 		return time.Duration(ttl)
@@ -317,9 +312,9 @@ func (h *Handler) ttl(status int) time.Duration {
 	return 0
 }
 
-// storesShape reports whether an error that the request's own shape may have
-// caused is stored: where the operator gives its status a time.
-func (h *Handler) storesShape(status int) bool {
+// storesRequestError reports whether an error that the request itself may have caused
+// is stored: where the operator gives its status a ttl.
+func (h *Handler) storesRequestError(status int) bool {
 	return h.StatusTTL[status] > 0 || h.Profile == profileRFC9111
 }
 

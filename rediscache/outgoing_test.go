@@ -95,7 +95,7 @@ func TestOutgoingFieldsOfFreshened(t *testing.T) {
 				r.get(1, "/", "Host", "a.test")
 				req, _ := http.NewRequestWithContext(t.Context(), by, "http://127.0.0.1:"+r.ports[0]+"/", nil)
 				req.Host = "a.test"
-				resp, err := client.Do(req)
+				resp, err := httpClient.Do(req)
 				if err != nil {
 					t.Fatal(err)
 				}

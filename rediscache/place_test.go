@@ -85,9 +85,9 @@ func (r *running) get(port int, path string, fields ...string) string {
 		}
 		req.Header.Add(fields[i], fields[i+1])
 	}
-	resp, err := client.Do(req)
+	resp, err := httpClient.Do(req)
 	if err != nil { // a reload of Caddy can lose a connection that is just being made
-		resp, err = client.Do(req)
+		resp, err = httpClient.Do(req)
 	}
 	if err != nil {
 		r.t.Fatal(err)
@@ -217,7 +217,7 @@ func TestPurgeReachesEveryPlace(t *testing.T) {
 		all("hit")
 		req, _ := http.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:"+r.ports[1]+"/", nil)
 		req.Host = "A.test.:80"
-		resp, err := client.Do(req)
+		resp, err := httpClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,54 +10,49 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
-// prepared is what is computed once per stored response, so that a hit need
-// not.
+// prepared is what is computed once per stored response, so that a hit need not.
 type prepared struct {
 	// names and values are the header as it is sent, counts how many values each
 	// name has.
-	names  []string
-	values []string
-	counts []int
-
+	names     []string
+	values    []string
+	counts    []int
 	hasServer bool
 
 	// forAuthorized: everybody may have it (RFC 9111 §3.5).
 	forAuthorized bool
-	// implicit: its freshness is the operator's idea, and it does not say that it
-	// is public.
+	// implicit: its freshness is the operator's ttl, and it does not say that it is
+	// public.
 	implicit  bool
 	immutable bool
-	// fill is how long the service took.
-	fill time.Duration
 
-	// part is what a 206 is a part of; whole is set for any other.
-	part  rfc9111.Range
-	size  int64
-	whole bool
+	took time.Duration // until the origin answered
+
+	// part is what a 206 is a part of, and size the length of the whole.
+	part rfc9111.Range
+	size int64
 
 	hits atomic.Int32
 }
 
 // prepare returns what is prepared for the object.
-func (h *Handler) prepare(o *object.Object) *prepared {
+func (s *storage) prepare(o *object.Object) *prepared {
 	if p, ok := o.Prepared().(*prepared); ok {
 		return p
 	}
-	p := h.newPrepared(o, true)
+	p := newPrepared(o, s.targets)
 	o.SetPrepared(p)
 	return p
 }
 
-// newPrepared is prepare for an object whose body may not be there yet.
-func (h *Handler) newPrepared(o *object.Object, whole bool) *prepared {
-	c := rfc9111.ReadControl(o.Header, h.Targets)
+func newPrepared(o *object.Object, targets []string) *prepared {
+	c := rfc9111.ReadControl(o.Header, targets)
 	_, explicit := c.Explicit(o.Header, o.ResponseTime)
 	p := &prepared{
 		forAuthorized: c.SharedDespiteAuthorization(),
 		implicit:      !explicit && !c.Has("public"),
 		immutable:     c.Immutable(),
-		fill:          max(o.ResponseTime.Sub(o.RequestTime), 0),
-		whole:         o.Status != http.StatusPartialContent,
+		took:          max(o.ResponseTime.Sub(o.RequestTime), 0),
 	}
 	for name, values := range o.Header {
 		switch name {
@@ -70,28 +65,29 @@ func (h *Handler) newPrepared(o *object.Object, whole bool) *prepared {
 		p.values = append(p.values, values...)
 		p.counts = append(p.counts, len(values))
 	}
-	if whole && hasContent(o.Status) && len(o.Trailer) == 0 {
+	if !o.Arriving && statusHasContent(o.Status) && len(o.Trailer) == 0 {
 		p.names = append(p.names, "Content-Length")
 		p.values = append(p.values, strconv.Itoa(len(o.Body)))
 		p.counts = append(p.counts, 1)
 	}
-	if !p.whole {
-		if r, size, ok := rfc9111.ContentRange(o.Header); ok {
-			// What came is what there is, whatever was announced. If it was
-			// announced up to the end, that is where the content ends.
-			if end := r.Start + int64(len(o.Body)); end < r.End {
-				if r.End == size {
-					size = end
-				}
-				r.End = end
+	if o.Status != http.StatusPartialContent {
+		return p
+	}
+	if r, size, ok := rfc9111.ContentRange(o.Header); ok {
+		// What came is what there is, whatever was announced. If it was announced up to
+		// the end, that is where the content ends.
+		if end := r.Start + int64(len(o.Body)); end < r.End {
+			if r.End == size {
+				size = end
 			}
-			p.part, p.size = r, size
+			r.End = end
 		}
+		p.part, p.size = r, size
 	}
 	return p
 }
 
-// hasContent reports whether responses with the status have a body.
-func hasContent(status int) bool {
+// statusHasContent reports whether responses with the status have content.
+func statusHasContent(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/place"
 	sites "github.com/pythopus/tentagate/internal/site"
+	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
@@ -30,8 +31,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	h.ctx, h.stop = context.WithCancel(ctx)
-	h.finder = sites.NewFinder(ctx, h)
+	h.refresher.h = h
+	h.refresher.ctx, h.refresher.stop = context.WithCancel(ctx)
+	h.keys.chains = &chains{finder: sites.NewFinder(ctx, h)}
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	a, err := app.Get(ctx)
 	if err != nil {
@@ -52,7 +54,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		if err != nil {
 			return fmt.Errorf("bypass: loading matchers: %w", err)
 		}
-		if err := h.bypass.FromInterface(loaded); err != nil {
+		if err := h.bypass.matchers.FromInterface(loaded); err != nil {
 			return fmt.Errorf("bypass: %w", err)
 		}
 	}
@@ -63,14 +65,14 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	if most := h.Memory / 4; h.MaxObjectSize > most {
 		// What arrives is held in memory whatever becomes of it.
-		h.logger.Warn("max_object_size is larger than a quarter of memory, which is the most that counts",
+		h.logger.Warn("max_object_size is capped at a quarter of memory",
 			zap.Int64("max_object_size", h.MaxObjectSize), zap.Int64("memory", h.Memory))
 		h.MaxObjectSize = most
 	}
 	h.policy = rfc9111.Policy{
 		Targets:              h.Targets,
 		TTL:                  h.ttl,
-		Shape:                h.storesShape,
+		StoreRequestError:    h.storesRequestError,
 		Heuristic:            h.Profile == profileRFC9111,
 		MaxError:             time.Duration(h.MaxErrorTTL),
 		StaleWhileRevalidate: time.Duration(h.StaleWhileRevalidate),
@@ -83,12 +85,45 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.Store != storeMemory {
 		budget := redisBudget
 		if h.Profile == profileRFC9111 {
-			budget = patientBudget
+			budget = conformanceBudget
 		}
-		settings.redis = &secondSettings{budget: budget, maxBody: int(h.MaxObjectSize), compress: h.Compress}
+		settings.redis = &redisSettings{budget: budget, maxBody: int(h.MaxObjectSize), compress: h.Compress}
 	}
-	h.tiers, err = acquireTiers(a, settings)
-	return err
+	tiers, err := acquireTiers(a, settings)
+	if err != nil {
+		return err
+	}
+	h.setParts(tiers)
+	return nil
+}
+
+// setParts gives the parts of the handler what they need of its options.
+func (h *Handler) setParts(t *tiers) {
+	h.storage = &storage{
+		tiers: t, targets: h.Targets, maxVariants: h.MaxVariants, maxObjectSize: h.MaxObjectSize,
+		staleWhenDisconnected: time.Duration(h.StaleWhenDisconnected), earlyRefresh: h.EarlyRefresh, lenient: h.Profile == profileRFC9111,
+	}
+	h.responder = responder{storage: h.storage, cacheStatus: h.CacheStatus}
+	h.writes = writeRules{mode: h.InvalidateOnWrite, segments: h.InvalidateSegments}
+	h.tags.names, h.tags.logger = h.Tags, h.logger
+
+	h.keys.options, h.keys.namespace = h.Key, h.Namespace
+	h.keys.query = cachekey.QueryFilter{Allow: h.Key.QueryAllow, Deny: h.Key.QueryDeny, Sort: h.Key.QuerySort}
+	h.keys.chains.controls = append([]string{"Cache-Control"}, h.Targets...)
+	h.keys.chains.dropsQuery = h.keys.query.Drops()
+	h.keys.chains.keyHeaders = h.Key.Headers
+	h.keys.credentials = map[string]bool{}
+	for _, name := range slices.Concat(defaultCredentials, canonical(h.Key.Credentials)) {
+		if !slices.Contains(h.Key.Headers, name) {
+			h.keys.credentials[name] = true
+		}
+	}
+	for _, host := range h.Hosts {
+		if h.bypass.hosts == nil {
+			h.bypass.hosts = map[string]bool{}
+		}
+		h.bypass.hosts[hostname.Normal(host)] = true
+	}
 }
 
 func (h *Handler) setDefaults(a *app.App) {
@@ -141,20 +176,6 @@ func (h *Handler) setDefaults(a *app.App) {
 	h.Tags, h.Targets, h.Key.Headers = canonical(h.Tags), canonical(h.Targets), canonical(h.Key.Headers)
 	if h.Key.UserHeaders != nil {
 		h.Key.UserHeaders = canonical(h.Key.UserHeaders)
-	}
-	h.speaking = append([]string{"Cache-Control"}, h.Targets...)
-	h.credentials = map[string]bool{}
-	for _, name := range slices.Concat(defaultCredentials, canonical(h.Key.Credentials)) {
-		if !slices.Contains(h.Key.Headers, name) {
-			h.credentials[name] = true
-		}
-	}
-	h.hosts = nil
-	for _, host := range h.Hosts {
-		if h.hosts == nil {
-			h.hosts = map[string]bool{}
-		}
-		h.hosts[hostname.Normal(host)] = true
 	}
 }
 
@@ -251,25 +272,25 @@ func (h *Handler) checkOff() error {
 // Cleanup ends what runs in the background and releases the tiers; the next
 // configuration may hold them already.
 func (h *Handler) Cleanup() error {
-	if h.stop != nil {
-		h.stop()
+	if h.refresher.stop != nil {
+		h.refresher.stop()
 	}
 	if h.leaveNamespace != nil {
 		h.leaveNamespace()
 	}
 	ended := make(chan struct{})
 	go func() {
-		h.background.Wait()
+		h.refresher.running.Wait()
 		close(ended)
 	}()
 	select {
 	case <-ended:
 	case <-time.After(cleanupWait):
-		h.logger.Warn("a refresh in the background does not end")
+		h.logger.Warn("a refresh in the background has not ended in time")
 	}
-	if h.tiers == nil {
+	if h.storage == nil {
 		return nil
 	}
 	// A request that outlasts its configuration still finds the tiers.
-	return h.tiers.release()
+	return h.storage.release()
 }

@@ -2,7 +2,6 @@ package rediscache
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,100 +10,88 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
-	"github.com/pythopus/tentagate/internal/adminclient"
-	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/internal/admin"
 )
 
 func init() {
-	caddycmd.RegisterCommand(caddycmd.Command{
+	admin.Register(admin.Command{
 		Name:  "purge",
-		Usage: "--url <url> | --prefix <url> | --host <host> | --tag <tag> | --all [--soft] " + adminclient.Usage,
+		Usage: "--url <url> | --prefix <url> | --host <host> | --tag <tag> | --all [--soft]",
 		Short: "Invalidates stored responses of a running gateway",
 		Long: `
-Tells a running gateway, through its admin API, to use stored responses no more.
-Gateways that share a Redis tell each other.
+Tells a running gateway not to use stored responses any more. Gateways that share
+a Redis share invalidations.
 
   --url     one URL with its query, in all variants and for all users;
             http and https are the same
-  --prefix  all URLs that begin so, such as https://example.com/shop/
-  --host    all of a host
-  --tag     all responses that carry the tag; may be given several times
+  --prefix  all URLs with this prefix, such as https://example.com/shop/
+  --host    all URLs of a host
+  --tag     all responses with the tag; may be repeated
   --all     everything
-  --soft    responses become stale and may still serve while a new one is
-            fetched, instead of being unusable
-` + adminclient.Help,
-		CobraFunc: func(cmd *cobra.Command) {
+  --soft    responses become stale, and may still be served while a new one is
+            fetched, instead of unusable`,
+		Examples: []string{
+			"purge --url https://example.com/shop/cart?id=7", "purge --prefix https://example.com/shop/ --soft", "purge --tag product-7 --tag product-8",
+		},
+		Args: cobra.NoArgs,
+		Flags: func(cmd *cobra.Command) {
 			cmd.Flags().String("url", "", "URL to invalidate")
-			cmd.Flags().String("prefix", "", "Beginning of the URLs to invalidate")
+			cmd.Flags().String("prefix", "", "Prefix of the URLs to invalidate")
 			cmd.Flags().String("host", "", "Host to invalidate")
-			cmd.Flags().StringArray("tag", nil, "Tag to invalidate")
+			cmd.Flags().StringArray("tag", nil, "Tag to invalidate; may be repeated")
 			cmd.Flags().Bool("all", false, "Invalidate everything")
 			cmd.Flags().Bool("soft", false, "Make responses stale instead of unusable")
-			adminclient.Flags(cmd)
-			cmd.Args = cobra.NoArgs
-			cmd.RunE = caddycmd.WrapCommandFuncForCobra(cmdPurge)
 		},
+		Run: runPurge,
 	})
 }
 
-func cmdPurge(fl caddycmd.Flags) (int, error) {
-	request := purgeRequest{Scope: object.Scope{
-		URL: fl.String("url"), Prefix: fl.String("prefix"), Host: fl.String("host"), All: fl.Bool("all"), Soft: fl.Bool("soft"),
-	}}
-	tags, err := fl.GetStringArray("tag")
+func runPurge(cmd *cobra.Command, _ []string) error {
+	request, err := purgeRequestOf(cmd)
 	if err != nil {
-		return caddy.ExitCodeFailedStartup, err
+		return fmt.Errorf("what to purge: %w", err)
 	}
-	request.Tags = tags
+	return admin.Do(cmd, http.MethodPost, purgeURI, request, printPurge)
+}
+
+// purgeRequestOf reads the flags. Mistakes are found here too, so that the error
+// names the flags before anything is sent.
+func purgeRequestOf(cmd *cobra.Command) (request purgeRequest, err error) {
+	flags := cmd.Flags()
+	texts := map[string]*string{"url": &request.URL, "prefix": &request.Prefix, "host": &request.Host}
 	var given []string
 	for _, name := range []string{"url", "prefix", "host", "tag", "all"} {
-		if !fl.Changed(name) {
+		if !flags.Changed(name) {
 			continue
 		}
-		if given = append(given, "--"+name); name != "all" && name != "tag" && fl.String(name) == "" {
-			return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: --%s is empty", name)
+		given = append(given, "--"+name)
+		if to, ok := texts[name]; ok {
+			if *to, _ = flags.GetString(name); *to == "" {
+				return request, fmt.Errorf("--%s is empty", name)
+			}
 		}
 	}
 	if len(given) != 1 {
-		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %s: exactly one of --url, --prefix, --host, --tag (which may be repeated) and --all must be given",
+		return request, fmt.Errorf("%s: exactly one of --url, --prefix, --host, --tag (which may be repeated) and --all must be given",
 			cmp.Or(strings.Join(given, " and "), "nothing is named"))
 	}
-	// Checked here too: the error names the flags before anything is sent.
-	if _, err := request.scopes(); err != nil {
-		return caddy.ExitCodeFailedStartup, fmt.Errorf("what to purge: %w", err)
-	}
-
-	result, err := sendPurge(fl, request)
-	if err != nil {
-		return caddy.ExitCodeFailedStartup, err
-	}
-	switch result.Shared {
-	case "yes":
-		fmt.Println("purged, and the other gateways are told")
-	case "pending":
-		fmt.Println("purged here; the other gateways will be told when Redis answers")
-	default:
-		fmt.Println("purged")
-	}
-	return caddy.ExitCodeSuccess, nil
+	request.Tags, _ = flags.GetStringArray("tag")
+	request.All, _ = flags.GetBool("all")
+	request.Soft, _ = flags.GetBool("soft")
+	_, err = request.scopes()
+	return request, err
 }
 
-// sendPurge sends the request to the admin API that the flags name.
-func sendPurge(fl caddycmd.Flags, request purgeRequest) (purgeResult, error) {
-	var result purgeResult
-	body, err := adminclient.Send(fl.FlagSet, http.MethodPost, purgeURI, request)
-	if err != nil {
-		return result, err
+func printPurge(w io.Writer, result purgeResult) error {
+	switch {
+	case !result.Purged:
+		return errors.New("the gateway did not purge anything")
+	case result.Shared == "yes":
+		fmt.Fprintln(w, "purged, also at the other gateways")
+	case result.Shared == "pending":
+		fmt.Fprintln(w, "purged here; other gateways will be told when Redis answers")
+	default:
+		fmt.Fprintln(w, "purged")
 	}
-	defer body.Close()
-	if err := json.NewDecoder(io.LimitReader(body, maxPurgeBody)).Decode(&result); err != nil {
-		return result, fmt.Errorf("reading the gateway's answer: %w", err)
-	}
-	if !result.Purged {
-		return result, errors.New("the gateway did not purge")
-	}
-	return result, nil
+	return nil
 }

@@ -10,11 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/identity"
-	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -182,55 +180,4 @@ func softPurge(h http.Header) (soft bool, err error) {
 		}
 	}
 	return soft, nil
-}
-
-// unmarshalPurgeMethod reads the block of the option that the dispenser stands
-// on:
-//
-//	purge_method {
-//		allow <address|network|private_ranges…>
-//		users <subject…|*>
-//	}
-func unmarshalPurgeMethod(d *caddyfile.Dispenser) (*PurgeMethod, error) {
-	if err := parse.NoArgs(d); err != nil {
-		return nil, err
-	}
-	p := &PurgeMethod{}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := seen.Once(d); err != nil {
-			return nil, err
-		}
-		var list *[]string
-		switch option {
-		case "allow":
-			list = &p.Allow
-		case "users":
-			list = &p.Users
-		default:
-			return nil, parse.Unknown(d, "allow", "users")
-		}
-		args, err := parse.Args(d, 1, -1)
-		if err != nil {
-			return nil, err
-		}
-		*list = args
-	}
-	if err := (&PurgeMethod{Allow: withoutPlaceholders(p.Allow), Users: withoutPlaceholders(p.Users)}).provision(); err != nil {
-		return nil, d.Err(err.Error())
-	}
-	return p, nil
-}
-
-// withoutPlaceholders replaces placeholders, which only provision can resolve,
-// by a network that is one.
-func withoutPlaceholders(list []string) []string {
-	list = slices.Clone(list)
-	for i, s := range list {
-		if strings.Contains(s, "{") {
-			list[i] = "127.0.0.1"
-		}
-	}
-	return list
 }

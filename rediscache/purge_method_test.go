@@ -109,14 +109,15 @@ func TestPurgeMethodSyntax(t *testing.T) {
 		"purge_method {\n allow\n}":                 "missing argument",
 		"purge_method {\n allow ::1\n allow ::1\n}": "more than once",
 		"purge_method {\n allow 10.0.0.300\n}":      "accepted are addresses",
-		"purge_method {\n users \"\"\n}":            "empty name",
+		"purge_method {\n users \"\"\n}":            "an empty value",
 		"purge_method {\n deny ::1\n}":              "accepted are allow, users",
 	} {
 		d := caddyfile.NewTestDispenser(input)
 		d.Next()
-		p, err := unmarshalPurgeMethod(d)
+		h := new(Handler)
+		err := h.unmarshalPurgeMethod(d)
 		if err == nil {
-			err = p.provision()
+			err = h.PurgeMethod.provision()
 		}
 		if (err == nil) != (part == "") || err != nil && !strings.Contains(err.Error(), part) {
 			t.Errorf("%q: %v", input, err)

@@ -148,7 +148,7 @@ func TestPurgeReaches(t *testing.T) {
 					s.Host = g.host
 				}
 				stored := g.asked.Load()
-				if _, err := g.h.tiers.epochs.Purge(context.Background(), s); err != nil {
+				if _, err := g.h.storage.epochs.Purge(context.Background(), s); err != nil {
 					t.Fatal(err)
 				}
 				version.Add(1)
@@ -185,7 +185,7 @@ func TestPurgeDuringFill(t *testing.T) {
 			early := make(chan string)
 			go func() { early <- g.send(http.MethodGet, "/a").Body.String() }()
 			<-began
-			if _, err := g.h.tiers.epochs.Purge(context.Background(), object.Scope{URL: "https://" + g.host + "/a", Soft: soft}); err != nil {
+			if _, err := g.h.storage.epochs.Purge(context.Background(), object.Scope{URL: "https://" + g.host + "/a", Soft: soft}); err != nil {
 				t.Fatal(err)
 			}
 			version.Store(1)

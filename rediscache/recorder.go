@@ -1,380 +1,422 @@
 package rediscache
 
 import (
-	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
-// direct is how much of a response that is kept is sent to its client by the
-// goroutine that receives it. After that the client is a reader like others, so
-// that a slow one does not slow those who share the answer.
-const direct = 64 << 10
+// recorder is the http.ResponseWriter of the handlers behind the cache. It evaluates
+// the response when its header comes, sends it to the client, and keeps what may be
+// stored. Its phase says which of this it does.
+type recorder struct {
+	f     *fetch
+	phase phase
 
-// fill is a request to the service and its response, on its way to the client
-// and, if it may be kept, into the tiers. It is the http.ResponseWriter of the
-// handlers behind. They get a header of their own, so that what is stored is the
-// service's and not what handlers in front have set for this one request.
-type fill struct {
-	x   *inquiry
-	f   *flight
-	out *http.Request
+	// header is what handlers fill: at first the client's own, as without the cache.
+	header http.Header
+	fields *ownFields // what of it is the response's
 
-	cancel  context.CancelFunc
-	unwatch func() bool
+	status   int
+	received time.Time
+	invalid  error // in place of the response
+	// unanswered: no handler sent a header, so net/http sends an empty 200.
+	unanswered bool
+	written    int64
 
-	ownHeader  bool
-	judges     bool           // the client's conditions were left out: they are judged here
-	validating bool           // the request has conditions of ours
-	completing *object.Object // what the request asks the rest of
-	completed  bool           // and the rest came
-
-	// given is the header that the handlers behind fill: it begins with outer, what
-	// those in front have set, as without the cache. fields is what it is of the
-	// response itself, once that is sent.
-	given, outer, fields http.Header
-	replaced             []string // names whose outer values the response replaces
-	status               int
-	requested, received  time.Time
-	epoch                uint64
-
-	sent bool // the header is out
-	held bool // the response is kept from the client
-	// invalid is the error that the client gets in place of the response.
-	invalid error
-	// unwritten: no handler answered, and net/http sends an empty 200.
-	unwritten bool
-	mute      bool // the client gets no content
-
-	verdict rfc9111.Verdict
-	head    *object.Object // what will be stored, without its content; nil if nothing
-	key     object.Key
-	stream  *stream // its content
-	sized   bool    // the response says how long it is
-	written int64
-	alone   int // what came of it for nobody
-
-	pump   *reader
-	pumped chan struct{}
-	lost   atomic.Bool // the client did not get all
-
-	left atomic.Bool // the client has
-
-	mu     sync.Mutex
-	gone   bool // the client has left, or there never was one
-	worth  bool // the response is still wanted when the client is gone
-	judged bool // it is known whether it is
-	timer  *time.Timer
+	record  record
+	content *stream.Stream // while the phase keeps it
+	client  delivery
 }
+
+// record is what will be stored of a response.
+type record struct {
+	decision rfc9111.Decision
+	object   *object.Object // without its content
+	key      object.Key
+	// completed: it is made of a stored beginning and a rest that came.
+	completed bool
+	// lengthKnown: the response says how long it is.
+	lengthKnown bool
+}
+
+func (r *recorder) init(f *fetch) {
+	r.f = f
+	r.header = f.x.w.Header()
+	r.fields = newOwnFields(r.header)
+	r.client.w = f.x.w
+}
+
+// sent reports whether the header is sent.
+func (r *recorder) sent() bool { return r.phase.sent() }
 
 // Header returns the header that the handlers behind fill.
-func (c *fill) Header() http.Header { return c.given }
+func (r *recorder) Header() http.Header { return r.header }
 
 // Unwrap lets http.ResponseController reach the client's writer.
-func (c *fill) Unwrap() http.ResponseWriter { return c.x.w }
+func (r *recorder) Unwrap() http.ResponseWriter { return r.client.w }
 
-// WriteHeader decides what becomes of the response, and sends its header.
-// Informational responses pass and are not stored.
-func (c *fill) WriteHeader(status int) {
+// WriteHeader takes the header of the response. The first final one counts;
+// informational responses pass and are not stored.
+func (r *recorder) WriteHeader(status int) {
 	switch {
+	case r.phase != awaitingHeader:
 	case status < http.StatusContinue || status > 999:
-		c.refuse(status)
-		return
+		// net/http would panic. The client gets a 502 (RFC 9110 §15.6.3), or what is stored.
+		r.phase.advance(invalid)
+		r.invalid = problem.Error(problem.New(http.StatusBadGateway, "the service answered with the invalid status "+strconv.Itoa(status)))
 	case status < http.StatusOK && status != http.StatusSwitchingProtocols:
-		c.informational(status)
-		return
-	case c.status != 0:
-		return
-	}
-	c.status = status
-	c.take()
-	c.received = time.Now()
-	fillSeconds.Observe(c.received.Sub(c.requested).Seconds())
-	if c.held = c.hold(); c.held {
-		return
-	}
-	if c.completing != nil && status == http.StatusPartialContent {
-		c.complete()
-	}
-	c.decide()
-	c.sendHeader()
-	if c.completed {
-		_, _ = c.Write(c.completing.Body) // the beginning that was stored before
-	}
-}
-
-// refuse is for a status that is none: net/http would panic. The client gets a 502
-// (RFC 9110 §15.6.3), or what is stored.
-func (c *fill) refuse(status int) {
-	if c.status == 0 && c.invalid == nil {
-		c.invalid = problem.Error(problem.New(http.StatusBadGateway, "the service answered with the status "+strconv.Itoa(status)+", which is none"))
-	}
-}
-
-// informational passes a 1xx response on, with its fields and no others.
-func (c *fill) informational(status int) {
-	if c.sent || c.x.background {
-		return
-	}
-	fields, _ := c.own()
-	delete(fields, "Server")
-	out := c.x.w.Header()
-	was := make(map[string][]string, len(fields))
-	for name := range fields {
-		was[name] = out[name]
-	}
-	addFields(out, fields)
-	c.x.w.WriteHeader(status)
-	for name, values := range was {
-		if values == nil {
-			delete(out, name)
-		} else {
-			out[name] = values
+		if !r.f.x.background {
+			r.client.w.WriteHeader(status)
 		}
+	default:
+		r.takeHeader(status)
 	}
 }
 
-// own returns what of the given header is of the response itself, and the names
-// of which it replaces what handlers in front have set, instead of adding to it.
-func (c *fill) own() (fields http.Header, replaced []string) {
-	fields = make(http.Header, len(c.given))
-	for name, values := range c.given {
-		switch outer := c.outer[name]; {
-		case name == "Server", len(outer) == 0:
-			fields[name] = values
-		case len(values) >= len(outer) && slices.Equal(values[:len(outer)], outer):
-			if len(values) > len(outer) {
-				fields[name] = values[len(outer):]
-			}
-		default:
-			fields[name], replaced = values, append(replaced, name)
-		}
+// takeHeader decides what becomes of the response, and sends its header.
+func (r *recorder) takeHeader(status int) {
+	r.status, r.received = status, time.Now()
+	r.fields.read(r.header)
+	fillSeconds.Observe(r.received.Sub(r.f.requested).Seconds())
+	if r.mustWithhold() {
+		r.phase.advance(withheld)
+		return
 	}
-	for name := range c.outer {
-		if _, there := c.given[name]; !there {
-			replaced = append(replaced, name)
-		}
+	if r.f.conditions.completing != nil && status == http.StatusPartialContent {
+		r.complete()
 	}
-	return fields, replaced
+	if reason := r.evaluate(); reason != rfc9111.Stored {
+		r.forward(reason)
+	} else {
+		r.startRecording()
+	}
+	r.sendHeader()
+	if r.record.completed {
+		_, _ = r.Write(r.f.conditions.completing.Body) // the beginning that was stored before
+	}
 }
 
-// take notes what the response has of its own.
-func (c *fill) take() { c.fields, c.replaced = c.own() }
-
-// hold reports whether the response is not for the client: see settle.
-func (c *fill) hold() bool {
+// mustWithhold reports whether the response is not for the client: see
+// fetch.replaceWithheld.
+func (r *recorder) mustWithhold() bool {
+	x, conditions := r.f.x, &r.f.conditions
 	switch {
-	case c.validating && c.status == http.StatusNotModified:
+	case conditions.validating && r.status == http.StatusNotModified:
 		return true
-	case isFailure(c.status):
-		return c.x.mayServeStale(c.received, false)
-	case c.completing != nil && c.status == http.StatusRequestedRangeNotSatisfiable:
+	case isFailure(r.status):
+		return x.mayServeStale(r.received, false)
+	case conditions.completing == nil:
+		return false
+	case r.status == http.StatusRequestedRangeNotSatisfiable:
 		return true
-	case c.completing != nil && c.status == http.StatusPartialContent:
-		r, size, ok := rfc9111.ContentRange(c.fields)
-		p := c.x.h.prepare(c.completing)
-		return !ok || r.Start != p.part.End || r.End != p.size || size != p.size || !rfc9111.Combinable(c.completing.Header, c.fields)
+	case r.status == http.StatusPartialContent:
+		part, size, ok := rfc9111.ContentRange(r.fields.own)
+		p := x.h.storage.prepare(conditions.completing)
+		return !ok || part.Start != p.part.End || part.End != p.size || size != p.size || !rfc9111.Combinable(conditions.completing.Header, r.fields.own)
+	}
+	return false
+}
+
+// isFailure reports whether the status is one that stale-if-error is for (RFC 5861
+// §4).
+func isFailure(status int) bool {
+	switch status {
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
 	}
 	return false
 }
 
 // complete turns the rest of a response into the whole (RFC 9111 §3.4).
-func (c *fill) complete() {
-	p := c.x.h.prepare(c.completing)
-	c.status, c.completed = http.StatusOK, true
-	for name, values := range c.completing.Header {
-		if _, there := c.fields[name]; !there && name != "Age" {
-			c.fields[name] = append([]string(nil), values...)
+func (r *recorder) complete() {
+	completing := r.f.conditions.completing
+	r.status, r.record.completed = http.StatusOK, true
+	for name, values := range completing.Header {
+		if _, there := r.fields.own[name]; !there && name != "Age" {
+			r.fields.set(r.header, name, values...)
 		}
 	}
-	delete(c.fields, "Content-Range")
-	c.fields["Content-Length"] = []string{formatInt(p.size)}
+	r.fields.set(r.header, "Content-Range")
+	r.fields.set(r.header, "Content-Length", strconv.FormatInt(r.f.x.h.storage.prepare(completing).size, 10))
+}
+
+// forward has the response only pass, for the reason that it is not stored.
+func (r *recorder) forward(reason rfc9111.Reason) {
+	r.phase.advance(forwarding)
+	notStored.WithLabelValues(string(reason)).Inc()
+	r.f.call.Publish(result{})
+	r.f.x.rememberHitForMiss(r.f.call, r.status, r.received, false)
+	r.f.lifetime.setWanted(false)
+}
+
+// startRecording keeps the response from now on, and gives it to those who wait if
+// they may have it.
+func (r *recorder) startRecording() {
+	f, x := r.f, r.f.x
+	r.phase.advance(recording)
+	o := newObject(f, r.fields.own, r.status, &r.record.decision)
+	r.record.object = o
+	r.record.key, _ = x.target.storageKey(&r.record.decision) // after newObject, which may have changed it
+	if r.status == http.StatusPartialContent {
+		o.Variant = partVariant(o.Vary, x.r.Header, x.r.Header.Get("Range"))
+		r.record.key = partKey(r.record.key)
+	}
+	length := int64(-1)
+	if v, ok := contentLength(r.fields.own); ok {
+		length, r.record.lengthKnown = v, true
+	}
+	content := stream.New(x.h.MaxObjectSize, length, x.h.storage.budget, f.lifetime.unread)
+	f.lifetime.setContent(content)
+	r.header = maps.Clone(r.header) // trailers come while a client may be sent content
+	r.share(length)
+	f.lifetime.setWanted(true)
+}
+
+// share publishes the response while it arrives, and remembers whether those to come
+// should wait for each other.
+func (r *recorder) share(length int64) {
+	f, x := r.f, r.f.x
+	reusable := isReusable(&r.record.decision) && r.status != http.StatusPartialContent
+	hasCookies := len(r.fields.own["Set-Cookie"]) > 0 && x.h.SetCookie != cookieStrip
+	forEverybody := r.record.decision.Shared == rfc9111.Stored
+	switch {
+	case f.call == nil && forEverybody && isReusable(&r.record.decision):
+		hitForMiss.Remove(x.target.callKey(false)) // it can be shared by now
+		return
+	case f.call == nil:
+		x.rememberHitForMiss(nil, r.status, r.received, isReusable(&r.record.decision))
+		return
+	case !reusable || hasCookies:
+		f.call.Publish(result{})
+		x.rememberHitForMiss(f.call, r.status, r.received, false)
+		return
+	}
+	hitForMiss.Remove(f.call.Key())
+	r.record.object.Arriving = true
+	res := x.target.found(arrivingResponse, r.record.object, r.record.key)
+	res.content = r.content
+	if length >= 0 && len(r.fields.own["Trailer"]) == 0 {
+		res.length = strconv.FormatInt(length, 10)
+	}
+	f.call.Publish(res)
+	if !forEverybody {
+		x.rememberHitForMiss(f.call, r.status, r.received, true)
+	}
 }
 
 // sendHeader sends the header to the client.
-func (c *fill) sendHeader() {
-	x := c.x
-	out := x.w.Header()
-	c.sent = true
-	// A 304 to the client's own condition, since the service did not hear of it.
-	if c.judges && (c.head != nil || c.validating) && rfc9111.NotModified(x.r.Header, c.fields, c.status, c.received) {
-		c.merge()
-		c.addStatus(out)
-		c.mute = true
-		_ = notModified(x.w)
+func (r *recorder) sendHeader() {
+	x := r.f.x
+	out := r.client.w.Header()
+	status := rfc9111.Status{Fwd: x.fwd(), FwdStatus: r.status, Stored: r.phase == recording}
+	if r.record.completed {
+		status.Fwd, status.FwdStatus = "partial", http.StatusPartialContent
+	}
+	x.h.responder.addStatus(out, &status, &x.target)
+	r.client.mute = x.background || x.r.Method == http.MethodHead
+	// The client's own condition, of which the origin did not hear.
+	conditions := &r.f.conditions
+	if conditions.own && (r.phase == recording || conditions.validating) && rfc9111.NotModified(x.r.Header, r.fields.own, r.status, r.received) {
+		r.client.mute = true
+		sendNotModified(r.client.w)
 		return
 	}
-	c.mute = x.r.Method == http.MethodHead
-	c.merge()
-	c.addStatus(out)
-	if c.head != nil && len(c.fields["Date"]) == 0 {
-		out["Date"] = c.head.Header["Date"]
+	if r.phase == recording && len(r.fields.own["Date"]) == 0 {
+		out["Date"] = r.record.object.Header["Date"]
 	}
-	x.w.WriteHeader(c.status)
+	r.client.w.WriteHeader(r.status)
 }
 
-func (c *fill) addStatus(out http.Header) {
-	s := rfc9111.Status{Fwd: c.x.fwd(), FwdStatus: c.status, Stored: c.head != nil}
-	if c.completed {
-		s.Fwd, s.FwdStatus = "partial", http.StatusPartialContent
+// Write takes content.
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.phase == awaitingHeader {
+		r.WriteHeader(http.StatusOK)
 	}
-	c.x.h.addStatus(out, &s, c.x.t)
+	switch r.phase {
+	case forwarding:
+		r.written += int64(len(p))
+		return r.client.write(p)
+	case recording, relaying:
+		r.written += int64(len(p))
+		return r.keep(p)
+	}
+	return len(p), nil
 }
 
-// merge puts the fields of the response into the client's header, as its handlers
-// would have without the cache.
-func (c *fill) merge() {
-	out := c.x.w.Header()
-	for _, name := range c.replaced {
-		delete(out, name)
-	}
-	merge(out, c.fields)
-}
+// direct is how much of a response that is kept is sent to its client by the
+// goroutine that receives it. After that the client is a reader like others, so
+// that a slow one does not slow those who share the response.
+const direct = 64 << 10
 
-// merge puts the fields of a response into the client's header. They are added to
-// what handlers in front have put there.
-func merge(out, fields http.Header) {
-	addFields(out, fields)
-	if len(fields) > 0 && fields["Server"] == nil {
-		delete(out, "Server")
+// keep takes content that is kept. A client that is gone does not end it.
+func (r *recorder) keep(p []byte) (int, error) {
+	if !r.content.Write(p) && r.phase == recording {
+		r.stopRecording()
 	}
-}
-
-func addFields(out, fields http.Header) {
-	for name, values := range fields {
-		switch {
-		case strings.HasPrefix(name, http.TrailerPrefix):
-		case name != "Server" && len(out[name]) > 0:
-			out[name] = append(slices.Clip(out[name]), values...)
-		default:
-			out[name] = values
-		}
-	}
-}
-
-// Write passes content on.
-func (c *fill) Write(p []byte) (int, error) {
-	if c.invalid != nil {
+	switch {
+	case r.tooMuchUnread(len(p)):
+		return 0, errUnread
+	case r.phase == forwarding:
+		return r.client.write(p)
+	case r.client.mute || r.client.reader != nil:
+		return len(p), nil
+	case r.f.call != nil && r.written > direct && r.client.follow(r.content, r.written-int64(len(p)), r.f.x.r.Context().Done()):
 		return len(p), nil
 	}
-	if c.status == 0 {
-		c.WriteHeader(http.StatusOK)
+	if _, err := r.client.write(p); err != nil {
+		r.client.mute = true
 	}
-	if c.held {
-		return len(p), nil
-	}
-	c.written += int64(len(p))
-	if c.stream != nil && c.head != nil && !c.stream.write(p) {
-		c.tooLarge()
-	}
-	if c.forNobody(len(p)) {
-		return 0, errForNobody
-	}
-	if c.pump != nil {
-		return len(p), nil
-	}
-	if c.mute || c.x.background {
-		return len(p), nil
-	}
-	if c.head != nil && c.f != nil && c.written > direct {
-		if c.startPump(c.written - int64(len(p))) {
-			return len(p), nil
-		}
-	}
-	n, err := c.x.w.Write(p)
-	if err != nil && c.wantedWithoutClient() {
-		c.mute = true
-		return len(p), nil
-	}
-	return n, err
+	return len(p), nil
 }
 
-// tooLarge gives up storing. Who follows already goes on doing so.
-func (c *fill) tooLarge() {
-	if c.key.Full == "" {
-		return
-	}
+// stopRecording is for a response that is too large to be stored. Who reads it
+// already goes on doing so.
+func (r *recorder) stopRecording() {
 	notStored.WithLabelValues("size").Inc()
-	c.key = object.Key{}
-	if c.f != nil {
-		inFlight.land(c.f)
+	if r.f.call != nil {
+		calls.End(r.f.call)
 	}
-	if c.pump == nil && !c.stream.watched() {
-		c.head = nil
+	if r.client.reader == nil && !r.content.HasReaders() {
+		r.phase.advance(forwarding)
+	} else {
+		r.phase.advance(relaying)
 	}
-	c.settleWorth(false)
+	r.f.lifetime.setWanted(false)
 }
 
-// startPump makes the client a reader of the stream.
-func (c *fill) startPump(at int64) bool {
-	c.pump = c.stream.follow(at)
-	if c.pump == nil {
+// maxUnread is how much more of a response of unknown length is taken when its client
+// has left and nobody else reads it: it may have no end.
+const maxUnread = 1 << 20
+
+// errUnread ends such a response.
+var errUnread = errors.New("the client has left, and the response may have no end")
+
+// tooMuchUnread counts content that arrives for nobody, and reports whether it is too
+// much.
+func (r *recorder) tooMuchUnread(n int) bool {
+	if !r.f.lifetime.left.Load() || r.record.lengthKnown || r.content.HasReaders() {
+		r.client.unread = 0
 		return false
 	}
-	c.pumped = make(chan struct{})
-	w, pump := c.x.w, c.pump
-	go func() {
-		defer close(c.pumped)
-		defer pump.close()
-		// A writer that panics must not end the process.
-		defer func() { _ = recover() }()
-		for {
-			chunk, err := pump.next(c.x.r.Context().Done())
-			if err != nil {
-				if !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
-					c.lost.Store(true)
-				}
-				return
-			}
-			if _, err := w.Write(chunk); err != nil {
-				return
-			}
-			if pump.idle() {
-				_ = http.NewResponseController(w).Flush()
-			}
-		}
-	}()
-	return true
+	r.client.unread += n
+	return r.client.unread > maxUnread
 }
 
 // ReadFrom keeps the way open for sendfile where nothing is kept.
-func (c *fill) ReadFrom(r io.Reader) (int64, error) {
-	if c.status == 0 && c.invalid == nil {
-		c.WriteHeader(http.StatusOK)
+func (r *recorder) ReadFrom(from io.Reader) (int64, error) {
+	if r.phase == awaitingHeader {
+		r.WriteHeader(http.StatusOK)
 	}
-	if c.invalid != nil || c.held || c.mute || c.head != nil || c.pump != nil || c.x.background {
-		return io.Copy(struct{ io.Writer }{c}, r)
+	if r.phase != forwarding || r.client.mute {
+		return io.Copy(struct{ io.Writer }{r}, from)
 	}
-	n, err := io.Copy(c.x.w, r)
-	c.written += n
+	n, err := io.Copy(r.client.w, from)
+	r.written += n
 	return n, err
 }
 
 // FlushError flushes what the client has been sent.
-func (c *fill) FlushError() error {
-	if c.invalid != nil {
+func (r *recorder) FlushError() error {
+	if r.phase == awaitingHeader {
+		r.WriteHeader(http.StatusOK)
+	}
+	if !r.phase.sent() || r.client.reader != nil || r.f.x.background {
 		return nil
 	}
-	if c.status == 0 {
-		c.WriteHeader(http.StatusOK)
-	}
-	if c.held || c.pump != nil || c.x.background {
-		return nil
-	}
-	err := http.NewResponseController(c.x.w).Flush()
-	if err != nil && c.wantedWithoutClient() {
+	err := http.NewResponseController(r.client.w).Flush()
+	if r.phase.keeps() {
 		return nil
 	}
 	return err
+}
+
+// finishHeader is called when the handlers have returned: without a header, net/http
+// sends an empty 200.
+func (r *recorder) finishHeader() {
+	if r.phase == awaitingHeader {
+		r.unanswered = true
+		r.WriteHeader(http.StatusOK)
+	}
+}
+
+// finish ends a response that came to its end, and stores it if it is whole.
+func (r *recorder) finish() {
+	x := r.f.x
+	if length, ok := contentLength(r.fields.own); ok && statusHasContent(r.status) && x.r.Method != http.MethodHead && length != r.written {
+		// It is shorter than it said. net/http breaks the connection off, and so must
+		// those who follow.
+		r.abort()
+		return
+	}
+	if r.phase.keeps() {
+		trailer := trailersOf(r.header)
+		if body, kept := r.content.End(nil); kept && r.phase == recording {
+			r.store(body, trailer)
+		}
+		if !r.client.finish() && !x.background {
+			panic(http.ErrAbortHandler)
+		}
+		if !r.client.mute {
+			out := r.client.w.Header()
+			for name, values := range trailer {
+				out[http.TrailerPrefix+name] = values
+			}
+		}
+	}
+	r.phase.advance(complete)
+}
+
+// store puts the whole response into the tiers.
+func (r *recorder) store(body []byte, trailer http.Header) {
+	if cap(body)-len(body) > len(body)/8+512 {
+		body = append(make([]byte, 0, len(body)), body...)
+	}
+	o, x := r.record.object, r.f.x
+	if o.Arriving {
+		o = o.Clone() // others send the one without content
+	}
+	o.Body, o.Trailer = body, trailer
+	if r.status == http.StatusPartialContent {
+		x.h.storage.parts().put(x.r, &x.target, r.record.key, o)
+		return
+	}
+	x.h.storage.put(x.r, r.record.key, o)
+}
+
+// abort ends a response that broke off: it is not stored, and nobody who has a part
+// of it may take it for whole.
+func (r *recorder) abort() {
+	r.phase.advance(aborted)
+	if r.content != nil {
+		r.content.End(stream.ErrAborted)
+	}
+	r.client.finish()
+}
+
+// restoreHeader makes the client's header what it was before the handlers behind the
+// cache were called, for another response.
+func (r *recorder) restoreHeader() { r.fields.restore(r.client.w.Header()) }
+
+// ownFields returns the fields that the handlers behind have set so far.
+func (r *recorder) ownFields() http.Header {
+	r.fields.read(r.header)
+	return r.fields.own
+}
+
+// close frees what the recorder holds. A handler that writes later, writes nothing.
+func (r *recorder) close() {
+	r.phase.advance(aborted)
+	if r.content != nil {
+		r.content.End(stream.ErrAborted)
+	}
+	r.fields.release()
 }

@@ -189,10 +189,11 @@ func (g *gatewayProcess) purge(body string) string {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
+	var compact bytes.Buffer
+	if err != nil || resp.StatusCode != http.StatusOK || json.Compact(&compact, text) != nil {
 		g.t.Fatalf("purge: %d %s %v", resp.StatusCode, text, err)
 	}
-	return strings.TrimSpace(string(text))
+	return compact.String()
 }
 
 func (g *gatewayProcess) stats() cacheStats {

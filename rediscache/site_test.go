@@ -95,7 +95,7 @@ func (s *site) release() { s.once.Do(func() { close(s.held) }) }
 
 func (s *site) hold() { <-s.held }
 
-var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50, DisableCompression: true}, CheckRedirect: func(*http.Request, []*http.Request) error {
+var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50, DisableCompression: true}, CheckRedirect: func(*http.Request, []*http.Request) error {
 	return http.ErrUseLastResponse
 }}
 
@@ -112,7 +112,7 @@ func (s *site) request(method, path string, fields ...string) *http.Request {
 
 // do returns the whole response; its error is also that of its body.
 func (s *site) do(method, path string, fields ...string) (*http.Response, string, error) {
-	resp, err := client.Do(s.request(method, path, fields...))
+	resp, err := httpClient.Do(s.request(method, path, fields...))
 	if err != nil {
 		return nil, "", err
 	}
@@ -141,13 +141,8 @@ func (s *site) wantAsked(n int64) {
 
 // waiting is how many requests wait for those of others.
 func waiting() int {
-	inFlight.mu.Lock()
-	defer inFlight.mu.Unlock()
-	n := 0
-	for _, f := range inFlight.m {
-		n += int(f.width.Load()) - 1
-	}
-	return n
+	_, followers := calls.Stats()
+	return followers
 }
 
 // all runs f for many clients at once.
@@ -457,7 +452,7 @@ func TestStreams(t *testing.T) {
 				n = 2
 			}
 			for range n {
-				resp, err := client.Do(s.request("GET", "/"))
+				resp, err := httpClient.Do(s.request("GET", "/"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -493,7 +488,7 @@ func TestEventsAreNotBuffered(t *testing.T) {
 		}
 	})
 	for _, accept := range []string{"text/event-stream", "*/*"} {
-		resp, err := client.Do(s.request("GET", "/", "Accept", accept))
+		resp, err := httpClient.Do(s.request("GET", "/", "Accept", accept))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -579,7 +574,7 @@ func TestInformational(t *testing.T) {
 			}
 			return nil
 		}}))
-		resp, err := client.Do(r)
+		resp, err := httpClient.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}

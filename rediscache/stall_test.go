@@ -23,7 +23,7 @@ func TestStallInTheMiddle(t *testing.T) {
 	})
 	began := runtime.NumGoroutine()
 	open := func() *http.Response {
-		resp, err := client.Do(s.request("GET", "/"))
+		resp, err := httpClient.Do(s.request("GET", "/"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestStallInTheMiddle(t *testing.T) {
 		t.Errorf("afterwards: %q", body)
 	}
 	s.wantAsked(2)
-	client.CloseIdleConnections()
+	httpClient.CloseIdleConnections()
 	within(t, "the end of what served them", func() bool { return waiting() == 0 && runtime.NumGoroutine() <= began+10 })
 }
 

@@ -14,15 +14,16 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/redis"
+	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
 // What the handlers of this process share, and what survives a reload: one
 // memory tier, one table of invalidations, and for each Redis an exchange of
 // invalidations and a second tier for each distinct setting.
 var (
-	locals    = caddy.NewUsagePool()
-	exchanges = caddy.NewUsagePool()
-	seconds   = caddy.NewUsagePool()
+	locals     = caddy.NewUsagePool()
+	exchanges  = caddy.NewUsagePool()
+	redisTiers = caddy.NewUsagePool()
 )
 
 // localKey is the key of the one value in locals.
@@ -32,7 +33,7 @@ const localKey = "local"
 type local struct {
 	table  *epoch.Table
 	memory *memory.Store
-	room   room
+	budget stream.Budget // of what arrives
 
 	mu      sync.Mutex
 	budgets map[*tiers]int64
@@ -40,7 +41,7 @@ type local struct {
 
 func newLocal() (caddy.Destructor, error) {
 	l := &local{table: epoch.New(), memory: memory.New(memory.DefaultMaximum), budgets: map[*tiers]int64{}}
-	l.room.most = l.memory.Maximum
+	l.budget.Limit = l.memory.Maximum
 	// Memory is freed after everything was invalidated, here or at another
 	// gateway.
 	l.table.OnAll(func() {
@@ -81,20 +82,20 @@ func (l *local) setBudget(t *tiers, n int64) {
 	}
 }
 
-// exchange is a redis.Epochs in a pool.
-type exchange struct{ *redis.Epochs }
+// pooledEpochs is a redis.Epochs in a pool.
+type pooledEpochs struct{ *redis.Epochs }
 
 // Destruct ends the exchange.
-func (e exchange) Destruct() error {
+func (e pooledEpochs) Destruct() error {
 	e.Close()
 	return nil
 }
 
-// second is a redis.Store in a pool.
-type second struct{ *redis.Store }
+// pooledStore is a redis.Store in a pool.
+type pooledStore struct{ *redis.Store }
 
 // Destruct ends the tier.
-func (s second) Destruct() error {
+func (s pooledStore) Destruct() error {
 	s.Close()
 	return nil
 }
@@ -105,11 +106,11 @@ type tierSettings struct {
 	memory int64
 	// redis is nil for no second tier. Invalidations are shared all the same if
 	// the app has a Redis.
-	redis *secondSettings
+	redis *redisSettings
 }
 
-// secondSettings are the settings of the second tier.
-type secondSettings struct {
+// redisSettings are the settings of the second tier.
+type redisSettings struct {
 	budget   time.Duration // the longest that a look-up may take
 	maxBody  int           // bytes
 	compress bool
@@ -120,9 +121,9 @@ type tiers struct {
 	// memory is nil if the handler has no first tier, redis if it has no second.
 	memory *memory.Store
 	redis  *redis.Store
-	// epochs and room are never nil.
+	// epochs and budget are never nil.
 	epochs *invalidations
-	room   *room
+	budget *stream.Budget
 
 	local    *local
 	releases []func() error
@@ -137,7 +138,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return nil, err
 	}
 	t.local = val.(*local)
-	t.room = &t.local.room
+	t.budget = &t.local.budget
 	t.release1(locals, localKey)
 	if s.memory > 0 {
 		t.memory = t.local.memory
@@ -150,20 +151,20 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	}
 
 	val, _, err = exchanges.LoadOrNew(rd.Key(), func() (caddy.Destructor, error) {
-		return exchange{redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Prefix: a.KeyPrefix()})}, nil
+		return pooledEpochs{redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Prefix: a.KeyPrefix()})}, nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, t.release())
 	}
-	t.epochs.exchange = val.(exchange).Epochs
+	t.epochs.exchange = val.(pooledEpochs).Epochs
 	t.release1(exchanges, rd.Key())
 	if s.redis == nil {
 		return t, nil
 	}
 
 	key := fmt.Sprintf("%s|%+v", rd.Key(), *s.redis)
-	val, _, err = seconds.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return second{redis.NewStore(redis.Options{
+	val, _, err = redisTiers.LoadOrNew(key, func() (caddy.Destructor, error) {
+		return pooledStore{redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
 			Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
 			Ready: inStep(t.epochs.exchange), Admit: t.epochs.exchange.Admit,
@@ -172,8 +173,8 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	if err != nil {
 		return nil, errors.Join(err, t.release())
 	}
-	t.redis = val.(second).Store
-	t.release1(seconds, key)
+	t.redis = val.(pooledStore).Store
+	t.release1(redisTiers, key)
 	return t, nil
 }
 
@@ -251,6 +252,6 @@ func (i *invalidations) Purge(ctx context.Context, scopes ...object.Scope) (shar
 var (
 	_ object.Epochs    = (*invalidations)(nil)
 	_ caddy.Destructor = (*local)(nil)
-	_ caddy.Destructor = exchange{}
-	_ caddy.Destructor = second{}
+	_ caddy.Destructor = pooledEpochs{}
+	_ caddy.Destructor = pooledStore{}
 )

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,7 +112,7 @@ func TestTiersOutliveReload(t *testing.T) {
 // nothing to wait for.
 func TestTiersOffline(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
 	if n := ts.epochs.exchange.Stats().Failures; n != 0 {
 		t.Errorf("%d failures before the start", n)
 	}
@@ -136,7 +137,11 @@ func adminCall(t *testing.T, method, uri, body string) (int, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return w.Code, strings.TrimSpace(w.Body.String())
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, w.Body.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		return w.Code, compact.String()
 	}
 	t.Fatalf("no route %s", uri)
 	return 0, ""
@@ -193,10 +198,10 @@ func TestAdminPurge(t *testing.T) {
 		`{"all":true,"tags":["b"],"soft":true}`: "exactly one of",
 		`{"url":"/a"}`:                          "must begin with http",
 		`{"tagg":"a"}`:                          "unknown field",
-		`{"tag":"a"}{"tag":"b"}`:                "after the object",
+		`{"tag":"a"}{"tag":"b"}`:                "more than one value",
 		`{"tags":[""]}`:                         "exactly one of",
 		`{"soft":true}`:                         "exactly one of",
-		`"` + strings.Repeat("x", maxPurgeBody): "too large",
+		`"` + strings.Repeat("x", maxPurgeBody): "longer than 65536 bytes",
 	} {
 		status, text := adminCall(t, http.MethodPost, purgeURI, body)
 		if status != http.StatusBadRequest || !strings.Contains(text, part) {
@@ -209,7 +214,7 @@ func TestAdminPurge(t *testing.T) {
 }
 
 func TestAdminStats(t *testing.T) {
-	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &secondSettings{}})
+	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
 	keepObject(ts, "a")
 	status, text := adminCall(t, http.MethodGet, statsURI, "")
 	var got cacheStats

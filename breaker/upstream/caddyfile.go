@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -31,102 +32,77 @@ func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return parse.NoArgs(d)
 	}
 	// Options of the http transport are collected for its own parser.
-	name := d.Token()
-	name.Text = "http"
-	brace := d.Token()
-	brace.Text = "{"
-	rest := []caddyfile.Token{name, brace}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		switch d.Val() {
-		case "breaker":
-			if err := seen.Once(d); err != nil {
-				return err
-			}
-			t.Breaker = new(Breaker)
-			if err := t.Breaker.unmarshal(d); err != nil {
-				return err
-			}
-			if t.Breaker.Name == "off" {
-				t.Breaker = nil
-			}
-		case "retry_budget":
-			if err := seen.Once(d); err != nil {
-				return err
-			}
-			t.RetryBudget = new(RetryBudget)
-			if err := t.RetryBudget.unmarshal(d); err != nil {
-				return err
-			}
-			if t.RetryBudget.Ratio == 0 {
-				t.RetryBudget = nil // it is off
-			}
-		default:
+	rest := []caddyfile.Token{d.Token(), d.Token()}
+	rest[0].Text, rest[1].Text = "http", "{"
+	err := parse.Block(d,
+		parse.Func("breaker", t.unmarshalBreaker),
+		parse.Func("retry_budget", t.unmarshalRetryBudget),
+		parse.Rest(func(d *caddyfile.Dispenser) error {
 			rest = append(rest, d.NextSegment()...)
-		}
+			return nil
+		}),
+	)
+	if err != nil {
+		return err
 	}
 	end := rest[len(rest)-1]
 	end.Text, end.Line = "}", end.Line+1
 	return t.HTTPTransport.UnmarshalCaddyfile(caddyfile.NewDispenser(append(rest, end)))
 }
 
-func (b *Breaker) unmarshal(d *caddyfile.Dispenser) error {
-	var err error
-	if b.Name, err = parse.OneArg(d); err != nil {
+// unmarshalBreaker reads `breaker off`, or a name and a block.
+func (t *Transport) unmarshalBreaker(d *caddyfile.Dispenser) error {
+	name, err := parse.OneArg(d)
+	if err != nil {
 		return err
 	}
-	if err := registry.CheckName(b.Name); err != nil {
-		return d.Errf("breaker: %v", err)
+	if err := registry.CheckName(name); err != nil {
+		return d.Errf("breaker: %w", err)
 	}
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.Once(d); err != nil {
-			return err
-		}
-		known, err := b.UnmarshalOption(d)
-		if !known {
-			switch d.Val() {
-			case "max_keys":
-				b.MaxKeys, err = parse.Int(d, 1, 1_000_000)
-			case "share":
-				b.Share, err = true, parse.NoArgs(d)
-			default:
-				err = parse.Unknown(d, slices.Concat([]string{"max_keys", "share"}, registry.RuleOptions)...)
-			}
-		}
-		if err != nil {
-			return err
-		}
+	b := &Breaker{Name: name}
+	if name != parse.Off {
+		t.Breaker = b
 	}
-	return nil
+	return parse.Block(d, append([]parse.Option{
+		parse.Value("max_keys", &b.MaxKeys, parse.Int(1, 1_000_000)),
+		parse.Flag("share", &b.Share),
+	}, b.Options()...)...)
 }
 
-// unmarshal reads `retry_budget 20% min 3`.
-func (b *RetryBudget) unmarshal(d *caddyfile.Dispenser) error {
+// unmarshalRetryBudget reads `retry_budget off` and `retry_budget 20% min 3`.
+func (t *Transport) unmarshalRetryBudget(d *caddyfile.Dispenser) error {
 	args, err := parse.Args(d, 1, 3)
 	if err != nil {
 		return err
 	}
-	if len(args) == 1 && args[0] == "off" {
+	if len(args) == 1 && args[0] == parse.Off {
 		return nil
 	}
-	if args[0] == "0" || args[0] == "0%" {
+	if parse.IsOff(args[0]) {
 		return d.Errf("retry_budget: write it as `retry_budget off` for no bound; %q would leave nothing to retry with, which is lb_retries 0 in reverse_proxy", args[0])
 	}
-	var ok bool
-	if b.Ratio, ok = parse.Percent(args[0]); !ok || len(args) == 2 || len(args) == 3 && args[1] != "min" {
+	b := new(RetryBudget)
+	if b.Ratio, err = parse.Percent(args[0]); err != nil || len(args) == 2 || len(args) == 3 && args[1] != "min" {
 		return d.Err("retry_budget: write it as `retry_budget 20%` or `retry_budget 20% min 3`, with a share above 0% and at most 100%, or as `retry_budget off`")
 	}
-	if len(args) == 3 && (args[2] == "off" || args[2] == "0") {
-		b.MinPerSecond = -1
-		return nil
-	}
 	if len(args) == 3 {
-		if b.MinPerSecond, err = strconv.Atoi(args[2]); err != nil || b.MinPerSecond < 1 {
-			return d.Errf("retry_budget: min %q is not a number of retries per second of at least 1", args[2])
+		if b.MinPerSecond, err = retriesPerSecond(args[2]); err != nil {
+			return d.WrapErr(err)
 		}
 	}
+	t.RetryBudget = b
 	return nil
+}
+
+func retriesPerSecond(text string) (int, error) {
+	if parse.IsOff(text) {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("retry_budget: min %q is not a number of retries per second of at least 1", text)
+	}
+	return n, nil
 }
 
 // UnmarshalCaddyfile sets up the policy. Syntax:
@@ -146,26 +122,15 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		inner = append(inner, d.Token())
 	}
 	var options []caddyfile.Token
-	seen := parse.Seen{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if d.Val() != "max_ejection" {
+	err := parse.Block(d,
+		parse.Value("max_ejection", &p.MaxEjection, maxEjection),
+		parse.Rest(func(d *caddyfile.Dispenser) error {
 			options = append(options, d.NextSegment()...)
-			continue
-		}
-		if err := seen.Once(d); err != nil {
-			return err
-		}
-		text, err := parse.OneArg(d)
-		if err != nil {
-			return err
-		}
-		var ok bool
-		if p.MaxEjection, ok = parse.PercentOrOff(text); !ok {
-			return d.Errf("max_ejection: %q is not a share such as 50%%, nor off", text)
-		}
-		if p.MaxEjection == 0 {
-			p.MaxEjection = -1
-		}
+			return nil
+		}),
+	)
+	if err != nil {
+		return err
 	}
 	if inner == nil {
 		if options != nil {
@@ -190,6 +155,15 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	p.InnerRaw = caddyconfig.JSONModuleObject(selector, "policy", name, nil)
 	return nil
+}
+
+// maxEjection reads a share; off is -1, since 0 is the default.
+func maxEjection(text string) (float64, error) {
+	v, err := parse.PercentOrOff(text)
+	if err == nil && v == 0 {
+		v = -1
+	}
+	return v, err
 }
 
 // Interface guards

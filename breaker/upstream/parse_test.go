@@ -72,7 +72,7 @@ func TestParsePolicy(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"available {\n max_ejection\n}":                      "missing argument",
-		"available {\n max_ejection -1%\n}":                  "is not a share",
+		"available {\n max_ejection -1%\n}":                  "is not a percentage",
 		"available {\n max_ejection 5% 6%\n}":                "unexpected argument",
 		"available {\n max_ejection 5%\n max_ejection 5%\n}": "given more than once",
 		"available {\n eject 5%\n}":                          "unknown option",

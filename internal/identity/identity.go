@@ -72,8 +72,20 @@ type private struct{}
 // the same client. Its parts are length-prefixed, so that no choice of
 // provider and subject can imitate another pair.
 func (id *Identity) Partition() string {
+	var array [128]byte
+	return string(id.AppendPartition(array[:0]))
+}
+
+// AppendPartition appends what Partition returns.
+func (id *Identity) AppendPartition(b []byte) []byte {
+	kind := byte('s')
 	if id.Subject == "" {
-		return "t" + strconv.Itoa(len(id.Provider)) + ":" + id.Provider + hex.EncodeToString(id.Token[:])
+		kind = 't'
 	}
-	return "s" + strconv.Itoa(len(id.Provider)) + ":" + id.Provider + id.Subject
+	b = strconv.AppendInt(append(b, kind), int64(len(id.Provider)), 10)
+	b = append(append(b, ':'), id.Provider...)
+	if id.Subject == "" {
+		return hex.AppendEncode(b, id.Token[:])
+	}
+	return append(b, id.Subject...)
 }

@@ -1,4 +1,4 @@
-package parse
+package parse_test
 
 import (
 	"fmt"
@@ -6,146 +6,142 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/pythopus/tentagate/internal/parse"
 )
 
-func on(line string) *caddyfile.Dispenser {
-	d := caddyfile.NewTestDispenser(line)
+// block is what the options of the tests set.
+type block struct {
+	flag, orOff bool
+	ttl         caddy.Duration
+	limit       caddy.Duration
+	n           int
+	store       string
+	names       []string
+	many        []string
+	inner       block2
+	other       []string
+}
+
+type block2 struct{ size int64 }
+
+func (b *block) unmarshal(text string) error {
+	d := caddyfile.NewTestDispenser("directive " + text)
 	d.Next()
-	return d
+	args, err := parse.Args(d, 0, 1)
+	if err != nil {
+		return err
+	}
+	return parse.Block(d,
+		parse.Flag("flag", &b.flag),
+		parse.FlagOrOff("or_off", &b.orOff),
+		parse.Value("ttl", &b.ttl, parse.Duration).Given(len(args) > 0),
+		parse.Value("limit", &b.limit, parse.DurationOrOff),
+		parse.Value("number", &b.n, parse.Int(1, 9)),
+		parse.Value("store", &b.store, parse.OneOf("memory", "redis", "both")),
+		parse.List("names", &b.names).Then(func() error {
+			if b.names[0] == "bad" {
+				return fmt.Errorf("names: %q is bad", b.names[0])
+			}
+			return nil
+		}),
+		parse.Func("many", func(d *caddyfile.Dispenser) error {
+			text, err := parse.OneArg(d)
+			b.many = append(b.many, text)
+			return err
+		}).Repeatable(),
+		parse.Func("inner", func(d *caddyfile.Dispenser) error {
+			if err := parse.NoArgs(d); err != nil {
+				return err
+			}
+			return parse.Block(d, parse.Value("size", &b.inner.size, parse.SizeOrOff))
+		}),
+		parse.Func("lazy", func(*caddyfile.Dispenser) error { return nil }),
+	)
 }
 
-// check compares a parser's result, or the part of its error that matters.
-func check(t *testing.T, line string, got any, err error, want string) {
-	t.Helper()
-	if wantErr, ok := strings.CutPrefix(want, "error: "); ok {
-		if err == nil || !strings.Contains(err.Error(), wantErr) {
-			t.Errorf("%s: got error %v, want one with %q", line, err, wantErr)
+func TestBlock(t *testing.T) {
+	for text, want := range map[string]string{
+		"":   "{false false 0s 0s 0  [] [] {0} []}",
+		"1s": "{false false 0s 0s 0  [] [] {0} []}",
+		"{\n flag\n or_off\n ttl 2s\n limit off\n number 3\n store redis\n names a b\n many x\n many y\n inner {\n size 1KiB\n }\n}": "{true true 2s 0s 3 redis [a b] [x y] {1024} []}",
+		"{\n or_off off\n}":                    "{false false 0s 0s 0  [] [] {0} []}",
+		"{\n or_off on\n}":                     `or_off: unexpected argument "on": it takes none, or off, at Testfile:2`,
+		"{\n or_off off 1\n}":                  `or_off: unexpected argument "1": it takes none, or off`,
+		"{\n flag\n flag\n}":                   "flag: given more than once, at Testfile:3",
+		"{\n flag on\n}":                       `flag: unexpected argument "on": it takes none: the name alone is on`,
+		"{\n flag off\n}":                      `flag: unexpected argument "off": it takes none: leave the line out, which is off`,
+		"1s {\n ttl 2s\n}":                     "ttl: given more than once",
+		"{\n ttl\n}":                           "ttl: missing argument: it takes 1 value, at Testfile:2",
+		"{\n ttl 1s 2s\n}":                     `ttl: unexpected argument "2s": it takes 1 value`,
+		"{\n ttl soon\n}":                      `ttl: "soon" is not a duration above zero, such as 250ms, 30s, 5m or 1d, at Testfile:2`,
+		"{\n ttl 1s {\n x\n }\n}":              "ttl: it takes no block",
+		"{\n store disk\n}":                    `store: unknown value "disk": accepted are memory, redis and both`,
+		"{\n names\n}":                         "names: missing argument: it takes at least 1 value",
+		"{\n names a \"\"\n}":                  "names: an empty value: remove it, or the line",
+		"{\n names bad\n}":                     `names: "bad" is bad, at Testfile:2`,
+		"{\n inner {\n size 1\n size 2\n }\n}": "size: given more than once",
+		"{\n inner {\n sise 1\n }\n}":          `unknown option "sise": accepted are size; did you mean size?`,
+		"{\n xyz 1\n}":                         `unknown option "xyz": accepted are flag, or_off, ttl, limit, number, store, names, many, inner, lazy, at`,
+		"{\n lazy 1\n}":                        `lazy: unexpected argument "1"`,
+		"{\n @open path /a\n}":                 "@open: define a named matcher in the site",
+		"a b":                                  `directive: unexpected argument "b": it takes 0 to 1 value`,
+	} {
+		var b block
+		err := b.unmarshal(text)
+		got := fmt.Sprintf("{%v %v %v %v %v %v %v %v %v %v}", b.flag, b.orOff, time.Duration(b.ttl), time.Duration(b.limit), b.n, b.store, b.names, b.many, b.inner, b.other)
+		if strings.HasPrefix(want, "{") {
+			if err != nil || got != want {
+				t.Errorf("%s: got %s and %v, want %s", text, got, err, want)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
-		return
-	}
-	if err != nil || fmt.Sprint(got) != want {
-		t.Errorf("%s: got %v, %v, want %q", line, got, err, want)
 	}
 }
 
-func TestDuration(t *testing.T) {
-	for line, want := range map[string]string{
-		"ttl 90s":    (90 * time.Second).String(),
-		"ttl 1d":     (24 * time.Hour).String(),
-		"ttl":        "error: ttl: missing argument: it takes 1 value",
-		"ttl 1s 2s":  `error: ttl: unexpected argument "2s": it takes 1 value`,
-		"ttl 0s":     `error: ttl: "0s" is not a duration above zero`,
-		"ttl -1s":    `error: ttl: "-1s" is not a duration above zero`,
-		"ttl ninety": `error: ttl: "ninety" is not a duration above zero`,
-	} {
-		got, err := Duration(on(line))
-		check(t, line, time.Duration(got), err, want)
+// What Rest takes is not unknown, and what another option names is not the rest.
+func TestRest(t *testing.T) {
+	d := caddyfile.NewTestDispenser("directive {\n flag\n a 1\n b {\n c\n }\n a 2\n}")
+	d.Next()
+	var flag bool
+	var rest []string
+	err := parse.Block(d, parse.Flag("flag", &flag), parse.Rest(func(d *caddyfile.Dispenser) error {
+		for _, token := range d.NextSegment() {
+			rest = append(rest, token.Text)
+		}
+		return nil
+	}))
+	if got := strings.Join(rest, " "); err != nil || !flag || got != "a 1 b { c } a 2" {
+		t.Errorf("got %v, %q and %v", flag, got, err)
 	}
 }
 
-func TestInt(t *testing.T) {
-	for line, want := range map[string]string{
-		"n 1":   "1",
-		"n 9":   "9",
-		"n 10":  `error: n: "10" is not a whole number from 1 to 9`,
-		"n 0":   "error: from 1 to 9",
-		"n 1.5": "error: from 1 to 9",
-		"n":     "error: n: missing argument",
-	} {
-		got, err := Int(on(line), 1, 9)
-		check(t, line, got, err, want)
-	}
-}
-
-func TestSize(t *testing.T) {
-	for line, want := range map[string]string{
-		"s 512KiB": "524288",
-		"s 1MB":    "1000000",
-		"s 7":      "7",
-		"s 0":      `error: s: "0" is not a size above zero`,
-		"s -1":     "error: size above zero",
-		"s lots":   "error: size above zero",
-		"s 20EB":   "error: size above zero",
-	} {
-		got, err := Size(on(line))
-		check(t, line, got, err, want)
+func TestWhere(t *testing.T) {
+	d := caddyfile.NewTestDispenser("directive {\n\n flag x\n}")
+	d.Next()
+	line := 0
+	err := parse.Block(d, parse.Flag("flag", new(bool)).Where(func(name string, d *caddyfile.Dispenser) {
+		if name == "flag" {
+			line = d.Line()
+		}
+	}))
+	if err == nil || line != 3 {
+		t.Errorf("got line %d and %v", line, err)
 	}
 }
 
 func TestArgs(t *testing.T) {
 	for line, want := range map[string]string{
-		"o a":     "[a]",
-		"o a b":   "[a b]",
-		"o":       "error: o: missing argument: it takes 1 to 2 values",
-		"o a b c": `error: o: unexpected argument "c": it takes 1 to 2 values`,
+		"o":       "missing argument: it takes 1 to 2 values",
+		"o a b c": `unexpected argument "c": it takes 1 to 2 values`,
 	} {
-		got, err := Args(on(line), 1, 2)
-		check(t, line, got, err, want)
-	}
-	_, err := Args(on("o"), 2, -1)
-	check(t, "o", nil, err, "error: it takes at least 2 values")
-	check(t, "o x", nil, NoArgs(on("o x")), `error: o: unexpected argument "x": it takes none`)
-	for _, word := range []string{"off", "no", "false"} {
-		check(t, "o "+word, nil, NoArgs(on("o "+word)), `error: o: unexpected argument "`+word+`": it takes none: leave the line out, which is off`)
-	}
-	for _, word := range []string{"on", "yes", "true"} {
-		check(t, "o "+word, nil, NoArgs(on("o "+word)), `error: o: unexpected argument "`+word+`": it takes none: the name alone is on`)
-	}
-}
-
-func TestPercent(t *testing.T) {
-	for text, want := range map[string]float64{"50%": .5, "100%": 1, "0.5%": .005} {
-		if got, ok := Percent(text); !ok || got != want {
-			t.Errorf("%s: got %v, %v", text, got, ok)
-		}
-	}
-	for _, text := range []string{"50", "0%", "101%", "-1%", "NaN%", "x%", "%", ""} {
-		if got, ok := Percent(text); ok {
-			t.Errorf("%q: got %v, want it refused", text, got)
-		}
-	}
-}
-
-func TestSeenAndUnknown(t *testing.T) {
-	seen := Seen{}
-	check(t, "first", "", seen.Once(on("a")), "")
-	check(t, "second", "", seen.Once(on("a")), "error: a: given more than once")
-	check(t, "unknown", "", Unknown(on("c"), "a", "b"), `error: unknown option "c": accepted are a, b`)
-}
-
-func TestOrOff(t *testing.T) {
-	dispense := func(value string) *caddyfile.Dispenser { return on("option " + value) }
-	for _, zero := range []string{"off", "0", "0s"} {
-		if v, err := DurationOrOff(dispense(zero)); v != 0 || err != nil {
-			t.Errorf("duration %s: got %v and %v", zero, v, err)
-		}
-	}
-	if v, err := DurationOrOff(dispense("2s")); time.Duration(v) != 2*time.Second || err != nil {
-		t.Errorf("2s: got %v and %v", v, err)
-	}
-	for _, zero := range []string{"off", "0"} {
-		if v, err := IntOrOff(dispense(zero), 9); v != 0 || err != nil {
-			t.Errorf("number %s: got %v and %v", zero, v, err)
-		}
-		if v, err := SizeOrOff(dispense(zero)); v != 0 || err != nil {
-			t.Errorf("size %s: got %v and %v", zero, v, err)
-		}
-		if v, ok := PercentOrOff(zero); v != 0 || !ok {
-			t.Errorf("share %s: got %v and %v", zero, v, ok)
-		}
-	}
-	if v, ok := PercentOrOff("20%"); v != 0.2 || !ok {
-		t.Errorf("20%%: got %v and %v", v, ok)
-	}
-	for _, bad := range []string{"-1", "x", "none"} {
-		_, duration := DurationOrOff(dispense(bad))
-		_, number := IntOrOff(dispense(bad), 9)
-		_, size := SizeOrOff(dispense(bad))
-		for _, err := range []error{duration, number, size} {
-			if err == nil || !strings.Contains(err.Error(), "off") {
-				t.Errorf("%s: got %v, want an error that says what is accepted", bad, err)
-			}
+		d := caddyfile.NewTestDispenser(line)
+		d.Next()
+		if _, err := parse.Args(d, 1, 2); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", line, err, want)
 		}
 	}
 }

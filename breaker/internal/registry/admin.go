@@ -1,21 +1,20 @@
 package registry
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
-	"github.com/pythopus/tentagate/internal/adminclient"
+	"github.com/pythopus/tentagate/internal/admin"
 )
 
 func init() {
@@ -31,8 +30,8 @@ const (
 	maxForced     = 30 * 24 * time.Hour
 )
 
-// maxOrder bounds the body of a request, in bytes.
-const maxOrder = 4096
+// maxForceBody bounds the body of a request, in bytes.
+const maxForceBody = 4096
 
 // adminAPI shows breakers and forces their states:
 //
@@ -134,20 +133,19 @@ func breakerNames() (names []string) {
 func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	t, err := parseTarget(r.URL)
 	if err != nil {
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	}
 	found := t.groups()
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		w.Header().Set("Allow", "GET, POST")
-		return apiError(http.StatusMethodNotAllowed, errors.New("accepted are GET and POST"))
+		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
 	case r.Method == http.MethodPost && t.name == "":
-		return apiError(http.StatusBadRequest, errors.New("a name is needed: POST "+adminPath+"/{name}"))
+		return admin.Error(http.StatusBadRequest, errors.New("a name is needed: POST "+adminPath+"/{name}"))
 	case t.name != "" && len(found) == 0:
-		return apiError(http.StatusNotFound, adminclient.Unknown("breaker", t.name, breakerNames()))
+		return admin.Error(http.StatusNotFound, admin.ErrUnknown("breaker", t.name, breakerNames()))
 	}
 	if r.Method == http.MethodPost {
-		if err := t.force(r.Body, found); err != nil {
+		if err := t.force(r, found); err != nil {
 			return err
 		}
 	}
@@ -156,40 +154,24 @@ func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		list = append(list, g.describe(&t)...)
 	}
 	if t.hasKey && len(list) == 0 {
-		return apiError(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
+		return admin.Error(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
 	}
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "\t")
-	return enc.Encode(list)
+	return admin.JSON(w, list)
 }
 
-// orderRequest is the body of a POST request.
-type orderRequest struct {
+// forceRequest is the body of a POST request.
+type forceRequest struct {
 	// open, closed or auto.
 	State string `json:"state"`
 	// How long, such as 10m. Default: 10m, at most 30d.
 	For string `json:"for"`
 }
 
-// read checks the request: a state, and for how long; 0 ends a forced state.
-func (o *orderRequest) read(body io.Reader) (state circuit.State, d time.Duration, err error) {
-	text, err := io.ReadAll(io.LimitReader(body, maxOrder+1))
-	if err == nil && len(text) > maxOrder {
-		err = fmt.Errorf("longer than %d bytes", maxOrder)
-	}
-	if err == nil {
-		dec := json.NewDecoder(bytes.NewReader(text))
-		dec.DisallowUnknownFields()
-		if err = dec.Decode(o); err == nil {
-			if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-				err = errors.New("more than one value")
-			}
-		}
-	}
-	if err != nil {
-		return state, 0, fmt.Errorf(`body: %w: want {"state": "open|closed|auto", "for": "10m"}`, err)
-	}
+// forceForm is an example of the body.
+const forceForm = `{"state": "open|closed|auto", "for": "10m"}`
+
+// evaluate returns the state, and for how long; 0 ends a forced state.
+func (o *forceRequest) evaluate() (state circuit.State, d time.Duration, err error) {
 	state, auto, ok := parseState(o.State)
 	if !ok {
 		return state, 0, fmt.Errorf("state %q: accepted are open, closed and auto", o.State)
@@ -206,21 +188,30 @@ func (o *orderRequest) read(body io.Reader) (state circuit.State, d time.Duratio
 	return state, d, nil
 }
 
-func (t *target) force(body io.Reader, found []*Group) error {
-	var o orderRequest
-	state, d, err := o.read(body)
+func (t *target) force(r *http.Request, found []*Group) error {
+	var o forceRequest
+	if err := admin.ReadJSON(r, maxForceBody, &o, forceForm); err != nil {
+		return err
+	}
+	state, d, err := o.evaluate()
 	if err != nil {
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	}
 	ok := false
 	for _, g := range found {
 		ok = g.force(t.key, !t.hasKey, state, d) || ok
 	}
 	if !ok {
-		return apiError(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
+		return admin.Error(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
 	}
-	caddy.Log().Named("tentagate.breaker").Info("circuit breaker forced",
-		zapFields(t, o.State, d)...)
+	fields := []zap.Field{zap.String("name", t.name), zap.String("state", o.State)}
+	if t.hasKey {
+		fields = append(fields, zap.String("key", t.key))
+	}
+	if d > 0 {
+		fields = append(fields, zap.Duration("for", d))
+	}
+	caddy.Log().Named("tentagate.breaker").Info("circuit breaker forced", fields...)
 	return nil
 }
 
@@ -248,10 +239,6 @@ func (g *Group) describe(t *target) (list []breakerState) {
 		list = append(list, b)
 	}
 	return list
-}
-
-func apiError(status int, err error) error {
-	return caddy.APIError{HTTPStatus: status, Err: err}
 }
 
 // Interface guards

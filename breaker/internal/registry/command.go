@@ -1,85 +1,55 @@
 package registry
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
-	"github.com/pythopus/tentagate/internal/adminclient"
+	"github.com/pythopus/tentagate/internal/admin"
 )
 
 func init() {
-	caddycmd.RegisterCommand(caddycmd.Command{
+	admin.Register(admin.Command{
 		Name:  "breakers",
-		Usage: "[open|close|auto <name> [<key>]] [--for <duration>] [--json] " + adminclient.Usage,
-		Short: "Shows and forces circuit breakers of a running gateway",
+		Usage: "[open|close|auto <name> [<key>]] [--for <duration>]",
+		Short: "Shows and forces the circuit breakers of a running gateway",
 		Long: `
-Asks the admin API of a running gateway for its circuit breakers.
-
-Without arguments they are listed. open and close force the state of a breaker,
-or of one of its keys, for a time; auto gives it back to its rules.
-` + adminclient.Help,
-		CobraFunc: func(cmd *cobra.Command) {
-			cmd.Args = cobra.MaximumNArgs(3)
-			commandFlags(cmd)
-			cmd.RunE = runBreakers
+Without arguments it lists them. open and close force the state of a breaker, or
+of one of its keys, for a time; auto gives it back to its rules.`,
+		Examples: []string{"breakers", "breakers open users --for 30m", "breakers auto users"},
+		Args:     cobra.MaximumNArgs(3),
+		Flags: func(cmd *cobra.Command) {
+			cmd.Flags().Duration("for", defaultForced, "How long the state is forced")
 		},
+		Run: runBreakers,
 	})
 }
 
-func commandFlags(cmd *cobra.Command) {
-	adminclient.Flags(cmd)
-	cmd.Flags().Duration("for", defaultForced, "How long the state is forced")
-	cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
-}
-
 func runBreakers(cmd *cobra.Command, args []string) error {
-	method, uri := http.MethodGet, adminPath
-	var order any
-	if len(args) > 0 {
-		state, ok := map[string]string{"open": "open", "close": "closed", "auto": "auto"}[args[0]]
-		if !ok {
-			return fmt.Errorf("%q: accepted are open, close and auto", args[0])
-		}
-		if len(args) < 2 {
-			return errors.New(args[0] + ": name the breaker")
-		}
-		method, uri = http.MethodPost, adminPath+"/"+url.PathEscape(args[1])
-		if len(args) == 3 {
-			uri += "?key=" + url.QueryEscape(args[2])
-		}
-		d, _ := cmd.Flags().GetDuration("for")
-		order = orderRequest{State: state, For: d.String()}
+	if len(args) == 0 {
+		return admin.Do(cmd, http.MethodGet, adminPath, nil, printBreakers)
 	}
-	body, err := adminclient.Send(cmd.Flags(), method, uri, order)
-	if err != nil {
-		return err
+	state, ok := map[string]string{"open": "open", "close": "closed", "auto": "auto"}[args[0]]
+	if !ok {
+		return fmt.Errorf("%q: accepted are open, close and auto", args[0])
 	}
-	defer body.Close()
-	if raw, _ := cmd.Flags().GetBool("json"); raw {
-		_, err = io.Copy(cmd.OutOrStdout(), body)
-		return err
+	if len(args) < 2 {
+		return errors.New(args[0] + ": name the breaker")
 	}
-	return printBreakers(cmd.OutOrStdout(), body)
+	uri := adminPath + "/" + url.PathEscape(args[1])
+	if len(args) == 3 {
+		uri += "?key=" + url.QueryEscape(args[2])
+	}
+	d, _ := cmd.Flags().GetDuration("for")
+	return admin.Do(cmd, http.MethodPost, uri, forceRequest{State: state, For: d.String()}, printBreakers)
 }
 
-// printBreakers writes the admin API's answer as a table.
-func printBreakers(out io.Writer, body io.Reader) error {
-	var list []breakerState
-	if err := json.NewDecoder(body).Decode(&list); err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+func printBreakers(w io.Writer, list []breakerState) error {
 	fmt.Fprintln(w, "NAME\tSCOPE\tKEY\tSTATE\tFOR\tREQUESTS\tFAILURES\tSLOW\tLAST ERROR")
 	for _, b := range list {
 		state, left := b.State, b.Open
@@ -92,16 +62,5 @@ func printBreakers(out io.Writer, body io.Reader) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%q\t%s\t%s\t%d\t%d\t%d\t%q\n", b.Name, b.Scope, b.Key, state, remaining, b.Requests, b.Failures, b.Slow, b.LastError)
 	}
-	return w.Flush()
-}
-
-func zapFields(t *target, state string, d time.Duration) []zap.Field {
-	fields := []zap.Field{zap.String("name", t.name), zap.String("state", state)}
-	if t.hasKey {
-		fields = append(fields, zap.String("key", t.key))
-	}
-	if d > 0 {
-		fields = append(fields, zap.Duration("for", d))
-	}
-	return fields
+	return nil
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/parse"
 )
 
 // Whatever the options say, what is accepted passes the checks or is refused by
@@ -23,11 +26,10 @@ func FuzzOptions(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, text string) {
 		var r Rules
-		d := caddyfile.NewTestDispenser(text)
-		for d.Next() {
-			if _, err := r.UnmarshalOption(d); err != nil {
-				return
-			}
+		d := caddyfile.NewTestDispenser("rules {\n" + text + "\n}")
+		d.Next()
+		if parse.Block(d, r.Options()...) != nil {
+			return
 		}
 		r.setDefaults()
 		if r.check() != nil {
@@ -71,17 +73,21 @@ func FuzzRetryAfter(f *testing.F) {
 func FuzzOrder(f *testing.F) {
 	for _, text := range []string{
 		`{"state":"open","for":"10m"}`, `{"state":"auto"}`, `{"state":"closed","for":"-1s"}`, `{"state":"open"} more`,
-		`{"state":"open","x":1}`, `[]`, ``, `null`, `{"state":"open","for":"99999d"}`, `{"state":"open"}` + strings.Repeat(" ", maxOrder) + "x",
+		`{"state":"open","x":1}`, `[]`, ``, `null`, `{"state":"open","for":"99999d"}`, `{"state":"open"}` + strings.Repeat(" ", maxForceBody) + "x",
 	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		var o orderRequest
-		state, d, err := o.read(strings.NewReader(text))
+		var o forceRequest
+		r := httptest.NewRequest(http.MethodPost, adminPath, strings.NewReader(text))
+		if admin.ReadJSON(r, maxForceBody, &o, forceForm) != nil {
+			return
+		}
+		state, d, err := o.evaluate()
 		if err == nil && (d < 0 || d > maxForced || (d == 0) != (o.State == "auto") || state != circuit.Open && state != circuit.Closed) {
 			t.Errorf("%q: %v for %s", text, state, d)
 		}
-		if err == nil && (len(text) > maxOrder || !json.Valid([]byte(text))) {
+		if err == nil && (len(text) > maxForceBody || !json.Valid([]byte(text))) {
 			t.Errorf("%q is taken for an order", text)
 		}
 	})

@@ -104,6 +104,10 @@ type Object struct {
 	// Groups are its cache groups (RFC 9875); they are scoped to the origin.
 	Groups []string
 
+	// Arriving: the body is not here yet. Such an object is in no tier, and a clone is
+	// not arriving.
+	Arriving bool
+
 	// memo is what Epochs.Check found last. It also keeps an object from being
 	// copied by assignment: use Clone.
 	memo atomic.Uint64

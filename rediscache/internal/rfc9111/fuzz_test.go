@@ -41,7 +41,7 @@ func FuzzCacheControl(f *testing.F) {
 		if got := ParseCacheControl(http.Header{"Cache-Control": {a, "no-store"}}); !got.Has("no-store") {
 			t.Fatalf("no-store is lost in %v", got)
 		}
-		ReadWish(http.Header{"Cache-Control": {a}, "Pragma": {b}}, true)
+		ReadRequestDirectives(http.Header{"Cache-Control": {a}, "Pragma": {b}}, true)
 	})
 }
 

@@ -337,7 +337,7 @@ func TestModel(t *testing.T) {
 			}
 			return 0
 		}}
-		got := p.Judge(&Exchange{
+		got := p.Evaluate(&Exchange{
 			Method: x.method, Authorized: x.authorized, Range: x.ranged, Status: x.status, Header: h,
 			Requested: x.received.Add(-time.Duration(x.delay) * time.Second), Received: x.received,
 		})
@@ -347,7 +347,7 @@ func TestModel(t *testing.T) {
 		if got.Shared == Stored && want.mustNotShare {
 			fail("shared", true, false)
 		}
-		if got.One == Stored && want.mustNot {
+		if got.Private == Stored && want.mustNot {
 			fail("stored", true, false)
 		}
 		if want.mustNot {
@@ -377,10 +377,10 @@ func TestModel(t *testing.T) {
 			fail("stale", []time.Duration{got.StaleWhileRevalidate, got.StaleIfError}, []int64{want.swr, want.sie})
 		}
 		// What saves a request is kept.
-		if useful := lifetime > got.Age && !want.noCache; useful && got.One != Stored || useful && !want.mustNotShare && got.Shared != Stored {
-			fail("not stored", []Reason{got.Shared, got.One}, "stored")
+		if useful := lifetime > got.Age && !want.noCache; useful && got.Private != Stored || useful && !want.mustNotShare && got.Shared != Stored {
+			fail("not stored", []Reason{got.Shared, got.Private}, "stored")
 		}
-		if got.One != Stored {
+		if got.Private != Stored {
 			continue
 		}
 		stored++
@@ -399,7 +399,7 @@ func TestModel(t *testing.T) {
 }
 
 // modelReuse compares what is decided for requests that come later.
-func modelReuse(t *testing.T, r *rand.Rand, v Verdict, fail func(string, any, any)) {
+func modelReuse(t *testing.T, r *rand.Rand, v Decision, fail func(string, any, any)) {
 	t.Helper()
 	sec := time.Second
 	later := oneOf(r, 0, v.Lifetime-v.Age-sec, v.Lifetime-v.Age, v.Lifetime-v.Age+sec, v.Lifetime+v.StaleWhileRevalidate, time.Duration(r.IntN(5000))*sec)
@@ -439,7 +439,7 @@ func modelReuse(t *testing.T, r *rand.Rand, v Verdict, fail func(string, any, an
 	if !honour {
 		noCache, maxAge, minFresh, maxStale, anyStale = false, -1, -1, -1, false
 	}
-	wish := ReadWish(request, honour)
+	wish := ReadRequestDirectives(request, honour)
 
 	age, remaining := int64(c.Age/sec), c.Lifetime-c.Age
 	fresh := remaining > 0 && !c.Soft
@@ -454,9 +454,9 @@ func modelReuse(t *testing.T, r *rand.Rand, v Verdict, fail func(string, any, an
 	case !c.Soft && (anyStale || maxStale >= 0 && -remaining <= time.Duration(maxStale)*sec):
 		want = UseStale
 	case maxAge < 0 && -min(remaining, 0) < c.StaleWhileRevalidate || maxAge < 0 && c.Soft && remaining > 0 && c.StaleWhileRevalidate > 0:
-		want = UseRefreshing
+		want = UseWhileRevalidating
 	}
-	if got := c.Decide(&wish); got != want {
+	if got := c.Evaluate(&wish); got != want {
 		fail(fmt.Sprintf("reuse of %+v for %v (honoured: %v)", c, request, honour), got, want)
 	}
 }

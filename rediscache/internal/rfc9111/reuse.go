@@ -6,54 +6,53 @@ import "time"
 type Reuse int
 
 const (
-	// Validate: ask the service whether it is still good, or for another.
+	// Validate: ask the origin whether it is still good, or for another.
 	Validate Reuse = iota
 	// UseFresh: send it.
 	UseFresh
-	// UseStale: send it although it is stale, for the request accepts that.
+	// UseStale: send it although it is stale, since the request accepts that.
 	UseStale
-	// UseRefreshing: send it although it is stale, and refresh it meanwhile (RFC
-	// 5861 §3).
-	UseRefreshing
+	// UseWhileRevalidating: send it although it is stale, and validate it meanwhile
+	// (RFC 5861 §3).
+	UseWhileRevalidating
 )
 
-// Candidate is what decides about the use of a stored response.
+// Candidate is a stored response that may answer a request.
 type Candidate struct {
 	Age, Lifetime, StaleWhileRevalidate time.Duration
 	MustRevalidate, NoCache, Immutable  bool
-	// Soft: it was invalidated, but may be used like one that has become stale
-	// just now.
+	// Soft: it was invalidated, but may be used as if it had just become stale.
 	Soft bool
 }
 
-// Fresh returns how long the response is still fresh; zero or less is stale.
-func (s *Candidate) Fresh() time.Duration {
-	fresh := s.Lifetime - s.Age
-	if s.Soft {
+// Fresh returns for how long the response is still fresh; zero or less is stale.
+func (c *Candidate) Fresh() time.Duration {
+	fresh := c.Lifetime - c.Age
+	if c.Soft {
 		fresh = min(fresh, 0)
 	}
 	return fresh
 }
 
-// Decide says what may be done with the stored response (RFC 9111 §4).
-func (s *Candidate) Decide(w *Wish) Reuse {
-	fresh := s.Fresh()
+// Evaluate returns what may be done with the stored response (RFC 9111 §4).
+func (c *Candidate) Evaluate(d *RequestDirectives) Reuse {
+	fresh := c.Fresh()
 	switch {
-	case s.NoCache:
+	case c.NoCache:
 		return Validate
 	case fresh > 0:
 		// What does not change while it is fresh need not be validated for a
 		// client that only reloads (RFC 8246 §2).
-		if w.Accepts(s.Age, fresh, s.MustRevalidate) || w.MaxAge == 0 && !w.NoCache && s.Immutable {
+		if d.Accepts(c.Age, fresh, c.MustRevalidate) || d.MaxAge == 0 && !d.NoCache && c.Immutable {
 			return UseFresh
 		}
 		return Validate
-	case s.MustRevalidate || w.NoCache || w.MinFresh > 0 || w.MaxAge >= 0 && s.Age >= w.MaxAge:
+	case c.MustRevalidate || d.NoCache || d.MinFresh > 0 || d.MaxAge >= 0 && c.Age >= d.MaxAge:
 		return Validate
-	case !s.Soft && w.Accepts(s.Age, fresh, false):
+	case !c.Soft && d.Accepts(c.Age, fresh, false):
 		return UseStale
-	case w.MaxAge < 0 && -fresh < s.StaleWhileRevalidate:
-		return UseRefreshing
+	case d.MaxAge < 0 && -fresh < c.StaleWhileRevalidate:
+		return UseWhileRevalidating
 	}
 	return Validate
 }

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// Policy is what the operator decides where the RFC leaves it open.
+// Policy is what the operator chooses where the RFC leaves it open.
 type Policy struct {
-	// Targets are the names of targeted fields, the first that is there counts
-	// (RFC 9213).
+	// Targets are the names of targeted fields (RFC 9213); the first that a response
+	// has counts.
 	Targets []string
 
-	// TTL returns the freshness of a response that says nothing about it, by
-	// its status. Zero: it is not stored.
+	// TTL returns the freshness lifetime of a response that states none, by its
+	// status. Zero: it is not stored.
 	TTL func(status int) time.Duration
 
-	// Heuristic has the freshness guessed from Last-Modified, where TTL has none.
+	// Heuristic: where TTL returns zero, the lifetime is calculated from Last-Modified
+	// (RFC 9111 §4.2.2).
 	Heuristic bool
 
-	// Shape reports whether the operator wants errors with the status to be stored
-	// although the request's own shape may have caused them; see OfShape. Nil: of
-	// no status.
-	Shape func(status int) bool
+	// StoreRequestError reports whether an error with the status is stored although
+	// the request itself may have caused it; see IsRequestError. Nil: none is.
+	StoreRequestError func(status int) bool
 
 	// MaxError bounds the lifetime of responses with a status of 500 and above.
 	// Zero: no bound.
@@ -39,9 +39,9 @@ type Exchange struct {
 	// Authorized is set if the request carried credentials, by Authorization or
 	// as somebody that the gateway authenticated.
 	Authorized bool
-	// Personal is set if the request had something else that says who asks and is
-	// no part of the key, such as cookies.
-	Personal bool
+	// Credentials is set if the request carried something else that identifies its
+	// client and is no part of the key, such as cookies.
+	Credentials bool
 	// Range is set if the request asked for a part.
 	Range bool
 
@@ -50,7 +50,7 @@ type Exchange struct {
 	Requested, Received time.Time
 }
 
-// Reason says why a response is not stored, in words for Cache-Status.
+// Reason says why a response is not stored. It is the value of a metric label.
 type Reason string
 
 // The reasons.
@@ -63,15 +63,15 @@ const (
 	VaryStar      Reason = "vary-star"
 	NoFreshness   Reason = "no-freshness"
 	NotAStatus    Reason = "status"
-	Personal      Reason = "credentials"
+	Credentials   Reason = "credentials"
 	StaleOnly     Reason = "stale"
 )
 
-// Verdict is what may be done with a response.
-type Verdict struct {
-	// Shared is Stored if everybody may get the response, otherwise it says
-	// why not. One is Stored if it may be kept for the user who asked for it.
-	Shared, One Reason
+// Decision is whether and how a response is stored.
+type Decision struct {
+	// Shared is Stored if everybody may get the response, otherwise the reason why
+	// not. Private is the same for the user whose request it answers.
+	Shared, Private Reason
 
 	// Lifetime is the freshness lifetime; Explicit is set if the response states
 	// it.
@@ -86,19 +86,19 @@ type Verdict struct {
 	Omit []string
 }
 
-// Judge decides whether the response may be stored (RFC 9111 §3) and for how
-// long it is fresh.
-func (p *Policy) Judge(x *Exchange) Verdict {
+// Evaluate returns whether the response may be stored (RFC 9111 §3), and for how long
+// it is fresh.
+func (p *Policy) Evaluate(x *Exchange) Decision {
 	c := ReadControl(x.Header, p.Targets)
-	var v Verdict
-	deny := func(r Reason) Verdict { v.Shared, v.One = r, r; return v }
+	var v Decision
+	deny := func(r Reason) Decision { v.Shared, v.Private = r, r; return v }
 
 	switch {
 	case x.Method != http.MethodGet && x.Method != http.MethodPost:
 		return deny(NotAMethod)
 	case !Storable(x.Status), x.Status == http.StatusPartialContent && !x.Range:
 		return deny(NotAStatus)
-	case OfShape(x.Status) && (p.Shape == nil || !p.Shape(x.Status)):
+	case IsRequestError(x.Status) && (p.StoreRequestError == nil || !p.StoreRequestError(x.Status)):
 		return deny(NotAStatus)
 	case c.NoStore(x.Status):
 		return deny(NoStore)
@@ -145,10 +145,10 @@ func (p *Policy) Judge(x *Exchange) Verdict {
 		v.Shared = IsPrivate
 	case x.Authorized && !c.SharedDespiteAuthorization():
 		v.Shared = Authorization
-	case x.Personal && !v.Explicit && !c.Has("public"):
-		// The operator's own time is for responses that do not say for whom
-		// they are; to a request with a session they may be for one.
-		v.Shared = Personal
+	case x.Credentials && !v.Explicit && !c.Has("public"):
+		// The operator's ttl is for responses that do not say whom they are for; an
+		// answer to a request with credentials may be for one user.
+		v.Shared = Credentials
 	}
 	return v
 }
@@ -166,10 +166,10 @@ func Storable(status int) bool {
 	return status >= 200 && status <= 599
 }
 
-// OfShape reports whether the status is that of an error which the request's own
-// shape can cause: its fields, its credentials, its method or its connection,
+// IsRequestError reports whether the status is that of an error which the request
+// itself can cause: its fields, its credentials, its method or its connection,
 // which are no part of what another client asks for under the same URL.
-func OfShape(status int) bool {
+func IsRequestError(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusProxyAuthRequired,
 		http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge,
@@ -181,9 +181,9 @@ func OfShape(status int) bool {
 	return false
 }
 
-// useful reports whether storing would ever save anything: the response is
-// fresh for a while, or can be validated.
-func (v *Verdict) useful(x *Exchange, c Control) Reason {
+// useful returns Stored if storing can save anything: the response is fresh for a
+// while, or can be validated.
+func (v *Decision) useful(x *Exchange, c Control) Reason {
 	if v.Lifetime > v.Age && !v.NoCache {
 		return Stored
 	}
@@ -212,8 +212,8 @@ var perConnection = []string{
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
-// StoredFields returns a copy of the fields without those that are never stored
-// (RFC 9111 §3.1) and without omit. Names are canonical.
+// StoredFields returns the fields without those that are never stored (RFC 9111 §3.1)
+// and without omit. Names are canonical. The values are not copied.
 func StoredFields(h http.Header, omit ...string) http.Header {
 	var listed []string
 	for _, value := range h["Connection"] {
@@ -225,7 +225,7 @@ func StoredFields(h http.Header, omit ...string) http.Header {
 			len(name) > len(http.TrailerPrefix) && name[:len(http.TrailerPrefix)] == http.TrailerPrefix {
 			continue
 		}
-		kept[name] = slices.Clone(values)
+		kept[name] = values
 	}
 	return kept
 }

@@ -1,0 +1,89 @@
+// Package admin is what the features' endpoints of Caddy's admin API have in
+// common, and the commands that use them at a running gateway: answers and errors
+// on one side, flags, the address and the output on the other.
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+// address returns the address of the admin API that the flags name. A Caddyfile
+// that only happens to be in this directory and cannot be read is no error: it may
+// need an environment that the command does not have.
+func address(flags *pflag.FlagSet) (string, error) {
+	given, _ := flags.GetString("address")
+	file, _ := flags.GetString("config")
+	adapter, _ := flags.GetString("adapter")
+	var config []byte
+	if scheme, rest, ok := strings.Cut(given, "://"); ok {
+		return "", fmt.Errorf("--address %q: leave the %s:// out, as in %s", given, scheme, strings.TrimSuffix(rest, "/"))
+	}
+	if given == "" {
+		var err error
+		if config, file, err = load(file, adapter); err != nil {
+			return "", fmt.Errorf("finding the admin API: %w; give its address with --address", err)
+		}
+	}
+	found, err := caddycmd.DetermineAdminAPIAddress(given, config, file, adapter)
+	if err != nil {
+		return "", fmt.Errorf("finding the admin API: %w", err)
+	}
+	return found, nil
+}
+
+func load(file, adapter string) (config []byte, used string, err error) {
+	config, used, _, err = caddycmd.LoadConfig(file, adapter)
+	if err != nil && file == "" && adapter == "" {
+		fmt.Fprintf(os.Stderr, "Ignoring the Caddyfile in this directory: %v\n", err)
+		return nil, "", nil
+	}
+	return config, used, err
+}
+
+// send asks the admin API that the flags name, with body as JSON unless it is nil,
+// and returns the body of the answer, which the caller closes. An error status is
+// returned as the error that the gateway sent with it.
+func send(flags *pflag.FlagSet, method, uri string, body any) (io.ReadCloser, error) {
+	addr, err := address(flags)
+	if err != nil {
+		return nil, err
+	}
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		reader = bytes.NewReader(text)
+	}
+	resp, err := caddycmd.AdminAPIRequest(addr, method, uri, http.Header{}, reader)
+	if err != nil {
+		return nil, explain(addr, err)
+	}
+	return resp.Body, nil
+}
+
+// explain turns Caddy's error into what a person needs: the error that the gateway
+// sent, or what to do when nothing answers.
+func explain(addr string, err error) error {
+	_, answer, ok := strings.Cut(err.Error(), "caddy responded with error: HTTP ")
+	if !ok {
+		return fmt.Errorf("no gateway answers at %s; give the address of its admin API with --address, or its configuration with --config: %w", addr, err)
+	}
+	status, body, _ := strings.Cut(answer, ": ")
+	var message struct{ Error string }
+	if json.Unmarshal([]byte(body), &message) == nil && message.Error != "" {
+		return fmt.Errorf("the gateway at %s: %s", addr, message.Error)
+	}
+	return fmt.Errorf("the gateway at %s answers %s: %s", addr, status, strings.TrimSpace(body))
+}

@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+// Command is a subcommand that asks the admin API of a running gateway.
+type Command struct {
+	Name, Usage, Short string
+	// Long explains the command; how the admin API is found is added to it.
+	Long string
+	// Examples are command lines, without the name of the program.
+	Examples []string
+	// Flags are those of the command alone.
+	Flags func(cmd *cobra.Command)
+	Args  cobra.PositionalArgs
+	Run   func(cmd *cobra.Command, args []string) error
+}
+
+// about is the part of the help that is about the flags of every command.
+const about = `
+
+The admin API is found as by the reload command: at --address, where the
+configuration that --config names has it, where the Caddyfile in this directory
+has it, or at localhost:2019. An address may be a Unix socket: unix//run/caddy.sock.`
+
+// Register adds the command to Caddy's. It is called from init.
+func Register(c Command) {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  c.Name,
+		Usage: strings.TrimSpace(c.Usage + " [--json] [--address <interface>] [--config <path> [--adapter <name>]]"),
+		Short: c.Short,
+		Long:  strings.TrimSpace(c.Long) + about,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Example = Example(c.Examples...)
+			cmd.Args = c.Args
+			cmd.RunE = c.Run
+			if c.Flags != nil {
+				c.Flags(cmd)
+			}
+			cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
+			cmd.Flags().String("address", "", "Address of the admin API, such as localhost:2019 or unix//run/caddy.sock")
+			cmd.Flags().StringP("config", "c", "", "Configuration file to read the address from")
+			cmd.Flags().StringP("adapter", "a", "", "Name of the config adapter for that file")
+		},
+	})
+}
+
+// Example returns command lines for the help of a command.
+func Example(lines ...string) string {
+	return "  tentagate " + strings.Join(lines, "\n  tentagate ")
+}
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 64 << 20
+
+// Do sends a request to the admin API, with body as JSON unless it is nil, and
+// prints the answer: as it is with --json, and otherwise by show, as a table whose
+// columns end with tabs. An empty answer leaves the value zero.
+func Do[T any](cmd *cobra.Command, method, uri string, body any, show func(w io.Writer, answer T) error) error {
+	stream, err := send(cmd.Flags(), method, uri, body)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	text, err := io.ReadAll(io.LimitReader(stream, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("reading the gateway's answer: %w", err)
+	}
+	if raw, _ := cmd.Flags().GetBool("json"); raw {
+		_, err = cmd.OutOrStdout().Write(text)
+		return err
+	}
+	var answer T
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &answer); err != nil {
+			return fmt.Errorf("reading the gateway's answer: %w", err)
+		}
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	if err := show(w, answer); err != nil {
+		return err
+	}
+	return w.Flush()
+}

@@ -1,0 +1,208 @@
+package parse
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// Option is an option of a block: its name, and how its line is read.
+type Option struct {
+	name       string
+	read       func(d *caddyfile.Dispenser) error
+	repeatable bool
+	given      bool
+}
+
+// Func is an option that read handles: its line, and its block if it has one. The
+// dispenser stands on the option's name.
+func Func(name string, read func(d *caddyfile.Dispenser) error) Option {
+	return Option{name: name, read: read}
+}
+
+// Flag is an option that is switched on by its name alone.
+func Flag(name string, to *bool) Option {
+	return Func(name, func(d *caddyfile.Dispenser) error {
+		*to = true
+		return NoArgs(d)
+	})
+}
+
+// FlagOrOff is Flag for an option that may also be followed by `off`.
+func FlagOrOff(name string, to *bool) Option {
+	return Func(name, func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		*to = len(args) == 0
+		if len(args) > 1 || len(args) == 1 && args[0] != Off {
+			return d.Errf("%s: unexpected argument %q: it takes none, or off", name, args[len(args)-1])
+		}
+		return nil
+	})
+}
+
+// Value is an option with one argument, which read turns into a value. An error of
+// read says what is accepted; the name of the option is put in front of it.
+func Value[T any](name string, to *T, read func(text string) (T, error)) Option {
+	return Func(name, func(d *caddyfile.Dispenser) error {
+		text, err := OneArg(d)
+		if err != nil {
+			return err
+		}
+		if *to, err = read(text); err != nil {
+			return d.Errf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// List is an option with one or several arguments, none of them blank.
+func List[S ~[]string](name string, to *S) Option {
+	return Func(name, func(d *caddyfile.Dispenser) error {
+		args, err := Args(d, 1, -1)
+		if err != nil {
+			return err
+		}
+		*to = args
+		if slices.ContainsFunc(args, func(arg string) bool { return strings.TrimSpace(arg) == "" }) {
+			return d.Errf("%s: an empty value: remove it, or the line", name)
+		}
+		return nil
+	})
+}
+
+// Then returns the option with a check of what was read. Its errors get the place
+// of the option, and name the option by themselves.
+func (o Option) Then(check func() error) Option {
+	read := o.read
+	o.read = func(d *caddyfile.Dispenser) error {
+		if err := read(d); err != nil {
+			return err
+		}
+		if err := check(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+	return o
+}
+
+// Rest takes every line whose option no other names, with the dispenser standing on
+// its name: for the options of another parser.
+func Rest(read func(d *caddyfile.Dispenser) error) Option {
+	return Option{name: rest, read: read, repeatable: true}
+}
+
+// rest is not a token.
+const rest = "\n"
+
+// Where returns the option as one that notes where it is given before it is read.
+func (o Option) Where(note func(name string, d *caddyfile.Dispenser)) Option {
+	read := o.read
+	o.read = func(d *caddyfile.Dispenser) error {
+		note(o.name, d)
+		return read(d)
+	}
+	return o
+}
+
+// Repeatable returns the option as one that may be given several times.
+func (o Option) Repeatable() Option {
+	o.repeatable = true
+	return o
+}
+
+// Given returns the option as one that was given already if so, as by an argument
+// of the directive, and may not be given again in the block.
+func (o Option) Given(so bool) Option {
+	o.given = so
+	return o
+}
+
+// Block reads the block behind the directive or option whose line the dispenser
+// has read to its end, if there is one.
+func Block(d *caddyfile.Dispenser, options ...Option) error {
+	options = slices.Clone(options)
+	last := ""
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		i := indexOf(options, name)
+		if i < 0 {
+			i = indexOf(options, rest)
+		}
+		switch {
+		case i >= 0 && options[i].given && !options[i].repeatable:
+			return d.Errf("%s: given more than once", name)
+		case i < 0 && name == "{" && last != "":
+			return d.Errf("%s: it takes no block", last)
+		case i < 0 && strings.HasPrefix(name, "@"):
+			return d.Errf("%s: define a named matcher in the site, beside the directive that uses it", name)
+		case i < 0:
+			return unknown(d, options)
+		}
+		options[i].given = true
+		if err := options[i].read(d); err != nil {
+			return err
+		}
+		if d.NextArg() {
+			return d.Errf("%s: unexpected argument %q", name, d.Val())
+		}
+		last = name
+	}
+	return nil
+}
+
+func indexOf(options []Option, name string) int {
+	return slices.IndexFunc(options, func(o Option) bool { return o.name == name })
+}
+
+// Names returns the names of the options.
+func Names(options ...Option) []string {
+	names := make([]string, len(options))
+	for i, o := range options {
+		names[i] = o.name
+	}
+	return names
+}
+
+// unknown is the error for an option that the block does not have.
+func unknown(d *caddyfile.Dispenser, options []Option) error {
+	names := Names(options...)
+	hint := ""
+	if name := nearest(d.Val(), names); name != "" {
+		hint = "; did you mean " + name + "?"
+	}
+	return d.Errf("unknown option %q: accepted are %s%s", d.Val(), strings.Join(names, ", "), hint)
+}
+
+// nearest returns the name that text is most likely a mistyped form of, or "".
+func nearest(text string, names []string) string {
+	best, least := "", max(1, len(text)/3)+1
+	for _, name := range names {
+		if n := distance(text, name); n < least {
+			best, least = name, n
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance: how many bytes must be inserted, deleted
+// or replaced to turn a into b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

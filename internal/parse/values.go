@@ -1,0 +1,153 @@
+package parse
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Off is the word that switches an option off, as zero does.
+const Off = "off"
+
+// IsOff reports whether the text switches an option off: `off`, or zero in any
+// unit.
+func IsOff(text string) bool {
+	switch text {
+	case Off, "0", "0%":
+		return true
+	}
+	d, err := caddy.ParseDuration(text)
+	return err == nil && d == 0
+}
+
+// Text accepts any text that is not blank.
+func Text(text string) (string, error) {
+	if strings.TrimSpace(text) == "" {
+		return "", errors.New("an empty value: write one, or leave the option out")
+	}
+	return text, nil
+}
+
+// OneOf accepts the given words.
+func OneOf(accepted ...string) func(text string) (string, error) {
+	return func(text string) (string, error) {
+		if slices.Contains(accepted, text) {
+			return text, nil
+		}
+		return "", fmt.Errorf("unknown value %q: accepted %s", text, enumerate(accepted))
+	}
+}
+
+// enumerate writes `is a`, `are a and b` or `are a, b and c`.
+func enumerate(words []string) string {
+	if len(words) == 1 {
+		return "is " + words[0]
+	}
+	last := len(words) - 1
+	return "are " + strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
+// Duration accepts a duration above zero, such as 250ms, 30s, 5m or 1d.
+func Duration(text string) (caddy.Duration, error) {
+	v, err := caddy.ParseDuration(text)
+	if err != nil || v <= 0 {
+		return 0, fmt.Errorf("%q is not a duration above zero, such as 250ms, 30s, 5m or 1d", text)
+	}
+	return caddy.Duration(v), nil
+}
+
+// DurationOrOff is Duration for an option that can be switched off: `off` and
+// zero in any unit are 0.
+func DurationOrOff(text string) (caddy.Duration, error) {
+	if text == Off || text == "0" {
+		return 0, nil
+	}
+	v, err := caddy.ParseDuration(text)
+	if err != nil || v < 0 {
+		return 0, fmt.Errorf("%q is not a duration such as 250ms, 30s, 5m or 1d, nor off", text)
+	}
+	return caddy.Duration(v), nil
+}
+
+// Int accepts a whole number in the range.
+func Int(minimum, maximum int) func(text string) (int, error) {
+	return func(text string) (int, error) {
+		v, err := strconv.Atoi(text)
+		if err != nil || v < minimum || v > maximum {
+			return 0, fmt.Errorf("%q is not a whole number from %d to %d", text, minimum, maximum)
+		}
+		return v, nil
+	}
+}
+
+// IntOrOff is Int, from 1, for an option that can be switched off: `off` and 0
+// are 0.
+func IntOrOff(maximum int) func(text string) (int, error) {
+	return func(text string) (int, error) {
+		if text == Off {
+			return 0, nil
+		}
+		v, err := strconv.Atoi(text)
+		if err != nil || v < 0 || v > maximum {
+			return 0, fmt.Errorf("%q is not a whole number up to %d, nor off", text, maximum)
+		}
+		return v, nil
+	}
+}
+
+// SizeOrOff accepts a number of bytes, such as 65536, 512KiB or 1GB; `off` and 0
+// are 0.
+func SizeOrOff(text string) (int64, error) {
+	if text == Off {
+		return 0, nil
+	}
+	v, err := humanize.ParseBytes(text)
+	if err != nil || v > math.MaxInt64 {
+		return 0, fmt.Errorf("%q is not a size such as 65536, 512KiB or 1GB, nor off", text)
+	}
+	return int64(v), nil
+}
+
+// AtLeast refuses a size that is below the minimum, which is mostly one that lacks
+// its unit: the error then names a unit that may be meant.
+func AtLeast(text string, size, minimum int64, unit string) error {
+	switch {
+	case size >= minimum:
+		return nil
+	case strings.Trim(text, "0123456789") != "":
+		return fmt.Errorf("%s is too small: at least %s", text, strings.ReplaceAll(strings.Replace(humanize.IBytes(uint64(minimum)), ".0", "", 1), " ", ""))
+	}
+	return fmt.Errorf("%d bytes are too few to be meant: write a unit, such as %d%s; accepted are %s and more", size, max(size, 1), unit, humanize.IBytes(uint64(minimum)))
+}
+
+// Percent accepts a percentage above 0% and up to 100%, such as 50%, and returns
+// it as a fraction, 0.5.
+func Percent(text string) (float64, error) {
+	digits, ok := strings.CutSuffix(text, "%")
+	v, err := strconv.ParseFloat(digits, 64)
+	if !ok || err != nil || !(v > 0 && v <= 100) {
+		return 0, fmt.Errorf("%q is not a percentage above 0%% and up to 100%%", text)
+	}
+	return v / 100, nil
+}
+
+// PercentOrOff is Percent for an option that can be switched off: `off`, `0` and
+// `0%` are 0.
+func PercentOrOff(text string) (float64, error) {
+	switch text {
+	case Off, "0", "0%":
+		return 0, nil
+	}
+	v, err := Percent(text)
+	if err != nil {
+		err = fmt.Errorf("%w, nor off", err)
+	}
+	return v, err
+}

@@ -1,0 +1,181 @@
+package jwtauth
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/resolve"
+)
+
+// maxCacheBytes is the largest size that token_cache accepts.
+const maxCacheBytes = 1 << 40
+
+// optionArgs returns the arguments of an option that has no value by which it
+// asks for nothing.
+func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
+	option, ahead := d.Val(), *d
+	if rest := ahead.RemainingArgs(); len(rest) == 1 && rest[0] == "off" {
+		return nil, d.Errf("%s: off is no value of it: leave the line out", option)
+	}
+	args, err := parse.Args(d, minimum, maximum)
+	if err != nil {
+		return nil, err
+	}
+	for _, arg := range args {
+		if strings.TrimSpace(arg) == "" {
+			return nil, d.Errf("%s: an empty value: remove it, or the line", option)
+		}
+	}
+	return args, nil
+}
+
+// listOption is parse.List for an option that cannot be switched off.
+func listOption[S ~[]string](name string, to *S) parse.Option {
+	return parse.List(name, to).Then(func() error { return notOff(name, *to...) })
+}
+
+// textOption is parse.Value for a text of an option that cannot be switched off.
+func textOption(name string, to *string) parse.Option {
+	return parse.Value(name, to, parse.Text).Then(func() error { return notOff(name, *to) })
+}
+
+// notOff refuses `off` where it would be taken for a value.
+func notOff(option string, values ...string) error {
+	if len(values) == 1 && values[0] == parse.Off {
+		return fmt.Errorf("%s: off is no value of it: leave the line out", option)
+	}
+	return nil
+}
+
+// unmarshalTokenCache reads `off`, or a size and perhaps a number of tokens.
+func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 1, 2)
+	if err != nil {
+		return err
+	}
+	if args[0] == "off" {
+		if len(args) > 1 {
+			return d.Errf("token_cache: off takes no number of tokens")
+		}
+		h.TokenCache = &TokenCache{Off: true}
+		return nil
+	}
+	o := new(TokenCache)
+	if o.MaxBytes, err = parse.SizeOrOff(args[0]); err != nil || o.MaxBytes < minCacheBytes || o.MaxBytes > maxCacheBytes {
+		return d.Errf("token_cache: %q is not a size of 1MiB or more, such as 32MiB, and not off", args[0])
+	}
+	if len(args) > 1 {
+		if o.MaxEntries, err = parse.Int(1, math.MaxInt)(args[1]); err != nil {
+			return d.Errf("token_cache: %q is not a number of tokens", args[1])
+		}
+	}
+	h.TokenCache = o
+	return nil
+}
+
+func (h *Handler) unmarshalDenyList(d *caddyfile.Dispenser) error {
+	if err := parse.NoArgs(d); err != nil {
+		return err
+	}
+	o := new(DenyList)
+	err := parse.Block(d,
+		parse.Value("max_entries", &o.MaxEntries, parse.Int(1, 10_000_000)),
+		parse.Value("ttl", &o.TTL, parse.Duration),
+		parse.Value("on_store_error", &o.OnStoreError, parse.OneOf("allow", "deny")),
+	)
+	if err != nil {
+		return err
+	}
+	if err := o.validate(); err != nil {
+		return d.Errf("deny_list: %w", err)
+	}
+	h.DenyList = o
+	return nil
+}
+
+func (h *Handler) unmarshalDPoP(d *caddyfile.Dispenser) error {
+	if err := parse.NoArgs(d); err != nil {
+		return err
+	}
+	o := new(DPoP)
+	err := parse.Block(d,
+		parse.Flag("required", &o.Required),
+		parse.List("algorithms", &o.Algorithms),
+		parse.Value("max_age", &o.MaxAge, parse.Duration),
+		parse.List("origins", &o.Origins),
+		parse.Func("nonce", o.unmarshalNonce),
+		parse.Value("max_proofs", &o.MaxProofs, parse.Int(1, maxProofs)),
+	)
+	if err != nil {
+		return err
+	}
+	h.DPoP = o
+	if len(resolve.Placeholders(strings.Join(slices.Concat(o.Algorithms, o.Origins), " "))) > 0 {
+		return nil // checked when they have values
+	}
+	if err := o.validate(); err != nil {
+		return d.Errf("dpop: %w", err)
+	}
+	return nil
+}
+
+// unmarshalNonce reads `nonce`, and the secrets behind it.
+func (o *DPoP) unmarshalNonce(d *caddyfile.Dispenser) (err error) {
+	o.Nonce = true
+	if o.NonceSecrets, err = parse.Args(d, 0, -1); err != nil || len(resolve.Placeholders(strings.Join(o.NonceSecrets, " "))) > 0 {
+		return err
+	}
+	if _, err := resolveNonceSecrets(o.NonceSecrets); err != nil {
+		return d.Errf("dpop: %w", err)
+	}
+	return nil
+}
+
+// unmarshalMetadata reads the address of a document, or a block.
+func (h *Handler) unmarshalMetadata(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 0, 1)
+	if err != nil {
+		return err
+	}
+	if err := notOff("resource_metadata", args...); err != nil {
+		return d.WrapErr(err)
+	}
+	m := new(Metadata)
+	if len(args) == 1 {
+		m.URL = args[0]
+	}
+	err = parse.Block(d,
+		parse.Value("resource", &m.Resource, parse.Text),
+		parse.List("authorization_servers", &m.AuthorizationServers),
+		parse.List("scopes_supported", &m.ScopesSupported),
+	)
+	if err != nil {
+		return err
+	}
+	if (m.URL == "") == (m.Resource == "") || m.URL != "" && len(m.AuthorizationServers)+len(m.ScopesSupported) > 0 {
+		return d.Err("resource_metadata: give it either the address of a document or a block with a resource")
+	}
+	h.ResourceMetadata = m
+	return nil
+}
+
+// unmarshalCertificateBound reads `certificate_bound` and `certificate_bound required`.
+func (h *Handler) unmarshalCertificateBound(d *caddyfile.Dispenser) error {
+	args, err := parse.Args(d, 0, 1)
+	if err != nil {
+		return err
+	}
+	if err := notOff("certificate_bound", args...); err != nil {
+		return d.WrapErr(err)
+	}
+	if len(args) == 1 && args[0] != "required" {
+		return d.Errf("certificate_bound: %q: it takes nothing, or `required`", args[0])
+	}
+	h.CertificateBound = &CertificateBound{Required: len(args) == 1}
+	return nil
+}

@@ -1,0 +1,171 @@
+package rediscache
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/pythopus/tentagate/internal/forwarded"
+	sites "github.com/pythopus/tentagate/internal/site"
+)
+
+// chain is what the handlers around the cache do, at one place of the configuration.
+type chain struct {
+	place *sites.Place
+
+	// userFields are the request fields that handlers copy from the answer of another
+	// service, as `forward_auth` with `copy_headers` does.
+	userFields []string
+	// overrides are fields which could change a response and which handlers in front
+	// set, such as `request_header X-Forwarded-Prefix /shop`. Those are the operator's:
+	// they reach the origin, and are part of the key.
+	overrides []string
+	// deferred are what handlers in front do to the cache-control fields when the
+	// header is sent, and rules the text of those that depend on the response.
+	deferred []*headers.RespHeaderOps
+	rules    string
+	// proxies: a reverse_proxy stands in front, as forward_auth is one.
+	proxies bool
+
+	// placeholders are those that handlers behind name, and reads is what they choose
+	// by.
+	placeholders []string
+	reads        *sites.Reads
+}
+
+// noChain is that of a request outside of any server.
+var noChain = chain{reads: &sites.Reads{}}
+
+// chains finds the chain of each request.
+type chains struct {
+	finder *sites.Finder
+	// controls are the names of the response fields that control caching.
+	controls []string
+	// dropsQuery: query parameters are left out of what the origin is asked.
+	dropsQuery bool
+	// keyHeaders are the request fields that the operator made part of the key.
+	keyHeaders []string
+
+	last atomic.Pointer[chain] // a handler mostly has one place
+}
+
+// of returns the chain that a request passes.
+func (c *chains) of(r *http.Request) *chain {
+	place := c.finder.Place(r)
+	if place == nil {
+		return &noChain
+	}
+	if known := c.last.Load(); known != nil && known.place == place {
+		return known
+	}
+	ch := &chain{place: place, placeholders: place.Behind(), reads: place.Reads(c.dropsQuery)}
+	for _, before := range place.Before() {
+		if f, ok := before.(forwarded.Forwarder); ok {
+			ch.addForwarded(f.ForwardedFields())
+		}
+		switch before := before.(type) {
+		case *reverseproxy.Handler:
+			ch.proxies = true
+		case *headers.Handler:
+			ch.addHeaders(before, c.controls)
+		}
+	}
+	slices.Sort(ch.overrides)
+	slices.Sort(ch.userFields)
+	ch.userFields = slices.Compact(ch.userFields)
+	c.last.Store(ch)
+	return ch
+}
+
+// addForwarded notes fields that name the client, as `jwt_auth` sets them with
+// forward. What clients send of them is removed before.
+func (ch *chain) addForwarded(fields *forwarded.Fields) {
+	for _, name := range slices.Concat(forwardedFields, overrideFields) {
+		if fields.Has(name) {
+			ch.addOverride(name)
+		}
+	}
+}
+
+// addHeaders notes what a `header` or `request_header` in front does.
+func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
+	if ops := h.Response; ops != nil && (ops.Deferred || ops.Require != nil) && changes(ops.HeaderOps, controls) {
+		ch.deferred = append(ch.deferred, ops)
+		if text, err := json.Marshal(ops); err == nil && (ops.Require != nil || len(ops.Replace) > 0) {
+			ch.rules += string(text)
+		}
+	}
+	if h.Request == nil {
+		return
+	}
+	for _, fields := range []http.Header{h.Request.Add, h.Request.Set} {
+		for name, values := range fields {
+			ch.addOverride(name)
+			if strings.Contains(strings.Join(values, ""), "{http.reverse_proxy.header.") {
+				ch.userFields = append(ch.userFields, http.CanonicalHeaderKey(name))
+			}
+		}
+	}
+	for name := range h.Request.Replace {
+		ch.addOverride(name)
+	}
+}
+
+func (ch *chain) addOverride(name string) {
+	name = http.CanonicalHeaderKey(name)
+	if !slices.Contains(ch.overrides, name) && (slices.Contains(forwardedFields, name) || slices.Contains(overrideFields, name)) {
+		ch.overrides = append(ch.overrides, name)
+	}
+}
+
+// wasAuthorized reports whether another service was asked about the request before
+// it came here, as forward_auth does: the answer may be for the user it let through.
+func (ch *chain) wasAuthorized(r *http.Request) bool {
+	if !ch.proxies {
+		return false
+	}
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return false
+	}
+	_, ok = repl.Get("http.reverse_proxy.status_code")
+	return ok
+}
+
+// overrideFields let a request be for something else than its URL says, for origins
+// that heed them. Unless an operator sets them they are no part of the key, so they
+// do not reach the origin with a request whose answer may be shared.
+var overrideFields = []string{
+	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url",
+	"X-Original-Uri", "X-Forwarded-Path", "X-Host", "X-Forwarded-Server",
+}
+
+// unkeyed calls f with the names of fields that the client sent, that could change
+// the response, and that are no part of the key, until it returns false.
+func (c *chains) unkeyed(r *http.Request, f func(name string) bool) {
+	keyed := func(name string) bool {
+		return slices.Contains(c.keyHeaders, name) || slices.Contains(c.of(r).overrides, name)
+	}
+	for _, name := range forwardedFields {
+		if len(r.Header[name]) > 0 && !fromTrustedProxy(r) && !keyed(name) && !f(name) {
+			return
+		}
+	}
+	for _, name := range overrideFields {
+		if len(r.Header[name]) > 0 && !keyed(name) && !f(name) {
+			return
+		}
+	}
+}
+
+// hasUnkeyed reports whether the request has such a field.
+func (c *chains) hasUnkeyed(r *http.Request) (has bool) {
+	c.unkeyed(r, func(string) bool { has = true; return false })
+	return has
+}

@@ -1,0 +1,369 @@
+package rediscache
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/pythopus/tentagate/rediscache/internal/collapse"
+	"github.com/pythopus/tentagate/rediscache/internal/object"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
+	"github.com/pythopus/tentagate/rediscache/internal/stream"
+)
+
+// calls are the requests to origins that others may wait for. There is one group for
+// the process: a reload must not double the requests.
+var calls = collapse.Group[result]{Ended: func(requests int) { collapsedRequests.Observe(float64(requests)) }}
+
+// hitForMiss are the keys of calls that are not waited for.
+var hitForMiss collapse.HitForMiss
+
+type call = collapse.Call[result]
+
+// resultKind is what came of a call.
+type resultKind int
+
+const (
+	nothingShared    resultKind = iota // each request asks alone
+	arrivingResponse                   // a response that is arriving
+	storedResponse                     // a stored response
+	staleResponse                      // a stored response, since the origin failed
+	originError                        // the error of the origin
+)
+
+// result is what those who wait for a call get.
+type result struct {
+	kind   resultKind
+	object *object.Object
+	key    object.Key // under which the object is stored
+	// partition is the text of the private key if only one user may have it.
+	partition string
+
+	content *stream.Stream // of an arriving response
+	length  string         // its Content-Length, if it has one
+
+	err    error
+	fields http.Header // of an error
+}
+
+// found returns the result of a response that is stored under the key, or will be.
+func (t *target) found(kind resultKind, o *object.Object, key object.Key) result {
+	r := result{kind: kind, object: o, key: key}
+	if t.isPrivate(key) {
+		r.partition = key.Full
+	}
+	return r
+}
+
+// callKey is the text by which requests find each other: what they ask for, the
+// variant as far as it is known, and, if nobody else may have the response, for whom.
+func (t *target) callKey(private bool) string {
+	kind, full := "p", t.shared.Full
+	switch {
+	case private:
+		kind, full = "u", t.private.Full
+	case t.client.authorized:
+		kind = "a"
+	}
+	return kind + full + "\x00" + t.vary.value
+}
+
+// maxCalls is how many calls a request waits for one after the other: a first one,
+// one of its own variant, one of its user, and one in place of a call that was stuck.
+const maxCalls = 4
+
+// collapse answers together with others who ask for the same.
+func (x *exchange) collapse() error {
+	if x.h.CollapseTimeout == 0 {
+		return x.alone()
+	}
+	private := false
+	for range maxCalls {
+		key := x.target.callKey(private)
+		if hitForMiss.Has(key, time.Now()) {
+			x.uncollapsed = append(x.uncollapsed, key)
+			if x.target.hasPartition() && !private {
+				private = true
+				continue
+			}
+			break
+		}
+		c, leader := calls.Join(key)
+		if leader {
+			return x.lead(c)
+		}
+		switch x.wait(c) {
+		case clientCanceled:
+			return nil
+		case resultFits:
+			return x.follow(c.Result())
+		case otherVariant:
+			x.target.vary.set(c.Result().object.Vary, x.r.Header)
+		case notForThisRequest:
+			if !x.target.hasPartition() || private {
+				return x.alone()
+			}
+			private = true
+		case timedOut:
+			// The call may be stuck. One of those who wait asks again, and the others
+			// wait for that one.
+			if now := time.Now(); x.mayServeStale(now, true) {
+				return x.h.responder.stale(x.w, x.r, &x.hit, now, "collapse-timeout")
+			}
+			calls.Retire(c)
+		}
+	}
+	return x.alone()
+}
+
+// lead looks into the Redis tier and then asks the origin, for all who wait.
+func (x *exchange) lead(c *call) error {
+	defer calls.End(c)
+	// What was not there a moment ago may have come with the call before this one.
+	if x.refind() {
+		if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
+			c.Publish(x.target.found(storedResponse, x.hit.object, x.hit.key))
+			if answered, err := x.serveStored(); answered {
+				return err
+			}
+		}
+	}
+	before := x.hit.object
+	if x.findNewer() && x.hit.object != before {
+		switch reuse, _ := x.reuse(time.Now()); {
+		case reuse == rfc9111.UseFresh:
+			c.Publish(x.target.found(storedResponse, x.hit.object, x.hit.key))
+		case reuse == rfc9111.UseWhileRevalidating && !x.background:
+			// The refresh is a call of its own under the same key.
+			c.Publish(x.target.found(storedResponse, x.hit.object, x.hit.key))
+			calls.End(c)
+		}
+		if answered, err := x.serveStored(); answered {
+			return err
+		}
+	}
+	release, answered, err := x.lease(c)
+	if answered {
+		return err
+	}
+	defer release()
+	return newFetch(x, c).do()
+}
+
+// alone answers this request only.
+func (x *exchange) alone() error {
+	if x.refind() {
+		if answered, err := x.serveStored(); answered {
+			return err
+		}
+	}
+	if answered, err := x.serveFromRedis(); answered {
+		return err
+	}
+	return newFetch(x, nil).do()
+}
+
+// refind looks into the memory tier again, and reports whether it has another
+// response than before.
+func (x *exchange) refind() bool {
+	found := x.h.storage.findInMemory(x.r, &x.target)
+	if found.object == nil || found.object == x.hit.object {
+		return false
+	}
+	x.hit = found
+	return true
+}
+
+// lease waits for another gateway that asks for the same, if the operator wants that.
+// Otherwise release must be called when the response is stored.
+func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
+	none := func() {}
+	redis := x.h.storage.redis
+	if !x.h.Lease || redis == nil || x.background {
+		return none, false, nil
+	}
+	key := x.target.shared
+	if x.target.hasPartition() {
+		key = x.target.private
+	}
+	release, granted := redis.Lease(x.r.Context(), key, time.Duration(x.h.CollapseTimeout))
+	if granted {
+		return release, false, nil
+	}
+	ctx, cancel := withTimeout(x.r.Context(), time.Duration(x.h.CollapseTimeout))
+	defer cancel()
+	var found match
+	redis.Await(ctx, key, x.h.storage.variantFilter(x.r), func(e *object.Entry) bool {
+		found = x.h.storage.selectVariant(x.r, &x.target, key, e)
+		if found.object == nil {
+			return false
+		}
+		reuse, _ := x.h.storage.evaluate(&found, &x.directives, time.Now())
+		return reuse == rfc9111.UseFresh
+	})
+	if found.object == nil {
+		return none, false, nil
+	}
+	x.hit = found
+	x.h.storage.putInMemory(x.r, key, found.object)
+	if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
+		c.Publish(x.target.found(storedResponse, found.object, key))
+	}
+	answered, err = x.serveStored()
+	return none, answered, err
+}
+
+// waitOutcome is what came of waiting for a call.
+type waitOutcome int
+
+const (
+	resultFits        waitOutcome = iota // the response is for this request too
+	otherVariant                         // it is of another variant
+	notForThisRequest                    // it is not for this request
+	timedOut                             // it did not come in time
+	clientCanceled                       // the client is gone
+)
+
+// wait waits until it is known what comes of a call.
+func (x *exchange) wait(c *call) waitOutcome {
+	timer := time.NewTimer(time.Duration(x.h.CollapseTimeout))
+	defer timer.Stop()
+	select {
+	case <-c.Ready():
+	case <-x.r.Context().Done():
+		return clientCanceled
+	case <-timer.C:
+		return timedOut
+	}
+	res := c.Result()
+	switch res.kind {
+	case nothingShared:
+		return notForThisRequest
+	case originError:
+		return resultFits
+	}
+	o := res.object
+	if rfc9111.Variant(o.Vary, x.r.Header) != o.Variant {
+		return otherVariant
+	}
+	if !x.mayFollow(&res) {
+		return notForThisRequest
+	}
+	return resultFits
+}
+
+// mayFollow reports whether the request may be answered with what another one
+// resulted in.
+func (x *exchange) mayFollow(res *result) bool {
+	s, o := x.h.storage, res.object
+	switch {
+	case res.partition != "" && res.partition != x.target.private.Full,
+		res.partition == "" && !s.mayUse(&x.target, x.target.shared, o):
+		return false
+	case s.epochs.Check(res.key, o) != object.Valid:
+		return false // what was invalidated since is for nobody who comes after
+	case res.kind == arrivingResponse:
+		return o.Fresh(time.Now()) > 0
+	case res.kind == storedResponse:
+		// It may not be fresh enough for this request.
+		reuse, _ := s.evaluate(&match{object: o, key: res.key}, &x.directives, time.Now())
+		return reuse != rfc9111.Validate
+	}
+	return true
+}
+
+// follow answers with the result of another request's call.
+func (x *exchange) follow(res result) error {
+	now := time.Now()
+	switch res.kind {
+	case originError:
+		if x.mayServeStale(now, true) {
+			return x.h.responder.stale(x.w, x.r, &x.hit, now, "stale-if-error")
+		}
+		results.collapsed.Inc()
+		report(x.r, "collapsed")
+		mergeFields(x.w.Header(), res.fields)
+		return res.err
+	case staleResponse:
+		return x.h.responder.stale(x.w, x.r, &match{object: res.object, key: res.key}, now, "stale-if-error")
+	}
+	results.collapsed.Inc()
+	status := rfc9111.Status{Fwd: x.fwd(), Collapsed: true}
+	if res.kind == storedResponse {
+		return x.h.responder.stored(x.w, x.r, res.object, now, outcome{word: "collapsed", status: status})
+	}
+	return x.followArriving(&res, now, &status)
+}
+
+// followArriving sends a response while it arrives.
+func (x *exchange) followArriving(res *result, now time.Time, status *rfc9111.Status) error {
+	o := res.object
+	reader := res.content.Follow(0)
+	if reader == nil {
+		return x.alone() // it has become too large to be kept
+	}
+	defer reader.Close()
+	report(x.r, "collapsed")
+	fields := x.w.Header()
+	x.h.responder.writeFields(fields, o, now, status)
+	if rfc9111.NotModified(x.r.Header, o.Header, o.Status, o.ResponseTime) {
+		sendNotModified(x.w)
+		return nil
+	}
+	if res.length != "" {
+		fields["Content-Length"] = []string{res.length}
+	}
+	x.w.WriteHeader(o.Status)
+	if err := sendArriving(x.w, reader, x.r.Context().Done()); err != nil && x.r.Context().Err() == nil {
+		// What was sent is no whole response, and must not look like one.
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// sendArriving sends content to a client while it arrives. The error says why the
+// client did not get all of it; it is nil if that is the client's own doing.
+func sendArriving(w http.ResponseWriter, reader *stream.Reader, done <-chan struct{}) error {
+	for {
+		chunk, err := reader.Next(done)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(chunk); err != nil {
+			return nil
+		}
+		if reader.CaughtUp() {
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+}
+
+// rememberHitForMiss has requests not wait for each other for a while, which begins
+// anew with each response that cannot be shared. ownPartition is set if those of the
+// same user may wait for each other all the same.
+func (x *exchange) rememberHitForMiss(c *call, status int, now time.Time, ownPartition bool) {
+	life := time.Duration(x.h.HitForMiss)
+	if status >= http.StatusInternalServerError {
+		life = min(life, time.Second) // an error is not for long
+	}
+	if x.background || life == 0 {
+		return
+	}
+	remember := func(key string) {
+		if ownPartition && x.target.hasPartition() && key == x.target.callKey(true) {
+			hitForMiss.Remove(key)
+		} else {
+			hitForMiss.Add(key, now.Add(life))
+		}
+	}
+	for _, key := range x.uncollapsed {
+		remember(key)
+	}
+	if c != nil {
+		remember(c.Key())
+	}
+}

@@ -1,0 +1,189 @@
+package rediscache
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pythopus/tentagate/rediscache/internal/stream"
+)
+
+// delivery is how the client gets the content of a response.
+type delivery struct {
+	w    http.ResponseWriter
+	mute bool // it gets no content, or no more
+
+	// reader, if set, is what the client reads by in a goroutine of its own, which
+	// closes done at its end.
+	reader *stream.Reader
+	done   chan struct{}
+	cutOff atomic.Bool // the client did not get all, and not by its own doing
+
+	// unread is how much came since nobody reads any more.
+	unread int
+}
+
+func (d *delivery) write(p []byte) (int, error) {
+	if d.mute {
+		return len(p), nil
+	}
+	return d.w.Write(p)
+}
+
+// follow makes the client a reader of the content from a byte on. It reports false if
+// that byte is not there any more.
+func (d *delivery) follow(content *stream.Stream, at int64, gone <-chan struct{}) bool {
+	if d.reader = content.Follow(at); d.reader == nil {
+		return false
+	}
+	d.done = make(chan struct{})
+	w, reader := d.w, d.reader
+	go func() {
+		defer close(d.done)
+		defer reader.Close()
+		defer func() { _ = recover() }() // a writer that panics must not end the process
+		if err := sendArriving(w, reader, gone); err != nil && !errors.Is(err, context.Canceled) {
+			d.cutOff.Store(true)
+		}
+	}()
+	return true
+}
+
+// finish waits until the client has read all, and reports whether it has.
+func (d *delivery) finish() bool {
+	if d.done == nil {
+		return true
+	}
+	<-d.done
+	return !d.cutOff.Load()
+}
+
+// ownFields tells the fields of a response from those that handlers in front had put
+// into the same header before: only the former are stored. Its maps are used again
+// for other requests.
+type ownFields struct {
+	outer  http.Header // what was there before
+	values []string    // of outer
+	own    http.Header // what read found
+}
+
+var ownFieldsPool = sync.Pool{New: func() any { return &ownFields{outer: http.Header{}, own: http.Header{}} }}
+
+// newOwnFields notes what is in the header.
+func newOwnFields(header http.Header) *ownFields {
+	o := ownFieldsPool.Get().(*ownFields)
+	for _, values := range header {
+		o.values = append(o.values, values...)
+	}
+	at := 0
+	for name, values := range header {
+		end := at + len(values)
+		// A copy: handlers may change the values in place.
+		o.outer[name] = append(o.values[at:at:end], values...)
+		at = end
+	}
+	return o
+}
+
+// maxPooledFields bounds the maps that are kept.
+const maxPooledFields = 64
+
+// release gives the maps back. They must not be used any more.
+func (o *ownFields) release() {
+	if len(o.own) > maxPooledFields || len(o.outer) > maxPooledFields {
+		return
+	}
+	clear(o.outer)
+	clear(o.own)
+	clear(o.values)
+	o.values = o.values[:0]
+	ownFieldsPool.Put(o)
+}
+
+// read notes which fields of the header are the response's: those that were added, or
+// that replace what was there.
+func (o *ownFields) read(header http.Header) {
+	clear(o.own)
+	for name, values := range header {
+		outer := o.outer[name]
+		switch {
+		case name == "Server", len(outer) == 0, len(values) < len(outer), !slices.Equal(values[:len(outer)], outer):
+			o.own[name] = values
+		case len(values) > len(outer):
+			o.own[name] = values[len(outer):]
+		}
+	}
+}
+
+// set sets a field of the response, or removes it if there is no value.
+func (o *ownFields) set(header http.Header, name string, values ...string) {
+	delete(o.own, name)
+	if all := slices.Concat(o.outer[name], values); len(all) > 0 {
+		header[name] = all
+	} else {
+		delete(header, name)
+	}
+	if len(values) > 0 {
+		o.own[name] = slices.Clone(values)
+	}
+}
+
+// restore makes the header what it was before.
+func (o *ownFields) restore(header http.Header) {
+	clear(header)
+	maps.Copy(header, o.outer.Clone())
+}
+
+// mergeFields puts the fields of a response into a header. They are added to what
+// handlers in front have put there.
+func mergeFields(header, fields http.Header) {
+	for name, values := range fields {
+		if name != "Server" && len(header[name]) > 0 {
+			values = append(slices.Clip(header[name]), values...)
+		}
+		header[name] = values
+	}
+	if len(fields) > 0 && fields["Server"] == nil {
+		delete(header, "Server") // as reverse_proxy does
+	}
+}
+
+// trailersOf returns the trailer fields that came after the content.
+func trailersOf(header http.Header) http.Header {
+	var trailer http.Header
+	add := func(name string, values []string) {
+		if trailer == nil {
+			trailer = http.Header{}
+		}
+		trailer[name] = append([]string(nil), values...)
+	}
+	for _, value := range header["Trailer"] {
+		for name := range strings.SplitSeq(value, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if values := header[name]; len(values) > 0 {
+				add(name, values)
+			}
+		}
+	}
+	for name, values := range header {
+		if n, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			add(n, values)
+		}
+	}
+	return trailer
+}
+
+func contentLength(h http.Header) (int64, bool) {
+	values := h["Content-Length"]
+	if len(values) == 0 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(values[0], 10, 64)
+	return n, err == nil && n >= 0
+}

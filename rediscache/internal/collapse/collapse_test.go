@@ -1,0 +1,104 @@
+package collapse
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestFollowersGetTheFirstResult(t *testing.T) {
+	var ended []int
+	g := Group[string]{Ended: func(n int) { ended = append(ended, n) }}
+	call, leader := g.Join("a")
+	if !leader || call.Key() != "a" {
+		t.Fatalf("leader %v, key %q", leader, call.Key())
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		c, leader := g.Join("a")
+		if leader || c != call {
+			t.Fatal("a second leader of one key")
+		}
+		wg.Go(func() {
+			<-c.Ready()
+			if c.Result() != "first" {
+				t.Errorf("got %q", c.Result())
+			}
+		})
+	}
+	if other, leader := g.Join("b"); !leader {
+		t.Error("another key has no call of its own")
+	} else {
+		g.End(other)
+	}
+	if calls, followers := g.Stats(); calls != 1 || followers != 3 {
+		t.Errorf("%d calls, %d followers", calls, followers)
+	}
+	call.Publish("first")
+	call.Publish("second")
+	wg.Wait()
+	g.End(call)
+	g.End(call)
+	if fmt.Sprint(ended) != "[1 4]" {
+		t.Errorf("ended %v", ended)
+	}
+	if calls, _ := g.Stats(); calls != 0 {
+		t.Errorf("%d calls at the end", calls)
+	}
+	call.Publish("too late")
+	(*Call[string])(nil).Publish("to nobody")
+	g.End(nil)
+}
+
+// A call that ends without a result lets everybody ask alone.
+func TestEndWithoutResult(t *testing.T) {
+	var g Group[string]
+	call, _ := g.Join("a")
+	g.End(call)
+	<-call.Ready()
+	if call.Result() != "" {
+		t.Errorf("got %q", call.Result())
+	}
+}
+
+// The end of a call that was retired does not end the one that took its place.
+func TestRetired(t *testing.T) {
+	var g Group[string]
+	stuck, _ := g.Join("a")
+	g.Retire(stuck)
+	next, leader := g.Join("a")
+	if !leader {
+		t.Fatal("the retired call is still joined")
+	}
+	g.End(stuck)
+	if again, leader := g.Join("a"); leader || again != next {
+		t.Error("the end of the retired call ended its successor")
+	}
+}
+
+func TestHitForMiss(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var h HitForMiss
+	if h.Remove("a"); h.Has("a", now) {
+		t.Error("an unknown key is remembered")
+	}
+	h.Add("a", now.Add(2*time.Second))
+	h.Add("a", now.Add(time.Second)) // shortens nothing
+	if !h.Has("a", now.Add(1500*time.Millisecond)) || h.Has("b", now) {
+		t.Error("the key is forgotten, or another is remembered")
+	}
+	if h.Has("a", now.Add(3*time.Second)) || h.Has("a", now) {
+		t.Error("the key is remembered after its time")
+	}
+	h.Add("a", now.Add(time.Second))
+	if h.Remove("a"); h.Has("a", now) {
+		t.Error("a removed key is remembered")
+	}
+	for i := range maxRemembered + 10 {
+		h.Add(fmt.Sprint(i), now.Add(time.Second))
+	}
+	if len(h.expires) > maxRemembered {
+		t.Errorf("%d keys", len(h.expires))
+	}
+}

@@ -1,0 +1,59 @@
+package collapse
+
+import (
+	"sync"
+	"time"
+
+	"github.com/zeebo/xxh3"
+)
+
+// maxRemembered bounds the keys of HitForMiss.
+const maxRemembered = 1 << 16
+
+// HitForMiss remembers the keys whose responses cannot be shared, so that requests
+// for them do not wait for each other. It is bounded: a key that is forgotten costs
+// some requests a wait, nothing else. The zero value is ready for use.
+type HitForMiss struct {
+	mu      sync.Mutex
+	expires map[[16]byte]time.Time
+}
+
+// Add remembers a key until then, or until the later time that it has already.
+func (h *HitForMiss) Add(key string, until time.Time) {
+	hash := xxh3.HashString128(key).Bytes()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.expires == nil {
+		h.expires = map[[16]byte]time.Time{}
+	}
+	for other := range h.expires {
+		if len(h.expires) < maxRemembered {
+			break
+		}
+		delete(h.expires, other)
+	}
+	if until.After(h.expires[hash]) {
+		h.expires[hash] = until
+	}
+}
+
+// Has reports whether the key is remembered.
+func (h *HitForMiss) Has(key string, now time.Time) bool {
+	hash := xxh3.HashString128(key).Bytes()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	until, ok := h.expires[hash]
+	if ok && now.After(until) {
+		delete(h.expires, hash)
+		return false
+	}
+	return ok
+}
+
+// Remove forgets the key.
+func (h *HitForMiss) Remove(key string) {
+	hash := xxh3.HashString128(key).Bytes()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.expires, hash)
+}

@@ -1,0 +1,70 @@
+package stream
+
+import (
+	"context"
+	"io"
+)
+
+// Reader follows a stream for one client.
+type Reader struct {
+	s   *Stream
+	at  int64
+	cut bool // it was too slow
+}
+
+// Next returns what came since the last call, and waits for it until done is
+// closed. The error is io.EOF at the end of a whole response.
+func (r *Reader) Next(done <-chan struct{}) ([]byte, error) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if r.cut {
+			return nil, errTooSlow
+		}
+		if from := r.at - s.content.start; from < int64(len(s.content.data)) {
+			chunk := s.content.data[from:len(s.content.data):len(s.content.data)]
+			r.at += int64(len(chunk))
+			s.wakeWriter()
+			return chunk, nil
+		}
+		if s.ended {
+			if s.err != nil {
+				return nil, s.err
+			}
+			return nil, io.EOF
+		}
+		if s.more == nil {
+			s.more = make(chan struct{})
+		}
+		more := s.more
+		s.mu.Unlock()
+		select {
+		case <-more:
+			s.mu.Lock()
+		case <-done:
+			s.mu.Lock()
+			return nil, context.Canceled
+		}
+	}
+}
+
+// CaughtUp reports whether the reader has had all that has arrived.
+func (r *Reader) CaughtUp() bool {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.at >= r.s.content.end()
+}
+
+// Close ends the reader.
+func (r *Reader) Close() {
+	s := r.s
+	s.mu.Lock()
+	delete(s.readers, r)
+	s.wakeWriter()
+	idle := len(s.readers) == 0 && !s.ended
+	s.mu.Unlock()
+	if idle && s.onIdle != nil {
+		s.onIdle()
+	}
+}

@@ -1,0 +1,216 @@
+// Package stream holds the content of a response while it arrives: one writer
+// appends, and any number of readers follow, each at its own pace.
+package stream
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// ErrAborted ends a stream whose response broke off.
+var ErrAborted = errors.New("the response broke off")
+
+// errTooSlow ends a reader that holds up others who read a response that is too
+// large to be kept.
+var errTooSlow = errors.New("the client is too slow for a response that is not kept")
+
+// stallTimeout is how long the writer of a response that is not kept waits for a
+// reader that takes nothing while others could read on. A reader that is alone is
+// waited for as without the cache.
+const stallTimeout = 10 * time.Second
+
+// Window is how much of a response that is not kept is buffered for its readers.
+const Window = 256 << 10
+
+// Stream is the content of a response. As long as it is not larger than its limit
+// all of it is kept; after that only what its readers have not read yet, and the
+// writer waits for them.
+type Stream struct {
+	budget  *Budget
+	onIdle  func() // called when the last reader has gone
+	stall   time.Duration
+	limit   int
+	charged int64 // bytes of the budget
+
+	mu      sync.Mutex
+	content buffer
+	over    bool // it is larger than the limit
+	ended   bool
+	err     error
+	more    chan struct{} // closed when there is more to read; nil while nobody waits
+	space   chan struct{} // closed when a reader has moved on
+	readers map[*Reader]struct{}
+}
+
+// buffer is a part of the content.
+type buffer struct {
+	data     []byte
+	start    int64 // where data begins in the content
+	reserved int   // how much of it is charged to the budget beforehand
+}
+
+func (b *buffer) end() int64 { return b.start + int64(len(b.data)) }
+
+// New returns a stream for content of the expected length, -1 if that is not
+// known, which is kept as far as limit and budget allow. onIdle is called when the
+// last reader has gone before the end.
+func New(limit, expected int64, budget *Budget, onIdle func()) *Stream {
+	s := &Stream{limit: int(limit), stall: stallTimeout, budget: budget, onIdle: onIdle}
+	switch {
+	case expected <= 0 || expected > limit:
+	case s.charge(expected):
+		s.content.data, s.content.reserved = make([]byte, 0, expected), int(expected)
+	default:
+		s.stopKeeping()
+	}
+	return s
+}
+
+func (s *Stream) charge(n int64) bool {
+	if !s.budget.take(n) {
+		return false
+	}
+	s.charged += n
+	return true
+}
+
+func (s *Stream) discharge() {
+	s.budget.give(s.charged)
+	s.charged = 0
+}
+
+// stopKeeping has the content only pass from now on.
+func (s *Stream) stopKeeping() {
+	s.over = true
+	s.limit = min(s.limit, Window)
+	s.discharge()
+}
+
+// Write appends p. It reports whether all of the content is still kept.
+func (s *Stream) Write(p []byte) (kept bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		n := len(s.content.data) + len(p)
+		if n > s.limit || n > s.content.reserved && !s.charge(int64(n-max(s.content.reserved, len(s.content.data)))) {
+			s.stopKeeping()
+		}
+	}
+	if s.over {
+		s.waitForSpace(len(p))
+		if len(s.readers) == 0 {
+			s.content.start, s.content.data = s.content.end()+int64(len(p)), nil
+			return false
+		}
+	}
+	s.content.data = append(s.content.data, p...)
+	s.wakeReaders()
+	return !s.over
+}
+
+// waitForSpace drops what all readers have read and waits until n bytes more fit.
+// A reader that takes nothing for too long while others are ahead is cut off.
+func (s *Stream) waitForSpace(n int) {
+	for {
+		slowest := s.content.end()
+		for r := range s.readers {
+			slowest = min(slowest, r.at)
+		}
+		if read := int(slowest - s.content.start); read > 0 {
+			// A new array: readers may still send from the old one.
+			rest := s.content.data[read:]
+			s.content.data = append(make([]byte, 0, max(len(rest)+n, s.limit)), rest...)
+			s.content.start = slowest
+		}
+		if len(s.content.data) == 0 || len(s.content.data)+n <= s.limit {
+			return
+		}
+		if !s.waitForReader() && s.anyAhead(slowest) {
+			for r := range s.readers {
+				if r.at == slowest {
+					r.cut = true
+					delete(s.readers, r)
+				}
+			}
+			s.wakeReaders()
+		}
+	}
+}
+
+// waitForReader unlocks the stream and waits until a reader has moved on. It
+// reports false if none did in time.
+func (s *Stream) waitForReader() (moved bool) {
+	space := make(chan struct{})
+	s.space = space
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	timer := time.NewTimer(s.stall)
+	defer timer.Stop()
+	select {
+	case <-space:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// anyAhead reports whether any reader is beyond the position.
+func (s *Stream) anyAhead(at int64) bool {
+	for r := range s.readers {
+		if r.at > at {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Stream) wakeReaders() {
+	if s.more != nil {
+		close(s.more)
+		s.more = nil
+	}
+}
+
+func (s *Stream) wakeWriter() {
+	if s.space != nil {
+		close(s.space)
+		s.space = nil
+	}
+}
+
+// End ends the stream, with an error if the content is not whole. It returns the
+// content if all of it was kept. The first call counts.
+func (s *Stream) End(err error) (body []byte, kept bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.ended, s.err = true, err
+		s.discharge()
+		s.wakeReaders()
+	}
+	return s.content.data, !s.over
+}
+
+// Follow returns a reader that begins at a byte of the content, nil if that is no
+// longer there.
+func (s *Stream) Follow(at int64) *Reader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at < s.content.start || s.over && !s.ended && at < s.content.end() && len(s.readers) == 0 {
+		return nil
+	}
+	r := &Reader{s: s, at: at}
+	if s.readers == nil {
+		s.readers = map[*Reader]struct{}{}
+	}
+	s.readers[r] = struct{}{}
+	return r
+}
+
+// HasReaders reports whether anybody follows.
+func (s *Stream) HasReaders() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.readers) > 0
+}

@@ -1,0 +1,131 @@
+package rediscache
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pythopus/tentagate/rediscache/internal/stream"
+)
+
+// lifetime is how long the origin is waited for. A request to it goes on when its
+// client has left, as long as others read the response or it will be stored; but not
+// for longer than fill_timeout while nobody reads.
+type lifetime struct {
+	f      *fetch
+	cancel context.CancelFunc // nil: the request ends with its client
+	stop   func() bool        // no longer watches the client
+
+	left atomic.Bool // there was a client, and it has left
+
+	mu        sync.Mutex
+	unclaimed bool // the client has left, or there never was one
+	evaluated bool // it is known whether the response is wanted without its client
+	wanted    bool
+	timer     *time.Timer
+}
+
+// begin returns the context of the request to the origin.
+func (l *lifetime) begin(client context.Context) (ctx context.Context) {
+	ctx, l.cancel = context.WithCancel(context.WithoutCancel(client))
+	ended := l.clientLeft
+	if l.f.x.background {
+		ended = l.shutDown
+		l.unclaim()
+	}
+	l.stop = context.AfterFunc(client, ended)
+	return ctx
+}
+
+// clientLeft is called when the client's request has ended.
+func (l *lifetime) clientLeft() {
+	l.left.Store(true)
+	l.unclaim()
+}
+
+// shutDown is called when the configuration of a refresh in the background ends.
+func (l *lifetime) shutDown() { l.setWanted(false) }
+
+// unclaim notes that there is no client, or no longer.
+func (l *lifetime) unclaim() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unclaimed = true
+	l.reconsider()
+}
+
+// setWanted notes whether the response is wanted without its client.
+func (l *lifetime) setWanted(wanted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wanted, l.evaluated = wanted, true
+	if l.unclaimed {
+		l.reconsider()
+	}
+}
+
+// unread is called when nobody reads the response any more.
+func (l *lifetime) unread() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unclaimed {
+		l.reconsider()
+	}
+}
+
+// isRead reports whether anybody reads. It is called with the lock held: content is
+// set before evaluated.
+func (l *lifetime) isRead() bool {
+	return l.evaluated && l.f.recorder.content != nil && l.f.recorder.content.HasReaders()
+}
+
+// setContent gives the recorder the content, which isRead looks at.
+func (l *lifetime) setContent(content *stream.Stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.f.recorder.content = content
+}
+
+// reconsider ends the request to the origin if nobody wants the response, or in a
+// while if nobody reads it. It is called with the lock held.
+func (l *lifetime) reconsider() {
+	limit := time.Duration(l.f.x.h.FillTimeout)
+	if limit == 0 && l.f.x.background {
+		limit = defaultFillTimeout
+	}
+	switch {
+	case l.cancel == nil, l.isRead():
+	case limit == 0, l.evaluated && !l.wanted, !l.evaluated && l.f.call == nil:
+		l.cancel()
+	case l.timer == nil:
+		l.timer = time.AfterFunc(limit, l.expire)
+	default:
+		l.timer.Reset(limit)
+	}
+}
+
+// expire ends the request to the origin unless somebody reads its response by now;
+// who leaves last has it reconsidered.
+func (l *lifetime) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.isRead() {
+		l.cancel()
+	}
+}
+
+// close ends the context, and stops watching the client.
+func (l *lifetime) close() {
+	if l.stop != nil {
+		l.stop()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	if l.cancel != nil {
+		l.cancel()
+	}
+}

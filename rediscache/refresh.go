@@ -1,0 +1,138 @@
+package rediscache
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
+)
+
+// refresher asks origins in the background for what was sent stale.
+type refresher struct {
+	h       *Handler
+	ctx     context.Context // of the configuration
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// start refreshes a stored response. If somebody asks for it already, that is enough.
+func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, stored match) {
+	c, leader := calls.Join(t.callKey(t.isPrivate(stored.key)))
+	if !leader {
+		return
+	}
+	detached, cancel := b.detach(r)
+	if detached == nil {
+		calls.End(c)
+		return
+	}
+	x := &exchange{h: b.h, w: discard{}, r: detached, next: next, background: true}
+	x.target, x.directives, x.hit = *t, rfc9111.NoDirectives(), stored
+	x.target.waited = nil // the request still uses it
+	b.running.Go(func() {
+		defer cancel()
+		defer calls.End(c)
+		defer func() {
+			if p := recover(); p != nil {
+				b.h.logger.Error("panic while refreshing in the background", panicField(p))
+			}
+		}()
+		refreshes.Inc()
+		_ = x.lead(c)
+	})
+}
+
+func panicField(p any) zap.Field { return zap.Any("panic", p) }
+
+// detach returns a copy of the request for a goroutine of its own, which lives on
+// when the client's request has ended. Caddy keeps maps in the context of a request
+// that only its own goroutine may use, so the copy has its own: the variables as they
+// are now, and those placeholders that handlers in front have set. It is nil where
+// there is no server to run it for.
+func (b *refresher) detach(r *http.Request) (*http.Request, context.CancelFunc) {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil || b.ctx.Err() != nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancel(b.ctx)
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, r.Context().Value(http.LocalAddrContextKey))
+	clone := r.Clone(ctx)
+	clone.Body, clone.ContentLength, clone.TransferEncoding = http.NoBody, 0, nil
+	if clone.Method != methodQuery { // which has its content from its target
+		clone.Method = http.MethodGet
+	}
+	clone.Header.Del("Range")
+	rfc9111.RemoveConditions(clone.Header)
+	original, hasOriginal := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if hasOriginal && original.URL != nil {
+		u := *original.URL
+		original.URL = &u
+		original.Header = nil
+	}
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars = maps.Clone(vars)
+
+	repl := caddy.NewReplacer()
+	clone = caddyhttp.PrepareRequest(clone, repl, discard{}, server)
+	if fresh, ok := clone.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		maps.Copy(fresh, vars)
+	}
+	if hasOriginal {
+		clone = clone.WithContext(context.WithValue(clone.Context(), caddyhttp.OriginalRequestCtxKey, original))
+	}
+	if before, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(func(key string) (any, bool) {
+			if !isFinal(key) {
+				return nil, false
+			}
+			return before.Get(key)
+		})
+		b.copyPlaceholders(r, before, repl)
+	}
+	return clone, cancel
+}
+
+// copyPlaceholders gives the copy the values of the placeholders that handlers behind
+// name, where it has none of its own: `map` and other handlers provide them, and
+// compute them anew each time, from what only the request's goroutine may use.
+func (b *refresher) copyPlaceholders(r *http.Request, from, to *caddy.Replacer) {
+	names := b.h.keys.chains.of(r).placeholders
+	for _, v := range b.h.Key.Values {
+		names = append(names[:len(names):len(names)], resolve.Placeholders(v)...)
+	}
+	for _, name := range names {
+		if _, known := to.Get(name); known {
+			continue
+		}
+		if value, known := from.Get(name); known {
+			to.Set(name, value)
+		}
+	}
+}
+
+// isFinal reports whether a placeholder was set for good before the cache was reached,
+// and reading it touches nothing but the locked table of its replacer.
+func isFinal(key string) bool {
+	for _, prefix := range []string{"http.auth.", "http.regexp.", "http.ratelimit."} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// discard is the client of a request that nobody waits for. Its header is empty.
+type discard map[string][]string
+
+func (d discard) Header() http.Header       { return http.Header(d) }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}
