@@ -58,6 +58,10 @@ func checkNeighbours(h httpcaddyfile.Helper) error {
 			case answersAll(other) && l.before(i, l.ours, order):
 				return d.Errf("tentagate: it is never asked, since %s at %s answers every request before it: give that a matcher, as in `%s /path/*`",
 					name, place.At(other[0].File, other[0].Line), name)
+			case catchesAll(ours) && catchesAll(other):
+				first, second := l.segments[min(i, l.ours)][0], l.segments[max(i, l.ours)][0]
+				caddy.Log().Named(directiveName).Warn("a handle block is never run: another one without a matcher is before it; give one of them a matcher",
+					zap.String("at", place.At(second.File, second.Line)), zap.String("first", place.At(first.File, first.Line)))
 			}
 		}
 	}
@@ -105,6 +109,10 @@ func answersAll(s caddyfile.Segment) bool {
 	}
 	return transparent(s) && slices.ContainsFunc(linesOf(s), func(l line) bool { return answersAll(l.Segment) })
 }
+
+// catchesAll reports whether a directive is a handle block without a matcher. Of
+// several, Caddy runs the first one only.
+func catchesAll(s caddyfile.Segment) bool { return s.Directive() == "handle" && !conditional(s) }
 
 // conditional reports whether a directive has a matcher, or may have had one:
 // Caddy takes it out of the tokens of those that it has read before, which leaves

@@ -268,7 +268,7 @@ func TestExposedAndOff(t *testing.T) {
 	}
 }
 
-// What is wrong is told with its line: that of the option where it is a literal,
+// Errors name their line: that of the option where it is a literal,
 // else that of the directive.
 func TestErrorsNamePlaces(t *testing.T) {
 	for block, want := range map[string]string{
@@ -291,7 +291,7 @@ func TestErrorsNamePlaces(t *testing.T) {
 	}
 }
 
-func TestTwoOriginsAreNobodys(t *testing.T) {
+func TestSeveralOriginsMatchNone(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header["Origin"] = []string{"https://app.example.com", "https://app.example.com"}
 	if w := serve(handler(t, "cors https://app.example.com"), r, ok); w.Header().Get(acAllowOrigin) != "" {

@@ -17,7 +17,7 @@ import (
 
 const page = "https://app.example.com"
 
-// send asks the server on behalf of a page, or of nobody.
+// send sends a request with an Origin, or without.
 func send(t *testing.T, server *httptest.Server, method, path, from string, fields ...string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
@@ -38,7 +38,7 @@ func send(t *testing.T, server *httptest.Server, method, path, from string, fiel
 	return resp
 }
 
-// backend has opinions of its own about CORS.
+// backend sends CORS fields itself.
 func backend(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -231,7 +231,7 @@ func TestStar(t *testing.T) {
 	}
 }
 
-func TestMistakesAreToldBeforeServing(t *testing.T) {
+func TestConfigurationErrorsAtLoad(t *testing.T) {
 	for directive, want := range map[string]string{
 		"cors * {\n\t\tallow_credentials\n\t}": "excludes allow_credentials",
 		"cors null":                            "null is not an origin",

@@ -155,7 +155,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "file:///etc/passwd", false, 400},
 		{"GET", "gateway.test:/a", false, 400},
 		{"GET", `/a\b`, false, 400},
-		{"GET", `/a%2fb"`, false, 400}, // the quote makes net/url forget the encoding
+		{"GET", `/a%2fb"`, false, 400}, // the quote makes net/url drop the encoding
 		{"GET", "/a%5cb", true, 400},
 		{"GET", "http://gateway.test/a/../b", false, 400},
 		{"GET", "x:%2fadmin", false, 400},

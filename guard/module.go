@@ -213,7 +213,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	if watch.LengthBeside() {
 		refusedBody.Inc()
-		return badRequest(errBeside)
+		return badRequest(errLengths)
 	}
 	watch.KeepTrailers(ordinaryTrailer)
 	return clientError(next.ServeHTTP(w, r), watch)

@@ -23,7 +23,7 @@ var (
 	errMethod    = errors.New("the method must be a token, such as GET")
 	errLength    = errors.New("the Content-Length does not match the body")
 	errPadded    = errors.New("a field value begins or ends with whitespace")
-	errBeside    = errors.New("Content-Length and Transfer-Encoding must not be combined")
+	errLengths   = errors.New("Content-Length and Transfer-Encoding must not be combined")
 	errBody      = errors.New("the request body is malformed or incomplete")
 )
 

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// backend echoes WebSocket messages, and otherwise tells what it was sent.
+// backend echoes WebSocket messages, and otherwise describes the request.
 func backend(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -298,7 +298,7 @@ func TestBodyIsNoRequest(t *testing.T) {
 		_ = conn.Close()
 	}
 	if stolen.Load() > 0 {
-		t.Errorf("the service was asked %d times what nobody asked", stolen.Load())
+		t.Errorf("the service got %d smuggled requests", stolen.Load())
 	}
 	for request, want := range map[string]int{
 		"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":      400,

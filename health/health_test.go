@@ -130,7 +130,7 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// Details are for whom they are meant; others get the plain answer.
+// Only those who may see details get them; others get the plain response.
 func TestDetails(t *testing.T) {
 	for details, want := range map[string]bool{"any": true, "private_ranges": false, "off": false, "10.0.0.0/8 192.0.2.1": true} {
 		h, err := load(t, "health {\n details "+details+"\n}")

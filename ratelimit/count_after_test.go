@@ -149,6 +149,6 @@ func TestCountAfterInRedis(t *testing.T) {
 	}
 	server.Kill()
 	if code := g.get("/").StatusCode; code != 429 {
-		t.Errorf("Redis is gone and the client has nothing left: %d", code)
+		t.Errorf("Redis unreachable, the client has no units: %d", code)
 	}
 }

@@ -27,8 +27,8 @@ const requestVar = "tentagate.ratelimit"
 type requestChecks struct {
 	all []*check
 
-	// replacer tells the request from a copy of it, which runs in a goroutine of
-	// its own with the same variables and has checks of its own.
+	// replacer distinguishes the request from a copy of it, which has the same
+	// variables, but runs in another goroutine and needs separate checks.
 	replacer *caddy.Replacer
 
 	// redisTime is how long the request has waited for Redis: its checks share

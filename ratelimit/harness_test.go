@@ -49,8 +49,8 @@ type client struct {
 	method string
 }
 
-// chainOfHandlers makes a server whose routes run the handlers one after the
-// other and then answer with the status.
+// testServer has routes that run handlers one after the other and then answer
+// with the status.
 type testServer struct {
 	server *caddyhttp.Server
 	status func(r *http.Request) int

@@ -133,7 +133,7 @@ type Handler struct {
 	Tier *Tier `json:"tier,omitempty"`
 
 	// Addresses and networks of clients that are not counted, in CIDR notation;
-	// `private_ranges` stands for all private ones.
+	// `private_ranges` are all private ones.
 	Exempt []string `json:"exempt,omitempty"`
 
 	// The length of the prefix that makes one client of IPv6 addresses, 1 to 128.

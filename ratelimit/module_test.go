@@ -197,7 +197,7 @@ func TestCountStatus(t *testing.T) {
 	if codes := s.statuses(10, client{}); count(codes, 200) != 10 {
 		t.Fatalf("answers that do not count: %v", codes)
 	}
-	// They are told that nothing was used, and the others what was.
+	// The fields say that nothing was used, and otherwise what was.
 	if got := s.send(client{}).Header().Get("RateLimit"); !strings.HasSuffix(got, ";r=3;t=0") {
 		t.Errorf("an answer that does not count: RateLimit %s", got)
 	}

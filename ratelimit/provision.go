@@ -291,5 +291,5 @@ func (h *Handler) warnShared() {
 	rules = append(rules, h.Key...)
 	rules = append(rules, fmt.Sprint(h.IPv6Prefix, h.zone.store(), h.MaxConcurrent))
 	shared.Warn(h.ctx, "zone", h.Zone, strings.Join(rules, "\n"), h.Position,
-		"give each a zone of its own, or the same key, limits, tiers and store")
+		"give them different zones, or the same key, limits, tiers and store")
 }

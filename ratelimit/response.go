@@ -127,7 +127,7 @@ func nearest(d *gcra.Decision) (least int) {
 	return least
 }
 
-// writeFields tells the client what remains.
+// writeFields sets the fields that say what remains.
 func (c *check) writeFields(header http.Header) {
 	h, d := c.handler, &c.decision
 	if h.Headers == headersOff || d.Len == 0 {

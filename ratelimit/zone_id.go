@@ -56,12 +56,11 @@ func unnamedIDs(ctx caddy.Context) map[string]string {
 	return ids
 }
 
-// unnamed is a directive without a zone. It stands in several places where its
-// site has several listeners.
+// unnamed is a directive without a zone. It occurs once per listener of its site.
 type unnamed struct{ name, text, limits, listen string }
 
-// What a directive without a zone is identified by, and what tells apart those
-// that have all this in common.
+// The options by which a directive without a zone is identified, and those that
+// distinguish directives that have all this in common.
 var (
 	identifying = []string{"key", "missing_key", "algorithm", "ipv6_prefix", "cost", "count_status", "count_after"}
 	limiting    = []string{"limits", "quotas", "tier"}
@@ -103,8 +102,8 @@ func optionsText(options map[string]any, names []string) string {
 
 // identify returns the ids of directives by their names.
 func identify(directives []*unnamed) map[string]string {
-	// A changed limit keeps its counters, so limits tell directives apart only
-	// where nothing else does.
+	// A changed limit keeps its counters, so limits distinguish directives only if
+	// nothing else does.
 	limits := make(map[string]string)
 	ambiguous := make(map[string]bool)
 	for _, u := range directives {
@@ -126,7 +125,7 @@ func identify(directives []*unnamed) map[string]string {
 		for _, u := range group {
 			text := u.text
 			if slices.ContainsFunc(group, func(other *unnamed) bool { return other.listen != u.listen }) {
-				// Only their listeners tell them apart. Otherwise these do not matter:
+				// Only their listeners distinguish them. Otherwise these are ignored:
 				// gateways on one machine differ by their port.
 				text += " " + u.listen
 			}

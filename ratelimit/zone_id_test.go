@@ -79,7 +79,7 @@ func stores(t *testing.T, text string) map[string]string {
 }
 
 // What is written elsewhere does not matter to the counters of a directive
-// without a zone. The limits tell the directives apart here.
+// without a zone. The limits identify the directives here.
 func TestUnnamedZonesDoNotMove(t *testing.T) {
 	const was = ":8000 {\nratelimit /b 3/1h\nrespond ok\n}\n"
 	name := stores(t, was)["3/1h"]

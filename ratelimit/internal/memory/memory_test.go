@@ -245,7 +245,7 @@ func TestWaitIsTrue(t *testing.T) {
 			}
 			c.add(1)
 			if s.Decide("k", p, cost, &d); !d.Admitted() {
-				t.Fatalf("%v: %d ns too few were told", p, d.Wait)
+				t.Fatalf("%v: %d ns are too few", p, d.Wait)
 			}
 		}
 		if refused < 500 {

@@ -53,7 +53,7 @@ func TestAgainstList(t *testing.T) {
 				if wait <= 0 {
 					t.Fatalf("request %d: admitted with %d of %d used", i, used, limit)
 				}
-				// A copy: looking ahead forgets what is old by then.
+				// A copy: a later time removes what is old by then.
 				if probe := log; probe.Wait(now+wait-1, length, limit, cost) == 0 {
 					t.Fatalf("request %d: would be admitted before its wait is over", i)
 				}
