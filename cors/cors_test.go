@@ -2,7 +2,6 @@ package cors
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -355,32 +354,6 @@ func TestPlaceholders(t *testing.T) {
 	}
 	if h.AllowedOrigins[0] != "{env.TENTAGATE_TEST_ORIGINS}" {
 		t.Errorf("the configuration became %q", h.AllowedOrigins)
-	}
-}
-
-func TestParseList(t *testing.T) {
-	for text, want := range map[string]string{
-		"": "[]", " , ": "[]", "*": "[*]", " https://a.test , https://b.test/,": "[https://a.test https://b.test/]",
-	} {
-		if got, err := ParseList(text); err != nil || fmt.Sprint(got) != want {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-	for text, want := range map[string][]string{
-		"https://a.test,b.test":            {"item 2", `"b.test"`, "write https://"},
-		"https://a.test,,null":             {"item 3", "null is not an origin"},
-		"https://a.test,*":                 {"item 2", "leave the others out"},
-		`["https://a.test"]`:               {"item 1", "without brackets"},
-		"https://a.test https://b.test":    {"item 1", "one item holds one origin"},
-		"https://a.test/app":               {"item 1", "no path"},
-		"https://a.test,https://b.test:0x": {"item 2", "1 to 65535"},
-	} {
-		_, err := ParseList(text)
-		for _, part := range want {
-			if err == nil || !strings.Contains(err.Error(), part) {
-				t.Errorf("%q: got %v, want %q in it", text, err, part)
-			}
-		}
 	}
 }
 

@@ -9,52 +9,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/pythopus/tentagate/internal/origin"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
-
-// ParseList parses a comma-separated list of origins, as in the ALLOWED_ORIGINS
-// variable. Empty items are skipped. Errors name the position of the item, from 1,
-// and what is accepted.
-func ParseList(text string) ([]string, error) {
-	list := split(text)
-	for i, item := range list {
-		if item == "" {
-			continue
-		}
-		if _, err := origin.Canonical(item); err != nil {
-			return nil, fmt.Errorf("item %d: %w", i+1, err)
-		}
-	}
-	list = nonempty(list)
-	if _, err := origin.Parse(list); err != nil {
-		for i, item := range split(text) {
-			if item == "*" {
-				return nil, fmt.Errorf("item %d: %w", i+1, err)
-			}
-		}
-		return nil, err
-	}
-	return list, nil
-}
-
-func split(text string) []string {
-	items := strings.Split(text, ",")
-	for i := range items {
-		items[i] = strings.TrimSpace(items[i])
-	}
-	return items
-}
-
-func nonempty(items []string) []string {
-	var list []string
-	for _, item := range items {
-		if item != "" {
-			list = append(list, item)
-		}
-	}
-	return list
-}
 
 // resolved replaces the placeholders in the values of an option. One that is empty
 // or unknown is an error.

@@ -18,11 +18,11 @@ import (
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
-// Paths of the three probes unless the operator chooses others.
+// The default paths of the probes.
 const (
-	DefaultPath      = "/health"
-	DefaultLivePath  = "/livez"
-	DefaultReadyPath = "/readyz"
+	defaultPath      = "/health"
+	defaultLivePath  = "/livez"
+	defaultReadyPath = "/readyz"
 )
 
 // noDetails as the only value of details hides them from everybody.
@@ -86,7 +86,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets the defaults and finds the dependencies.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx = ctx
-	for field, value := range map[*string]string{&h.Path: DefaultPath, &h.LivePath: DefaultLivePath, &h.ReadyPath: DefaultReadyPath} {
+	for field, value := range map[*string]string{&h.Path: defaultPath, &h.LivePath: defaultLivePath, &h.ReadyPath: defaultReadyPath} {
 		if *field == "" {
 			*field = value
 		}
