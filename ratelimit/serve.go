@@ -3,9 +3,12 @@ package ratelimit
 import (
 	"errors"
 	"net/http"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
@@ -81,4 +84,72 @@ func (c *check) drop(o outcome) {
 	c.request.refund()
 	c.outcome = o
 	c.handler.metrics.count(o)
+}
+
+// requestVar is the name under which the checks of a request are kept in
+// Caddy's variables.
+const requestVar = "tentagate.ratelimit"
+
+// requestChecks are the checks of one request, in the order in which they were
+// decided. The ratelimit handlers of a request find one another here.
+type requestChecks struct {
+	all []*check
+
+	// replacer distinguishes the request from a copy of it, which has the same
+	// variables, but runs in another goroutine and needs separate checks.
+	replacer *caddy.Replacer
+
+	// redisTime is how long the request has waited for Redis: its checks share
+	// one budget.
+	redisTime time.Duration
+
+	// Most requests have few checks: these are allocated together.
+	first check
+	slots [3]*check
+}
+
+// checksOf returns the checks of a request.
+func checksOf(r *http.Request) *requestChecks {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if checks, ok := caddyhttp.GetVar(r.Context(), requestVar).(*requestChecks); ok && checks.replacer == repl {
+		return checks
+	}
+	checks := &requestChecks{replacer: repl}
+	checks.all = checks.slots[:0]
+	caddyhttp.SetVar(r.Context(), requestVar, checks)
+	placeholders.Provide(r, checks)
+	return checks
+}
+
+// String keeps the checks out of {http.vars.*}.
+func (*requestChecks) String() string { return "" }
+
+// of returns the check of a handler, or nil if there is none yet.
+func (rc *requestChecks) of(h *Handler) *check {
+	for _, c := range rc.all {
+		if c.handler == h {
+			return c
+		}
+	}
+	return nil
+}
+
+// add makes the check of a handler.
+func (rc *requestChecks) add(r *http.Request, h *Handler) {
+	c := &rc.first
+	if len(rc.all) > 0 {
+		c = new(check)
+	}
+	c.handler, c.request = h, rc
+	c.prepare(r)
+	rc.all = append(rc.all, c)
+}
+
+// refund gives back everything that the request has taken so far.
+func (rc *requestChecks) refund() {
+	for _, c := range rc.all {
+		if !c.handler.Shadow {
+			c.refund()
+		}
+	}
 }
