@@ -21,8 +21,8 @@ import (
 // open it. That holds where reverse_proxy streams bodies, and where it keeps them
 // first.
 func TestClientsCannotTrip(t *testing.T) {
-	p := newPatient(t)
-	p.has(func(w http.ResponseWriter, r *http.Request) {
+	p := newFakeBackend(t)
+	p.handle(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/wait" {
 			<-r.Context().Done()
@@ -107,7 +107,7 @@ func TestClientsCannotTrip(t *testing.T) {
 	}
 	close(work)
 	wg.Wait()
-	p.has(nil)
+	p.handle(nil)
 	if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 200 {
 		t.Errorf("afterwards: %d", a.status)
 	}
@@ -155,17 +155,17 @@ func TestSlowUpload(t *testing.T) {
 
 // A client that does not read its answer does not make the backend break off.
 func TestClientThatStopsReading(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
-	circuit_breaker patient {
+	circuit_breaker stops-reading {
 		consecutive 1
 		slow 1% over 1s
 		trip 100% of 1
 	}
 	reverse_proxy `+p.addr+`
 }`)
-	p.has(func(w http.ResponseWriter, _ *http.Request) {
+	p.handle(func(w http.ResponseWriter, _ *http.Request) {
 		for range 4096 {
 			if _, err := w.Write(make([]byte, 4096)); err != nil {
 				return
@@ -181,9 +181,9 @@ func TestClientThatStopsReading(t *testing.T) {
 		_ = resp.Body.Close()
 	}
 	http.DefaultClient.CloseIdleConnections()
-	p.has(nil)
+	p.handle(nil)
 	fetch(t, http.MethodGet, gateway.URL, nil)
-	if s := stands(t, "patient"); s.State != "closed" || s.Failures != 0 {
+	if s := stands(t, "stops-reading"); s.State != "closed" || s.Failures != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -204,7 +204,7 @@ func (b *trickle) Read(p []byte) (int, error) {
 // A probe that is a slow upload does not open the breaker again, and others may
 // probe in its place.
 func TestUploadAsProbe(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
 	circuit_breaker uploads {
@@ -214,9 +214,9 @@ func TestUploadAsProbe(t *testing.T) {
 	}
 	reverse_proxy `+p.addr+`
 }`)
-	p.has(fails(500))
+	p.handle(withStatus(500))
 	fetch(t, http.MethodGet, gateway.URL, nil)
-	p.has(nil)
+	p.handle(nil)
 	halfOpens(t, "uploads", 5*time.Second)
 
 	body, writer := io.Pipe()

@@ -139,7 +139,7 @@ func serve(t *testing.T, options, site string) string {
 // Each change of state is an event, and each opening one warning, however many
 // requests are refused: with the rule, the counts and the last error.
 func TestEventsAndWarnings(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	url := serve(t, `
 	log {
 		output breaker_test
@@ -151,7 +151,7 @@ func TestEventsAndWarnings(t *testing.T) {
 		on circuit_breaker_closed breaker_test
 	}`, `
 	log
-	circuit_breaker told {
+	circuit_breaker reported {
 		consecutive 5
 		open_for 5s
 		half_open 1
@@ -213,32 +213,32 @@ func TestEventsAndWarnings(t *testing.T) {
 	}
 
 	ask(2)
-	p.die()
+	p.stop()
 	ask(5)
 	expectEvent("circuit_breaker_opened", map[string]any{
-		"name": "told", "scope": "service", "key": "", "from": "closed", "to": "open", "rule": "consecutive", "open_for": "5s",
+		"name": "reported", "scope": "service", "key": "", "from": "closed", "to": "open", "rule": "consecutive", "open_for": "5s",
 		"requests": 7, "failures": 5, "slow": 0, "last_error": "",
 	})
 	ask(50)
 	expectWarning(0, map[string]any{
-		"level": "warn", "msg": "circuit breaker opened", "name": "told", "scope": "service", "from": "closed", "to": "open",
+		"level": "warn", "msg": "circuit breaker opened", "name": "reported", "scope": "service", "from": "closed", "to": "open",
 		"rule": "consecutive", "requests": 7., "failures": 5., "slow": 0., "open_for": 5.,
 	})
 
-	halfOpens(t, "told", 5*time.Second)
-	expectEvent("circuit_breaker_half_opened", map[string]any{"name": "told", "scope": "service", "key": "", "from": "open", "to": "half_open"})
+	halfOpens(t, "reported", 5*time.Second)
+	expectEvent("circuit_breaker_half_opened", map[string]any{"name": "reported", "scope": "service", "key": "", "from": "open", "to": "half_open"})
 	ask(10)
 	expectEvent("circuit_breaker_opened", map[string]any{
-		"name": "told", "scope": "service", "key": "", "from": "half_open", "to": "open", "rule": "probe", "open_for": "10s",
+		"name": "reported", "scope": "service", "key": "", "from": "half_open", "to": "open", "rule": "probe", "open_for": "10s",
 		"requests": 7, "failures": 5, "slow": 0, "last_error": "",
 	})
 	expectWarning(1, map[string]any{"rule": "probe", "from": "half_open", "open_for": 10.})
 
-	halfOpens(t, "told", 10*time.Second)
-	expectEvent("circuit_breaker_half_opened", map[string]any{"name": "told", "scope": "service", "key": "", "from": "open", "to": "half_open"})
-	p.rise(t)
+	halfOpens(t, "reported", 10*time.Second)
+	expectEvent("circuit_breaker_half_opened", map[string]any{"name": "reported", "scope": "service", "key": "", "from": "open", "to": "half_open"})
+	p.restart(t)
 	ask(10)
-	expectEvent("circuit_breaker_closed", map[string]any{"name": "told", "scope": "service", "key": "", "from": "half_open", "to": "closed"})
+	expectEvent("circuit_breaker_closed", map[string]any{"name": "reported", "scope": "service", "key": "", "from": "half_open", "to": "closed"})
 	if got := warnings(t); len(got) != 2 {
 		t.Errorf("%d warnings, want 2: %v", len(got), got)
 	}

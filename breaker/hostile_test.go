@@ -64,8 +64,8 @@ func attacks() []attack {
 // good request is answered at once.
 func TestClientsCannotTakeTheServiceDown(t *testing.T) {
 	fresh := func(t *testing.T) string {
-		p := newPatient(t)
-		p.has(func(w http.ResponseWriter, r *http.Request) {
+		p := newFakeBackend(t)
+		p.handle(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			switch r.URL.Path {
 			case "/wait":

@@ -11,27 +11,27 @@ import (
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
-// checkKey refuses keys that cannot mean what the operator wants.
+// checkKey refuses keys that clients could use to make circuits without end.
 func checkKey(key string) error {
 	for _, part := range []string{"uri}", "uri_escaped}", "path}", "uri.path", "uri.query", "{path", "{uri", "{query"} {
 		if strings.Contains(key, part) {
-			return fmt.Errorf("key %q: clients choose paths, and with them could make circuits without end; name what you mean, such as {vars.service}", key)
+			return fmt.Errorf("key %q: clients choose paths, and could make circuits without end; use a placeholder such as {vars.service}", key)
 		}
 	}
 	if strings.Contains(key, "http.auth.") {
-		return fmt.Errorf("key %q: a circuit stands for a backend, not for a user, and its key is shown in logs; name what you mean, such as {vars.service}", key)
+		return fmt.Errorf("key %q: a circuit is for a backend, not for a user, and its key is logged; use a placeholder such as {vars.service}", key)
 	}
 	return nil
 }
 
-// keyPart is a part of a key that is a host, which clients write in many ways,
-// or some other text.
+// keyPart is a part of a key: a host, which clients spell in many ways, or other
+// text.
 type keyPart struct {
 	text string
-	host hostname.Reader // nil: the text is for the replacer
+	host hostname.Reader // nil: expand the text
 }
 
-// parseKey parts a key at its hosts. A key without any has no parts.
+// parseKey splits a key at its hosts. A key without hosts has no parts.
 func parseKey(key string) (parts []keyPart) {
 	rest := key
 	for _, name := range resolve.Placeholders(key) {

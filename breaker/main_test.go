@@ -14,10 +14,16 @@ import (
 // testClock is the time of all circuits in these tests.
 var testClock = &countedClock{Mock: clock.NewMock()}
 
-// countedClock knows how often it was asked how long something took.
+// countedClock counts how often it was read.
 type countedClock struct {
 	*clock.Mock
 	asked atomic.Int64
+}
+
+func (c *countedClock) Now() time.Time {
+	now := c.Mock.Now()
+	c.asked.Add(1)
+	return now
 }
 
 func (c *countedClock) Since(t time.Time) time.Duration {

@@ -1,6 +1,6 @@
-// Package breaker is the `circuit_breaker` handler: it stops asking a backend
-// that fails, probes it now and then, and tells clients when to come back. With
-// it come the transport `tentagate` and the selection policy `available` of
+// Package breaker is the `circuit_breaker` handler: it stops sending requests to a
+// failing backend, probes it from time to time, and tells clients when to retry. It
+// includes the transport `tentagate` and the selection policy `available` of
 // reverse_proxy, which do the same for each upstream.
 package breaker
 
@@ -31,47 +31,44 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler wraps the handlers behind it. It counts what the backend causes,
-// never what a client causes, and when the rules ask for it answers 503 at
-// once instead of asking the backend.
+// Handler wraps the handlers behind it. It counts failures of the backend, never
+// those that a client causes, and while its circuit is open answers 503 at once.
 //
-// The placeholder `{http.circuit_breaker.state}` has the state that a request
-// met: `closed`, `open` or `half_open`.
+// The placeholder `{http.circuit_breaker.state}` is the state when the request
+// came: `closed`, `open` or `half_open`.
 type Handler struct {
 	// Name of the breaker, for metrics and administration. Handlers with the same
-	// name share one state, which survives a reload, and must have the same rules.
+	// name share one state, which survives a reload, and need the same rules.
 	// Required.
 	Name string `json:"name,omitempty"`
 
-	// Placeholders that tell apart the circuits of one breaker, such as
-	// `{vars.service}`. Never a raw path: clients choose those. Default: one
-	// circuit.
+	// Placeholders whose values each have a circuit, such as `{vars.service}`. Paths
+	// and users are refused, as clients choose them. Default: one circuit.
 	Key string `json:"key,omitempty"`
 
-	// How many circuits a key may make; beyond that the longest unused is
-	// forgotten, closed ones first. Default: 1000.
+	// The most circuits; beyond that the longest unused is removed, closed ones
+	// first. Default: 1000.
 	MaxKeys int `json:"max_keys,omitempty"`
 
 	registry.Rules
 
-	// Bounds how many requests are under way. Default: no bound.
+	// Limits the requests in flight. Default: no limit.
 	MaxInflight *MaxInflight `json:"max_inflight,omitempty"`
 
-	// `enforce`, or `observe` to count and tell but refuse nothing. Default:
+	// `enforce`, or `observe` to count and log but refuse nothing. Default:
 	// enforce.
 	Mode string `json:"mode,omitempty"`
 
-	// Tell other gateways, through Redis, of openings, and need half of
-	// `min_requests` for as long as another gateway says that the backend fails.
-	// None opens because another did. Without Redis this does nothing. Default:
-	// false.
+	// Share openings with other gateways through Redis: while the circuit of another
+	// gateway is open, half of `min_requests` is enough here. A hint alone never opens
+	// a circuit. Without Redis this has no effect. Default: false.
 	Share bool `json:"share,omitempty"`
 
-	// Handlers that answer while it is open. Default: 503 with a problem+json
-	// body.
+	// Handlers that answer while the circuit is open. Default: 503 with a
+	// problem+json body.
 	Open caddyhttp.RouteList `json:"open,omitempty"`
 
-	// Where the Caddyfile has the directive; errors name it.
+	// Position in the Caddyfile, for errors.
 	Position string `json:"position,omitempty"`
 
 	openSegment *openBlock
@@ -80,24 +77,24 @@ type Handler struct {
 	member      *registry.Member
 }
 
-// MaxInflight bounds how many requests are under way, for each circuit.
+// MaxInflight limits the requests in flight of each circuit.
 type MaxInflight struct {
-	// How many requests may be under way; with `adaptive`, at most. Default with
-	// `adaptive`: 1000, else required.
+	// The limit, with `adaptive` the highest. Required; with `adaptive`, default:
+	// 1000.
 	Max int `json:"max,omitempty"`
 
-	// Find the bound from the backend's latency: it falls when answers take longer
-	// the more requests there are. A request is then under way until the response
+	// Find the limit from the backend's latency: it falls when answers take longer
+	// the more requests there are. A request is then in flight until the response
 	// header has come. Default: false.
 	Adaptive bool `json:"adaptive,omitempty"`
 
-	// The least that `adaptive` goes down to. Default: 10.
+	// The lowest limit of `adaptive`. Default: 10.
 	Min int `json:"min,omitempty"`
 
-	// How many more requests may wait for a place. Default: 0.
+	// How many more requests may wait. Default: 0.
 	Queue int `json:"queue,omitempty"`
 
-	// How long they may wait. Default: 100ms.
+	// How long a request may wait. Default: 100ms.
 	QueueWait caddy.Duration `json:"queue_wait,omitempty"`
 }
 
@@ -148,7 +145,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	return err
 }
 
-// check refuses what cannot mean what the operator wants.
+// check refuses invalid options.
 func (h *Handler) check() error {
 	switch {
 	case h.MaxKeys < 0:
@@ -160,7 +157,7 @@ func (h *Handler) check() error {
 	return checkKey(h.Key)
 }
 
-// settings checks the bound and completes it. It may be called on nil.
+// settings sets the defaults and checks the result. It may be called on nil.
 func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 	if m == nil {
 		return s, nil
@@ -192,7 +189,7 @@ func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 	return s, nil
 }
 
-// Cleanup releases the state; the next configuration may hold it already.
+// Cleanup releases the state, which a newer configuration may be using.
 func (h *Handler) Cleanup() error { return h.member.Leave() }
 
 // Interface guards

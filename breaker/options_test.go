@@ -15,7 +15,7 @@ import (
 
 // The handlers of `open` answer in place of the backend, with any status.
 func TestFallback(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
 	circuit_breaker fallback {
@@ -27,7 +27,7 @@ func TestFallback(t *testing.T) {
 	}
 	reverse_proxy `+p.addr+`
 }`)
-	p.has(fails(500))
+	p.handle(withStatus(500))
 	if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 500 || a.header.Get("X-From") != "" {
 		t.Errorf("closed: %d %v", a.status, a.header)
 	}
@@ -47,11 +47,11 @@ func TestMaxInflight(t *testing.T) {
 		{"adaptive", "max_inflight adaptive min 2 max 2 queue 3 1h"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := newPatient(t)
+			p := newFakeBackend(t)
 			name := "in-flight-" + tc.name
 			gateway := servertest.New(t, ":80 {\n\tcircuit_breaker "+name+" {\n\t\t"+tc.option+"\n\t}\n\treverse_proxy "+p.addr+"\n}")
 			release := make(chan struct{})
-			p.has(func(http.ResponseWriter, *http.Request) { <-release })
+			p.handle(func(http.ResponseWriter, *http.Request) { <-release })
 			answers := make(chan answer, 20)
 			for range 20 {
 				go func() { answers <- fetch(t, http.MethodGet, gateway.URL, nil) }()
@@ -79,10 +79,10 @@ func TestMaxInflight(t *testing.T) {
 // Who waits in the queue is refused when its time is over.
 func TestQueueTime(t *testing.T) {
 	for _, option := range []string{"max_inflight 1 queue 1 1ms", "max_inflight adaptive min 1 max 1 queue 1 1ms"} {
-		p := newPatient(t)
+		p := newFakeBackend(t)
 		gateway := servertest.New(t, ":80 {\n\tcircuit_breaker "+strings.Fields(option)[1]+"-queue {\n\t\t"+option+"\n\t}\n\treverse_proxy "+p.addr+"\n}")
 		release := make(chan struct{})
-		p.has(func(http.ResponseWriter, *http.Request) { <-release })
+		p.handle(func(http.ResponseWriter, *http.Request) { <-release })
 		first := make(chan answer, 1)
 		go func() { first <- fetch(t, http.MethodGet, gateway.URL, nil) }()
 		eventually(t, "the first request", func() bool { return p.served.Load() == 1 })
@@ -99,7 +99,7 @@ func TestQueueTime(t *testing.T) {
 // The Retry-After of the backend lengthens the open time, up to the maximum.
 func TestHonoredRetryAfter(t *testing.T) {
 	for asked, want := range map[string]string{"40": "40", "4000": "60", "1": "5", "soon": "5"} {
-		p := newPatient(t)
+		p := newFakeBackend(t)
 		gateway := servertest.New(t, `
 :80 {
 	circuit_breaker honored-`+asked+` {
@@ -109,7 +109,7 @@ func TestHonoredRetryAfter(t *testing.T) {
 	}
 	reverse_proxy `+p.addr+`
 }`)
-		p.has(func(w http.ResponseWriter, _ *http.Request) {
+		p.handle(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", asked)
 			w.WriteHeader(503)
 		})
@@ -122,7 +122,7 @@ func TestHonoredRetryAfter(t *testing.T) {
 
 // Operators force states, for all keys or one, for a time.
 func TestForcedStates(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
 	circuit_breaker forced {
@@ -145,14 +145,14 @@ func TestForcedStates(t *testing.T) {
 	}
 	force("/a", `{"state":"auto"}`)
 	if ask("a") != 200 || ask("later") != 503 {
-		t.Error("a key is not told apart")
+		t.Error("two keys share a circuit")
 	}
 	testClock.Add(time.Minute)
 	if ask("later") != 200 {
 		t.Error("it does not end")
 	}
 	force("/a", `{"state":"closed"}`)
-	p.has(fails(500))
+	p.handle(withStatus(500))
 	for range 3 {
 		if got := ask("a"); got != 500 {
 			t.Errorf("forced closed: %d", got)

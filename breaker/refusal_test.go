@@ -47,8 +47,8 @@ func TestDroppedConfigurationsLeaveNothing(t *testing.T) {
 // refusing is a site whose breaker is open.
 func refusing(b *testing.B, name string) http.Handler {
 	b.Helper()
-	p := newPatient(b)
-	p.has(fails(500))
+	p := newFakeBackend(b)
+	p.handle(withStatus(500))
 	h := servertest.Handler(b, ":80 {\n\tcircuit_breaker "+name+" {\n\t\tconsecutive 1\n\t\topen_for 1h\n\t}\n\treverse_proxy "+p.addr+"\n}")
 	h.ServeHTTP(httptest.NewRecorder(), get())
 	expectState(b, name, "open")

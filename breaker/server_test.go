@@ -16,41 +16,41 @@ import (
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
-// illness is a way in which a backend can fail.
-type illness struct {
+// failureMode is a way in which a backend can fail.
+type failureMode struct {
 	name      string
 	options   string // of the breaker
 	transport string // options of the transport
-	sick      func(p *patient)
-	well      func(t *testing.T, p *patient)
+	fail      func(p *fakeBackend)
+	recover   func(t *testing.T, p *fakeBackend)
 	rule      string // that opens
 	cause     string // what the log says of it
 	within    int    // requests
 }
 
-func illnesses(names *nameserver) []illness {
+func failureModes(names *nameserver) []failureMode {
 	half := new(atomic.Int64)
-	return []illness{
+	return []failureMode{
 		{
 			name: "refusing", options: "consecutive 5", rule: "consecutive", cause: "connection refused", within: 5,
-			sick: func(p *patient) { p.die() }, well: func(t *testing.T, p *patient) { t.Helper(); p.rise(t) },
+			fail: func(p *fakeBackend) { p.stop() }, recover: func(t *testing.T, p *fakeBackend) { t.Helper(); p.restart(t) },
 		},
 		{
 			name: "hanging", options: "consecutive 3", transport: "response_header_timeout 50ms", rule: "consecutive", cause: "timeout", within: 3,
-			sick: func(p *patient) {
-				p.has(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() })
+			fail: func(p *fakeBackend) {
+				p.handle(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() })
 			},
 		},
 		{
 			name: "half-dead", options: "trip 50% of 20\n\t\tconsecutive 10", rule: "ratio", cause: "status 500", within: 20,
-			sick: func(p *patient) {
-				p.has(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200 + int(half.Add(1)%2)*300) })
+			fail: func(p *fakeBackend) {
+				p.handle(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200 + int(half.Add(1)%2)*300) })
 			},
 		},
 		{
 			name: "slow", options: "slow 80% over 2s\n\t\ttrip 100% of 10\n\t\twindow 60s", rule: "slow", within: 10,
-			sick: func(p *patient) {
-				p.has(func(w http.ResponseWriter, _ *http.Request) {
+			fail: func(p *fakeBackend) {
+				p.handle(func(w http.ResponseWriter, _ *http.Request) {
 					testClock.Add(2100 * time.Millisecond)
 					_, _ = io.WriteString(w, "at last")
 				})
@@ -58,8 +58,8 @@ func illnesses(names *nameserver) []illness {
 		},
 		{
 			name: "resetting", options: "consecutive 4", rule: "consecutive", cause: "status 200", within: 4,
-			sick: func(p *patient) {
-				p.has(func(w http.ResponseWriter, _ *http.Request) {
+			fail: func(p *fakeBackend) {
+				p.handle(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Length", "1000")
 					_, _ = io.WriteString(w, "half of")
 					_ = http.NewResponseController(w).Flush()
@@ -70,28 +70,28 @@ func illnesses(names *nameserver) []illness {
 		{
 			name: "nameless", options: "consecutive 2", rule: "consecutive", cause: "lookup", within: 2,
 			transport: "resolvers " + names.LocalAddr().String(),
-			sick:      func(*patient) { names.knows.Store(false) },
-			well:      func(*testing.T, *patient) { names.knows.Store(true) },
+			fail:      func(*fakeBackend) { names.knows.Store(false) },
+			recover:   func(*testing.T, *fakeBackend) { names.knows.Store(true) },
 		},
 	}
 }
 
-// Every illness opens by its rule, is answered as it should, and heals by
-// probes. The neighbour behind the same gateway never notices.
-func TestIllnesses(t *testing.T) {
+// Each failure mode opens the circuit by its rule; probes close it again. Another
+// service behind the same gateway is never affected.
+func TestFailureModes(t *testing.T) {
 	names := newNameserver(t)
-	for _, tc := range illnesses(names) {
+	for _, tc := range failureModes(names) {
 		t.Run(tc.name, func(t *testing.T) {
-			p, neighbour := newPatient(t), newPatient(t)
+			p, neighbour := newFakeBackend(t), newFakeBackend(t)
 			upstream := p.addr
 			if tc.name == "nameless" {
 				_, port, _ := net.SplitHostPort(p.addr)
 				upstream = "users.example.test:" + port
 			}
-			name := "ill-" + tc.name
+			name := "failing-" + tc.name
 			gateway := servertest.New(t, fmt.Sprintf(`
 :80 {
-	handle /sick* {
+	handle /failing* {
 		circuit_breaker %s {
 			%s
 			open_for 5s
@@ -113,9 +113,9 @@ func TestIllnesses(t *testing.T) {
 }`, name, tc.options, upstream, tc.transport, name, neighbour.addr))
 
 			stop := served(t, gateway.URL)
-			tc.sick(p)
+			tc.fail(p)
 			for i := range tc.within {
-				if a := fetch(t, http.MethodGet, gateway.URL+"/sick", nil); a.status == http.StatusServiceUnavailable {
+				if a := fetch(t, http.MethodGet, gateway.URL+"/failing", nil); a.status == http.StatusServiceUnavailable {
 					t.Fatalf("request %d is refused already: %+v", i+1, stands(t, name))
 				}
 			}
@@ -128,7 +128,7 @@ func TestIllnesses(t *testing.T) {
 			}
 			reached := p.served.Load()
 			testClock.Add(1500 * time.Millisecond)
-			a := fetch(t, http.MethodPost, gateway.URL+"/sick", strings.NewReader("x"))
+			a := fetch(t, http.MethodPost, gateway.URL+"/failing", strings.NewReader("x"))
 			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "4" ||
 				a.header.Get("Proxy-Status") != "tentagate; error=destination_unavailable" ||
 				a.header.Get("Cache-Control") != "no-store" || a.header.Get("Content-Type") != "application/problem+json" {
@@ -138,22 +138,22 @@ func TestIllnesses(t *testing.T) {
 				t.Error("the backend was asked when open")
 			}
 
-			// Not yet well: a probe fails, and the open time is twice as long.
+			// Still failing: a probe fails, and the open time is twice as long.
 			halfOpens(t, name, 4*time.Second)
 			if tc.rule == "consecutive" && tc.name != "resetting" {
-				fetch(t, http.MethodGet, gateway.URL+"/sick", nil)
+				fetch(t, http.MethodGet, gateway.URL+"/failing", nil)
 				if s := stands(t, name); s.State != "open" || s.Open != 10 {
 					t.Errorf("after a failed probe: %+v", s)
 				}
 				halfOpens(t, name, 10*time.Second)
 			}
 
-			p.has(nil)
-			if tc.well != nil {
-				tc.well(t, p)
+			p.handle(nil)
+			if tc.recover != nil {
+				tc.recover(t, p)
 			}
 			for range 2 {
-				if a := fetch(t, http.MethodGet, gateway.URL+"/sick", nil); a.status != 200 || a.body != "well" {
+				if a := fetch(t, http.MethodGet, gateway.URL+"/failing", nil); a.status != 200 || a.body != "ok" {
 					t.Errorf("probe: %d %s %v", a.status, a.body, a.err)
 				}
 			}
@@ -166,7 +166,7 @@ func TestIllnesses(t *testing.T) {
 	}
 }
 
-// served asks a site all the time, which must always answer well, until the
+// served sends requests to a site, which must always answer 200, until the
 // function that it returns is called.
 func served(t *testing.T, url string) (stop func()) {
 	t.Helper()
@@ -176,7 +176,7 @@ func served(t *testing.T, url string) (stop func()) {
 	for range 2 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if a := fetch(t, http.MethodGet, url, nil); a.status != http.StatusOK || a.body != "well" {
+				if a := fetch(t, http.MethodGet, url, nil); a.status != http.StatusOK || a.body != "ok" {
 					t.Errorf("the neighbour: %d %q %v", a.status, a.body, a.err)
 					return
 				}
@@ -198,7 +198,7 @@ func served(t *testing.T, url string) (stop func()) {
 // A request of before the opening that ends only when the breaker is half-open
 // says nothing of the backend as it is then, whatever came of it.
 func TestLateAnswer(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
 	circuit_breaker late {
@@ -209,7 +209,7 @@ func TestLateAnswer(t *testing.T) {
 	reverse_proxy `+p.addr+`
 }`)
 	release := make(chan struct{})
-	p.has(func(w http.ResponseWriter, r *http.Request) {
+	p.handle(func(w http.ResponseWriter, r *http.Request) {
 		if status, err := strconv.Atoi(r.URL.Query().Get("late")); err == nil {
 			<-release
 			w.WriteHeader(status)
@@ -234,7 +234,7 @@ func TestLateAnswer(t *testing.T) {
 		}
 	}
 	expectState(t, "late", "half_open")
-	p.has(nil)
+	p.handle(nil)
 	fetch(t, http.MethodGet, gateway.URL, nil)
 	expectState(t, "late", "closed")
 }
@@ -242,7 +242,7 @@ func TestLateAnswer(t *testing.T) {
 // 500 requests at once meet a half-open breaker: no more than the probes reach
 // the backend.
 func TestProbesAtOnce(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
 	circuit_breaker at-once {
@@ -252,13 +252,13 @@ func TestProbesAtOnce(t *testing.T) {
 	}
 	reverse_proxy `+p.addr+`
 }`)
-	p.has(fails(500))
+	p.handle(withStatus(500))
 	fetch(t, http.MethodGet, gateway.URL, nil)
 	halfOpens(t, "at-once", 5*time.Second)
 
 	reached := p.served.Load()
 	release := make(chan struct{})
-	p.has(func(w http.ResponseWriter, _ *http.Request) {
+	p.handle(func(w http.ResponseWriter, _ *http.Request) {
 		<-release
 		w.WriteHeader(http.StatusNotFound) // proves nothing, so the state stays
 	})

@@ -23,12 +23,12 @@ import (
 
 const minutes = 10 * time.Minute
 
-// Streams of ten minutes are neither slow nor unfinished: they are judged when
-// they begin.
+// Streams of ten minutes are neither slow nor unfinished: their outcome is known
+// when they begin.
 func TestStreamsOfTenMinutes(t *testing.T) {
 	end := make(chan struct{})
-	p := newPatient(t)
-	p.has(func(w http.ResponseWriter, r *http.Request) {
+	p := newFakeBackend(t)
+	p.handle(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "websocket" {
 			conn, err := websocket.Accept(w, r, nil)
 			if err != nil {
@@ -81,7 +81,7 @@ func TestStreamsOfTenMinutes(t *testing.T) {
 	close(end)
 	_, _ = io.Copy(io.Discard, events)
 	_, _, _ = conn.Read(t.Context())
-	p.has(nil)
+	p.handle(nil)
 	if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 200 {
 		t.Errorf("after the streams: %d", a.status)
 	}
@@ -92,7 +92,7 @@ func TestStreamsOfTenMinutes(t *testing.T) {
 
 // The status of a gRPC call is in the trailer.
 func TestGRPC(t *testing.T) {
-	var told atomic.Uint32 // what the service answers
+	var answers atomic.Uint32 // the status of the service
 	// It takes all of the request before it answers: Caddy's proxy races with
 	// itself when the answer comes while it sends.
 	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
@@ -103,7 +103,7 @@ func TestGRPC(t *testing.T) {
 				return err
 			}
 		}
-		answer := codes.Code(told.Load())
+		answer := codes.Code(answers.Load())
 		if answer == codes.OK {
 			return s.SendMsg(new(healthpb.HealthCheckResponse))
 		}
@@ -111,7 +111,7 @@ func TestGRPC(t *testing.T) {
 			// With a header of its own, so that the status is in a trailer.
 			_ = s.SendHeader(nil)
 		}
-		return grpcstatus.Error(answer, "as told")
+		return grpcstatus.Error(answer, "as set")
 	}))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -136,7 +136,7 @@ func TestGRPC(t *testing.T) {
 	defer conn.Close()
 	client := healthpb.NewHealthClient(conn)
 	call := func(code codes.Code) codes.Code {
-		told.Store(uint32(code))
+		answers.Store(uint32(code))
 		_, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{})
 		return grpcstatus.Code(err)
 	}
@@ -176,7 +176,7 @@ func grpcGateway(t *testing.T, caddyfile string) string {
 // A body that is larger than request_body allows is the client's doing, wherever
 // the bound stands.
 func TestBodyTooLarge(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
 	request_body {

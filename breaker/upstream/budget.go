@@ -9,13 +9,13 @@ import (
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
-// RetryBudget bounds retries, so that they cannot multiply the load of a backend
-// that is failing already. Of the requests of the last ten seconds, a share may
-// be retried, and in any second a few more.
+// RetryBudget limits retries, so that they cannot multiply the load of a backend
+// that already fails. A share of the requests of the last ten seconds may be
+// retried, and a few in any second.
 //
-// A request that may not be retried is answered 503 with Retry-After at once, by
-// the gateway: where lb_retry_match tries 503 again, the client sees that status
-// without the field, but the backend sees nothing.
+// The gateway answers a request that may not be retried with 503 and Retry-After
+// at once. Where lb_retry_match retries 503, the client gets that status without
+// the field, but the backend gets no request.
 type RetryBudget struct {
 	// Share of the requests, above 0 to 1. Default: 0.2.
 	Ratio float64 `json:"ratio,omitempty"`
@@ -44,7 +44,7 @@ func (b *RetryBudget) check() error {
 	return nil
 }
 
-// budgetSeconds is for how long requests and retries count.
+// budgetSeconds is how long requests and retries count.
 const budgetSeconds = 10
 
 // budget counts requests and retries by the second.
@@ -65,8 +65,8 @@ func newBudget(b RetryBudget, now func() time.Time) *budget {
 	return &budget{RetryBudget: b, now: now, start: now()}
 }
 
-// advance forgets the seconds that have passed, and returns the place of the
-// present one. b.mu is held.
+// advance removes the seconds that have passed, and returns the index of the
+// current one. b.mu is held.
 func (b *budget) advance() int64 {
 	now := int64(b.now().Sub(b.start) / time.Second)
 	for s := max(b.second+1, now-budgetSeconds+1); s <= now; s++ {
@@ -88,7 +88,7 @@ func (b *budget) request() {
 	b.allReq++
 }
 
-// retry asks for a retry, and counts it if it is allowed.
+// retry reports whether a retry is allowed, and counts it.
 func (b *budget) retry() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -102,8 +102,8 @@ func (b *budget) retry() bool {
 }
 
 // spend counts an attempt. It returns the answer to a request that may not be
-// tried again: an error would make reverse_proxy try once more, or wait. That
-// answer counts as the backend's, since it was the first attempt that failed.
+// retried, as an error would make reverse_proxy retry, or wait. circuit_breaker
+// counts that answer as the backend's, whose first attempt failed.
 func (t *Transport) spend(r *http.Request, l *trial) *http.Response {
 	switch {
 	case t.budget == nil:
@@ -114,7 +114,7 @@ func (t *Transport) spend(r *http.Request, l *trial) *http.Response {
 	case t.budget.retry():
 		return nil
 	}
-	resp := response(r, problem.New(http.StatusServiceUnavailable, "the service failed, and too many requests are tried again already"))
+	resp := response(r, problem.New(http.StatusServiceUnavailable, "the service failed, and its retry budget is exhausted"))
 	resp.Header.Set("Retry-After", "1")
 	resp.Header.Set("Proxy-Status", "tentagate; error=destination_unavailable") // RFC 9209 §2.3.4
 	return resp

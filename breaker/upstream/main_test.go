@@ -19,21 +19,9 @@ import (
 )
 
 // testClock is the time of all circuits in these tests.
-var testClock = &countedClock{Mock: clock.NewMock()}
+var testClock = clock.NewMock()
 
-// countedClock knows how often it was asked for the time.
-type countedClock struct {
-	*clock.Mock
-	asked atomic.Int64
-}
-
-func (c *countedClock) Now() time.Time {
-	now := c.Mock.Now()
-	c.asked.Add(1)
-	return now
-}
-
-// series has what the breakers tell of themselves.
+// series has the metrics of the breakers.
 var series = prometheus.NewRegistry()
 
 func TestMain(m *testing.M) {
@@ -97,18 +85,17 @@ func expectState(t testing.TB, name, address, want string) {
 	eventually(t, name+" of "+address+" "+want, func() bool { return states(t, name)[address] == want })
 }
 
-// eventually waits for what another goroutine brings about.
+// eventually waits for an effect of another goroutine.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: it did not come", what)
+			t.Fatalf("%s: did not happen", what)
 		}
 	}
 }
 
-// backend is a server that can be told to fail. To /health it answers 200
-// nevertheless.
+// backend is a server with a settable status. To /health it always answers 200.
 type backend struct {
 	*httptest.Server
 	served atomic.Int64

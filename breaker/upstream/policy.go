@@ -16,18 +16,18 @@ func init() {
 	caddy.RegisterModule(&Policy{})
 }
 
-// Policy chooses by another policy among the upstreams whose circuits of the
+// Policy selects by another policy among the upstreams whose circuits of the
 // transport `tentagate` would admit a request.
 //
-// It leaves out no more than a share of the upstreams. Where more circuits are
-// open it leaves out none: what falls on an open one is refused, so that the
-// others do not get all the load.
+// It excludes no more than a share of the upstreams. If more circuits are open, it
+// excludes none: requests to an open one are refused, so that the others do not
+// get all the load.
 type Policy struct {
-	// The policy that chooses. Default: random.
+	// The policy that selects. Default: random.
 	InnerRaw json.RawMessage `json:"inner,omitempty" caddy:"namespace=http.reverse_proxy.selection_policies inline_key=policy"`
 
-	// The largest share of upstreams to leave out, above 0 to 1, or -1 to leave
-	// none out. Default: 0.5.
+	// The largest share of upstreams to exclude, above 0 to 1, or -1 to exclude
+	// none. Default: 0.5.
 	MaxEjection float64 `json:"max_ejection,omitempty"`
 
 	inner reverseproxy.Selector
@@ -44,13 +44,13 @@ func (*Policy) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision loads the inner policy and finds the proxy that it chooses for.
+// Provision loads the inner policy and finds the proxy that it selects for.
 func (p *Policy) Provision(ctx caddy.Context) error {
 	if p.MaxEjection == 0 {
 		p.MaxEjection = defaultMaxEjection
 	}
 	if p.MaxEjection != -1 && !(p.MaxEjection > 0 && p.MaxEjection <= 1) {
-		return errors.New("max_ejection: a share is above 0 and at most 1, or -1 to leave none out")
+		return errors.New("max_ejection: a share is above 0 and at most 1, or -1 to exclude none")
 	}
 	if p.InnerRaw == nil {
 		p.InnerRaw = caddyconfig.JSONModuleObject(reverseproxy.RandomSelection{}, "policy", "random", nil)
@@ -74,12 +74,12 @@ func proxyOf(ctx caddy.Context) (found *reverseproxy.Handler) {
 	return found
 }
 
-// Select chooses an upstream.
+// Select selects an upstream.
 func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	return p.inner.Select(p.available(pool, r), r, w)
 }
 
-// available returns the upstreams to choose from.
+// available returns the upstreams to select from.
 func (p *Policy) available(pool reverseproxy.UpstreamPool, r *http.Request) reverseproxy.UpstreamPool {
 	if p.proxy == nil {
 		return pool
@@ -88,7 +88,7 @@ func (p *Policy) available(pool reverseproxy.UpstreamPool, r *http.Request) reve
 	if !ok {
 		return pool
 	}
-	var left reverseproxy.UpstreamPool // made only once there is one to leave out
+	var left reverseproxy.UpstreamPool // made only if one is excluded
 	out := 0
 	for i, u := range pool {
 		if transport.Ready(address(u.Dial, r)) {
@@ -111,7 +111,7 @@ func (p *Policy) available(pool reverseproxy.UpstreamPool, r *http.Request) reve
 // address returns what reverse_proxy dials for an upstream.
 func address(dial string, r *http.Request) string {
 	if !strings.ContainsAny(dial, "{/") {
-		return dial // host:port, as it is nearly always
+		return dial // host:port, as nearly always
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		dial = repl.ReplaceAll(dial, "")

@@ -14,14 +14,14 @@ func init() {
 	caddy.RegisterModule(&Slot{})
 }
 
-// Slot is a circuit breaker for reverse_proxy's own slot, which JSON
-// configurations have: one circuit for all upstreams of the proxy.
+// Slot is a circuit breaker for the `circuit_breaker` option of reverse_proxy in
+// JSON configurations: one circuit for all upstreams of the proxy.
 //
-// reverse_proxy tells it of answers only: not of connections that fail, answers
-// that do not come in time or that break off, and of no client that goes away. A
-// dead backend does not open it. While it is half-open it admits every request,
-// because reverse_proxy asks it without telling whether a request follows. The
-// handler circuit_breaker and the transport tentagate have no such limits.
+// reverse_proxy reports answers only: no failed connections, no timeouts, no
+// answers that break off, and no clients that leave. A dead backend does not open
+// it. While half-open it admits every request, because reverse_proxy asks without
+// saying whether a request follows. The handler circuit_breaker and the transport
+// tentagate have no such limits.
 type Slot struct {
 	// Name of the breaker, for metrics and administration. Required.
 	Name string `json:"name,omitempty"`
@@ -48,11 +48,11 @@ func (s *Slot) Provision(ctx caddy.Context) (err error) {
 // Cleanup releases the circuit.
 func (s *Slot) Cleanup() error { return s.member.Leave() }
 
-// OK reports whether upstreams may be asked. It changes nothing: reverse_proxy
-// calls it any number of times per request, and without requests too.
+// OK reports whether upstreams may get requests. It changes nothing: reverse_proxy
+// calls it any number of times per request, and also without one.
 func (s *Slot) OK() bool { return s.member.Circuit("").State() != circuit.Open }
 
-// RecordMetric tells of an answer.
+// RecordMetric counts an answer.
 func (s *Slot) RecordMetric(status int, latency time.Duration) {
 	c := s.member.Circuit("")
 	result := circuit.Result{Outcome: s.member.Failures().Status(status), Latency: latency, Status: status}

@@ -96,8 +96,7 @@ func TestSlot(t *testing.T) {
 	}
 }
 
-// The limits that the documentation names: a backend that refuses connections
-// is never told of.
+// The documented limit: a backend that refuses connections does not open it.
 func TestSlotLimits(t *testing.T) {
 	handler, err := servertest.LoadJSON(t, slotConfig(`{"type": "tentagate", "name": "blind", "consecutive": 1}`, dead(t)))
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package upstream watches each upstream of a reverse_proxy on its own: the
+// Package upstream has circuit breakers for the upstreams of reverse_proxy: the
 // transport `tentagate`, the selection policy `available`, and an adapter for
 // reverse_proxy's own circuit breaker slot.
 package upstream
@@ -26,33 +26,33 @@ func init() {
 }
 
 // Transport is Caddy's `http` transport with a circuit breaker for each upstream
-// address, and a bound for retries. All options of the `http` transport are
+// address and a retry budget. All options of the `http` transport are
 // options of this one.
 //
-// A refusal is a dial error to reverse_proxy: nothing was sent, so any request,
-// a POST too, may go to another upstream (`lb_retries`). Where no upstream
-// admits the request in the time for which reverse_proxy tries, the answer is
-// 503 with Retry-After, at once.
+// To reverse_proxy, a refusal is a dial error: nothing was sent, so any request,
+// including a POST, may go to another upstream (`lb_retries`). If no upstream
+// admits the request within the time for which reverse_proxy retries, the answer
+// is 503 with Retry-After, at once.
 //
-// What a client does wrong is answered with 400, 408 or 413. It never counts,
-// not in the passive health checks of reverse_proxy either (`fail_duration`),
-// and is not tried again.
+// A fault of the client is answered with 400, 408 or 413. It never counts, not even
+// in the passive health checks of reverse_proxy (`fail_duration`), and is not
+// retried.
 type Transport struct {
 	reverseproxy.HTTPTransport
 
 	// The breaker: one circuit for each upstream address. Default: none.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
-	// How many requests may be retries. Default: no bound but reverse_proxy's.
+	// Limits retries. Default: only reverse_proxy's own limits.
 	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
 
-	// Where the Caddyfile has the transport; errors name it.
+	// Position in the Caddyfile, for errors.
 	Position string `json:"position,omitempty"`
 
 	member *registry.Member
 	budget *budget
-	proxy  *reverseproxy.Handler // whose transport it is; nil if that is not known
-	state  string                // name of the request variable that has the trial
+	proxy  *reverseproxy.Handler // that it is the transport of; nil if not known
+	state  string                // name of the request variable of the trial
 }
 
 // Breaker are the rules of a transport's circuits.
@@ -61,19 +61,18 @@ type Breaker struct {
 	// name and address share one state, which survives a reload. Required.
 	Name string `json:"name,omitempty"`
 
-	// How many addresses are remembered; beyond that the longest unused is
-	// forgotten. An address that nobody used for 10 minutes is forgotten too.
-	// Default: 1000.
+	// The most circuits; beyond that the longest unused is removed. So is one that
+	// was not used for 10 minutes. Default: 1000.
 	MaxKeys int `json:"max_keys,omitempty"`
 
 	registry.Rules
 
-	// Tell other gateways, through Redis, of openings; see circuit_breaker.
+	// Share openings with other gateways through Redis; see circuit_breaker.
 	// Default: false.
 	Share bool `json:"share,omitempty"`
 }
 
-// transports tells the transports apart in a request that meets several.
+// transports numbers the transports, as a request may pass several.
 var transports atomic.Uint64
 
 // CaddyModule returns the Caddy module information.
@@ -84,7 +83,7 @@ func (*Transport) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision prepares Caddy's transport and finds the circuits of an earlier
+// Provision sets up Caddy's transport and finds the circuits of an earlier
 // configuration.
 func (t *Transport) Provision(ctx caddy.Context) error {
 	return place.Error(ctx, "transport tentagate", t.Position, t.provision(ctx))
@@ -122,8 +121,8 @@ func (t *Transport) Cleanup() error {
 	return errors.Join(t.HTTPTransport.Cleanup(), t.member.Leave())
 }
 
-// refusal is the error of an attempt that was not made. reverse_proxy takes it
-// for a dial error; circuit_breaker finds the circuit in it.
+// refusal is the error of an attempt that a circuit refused. To reverse_proxy it is
+// a dial error; circuit_breaker finds the circuit in it.
 type refusal struct {
 	reverseproxy.DialError
 	open *registry.OpenError
@@ -133,12 +132,12 @@ func refuse(open *registry.OpenError) error {
 	return refusal{reverseproxy.NewDialError(open), open}
 }
 
-// Unwrap returns what reverse_proxy and what circuit_breaker look for: a
-// DialError does not unwrap.
+// Unwrap returns what reverse_proxy and circuit_breaker look for: a DialError does
+// not unwrap.
 func (r refusal) Unwrap() []error { return []error{r.DialError, r.open} }
 
-// RoundTrip asks the upstream that reverse_proxy chose, unless its circuit is
-// open or the request is none that can be sent.
+// RoundTrip sends the request to the upstream that reverse_proxy selected, unless
+// its circuit is open or the request is invalid.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	vars, client := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !client {
@@ -175,9 +174,9 @@ func (t *Transport) circuit(r *http.Request) *registry.Circuit {
 	return t.member.Circuit(r.URL.Host)
 }
 
-// check runs an active health check. It is let through in any state, and where
-// the circuit is half-open it is a probe. When closed it does not count: that a
-// health page answers says nothing of the rest.
+// check sends an active health check. It is sent in any state, and is a probe of a
+// half-open circuit. A closed circuit does not count it: that a health page works
+// says nothing about the rest.
 func (t *Transport) check(r *http.Request) (*http.Response, error) {
 	if t.member == nil {
 		return t.HTTPTransport.RoundTrip(r)

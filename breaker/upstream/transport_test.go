@@ -86,8 +86,7 @@ func TestAllOpen(t *testing.T) {
 	expectState(t, "around", "", "closed")
 }
 
-// Where several upstreams refuse, the client is told of the first that may be
-// asked again.
+// Where several upstreams refuse, Retry-After has the shortest wait.
 func TestShortestWait(t *testing.T) {
 	a, b := newBackend(t), newBackend(t)
 	a.status.Store(500)

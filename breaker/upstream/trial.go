@@ -9,25 +9,25 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// maxKept is how much of a body is kept so that the request can be sent again.
+// maxKept is the largest body that is kept for a retry, in bytes.
 const maxKept = 64 << 10
 
-// methodQuery is a method with a body that is safe all the same (RFC 10008).
+// methodQuery is a safe method with a body (RFC 10008).
 const methodQuery = "QUERY"
 
-// trial is what is known of a request over its attempts. It is made only where
-// reverse_proxy is told to try again; its methods may be called on nil.
+// trial has what is known about the attempts of a request. There is one only if
+// reverse_proxy may retry; its methods may be called on nil.
 type trial struct {
 	began    time.Time // by the clock of reverse_proxy
 	attempts int
 	refusals int
 	shortest time.Duration // of the waits of the circuits that refused it
 	balance  *reverseproxy.LoadBalancing
-	content  []byte // the body, kept to be sent again
+	content  []byte // the body, kept for a retry
 	kept     bool
 }
 
-// trial returns what is known of the request, which begins another attempt.
+// trial returns the trial of a request that begins another attempt.
 func (t *Transport) trial(vars map[string]any) *trial {
 	balance := t.balance()
 	if balance == nil && t.budget == nil {
@@ -42,7 +42,7 @@ func (t *Transport) trial(vars map[string]any) *trial {
 	return known
 }
 
-// balance returns how the proxy tries again, or nil if it does not.
+// balance returns how the proxy retries, or nil if it does not.
 func (t *Transport) balance() *reverseproxy.LoadBalancing {
 	if t.proxy == nil || t.proxy.LoadBalancing == nil {
 		return nil
@@ -53,7 +53,7 @@ func (t *Transport) balance() *reverseproxy.LoadBalancing {
 	return nil
 }
 
-// left returns for how long reverse_proxy would go on trying, and false if this
+// left returns for how long reverse_proxy would go on retrying, and false if this
 // is the last attempt.
 func (l *trial) left() (time.Duration, bool) {
 	if l == nil || l.balance == nil {
@@ -77,9 +77,9 @@ func (l *trial) left() (time.Duration, bool) {
 	return rest, true
 }
 
-// again reports whether the request may be sent again although an upstream may
-// have got it: of the safe methods, reverse_proxy knows GET alone. Where
-// lb_retry_match says what to send again, it has the word.
+// again reports whether the request may be retried although an upstream may have
+// received it. Of the safe methods, reverse_proxy knows only GET; lb_retry_match
+// replaces both.
 func (l *trial) again(r *http.Request) bool {
 	if l == nil || l.balance == nil || l.balance.RetryMatch != nil {
 		return false
@@ -93,14 +93,14 @@ func (l *trial) again(r *http.Request) bool {
 	return false
 }
 
-// keeps reports whether the body of a request is kept.
+// keeps reports whether the body of a request is kept for a retry.
 func (l *trial) keeps(r *http.Request) bool {
 	return l != nil && l.balance != nil && l.balance.RetryMatch == nil && l.attempts == 1 &&
 		r.Method == methodQuery && r.ContentLength <= maxKept && len(r.Trailer) == 0
 }
 
-// keep reads the body of a request, which then has the copy in its place. One
-// that is too large is sent on as it comes, once.
+// keep reads the body of a request and replaces it with the copy. One that is too
+// large is sent as it comes, once.
 func (l *trial) keep(r *http.Request) error {
 	content, err := io.ReadAll(io.LimitReader(r.Body, maxKept+1))
 	if err != nil {
@@ -118,7 +118,7 @@ func (l *trial) keep(r *http.Request) error {
 	return nil
 }
 
-// replays reports whether there is a body that was kept.
+// replays reports whether a body was kept.
 func (l *trial) replays() bool { return l != nil && l.kept }
 
 func (l *trial) body() io.ReadCloser {
@@ -128,8 +128,8 @@ func (l *trial) body() io.ReadCloser {
 	return io.NopCloser(bytes.NewReader(l.content))
 }
 
-// retryable is the error of an attempt that reverse_proxy is to repeat: it
-// repeats dial errors of any method.
+// retryable is the error of an attempt that reverse_proxy is to retry: it retries
+// dial errors of any method.
 type retryable struct {
 	reverseproxy.DialError
 	err error
@@ -138,8 +138,8 @@ type retryable struct {
 // Unwrap returns what reverse_proxy looks for, and what happened.
 func (e retryable) Unwrap() []error { return []error{e.DialError, e.err} }
 
-// Timeout reports whether there was no answer in time, by which reverse_proxy
-// chooses its status.
+// Timeout reports whether no answer came in time, which decides reverse_proxy's
+// status.
 func (e retryable) Timeout() bool {
 	timeout, ok := e.err.(interface{ Timeout() bool })
 	return ok && timeout.Timeout()

@@ -1,11 +1,11 @@
-// Package circuit decides whether a backend is asked at all: a circuit breaker
-// with a rolling window, bounded probes and growing open time.
+// Package circuit is a circuit breaker with a rolling window, bounded probes and
+// growing open time.
 //
-// The state machine is mercari/go-circuitbreaker's. It is used for the three
-// states, their changes and the timer alone; what counts as enough failures,
-// who may probe, and which results still matter is decided here, because the
-// library counts in fixed windows, admits everybody when half-open and takes
-// late results for new ones.
+// The state machine is mercari/go-circuitbreaker's, used for the three states,
+// their changes and the timer alone. What counts as enough failures, which
+// requests may probe, and which results still matter is decided here: the library
+// counts in fixed windows, admits every request when half-open and takes late
+// results for new ones.
 package circuit
 
 import (
@@ -17,7 +17,7 @@ import (
 	circuitbreaker "github.com/mercari/go-circuitbreaker"
 )
 
-// machine is what is used of the library.
+// machine is the part of the library that is used.
 type machine interface {
 	// Fail opens, when closed or half-open.
 	Fail()
@@ -36,30 +36,36 @@ type Permit struct {
 // Probe reports whether the permit is one of the few of the half-open state.
 func (p Permit) Probe() bool { return p.probe }
 
+// forced is a state that an operator ordered.
+type forced struct {
+	state State
+	until int64
+}
+
 // Breaker is a circuit breaker. Its methods may be called by many goroutines.
 type Breaker struct {
 	clock    clock.Clock
-	start    time.Time // all times are counted from it: the clock of the wall may be set, this one not
+	start    time.Time // times are counted from it, as the wall clock may be set
 	machine  machine
 	settings atomic.Pointer[Settings]
 	notifier notifier
 
 	word       atomic.Uint64 // see word
 	openUntil  atomic.Int64
-	probeSince atomic.Int64 // when the probes under way began, or last told of a result
+	probeSince atomic.Int64 // when the probes in progress began, or last brought a result
 	halfSince  atomic.Int64 // when the first probe of this half-open state began, or 0
-	hinted     atomic.Int64 // until when other gateways' word halves the minimum of requests
+	hinted     atomic.Int64 // until when a hint of another gateway halves the minimum of requests
 	forced     atomic.Pointer[forced]
 
 	mu          sync.Mutex
 	window      window // guarded by mu
 	consecutive int    // failures in a row; guarded by mu
 	recovered   int    // successful probes of this half-open state; guarded by mu
-	uploads     int    // probes that wait for their client; guarded by mu
-	unanswered  int64  // how long probes waited in vain for any answer; guarded by mu
-	notBefore   int64  // until when the backend asked to be left alone; guarded by mu
+	uploads     int    // probes that wait for their client's upload; guarded by mu
+	unanswered  int64  // how long canceled probes waited for an answer; guarded by mu
+	notBefore   int64  // until when Retry-After asks for no requests; guarded by mu
 	last        Result // the last failure; guarded by mu
-	pending     Change // why the next change comes about; guarded by mu
+	pending     Change // the reason of the next change; guarded by mu
 	closed      bool   // guarded by mu
 	backoff     openTime
 
@@ -74,13 +80,13 @@ func New(s Settings, c clock.Clock, notify func(Change)) *Breaker {
 	if c == nil {
 		c = clock.New()
 	}
-	b := &Breaker{clock: c, start: c.Now(), notifier: notifier{notify: notify}}
+	b := &Breaker{clock: c, start: c.Now(), notifier: notifier{listener: notify}}
 	b.settings.Store(&s)
 	b.window.resize(s.Window)
 	b.backoff.b = b
 	b.machine = circuitbreaker.New(
 		circuitbreaker.WithClock(c),
-		circuitbreaker.WithCounterResetInterval(-1), // else each breaker keeps a goroutine for ever
+		circuitbreaker.WithCounterResetInterval(-1), // otherwise each breaker keeps a goroutine
 		circuitbreaker.WithHalfOpenMaxSuccesses(1),  // Success is called once enough probes succeeded
 		circuitbreaker.WithOpenTimeoutBackOff(&b.backoff),
 		circuitbreaker.WithFailOnContextCancel(true),
@@ -94,11 +100,9 @@ func New(s Settings, c clock.Clock, notify func(Change)) *Breaker {
 // now is the time since the breaker was made, in nanoseconds.
 func (b *Breaker) now() int64 { return int64(b.clock.Since(b.start)) }
 
-// Configure applies other settings to the live breaker. What was counted stays,
-// unless the window has another length.
-func (b *Breaker) Configure(s Settings) {
-	b.settings.Store(&s)
-}
+// Configure applies other settings to the live breaker. Counts are kept, unless
+// the window has another length.
+func (b *Breaker) Configure(s Settings) { b.settings.Store(&s) }
 
 // State returns the state, a forced one if there is one.
 func (b *Breaker) State() State {
@@ -108,8 +112,8 @@ func (b *Breaker) State() State {
 	return word(b.word.Load()).state()
 }
 
-// Allow asks for admission. A refusal tells how long it will last; zero means
-// that probes are under way and nobody knows.
+// Allow asks for admission. A refusal says how long it will last, or zero where
+// that depends on probes in progress.
 func (b *Breaker) Allow() (p Permit, wait time.Duration, ok bool) {
 	w := word(b.word.Load())
 	if f := b.forced.Load(); f != nil {
@@ -159,8 +163,8 @@ func (b *Breaker) OpenFor() time.Duration {
 	return max(time.Duration(b.openUntil.Load()-b.now()), 0)
 }
 
-// Done tells the result of an admitted request. A permit of an earlier state is
-// dropped: the request was sent to a backend that was judged since.
+// Done reports the result of an admitted request. That of an earlier state is
+// dropped: it is about the backend as it was before.
 func (b *Breaker) Done(p Permit, r Result) {
 	if word(b.word.Load()).generation() != p.generation {
 		return
@@ -192,7 +196,7 @@ func (b *Breaker) Done(p Permit, r Result) {
 	}
 }
 
-// failed remembers the last failure. b.mu is held.
+// failed records the last failure. b.mu is held.
 func (b *Breaker) failed(now int64, r Result) {
 	b.last = r
 	if r.RetryAfter > 0 {
@@ -200,7 +204,7 @@ func (b *Breaker) failed(now int64, r Result) {
 	}
 }
 
-// tripped returns the rule that asks to open, or "". b.mu is held.
+// tripped returns the rule by which the breaker opens, or "". b.mu is held.
 func (b *Breaker) tripped(s *Settings, now int64) string {
 	if s.Consecutive > 0 && b.consecutive >= s.Consecutive {
 		return "consecutive"
@@ -236,9 +240,8 @@ func (b *Breaker) open(rule string, now int64) {
 	b.pending = Change{}
 }
 
-// changed is the library's hook. It runs under the library's lock, so it must
-// not call back into it; and with b.mu held, unless it was the timer that made
-// the breaker half-open.
+// changed is the library's hook. It runs under the library's lock, and must not
+// call the library. b.mu is held, unless the timer made the breaker half-open.
 func (b *Breaker) changed(_, to circuitbreaker.State) {
 	now := b.now()
 	switch to {
@@ -248,16 +251,16 @@ func (b *Breaker) changed(_, to circuitbreaker.State) {
 		b.uploads, b.recovered, b.unanswered = 0, 0, 0
 		b.openedAt.Store(now)
 		b.enter(Open)
-		b.notifier.tell(c)
+		b.notifier.notify(c)
 	case circuitbreaker.StateHalfOpen:
 		if word(b.word.Load()).state() != Open {
-			return // a timer that was late for Close
+			return // the timer fired after Close
 		}
 		b.openTotal.Add(now - b.openedAt.Load())
 		b.probeSince.Store(0)
 		b.halfSince.Store(0)
 		b.enter(HalfOpen)
-		b.notifier.tell(Change{From: Open, To: HalfOpen})
+		b.notifier.notify(Change{From: Open, To: HalfOpen})
 	case circuitbreaker.StateClosed:
 		from := word(b.word.Load()).state()
 		if from == Open { // Close
@@ -269,7 +272,7 @@ func (b *Breaker) changed(_, to circuitbreaker.State) {
 		b.backoff.closedAt = now
 		b.enter(Closed)
 		if from != Closed && !b.closed {
-			b.notifier.tell(Change{From: from, To: Closed})
+			b.notifier.notify(Change{From: from, To: Closed})
 		}
 	}
 }
@@ -284,8 +287,31 @@ func (b *Breaker) enter(s State) {
 	}
 }
 
-// Hint tells that another gateway found the backend failing, for so long: the
-// minimum of requests is halved meanwhile. It opens nothing by itself.
+// Force keeps the breaker open or closed for a time, whatever the results. They
+// are still counted, and decide when that time is over.
+func (b *Breaker) Force(s State, d time.Duration) {
+	b.forced.Store(&forced{s, b.now() + int64(d)})
+}
+
+// Unforce ends a forced state.
+func (b *Breaker) Unforce() { b.forced.Store(nil) }
+
+// Forced returns the forced state and its remaining time, if there is one.
+func (b *Breaker) Forced() (State, time.Duration, bool) {
+	f := b.forced.Load()
+	if f == nil {
+		return Closed, 0, false
+	}
+	remaining := time.Duration(f.until - b.now())
+	if remaining <= 0 {
+		b.forced.CompareAndSwap(f, nil)
+		return Closed, 0, false
+	}
+	return f.state, remaining, true
+}
+
+// Hint says that another gateway opened its circuit for so long. The minimum of
+// requests is halved meanwhile; a hint alone never opens a circuit.
 func (b *Breaker) Hint(d time.Duration) {
 	until := b.now() + int64(d)
 	for {
@@ -296,7 +322,7 @@ func (b *Breaker) Hint(d time.Duration) {
 	}
 }
 
-// Snapshot tells how the breaker stands.
+// Snapshot returns the state and the counts.
 func (b *Breaker) Snapshot() Snapshot {
 	s := Snapshot{State: b.State(), OpenFor: b.OpenFor()}
 	if _, remaining, ok := b.Forced(); ok {
@@ -315,13 +341,6 @@ func (b *Breaker) Snapshot() Snapshot {
 	c := b.window.sum(now)
 	s.Total, s.Failures, s.Slow, s.Consecutive = c.total, c.failures, c.slow, b.consecutive
 	return s
-}
-
-// Idle reports whether nothing would be lost if the breaker were forgotten: it
-// is closed, not forced, and has no results in its window.
-func (b *Breaker) Idle() bool {
-	s := b.Snapshot()
-	return s.State == Closed && !s.Forced && s.Total == 0 && s.Consecutive == 0
 }
 
 // Close ends the timer of an open breaker. The breaker stays closed.

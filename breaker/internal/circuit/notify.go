@@ -2,32 +2,32 @@ package circuit
 
 import "sync"
 
-// queued is how many changes may wait to be told of. They come no faster than
-// the open time lets them; a listener slower than that loses the oldest.
-const queued = 64
+// maxQueued is how many changes may wait for the listener. They come no faster
+// than the open time allows; a slower listener misses the oldest.
+const maxQueued = 64
 
-// notifier tells of changes in their order, and keeps neither a request nor the
-// library's timer waiting for the listener.
+// notifier calls a listener with each change, in order. Neither a request nor the
+// library's timer waits for the listener.
 type notifier struct {
-	notify func(Change)
+	listener func(Change)
 
 	mu      sync.Mutex
 	queue   []Change // guarded by mu
-	telling bool     // guarded by mu
+	running bool     // guarded by mu
 }
 
-func (n *notifier) tell(c Change) {
-	if n.notify == nil {
+func (n *notifier) notify(c Change) {
+	if n.listener == nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.queue) == queued {
+	if len(n.queue) == maxQueued {
 		n.queue = n.queue[1:]
 	}
 	n.queue = append(n.queue, c)
-	if !n.telling {
-		n.telling = true
+	if !n.running {
+		n.running = true
 		go n.run()
 	}
 }
@@ -36,13 +36,13 @@ func (n *notifier) run() {
 	for {
 		n.mu.Lock()
 		if len(n.queue) == 0 {
-			n.queue, n.telling = nil, false
+			n.queue, n.running = nil, false
 			n.mu.Unlock()
 			return
 		}
 		c := n.queue[0]
 		n.queue = n.queue[1:]
 		n.mu.Unlock()
-		n.notify(c)
+		n.listener(c)
 	}
 }

@@ -13,9 +13,9 @@ const (
 	defaultOpenMax = 5 * time.Minute
 )
 
-// openTime is the library's back-off: each open state without a recovery in
-// between lasts twice as long. The library calls it with its lock and the
-// breaker's held.
+// openTime is the library's backoff: without a recovery in between, each open
+// state lasts twice as long. The library calls it with its lock and the breaker's
+// held.
 type openTime struct {
 	b        *Breaker
 	failures int
@@ -23,8 +23,8 @@ type openTime struct {
 	closedAt int64
 }
 
-// NextBackOff returns how long the state that begins now is open. It never
-// tells the library to stop: that would leave the breaker open for ever.
+// NextBackOff returns how long the open state that begins now lasts. It never
+// returns backoff.Stop, which would leave the breaker open for ever.
 func (o *openTime) NextBackOff() time.Duration {
 	s := o.b.settings.Load()
 	first, most := s.OpenFor, s.OpenMax
@@ -35,7 +35,7 @@ func (o *openTime) NextBackOff() time.Duration {
 		most = max(defaultOpenMax, first)
 	}
 	now := o.b.now()
-	// A recovery shorter than the last open time was none.
+	// A recovery shorter than the last open time does not count.
 	if o.closedAt != 0 && time.Duration(now-o.closedAt) >= o.last {
 		o.failures = 0
 	}
@@ -54,13 +54,13 @@ func (o *openTime) NextBackOff() time.Duration {
 	if spread := time.Duration(s.Jitter * float64(d)); spread > 0 {
 		d += rand.N(spread)
 	}
-	d = max(d, time.Duration(o.b.notBefore-now)) // the backend's own wish is not made longer
+	d = max(d, time.Duration(o.b.notBefore-now)) // jitter does not lengthen Retry-After
 	o.b.openUntil.Store(now + int64(d))
 	return d
 }
 
-// Reset is called when the breaker closes. Whether that was a recovery is only
-// known at the next opening.
+// Reset is called when the breaker closes. Whether it recovered is known only at
+// the next opening.
 func (*openTime) Reset() {}
 
 // Interface guard

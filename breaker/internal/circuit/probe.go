@@ -2,9 +2,9 @@ package circuit
 
 import "time"
 
-// uploadPatience is how long a probe that waits for its client may keep others
-// from probing.
-const uploadPatience = time.Second
+// uploadTimeout is how long a probe that waits for its client's upload may keep
+// others from probing.
+const uploadTimeout = time.Second
 
 // allowProbe admits a request to the half-open state if a place is free.
 func (b *Breaker) allowProbe() (Permit, time.Duration, bool) {
@@ -26,28 +26,28 @@ func (b *Breaker) allowProbe() (Permit, time.Duration, bool) {
 		b.halfSince.CompareAndSwap(0, now)
 		return Permit{generation: w.generation(), probe: true}, 0, true
 	}
-	if s.ProbeMax > 0 && b.probing() > min(s.ProbeMax, uploadPatience) {
+	if s.ProbeMax > 0 && b.probing() > min(s.ProbeMax, uploadTimeout) {
 		b.expire(s)
 	}
 	return Permit{}, 0, false
 }
 
-// probing returns how long the probes under way have told nothing.
+// probing returns how long the probes in progress have brought no result.
 func (b *Breaker) probing() time.Duration {
 	now := max(b.now(), 1)
 	b.probeSince.CompareAndSwap(0, now)
 	return time.Duration(now - b.probeSince.Load())
 }
 
-// expire ends probes that took too long: they must not keep the state for ever.
-// Where a client is what they wait for, the backend is not to blame, and others
-// may soon probe in their place.
+// expire ends probes that took too long, so that they do not keep the state for
+// ever. If they wait for a client's upload, the backend is not to blame, and other
+// requests may probe in their place.
 func (b *Breaker) expire(s *Settings) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	since := b.probing()
 	if w := word(b.word.Load()); w.state() != HalfOpen || w.probes() < s.probes() || b.closed ||
-		since <= s.ProbeMax && (b.uploads == 0 || since <= uploadPatience) {
+		since <= s.ProbeMax && (b.uploads == 0 || since <= uploadTimeout) {
 		return // it changed since, or there is still time
 	}
 	if b.uploads > 0 {
@@ -59,7 +59,7 @@ func (b *Breaker) expire(s *Settings) {
 	b.open("probe", b.now())
 }
 
-// Uploading tells that a probe begins, or ceases, to wait for its client.
+// Uploading notes that a probe starts, or stops, waiting for its client's upload.
 func (b *Breaker) Uploading(p Permit, waits bool) {
 	if !p.probe {
 		return
@@ -78,7 +78,7 @@ func (b *Breaker) Uploading(p Permit, waits bool) {
 func (b *Breaker) doneProbe(p Permit, r Result) {
 	s := b.settings.Load()
 	if r.Outcome == Success && s.SlowRatio > 0 && s.slow(r.Latency) {
-		r.Outcome = Failure // a backend that answers slowly has not recovered
+		r.Outcome = Failure // a slow backend has not recovered
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,12 +87,13 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 	}
 	now := b.now()
 	if r.Outcome == Neutral && s.ProbeMax > 0 && now-b.halfSince.Load() >= int64(s.ProbeMax) {
-		// Where every client's request is refused, nothing better will come.
+		// Where the backend answers every request with a 4xx, nothing better will
+		// come.
 		r.Outcome = Success
 	}
 	if r.Outcome == Ignored && r.Status == 0 {
-		// Clients that leave prove nothing one by one. That none of them was
-		// answered for as long as a probe may take, does.
+		// One client that leaves proves nothing. That no answer came for as long as
+		// a probe may take does.
 		b.unanswered += int64(r.Unanswered)
 		if s.ProbeMax > 0 && b.unanswered >= int64(s.ProbeMax) {
 			b.open("probe", now)
@@ -113,8 +114,8 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 			return
 		}
 	}
-	// The time of the probes still under way counts from here. Where none is,
-	// the next one begins it.
+	// The time of the probes still in progress counts from here; without any, from
+	// the next one.
 	b.probeSince.Store(0)
 	b.word.Add(^uint64(0)) // frees the place; the generation cannot change while b.mu is held
 	if word(b.word.Load()).probes() > 0 {

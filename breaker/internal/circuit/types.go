@@ -27,7 +27,7 @@ func (s State) String() string {
 	}
 }
 
-// Outcome is what a request says about the backend.
+// Outcome is what the result of a request says about the backend.
 type Outcome int
 
 const (
@@ -35,26 +35,26 @@ const (
 	Success Outcome = iota
 	// Failure is the backend's fault.
 	Failure
-	// Neutral is an answer that counts as a success in the closed state, but
-	// does not prove recovery: a 4xx needs no working backend behind the server.
+	// Neutral counts as a success in the closed state, but does not prove
+	// recovery: a server can answer 4xx while what is behind it fails.
 	Neutral
-	// Ignored is the client's doing and says nothing.
+	// Ignored says nothing about the backend: the client caused it.
 	Ignored
 )
 
-// Result is how a request went.
+// Result is the result of a request.
 type Result struct {
 	Outcome Outcome
-	// Latency is the time to the response header, without the time for which
-	// the client let the gateway wait.
+	// Latency is the time to the response header, without the time spent waiting
+	// for the client.
 	Latency time.Duration
-	// RetryAfter is how long the backend asked to be left alone. An opening
-	// brought about by failures lasts at least that long.
+	// RetryAfter is for how long the backend asked for no requests. An opening
+	// that the failure is part of lasts at least that long.
 	RetryAfter time.Duration
-	// Unanswered is how long the backend was waited for by a client that left
-	// before any answer came. It is part of an ignored result only.
+	// Unanswered is how long a client waited that left before any answer came. Only
+	// ignored results have it.
 	Unanswered time.Duration
-	// Status and Err say what the failure was, for the log.
+	// Status and Err describe the failure, for the log.
 	Status int
 	Err    error
 }
@@ -96,7 +96,7 @@ func (s *Settings) slow(latency time.Duration) bool {
 // Change is a change of state, for logs, metrics and events.
 type Change struct {
 	From, To State
-	// Rule is what opened: ratio, consecutive, slow or probe.
+	// Rule is the reason to open: ratio, consecutive, slow or probe.
 	Rule string
 	// Total, Failures and Slow are the results in the window at that moment.
 	Total, Failures, Slow int
@@ -107,10 +107,10 @@ type Change struct {
 	Err    error
 }
 
-// Snapshot is how a breaker stands.
+// Snapshot is the state of a breaker and its counts.
 type Snapshot struct {
 	State State
-	// Forced is true if somebody forced the state, for ForcedFor.
+	// Forced is true if an operator forced the state, for ForcedFor.
 	Forced    bool
 	ForcedFor time.Duration
 	// OpenFor is how long it will refuse everything, if its rules opened it.
@@ -119,14 +119,14 @@ type Snapshot struct {
 	Total, Failures, Slow int
 	// Consecutive is the number of failures in a row.
 	Consecutive int
-	// Hinted is true if another gateway found the backend failing.
+	// Hinted is true while the hint of another gateway applies.
 	Hinted bool
-	// Open is how long it was open in its life.
+	// Open is the total time that it was open.
 	Open time.Duration
 }
 
-// word is the state, the generation of permits and the probes under way in one
-// number, so that a probe is admitted, or not, to exactly one half-open state.
+// word packs the state, the generation of permits and the number of probes in
+// progress, so that a probe is admitted to exactly one half-open state.
 type word uint64
 
 const (
@@ -138,7 +138,7 @@ func (w word) probes() int        { return int(w & (1<<probeBits - 1)) }
 func (w word) state() State       { return State(w >> probeBits & (1<<stateBits - 1)) }
 func (w word) generation() uint64 { return uint64(w >> (probeBits + stateBits)) }
 
-// next is the beginning of a state.
+// next returns the word at the beginning of a state.
 func (w word) next(s State) word {
 	return word((w.generation()+1)<<(probeBits+stateBits)) | word(s)<<probeBits
 }

@@ -8,8 +8,7 @@ const buckets = 10
 
 const defaultWindow = 10 * time.Second
 
-// window counts results of the last while in a ring of buckets, and keeps their
-// sum.
+// window counts recent results in a ring of buckets, and keeps their sum.
 type window struct {
 	width int64 // of a bucket, in nanoseconds
 	ring  [buckets + 1]counts
@@ -29,7 +28,7 @@ func (w *window) resize(length time.Duration) {
 	}
 }
 
-// advance takes out the buckets that time has passed.
+// advance removes the buckets that have left the window.
 func (w *window) advance(now int64) {
 	n := now / w.width
 	if n <= w.last {

@@ -9,12 +9,11 @@ import (
 	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
 )
 
-// adaptive finds its limit by failsafe-go's limiter: when the time to the
-// response header grows with the number of requests, the limit falls; when it
-// does not, the limit rises.
+// adaptive has the limit of failsafe-go's adaptive limiter: it falls when the time
+// to the response header grows with the number of requests, and rises otherwise.
 //
-// A request holds its place until the response header has come. What follows is
-// the client's pace as much as the backend's, and must not lower the limit.
+// A request holds its place until the response header has come. What follows
+// depends on the client as much as on the backend, and must not lower the limit.
 type adaptive struct {
 	settings Settings
 	limiter  adaptivelimiter.AdaptiveLimiter[any]
@@ -30,7 +29,7 @@ func newAdaptive(s Settings) *adaptive {
 }
 
 // Configure needs another limiter if anything changed: the library's cannot be
-// changed, and what it learned belongs to the old bounds.
+// changed, and its measurements belong to the old limits.
 func (l *adaptive) Configure(s Settings) bool { return s == l.settings }
 
 func (l *adaptive) Stats() (inFlight, queued, limit int) {

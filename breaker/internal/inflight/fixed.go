@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// fixed has a limit that stands in the configuration. Who waited longest gets
-// the next place.
+// fixed has the limit of the configuration. Its queue is first in, first out.
 type fixed struct {
 	mu       sync.Mutex
 	settings Settings  // guarded by mu
@@ -65,7 +64,7 @@ func (l *fixed) Acquire(ctx context.Context) (Place, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-turn: // it came at the last moment
+	case <-turn: // granted meanwhile
 		return &fixedPlace{l: l}, nil
 	default:
 		l.queue.Remove(element)
@@ -73,7 +72,7 @@ func (l *fixed) Acquire(ctx context.Context) (Place, error) {
 	}
 }
 
-// admit gives free places to those who wait. l.mu is held.
+// admit gives free places to waiting requests. l.mu is held.
 func (l *fixed) admit() {
 	for l.inFlight < l.settings.Max && l.queue.Len() > 0 {
 		close(l.queue.Remove(l.queue.Front()).(chan struct{}))

@@ -1,5 +1,5 @@
-// Package inflight bounds how many requests are under way at once, with a
-// short queue in front.
+// Package inflight limits how many requests are in flight at once, with a short
+// queue in front.
 package inflight
 
 import (
@@ -10,16 +10,15 @@ import (
 
 // The refusals of a Limiter.
 var (
-	// ErrFull is returned when no place is free and neither is one in the queue.
-	ErrFull = errors.New("too many requests under way, and the queue is full")
+	// ErrFull is returned when all places and the queue are taken.
+	ErrFull = errors.New("too many requests in flight, and the queue is full")
 	// ErrTimeout is returned when no place became free in time.
-	ErrTimeout = errors.New("too many requests under way, and none ended in time")
+	ErrTimeout = errors.New("too many requests in flight, and none finished in time")
 )
 
-// Settings are the bounds.
+// Settings are the limits.
 type Settings struct {
-	// Max is how many requests may be under way. With Adaptive it is the most
-	// that the limiter may find right.
+	// Max is how many requests may be in flight, with Adaptive at most.
 	Max int
 	// Adaptive finds the limit from the backend's latency, at least Min.
 	Adaptive bool
@@ -31,25 +30,25 @@ type Settings struct {
 
 // Limiter hands out places.
 type Limiter interface {
-	// Acquire takes a place, perhaps after waiting in the queue. The error is
+	// Acquire takes a place, possibly after waiting in the queue. The error is
 	// ErrFull, ErrTimeout or that of the context.
 	Acquire(ctx context.Context) (Place, error)
-	// Configure applies other bounds and reports whether this limiter can.
+	// Configure applies other limits and reports whether this limiter can.
 	Configure(s Settings) bool
-	// Stats returns the requests under way, those waiting, and the limit.
+	// Stats returns the requests in flight, those waiting, and the limit.
 	Stats() (inFlight, queued, limit int)
 }
 
-// Place is held by a request under way.
+// Place is held by a request in flight.
 type Place interface {
-	// Header is called when the response header has come: measured says that the
-	// time until then was the backend's alone.
+	// Header is called when the response header has come. measured says whether
+	// the time until then was the backend's alone.
 	Header(measured bool)
-	// Release gives the place back. It may be called more than once.
+	// Release frees the place. It may be called more than once.
 	Release()
 }
 
-// New returns a limiter with the bounds.
+// New returns a limiter.
 func New(s Settings) Limiter {
 	if s.Adaptive {
 		return newAdaptive(s)

@@ -27,7 +27,7 @@ func (r *Rules) Options() []parse.Option {
 		parse.Value("consecutive", &r.Consecutive, parse.IntOrOff(1_000_000)),
 		parse.Func("slow", r.unmarshalSlow),
 		parse.List("failure", &r.Failure).Then(func() error {
-			_, err := ParseFailures(r.Failure)
+			_, err := parseFailures(r.Failure)
 			return err
 		}),
 		parse.Func("open_for", r.unmarshalOpenFor),
@@ -77,13 +77,13 @@ func (r *Rules) unmarshalSlow(d *caddyfile.Dispenser) error {
 }
 
 func (r *Rules) unmarshalOpenFor(d *caddyfile.Dispenser) error {
-	const form = "open_for: write it as `open_for 30s`, with `max 5m` and `jitter 20%` behind it as you like"
+	const form = "open_for: write it as `open_for 30s`, optionally followed by `max 5m` and `jitter 20%`"
 	args, err := parse.Args(d, 1, 5)
 	if err != nil {
 		return err
 	}
 	if parse.IsOff(args[0]) {
-		return d.Err("open_for: a circuit that opens is open for some time, such as 30s: to refuse nothing, write `mode observe` in circuit_breaker")
+		return d.Err("open_for: a circuit opens for some time, such as 30s; to refuse nothing, write `mode observe` in circuit_breaker")
 	}
 	if r.OpenFor, err = parse.Duration(args[0]); err != nil || len(args)%2 == 0 {
 		return d.Err(form)

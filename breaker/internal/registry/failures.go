@@ -14,7 +14,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
-// What can count as a failure besides status codes.
+// Kinds of failures besides status codes.
 const (
 	failTransport = "transport" // the backend could not be reached, or broke off before it answered
 	failTimeout   = "timeout"   // it did not answer in time
@@ -30,8 +30,8 @@ type Failures struct {
 	retryAfter                time.Duration
 }
 
-// ParseFailures reads status codes, classes, transport, timeout and abort.
-func ParseFailures(texts []string) (*Failures, error) {
+// parseFailures parses status codes, classes, transport, timeout and abort.
+func parseFailures(texts []string) (*Failures, error) {
 	f := new(Failures)
 	for _, text := range texts {
 		switch text {
@@ -56,7 +56,7 @@ func ParseFailures(texts []string) (*Failures, error) {
 	return f, nil
 }
 
-// Status sorts an answer of the backend.
+// Status classifies an answer of the backend.
 func (f *Failures) Status(code int) circuit.Outcome {
 	switch {
 	case code >= 400 && code < 600 && f.codes[code]:
@@ -68,7 +68,7 @@ func (f *Failures) Status(code int) circuit.Outcome {
 	}
 }
 
-// GRPC sorts a gRPC answer by its status, which is in the trailer, or in the
+// GRPC classifies a gRPC answer by its status, which is in the trailer, or in the
 // header of an answer without messages. Of the status codes, deadline exceeded
 // (4) is a timeout, unless the client set the deadline; resource exhausted (8),
 // internal (13) and unavailable (14) are what a 5xx is elsewhere. It reports
@@ -95,11 +95,11 @@ func (f *Failures) GRPC(r *http.Request, fields http.Header) (circuit.Outcome, b
 	}
 }
 
-// Abort sorts an answer that broke off.
+// Abort classifies an answer that broke off.
 func (f *Failures) Abort() circuit.Outcome { return failureIf(f.abort) }
 
-// Error sorts an error of the proxy, by the status it stands for: it counts if
-// that status would, or if errors of its kind do.
+// Error classifies an error of the proxy by its status: it is a failure if that
+// status is, or if errors of its kind are.
 func (f *Failures) Error(code int) circuit.Outcome {
 	switch code {
 	case http.StatusGatewayTimeout:
@@ -114,17 +114,17 @@ func (f *Failures) Error(code int) circuit.Outcome {
 	}
 }
 
-// retried is how Caddy's error begins for an answer that lb_retry_match did not
-// want and that came again until there were no more tries.
+// retried is how Caddy's error begins when the last try brought an answer that
+// lb_retry_match retries.
 const retried = "upstream response matched retry_match"
 
-// IsOwnRefusal reports whether an error of the handlers behind is a 503 of the gateway
-// itself: reverse_proxy found no upstream to ask, or somebody wrote `error 503`.
+// IsOwnRefusal reports whether an error is a 503 of the gateway itself:
+// reverse_proxy found no upstream, or the configuration has `error 503`.
 func IsOwnRefusal(he caddyhttp.HandlerError) bool {
 	return he.StatusCode == http.StatusServiceUnavailable && (he.Err == nil || !strings.HasPrefix(he.Err.Error(), retried))
 }
 
-// Transport sorts an error of a transport.
+// Transport classifies an error of a transport.
 func (f *Failures) Transport(err error) circuit.Outcome {
 	if timeout, ok := errors.AsType[interface {
 		error
@@ -135,8 +135,8 @@ func (f *Failures) Transport(err error) circuit.Outcome {
 	return f.Error(http.StatusBadGateway)
 }
 
-// RetryAfter reads how long the backend asks to be left alone (RFC 9110
-// §10.2.3), within the bound of the rules.
+// RetryAfter returns for how long the backend asks for no requests (RFC 9110
+// §10.2.3), capped at the maximum of the rules.
 func (f *Failures) RetryAfter(fields http.Header, now time.Time) time.Duration {
 	value := fields.Get("Retry-After")
 	if f.retryAfter <= 0 || value == "" {

@@ -35,7 +35,7 @@ func FuzzOptions(f *testing.F) {
 		if r.check() != nil {
 			return
 		}
-		b := circuit.New(r.settings(), clocks, nil)
+		b := circuit.New(r.settings(), source, nil)
 		defer b.Close()
 		for range 3 {
 			if p, _, ok := b.Allow(); ok {
@@ -50,7 +50,7 @@ func FuzzFailures(f *testing.F) {
 		f.Add(text, 500)
 	}
 	f.Fuzz(func(t *testing.T, text string, status int) {
-		failures, err := ParseFailures(strings.Fields(text))
+		failures, err := parseFailures(strings.Fields(text))
 		if err == nil && failures.Status(status) == circuit.Failure && (status < 400 || status > 599) {
 			t.Errorf("%q: status %d is a failure", text, status)
 		}

@@ -10,13 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/benbjohnson/clock"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
-	"github.com/pythopus/tentagate/breaker/internal/inflight"
 )
 
 // Scope says what a circuit stands for.
@@ -29,31 +27,18 @@ const (
 	Slot     Scope = "slot"     // a whole reverse_proxy
 )
 
-// forgetAfter is how long a circuit with nothing to remember is kept unused, so
-// that addresses that are gone are forgotten.
+// forgetAfter is how long an unused circuit without state is kept, so that
+// addresses that no longer exist are removed.
 const forgetAfter = 10 * time.Minute
 
-// evictionScan is how many circuits are looked at for one without a state to
-// lose, when there are too many.
+// evictionScan is how many circuits are examined to find one without state, when
+// there are too many.
 const evictionScan = 64
 
-// clocks is what circuits and requests are timed by.
-var clocks clock.Clock = clock.New()
-
-// SetClock replaces the clock of all circuits of the process. It is for tests,
-// before they make the first circuit.
-func SetClock(c clock.Clock) { clocks = c }
-
-// Now returns the time by the clock of the circuits.
-func Now() time.Time { return clocks.Now() }
-
-// Since returns the time that has passed by the clock of the circuits.
-func Since(t time.Time) time.Duration { return clocks.Since(t) }
-
-// groups are the circuits by scope and name. They survive a reload.
+// groups has the circuits by scope and name. They survive a reload.
 var groups = caddy.NewUsagePool()
 
-// Group are the circuits of one name.
+// Group has the circuits of one name.
 type Group struct {
 	Scope Scope
 	Name  string
@@ -63,8 +48,8 @@ type Group struct {
 	recent   list.List                // of *Circuit, most recently used first; guarded by mu
 	members  []*Member                // oldest first; guarded by mu
 	forced   *order                   // for circuits made later; guarded by mu
-	openTime time.Duration            // of circuits that are forgotten; guarded by mu
-	heard    map[string]time.Time     // until when hints hold, for keys that nobody asked for yet; guarded by mu
+	openTime time.Duration            // of circuits that were removed; guarded by mu
+	pending  map[string]time.Time     // until when hints apply, for keys without a circuit; guarded by mu
 
 	single atomic.Pointer[Circuit] // the circuit of the empty key, found without a lock
 }
@@ -73,17 +58,6 @@ type Group struct {
 type order struct {
 	state circuit.State
 	until time.Time
-}
-
-// Circuit is a breaker with a key.
-type Circuit struct {
-	*circuit.Breaker
-	Key string
-
-	owner   atomic.Pointer[Member] // the newest member that uses it: its rules apply, and it tells of changes
-	limiter atomic.Pointer[inflight.Limiter]
-	used    atomic.Int64 // Unix nanoseconds; guarded by the group's mu, but for the single one
-	opening atomic.Pointer[circuit.Change]
 }
 
 func poolKey(scope Scope, name string) string { return string(scope) + "/" + name }
@@ -116,7 +90,7 @@ func join(m *Member) error {
 	return nil
 }
 
-// places says where two members stand, as far as that is known.
+// places names the positions of two members, if both are known.
 func places(a, b *Member) string {
 	if a.position == "" || b.position == "" {
 		return ""
@@ -124,7 +98,7 @@ func places(a, b *Member) string {
 	return fmt.Sprintf(" (at %s and at %s)", a.position, b.position)
 }
 
-// leave takes the member out. The circuits stay as long as the group has one.
+// leave removes the member. The circuits remain as long as the group has one.
 func (g *Group) leave(m *Member) error {
 	g.mu.Lock()
 	g.members = slices.DeleteFunc(g.members, func(other *Member) bool { return other == m })
@@ -137,7 +111,7 @@ func (g *Group) leave(m *Member) error {
 	return err
 }
 
-// Destruct ends the circuits when the last configuration that has them is gone.
+// Destruct ends the circuits with the last configuration that uses them.
 func (g *Group) Destruct() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -168,15 +142,15 @@ func (g *Group) get(key string, m *Member) *Circuit {
 	c := &Circuit{Key: key}
 	c.owner.Store(m)
 	c.used.Store(now.UnixNano())
-	c.Breaker = circuit.New(m.settings, clocks, func(change circuit.Change) { g.changed(c, change) })
+	c.Breaker = circuit.New(m.settings, source, func(change circuit.Change) { g.changed(c, change) })
 	c.setLimiter(m)
 	if g.forced != nil {
 		if left := g.forced.until.Sub(now); left > 0 {
 			c.Force(g.forced.state, left)
 		}
 	}
-	if until, ok := g.heard[key]; ok {
-		delete(g.heard, key)
+	if until, ok := g.pending[key]; ok {
+		delete(g.pending, key)
 		if left := until.Sub(now); left > 0 && m.hints != nil {
 			c.Hint(left)
 		}
@@ -192,9 +166,9 @@ func (g *Group) get(key string, m *Member) *Circuit {
 	return c
 }
 
-// victim returns the circuit to forget: the longest unused of those without a
-// state to lose, so that nobody closes an open circuit by making many others.
-// g.mu is held, and there is one.
+// victim returns the circuit to remove: the longest unused of those without state,
+// so that nobody closes an open circuit by making many others. g.mu is held, and
+// there is a circuit.
 func (g *Group) victim() *list.Element {
 	n := 0
 	for e := g.recent.Back(); e != nil && n < evictionScan; e, n = e.Prev(), n+1 {
@@ -205,8 +179,8 @@ func (g *Group) victim() *list.Element {
 	return g.recent.Back()
 }
 
-// forget drops the circuits that nobody used for a while and that have nothing
-// to remember. g.mu is held.
+// forget removes the circuits that have no state and were not used for a while.
+// g.mu is held.
 func (g *Group) forget(now time.Time) {
 	for e := g.recent.Back(); e != nil; {
 		c := e.Value.(*Circuit)
@@ -215,7 +189,8 @@ func (g *Group) forget(now time.Time) {
 		}
 		previous := e.Prev()
 		s := c.Snapshot()
-		// Nobody probes an address that is gone: that it failed is forgotten too.
+		// Nobody probes an address that no longer exists: its half-open circuit is
+		// removed too.
 		if c.Key != "" && !s.Forced && s.State != circuit.Open && s.Total == 0 {
 			g.drop(e)
 		}
@@ -223,7 +198,7 @@ func (g *Group) forget(now time.Time) {
 	}
 }
 
-// drop forgets a circuit. g.mu is held.
+// drop removes a circuit. g.mu is held.
 func (g *Group) drop(e *list.Element) {
 	c := g.recent.Remove(e).(*Circuit)
 	delete(g.circuits, c.Key)
@@ -234,39 +209,7 @@ func (g *Group) drop(e *list.Element) {
 	}
 }
 
-// adopt gives the circuit the rules of a member of a newer configuration.
-func (c *Circuit) adopt(m *Member) {
-	owner := c.owner.Load()
-	if owner == m || owner != nil && owner.sequence > m.sequence {
-		return
-	}
-	if c.owner.CompareAndSwap(owner, m) {
-		c.Configure(m.settings)
-		c.setLimiter(m)
-	}
-}
-
-func (c *Circuit) setLimiter(m *Member) {
-	if m.inflight.Max <= 0 {
-		c.limiter.Store(nil)
-		return
-	}
-	if old := c.limiter.Load(); old != nil && (*old).Configure(m.inflight) {
-		return
-	}
-	fresh := inflight.New(m.inflight)
-	c.limiter.Store(&fresh)
-}
-
-// Limiter returns what bounds the requests under way, or nil.
-func (c *Circuit) Limiter() inflight.Limiter {
-	if l := c.limiter.Load(); l != nil {
-		return *l
-	}
-	return nil
-}
-
-// each returns the circuits, those of the longest unused last.
+// each returns the circuits, the most recently used first.
 func (g *Group) each() []*Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -278,7 +221,7 @@ func (g *Group) each() []*Circuit {
 	return all
 }
 
-// lookup returns the circuit of a key, if there is one, and leaves it as it is.
+// lookup returns the circuit of a key, or nil. It does not count as a use.
 func (g *Group) lookup(key string) *Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -288,7 +231,7 @@ func (g *Group) lookup(key string) *Circuit {
 	return nil
 }
 
-// force orders a state for the circuit of a key, or for all, also those made
+// force sets a state for the circuit of a key, or for all, including those made
 // later. It reports whether there is such a circuit.
 func (g *Group) force(key string, all bool, state circuit.State, d time.Duration) bool {
 	g.mu.Lock()
@@ -315,7 +258,7 @@ func (g *Group) force(key string, all bool, state circuit.State, d time.Duration
 	return found
 }
 
-// eachGroup returns the groups in the order of their names.
+// eachGroup returns the groups, sorted by name.
 func eachGroup() []*Group {
 	var all []*Group
 	groups.Range(func(_, value any) bool {

@@ -16,20 +16,20 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
-// Bounds of the exchange of hints.
+// Bounds of hints.
 const (
-	hintQueue   = 64               // openings that wait for Redis; more are not told
-	hintTimeout = 2 * time.Second  // of telling one
-	hintMax     = 10 * time.Minute // what another gateway's word is good for
+	hintQueue   = 64               // openings that wait for Redis; others are dropped
+	hintTimeout = 2 * time.Second  // to publish one
+	hintMax     = 10 * time.Minute // the longest that one applies
 	hintSize    = 4096             // bytes of a message
-	hintKeys    = 1000             // hints about circuits that this gateway has not made yet
+	hintKeys    = 1000             // hints for circuits that this gateway has not made yet
 )
 
-// hintPool has the exchange of hints per connection to Redis.
+// hintPool has the hints of each connection to Redis.
 var hintPool = caddy.NewUsagePool()
 
-// hint says that a circuit opened. It has a duration, not a time: the clocks of
-// the gateways need not agree.
+// hint says that a circuit opened. It has a duration, not a time, so that the
+// clocks of the gateways need not agree.
 type hint struct {
 	From  string `json:"from"`
 	Scope Scope  `json:"scope"`
@@ -38,9 +38,8 @@ type hint struct {
 	Ms    int64  `json:"ms"`
 }
 
-// hints tells other gateways of circuits that opened here, and takes notice of
-// theirs. Nothing waits for it, and nothing depends on it: without Redis there
-// are just no hints.
+// hints publishes the openings of this gateway in Redis and applies those of
+// others. No request waits for it; without Redis there are no hints.
 type hints struct {
 	id       string
 	poolKey  string
@@ -79,7 +78,7 @@ func (h *hints) release() error {
 	return err
 }
 
-// Destruct ends the exchange when the last configuration that wants it is gone.
+// Destruct ends the exchange of hints with the last configuration that uses it.
 // A reload does not wait for a Redis that hangs.
 func (h *hints) Destruct() error {
 	h.cancel()
@@ -90,7 +89,7 @@ func (h *hints) Destruct() error {
 	return nil
 }
 
-// publish tells that a circuit is open for so long.
+// publish says that a circuit is open for so long. It never waits.
 func (h *hints) publish(g *Group, key string, d time.Duration) {
 	if h == nil || d <= 0 {
 		return
@@ -118,8 +117,7 @@ func (h *hints) send(ctx context.Context) {
 	}
 }
 
-// listen takes hints until the context ends. The client connects again by
-// itself.
+// listen applies hints until the context ends. The client reconnects by itself.
 func (h *hints) listen(ctx context.Context) {
 	sub := h.client.Subscribe(ctx, h.channel)
 	defer sub.Close()
@@ -132,25 +130,25 @@ func (h *hints) listen(ctx context.Context) {
 			if !ok {
 				return
 			}
-			h.take(message.Payload)
+			h.apply(message.Payload)
 		}
 	}
 }
 
-// take applies a hint to the circuit it is about.
-func (h *hints) take(text string) {
+// apply applies a hint to its circuit.
+func (h *hints) apply(text string) {
 	var in hint
 	if len(text) > hintSize || json.Unmarshal([]byte(text), &in) != nil || in.From == h.id || in.Ms <= 0 {
 		return
 	}
 	if g, ok := loadGroup(in.Scope, in.Name); ok {
-		g.hear(h, boundKey(in.Key), time.Duration(min(in.Ms, int64(hintMax/time.Millisecond)))*time.Millisecond)
+		g.applyHint(h, boundKey(in.Key), time.Duration(min(in.Ms, int64(hintMax/time.Millisecond)))*time.Millisecond)
 	}
 }
 
-// hear gives a hint to the circuit of a key, or keeps it for the one that the
-// first request for the key makes.
-func (g *Group) hear(h *hints, key string, d time.Duration) {
+// applyHint applies a hint to the circuit of a key, or keeps it until the first
+// request makes that circuit.
+func (g *Group) applyHint(h *hints, key string, d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e, ok := g.circuits[key]; ok {
@@ -164,16 +162,16 @@ func (g *Group) hear(h *hints, key string, d time.Duration) {
 		return
 	}
 	now := Now()
-	if len(g.heard) >= hintKeys {
-		maps.DeleteFunc(g.heard, func(_ string, until time.Time) bool { return !until.After(now) })
+	if len(g.pending) >= hintKeys {
+		maps.DeleteFunc(g.pending, func(_ string, until time.Time) bool { return !until.After(now) })
 	}
-	if len(g.heard) >= hintKeys {
+	if len(g.pending) >= hintKeys {
 		return
 	}
-	if g.heard == nil {
-		g.heard = map[string]time.Time{}
+	if g.pending == nil {
+		g.pending = map[string]time.Time{}
 	}
-	g.heard[key] = now.Add(d)
+	g.pending[key] = now.Add(d)
 }
 
 func loadGroup(scope Scope, name string) (found *Group, ok bool) {

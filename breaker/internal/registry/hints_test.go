@@ -12,7 +12,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
-// sharing is a group of the name with one member that exchanges hints.
+// sharing returns the member of a new group that exchanges hints.
 func sharing(t *testing.T, name string, h *hints) *Member {
 	t.Helper()
 	m := &Member{scope: Service, name: name, maxKeys: 10, hints: h, settings: circuit.Settings{Window: time.Hour, Ratio: .5, MinRequests: 20}}
@@ -27,8 +27,8 @@ func sharing(t *testing.T, name string, h *hints) *Member {
 	return m
 }
 
-// What cannot be a hint, or is not for this gateway, changes nothing.
-func TestHintsTaken(t *testing.T) {
+// What is no hint, or not for this gateway, changes nothing.
+func TestHintsApplied(t *testing.T) {
 	h := &hints{id: "me"}
 	m := sharing(t, "taken", h)
 	other := sharing(t, "alone", nil)
@@ -45,42 +45,42 @@ func TestHintsTaken(t *testing.T) {
 		`{"from":"you","scope":"service","name":"nobody","ms":60000}`,
 		`{"from":"you","scope":"service","name":"taken","ms":60000,"x":"` + strings.Repeat("x", hintSize) + `"}`,
 	} {
-		h.take(text)
+		h.apply(text)
 		if hinted(m, "") {
-			t.Fatalf("%.80s: it is taken for a hint", text)
+			t.Fatalf("%.80s: it is applied", text)
 		}
 	}
-	h.take(`{"from":"you","scope":"service","name":"alone","ms":60000}`)
-	h.take(`{"from":"you","scope":"service","name":"alone","key":"later","ms":60000}`)
+	h.apply(`{"from":"you","scope":"service","name":"alone","ms":60000}`)
+	h.apply(`{"from":"you","scope":"service","name":"alone","key":"later","ms":60000}`)
 	if hinted(other, "") || hinted(other, "later") {
 		t.Error("a breaker without `share` listens")
 	}
-	h.take(`{"from":"you","scope":"service","name":"taken","ms":9223372036854775807}`)
+	h.apply(`{"from":"you","scope":"service","name":"taken","ms":9223372036854775807}`)
 	if s := m.Circuit("").Snapshot(); !s.Hinted || s.State != circuit.Closed {
 		t.Errorf("%+v", s)
 	}
 }
 
-// However many keys others name, a bounded number of them is kept.
+// However many keys other gateways name, a bounded number is kept.
 func TestHintsAreBounded(t *testing.T) {
 	h := &hints{id: "me"}
 	m := sharing(t, "bounded", h)
 	for i := range 3 * hintKeys {
-		h.take(fmt.Sprintf(`{"from":"you","scope":"service","name":"bounded","key":"%d","ms":60000}`, i))
+		h.apply(fmt.Sprintf(`{"from":"you","scope":"service","name":"bounded","key":"%d","ms":60000}`, i))
 	}
 	m.group.mu.Lock()
-	n := len(m.group.heard)
+	n := len(m.group.pending)
 	m.group.mu.Unlock()
 	if n > hintKeys {
 		t.Errorf("%d are kept", n)
 	}
 	if !m.Circuit("0").Snapshot().Hinted {
-		t.Error("the first is forgotten")
+		t.Error("the first was dropped")
 	}
 }
 
 // The end of a configuration does not wait for a Redis that hangs; the
-// connection is given back when it is no longer used.
+// connection is released when it is no longer used.
 func TestHintsEndAtOnce(t *testing.T) {
 	hangs, given := make(chan struct{}), make(chan struct{})
 	h := &hints{cancel: func() {}, giveBack: func() { close(given) }}
@@ -90,19 +90,19 @@ func TestHintsEndAtOnce(t *testing.T) {
 	}
 	select {
 	case <-given:
-		t.Error("the connection is given back in the middle of its use")
+		t.Error("the connection is released while in use")
 	default:
 	}
 	close(hangs)
 	<-given
 }
 
-// Telling of an opening never waits, however slow Redis is.
+// Publishing an opening never waits, however slow Redis is.
 func TestHintsNeverWait(t *testing.T) {
 	h := &hints{id: "me", outgoing: make(chan hint, hintQueue)}
-	m := sharing(t, "telling", h)
+	m := sharing(t, "publishing", h)
 	for range 10 * hintQueue {
-		h.publish(m.group, "", time.Minute) // nobody takes them out
+		h.publish(m.group, "", time.Minute) // nobody receives them
 	}
 	if len(h.outgoing) != hintQueue {
 		t.Errorf("%d wait", len(h.outgoing))

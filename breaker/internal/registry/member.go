@@ -22,18 +22,18 @@ import (
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
-// DefaultMaxKeys is how many circuits a name may have unless it says otherwise.
-const DefaultMaxKeys = 1000
+// defaultMaxKeys is how many circuits a name may have by default.
+const defaultMaxKeys = 1000
 
-// Options are what a module wants of its circuits besides rules.
+// Options are the settings of a module's circuits besides rules.
 type Options struct {
 	Scope    Scope
 	Name     string
 	MaxKeys  int
 	Inflight inflight.Settings // Max 0: no bound
-	Share    bool              // tell other gateways of openings, and listen to theirs
-	Observe  bool              // it refuses nothing, so that its openings concern nobody
-	Position string            // where the Caddyfile has it
+	Share    bool              // exchange hints with other gateways
+	Observe  bool              // refuse nothing, and publish no hints
+	Position string            // in the Caddyfile
 }
 
 // Member is a module of a configuration that uses the circuits of a name.
@@ -60,8 +60,8 @@ type Member struct {
 
 var sequence atomic.Uint64
 
-// Join completes and checks the rules, and finds the circuits of an earlier
-// configuration. Leave must be called at the end.
+// Join sets the defaults of the rules, checks them, and finds the circuits of an
+// earlier configuration. Leave must be called at the end.
 func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	rules.setDefaults()
 	if o.Name == "" {
@@ -80,13 +80,13 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	if err := rules.check(); err != nil {
 		return nil, err
 	}
-	failures, err := ParseFailures(rules.Failure)
+	failures, err := parseFailures(rules.Failure)
 	if err != nil {
 		return nil, err
 	}
 	failures.retryAfter = time.Duration(rules.RetryAfterMax)
 	if o.MaxKeys <= 0 {
-		o.MaxKeys = DefaultMaxKeys
+		o.MaxKeys = defaultMaxKeys
 	}
 	m := &Member{
 		scope: o.Scope, name: o.Name, given: *rules, settings: rules.settings(), failures: failures,
@@ -116,8 +116,8 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	return m, nil
 }
 
-// Leave releases the circuits. It may be called on nil, and more than once;
-// requests that are still under way may go on using them.
+// Leave releases the circuits. It may be called on nil, and more than once.
+// Requests in progress may go on using them.
 func (m *Member) Leave() error {
 	if m == nil || m.group == nil || m.left.Swap(true) {
 		return nil
@@ -135,7 +135,7 @@ func (m *Member) rules() any {
 	}{m.given, m.inflight, m.maxKeys, m.observe}
 }
 
-// CheckName refuses a name that is another for each request.
+// CheckName refuses a name with placeholders of a request.
 func CheckName(name string) error {
 	for _, placeholder := range resolve.Placeholders(name) {
 		if strings.HasPrefix(placeholder, "http.") || !strings.Contains(placeholder, ".") {
@@ -155,9 +155,8 @@ func (m *Member) Ready(key string) bool {
 	return c == nil || c.Ready()
 }
 
-// Wait returns how long the circuit of a key will refuse everything, or zero
-// if it admits requests, or may once the probes under way have ended. It
-// changes nothing.
+// Wait returns how long the circuit of a key will refuse everything, or zero if
+// it admits requests or waits for probes. It changes nothing.
 func (m *Member) Wait(key string) time.Duration {
 	if c := m.group.lookup(boundKey(key)); c != nil {
 		return c.Wait()
@@ -165,11 +164,11 @@ func (m *Member) Wait(key string) time.Duration {
 	return 0
 }
 
-// LogField is what the access log says of a request that was refused.
+// LogField is the field of the access log for a refused request.
 func LogField(reason string) zap.Field { return zap.String("circuit_breaker", reason) }
 
-// RetryAfter returns the value of the field for a wait: whole seconds, rounded
-// up, and at least one.
+// RetryAfter returns the value of the Retry-After field: whole seconds, rounded
+// up, at least one.
 func RetryAfter(wait time.Duration) string {
 	return strconv.FormatInt(max(int64((wait+time.Second-1)/time.Second), 1), 10)
 }
@@ -177,11 +176,8 @@ func RetryAfter(wait time.Duration) string {
 // Failures returns what counts as a failure.
 func (m *Member) Failures() *Failures { return m.failures }
 
-// Name returns the name of the circuits.
-func (m *Member) Name() string { return m.name }
-
-// changed tells of a change of state: in the metrics, the log and the events,
-// and where they want to know, to other gateways.
+// changed reports a change of state in the metrics, the log and the events, and
+// an opening to other gateways.
 func (g *Group) changed(c *Circuit, change circuit.Change) {
 	transitions.WithLabelValues(g.Name, string(g.Scope), change.From.String(), change.To.String()).Inc()
 	if change.To == circuit.Open {
@@ -189,7 +185,7 @@ func (g *Group) changed(c *Circuit, change circuit.Change) {
 	}
 	m := c.owner.Load()
 	if m == nil {
-		return // its configuration is gone, and no other asked for it yet
+		return // its configuration ended, and no newer one has used it yet
 	}
 	fields := []zap.Field{
 		zap.String("name", g.Name), zap.String("scope", string(g.Scope)), zap.String("key", c.Key),
@@ -224,7 +220,7 @@ func (g *Group) changed(c *Circuit, change circuit.Change) {
 	}
 }
 
-// maxError bounds what a backend can write into a log line.
+// maxError bounds what a backend can write into a log line, in bytes.
 const maxError = 200
 
 func lastError(change circuit.Change) string {
@@ -244,7 +240,7 @@ func lastError(change circuit.Change) string {
 // OpenError is the refusal of a circuit.
 type OpenError struct {
 	Name, Key string
-	// Wait is how long it will refuse, or zero if probes are under way.
+	// Wait is how long it will refuse, or zero if it waits for probes.
 	Wait time.Duration
 }
 
@@ -255,5 +251,5 @@ func (e *OpenError) Error() string {
 	return fmt.Sprintf("circuit breaker %s is open for %s", e.Name, e.Key)
 }
 
-// AsOpen returns the refusal of a circuit that err is about.
+// AsOpen returns the refusal of a circuit in the chain of err.
 func AsOpen(err error) (*OpenError, bool) { return errors.AsType[*OpenError](err) }

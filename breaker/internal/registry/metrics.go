@@ -6,7 +6,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
-// Outcome is what became of a request.
+// Outcome is how the metrics count a request.
 type Outcome int
 
 // The outcomes.
@@ -14,11 +14,11 @@ const (
 	Succeeded Outcome = iota
 	Failed
 	Slow     // succeeded, but slowly
-	Ignored  // says nothing of the backend
-	Rejected // not let through, for the circuit is open
+	Ignored  // says nothing about the backend
+	Rejected // not admitted: the circuit is open
 	FellBack // answered by the fallback
-	Limited  // not let through, for too many are under way
-	Observed // would not have been let through
+	Limited  // not admitted: too many are in flight
+	Observed // would not have been admitted
 	outcomes
 )
 
@@ -32,29 +32,29 @@ var (
 		Namespace: "tentagate",
 		Subsystem: "circuit_breaker",
 		Name:      "requests_total",
-		Help:      "Requests by outcome: success, failure, slow, ignored (the client's doing), rejected, fallback, limited, observed.",
+		Help:      "Requests by outcome: success, failure, slow, ignored (caused by the client), rejected, fallback, limited, observed.",
 	}, []string{"name", "scope", "outcome"})
 	transitions = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "tentagate",
 		Subsystem: "circuit_breaker",
 		Name:      "transitions_total",
-		Help:      "Changes of state.",
+		Help:      "State changes of circuits.",
 	}, []string{"name", "scope", "from", "to"})
 	stateDesc = prometheus.NewDesc("tentagate_circuit_breaker_state",
-		"How many circuits are in the state. For an upstream the key is its address; the circuits of a service's keys are counted together.",
+		"Number of circuits in the state. For an upstream the key is its address; the circuits of all keys of a service are counted together.",
 		[]string{"name", "scope", "key", "state"}, nil)
 	ratioDesc = prometheus.NewDesc("tentagate_circuit_breaker_failure_ratio",
-		"Share of failures in the window; of a service with several keys, the worst.",
+		"Share of failures in the window; for a service with several keys, the highest.",
 		[]string{"name", "scope", "key"}, nil)
 	inFlightDesc = prometheus.NewDesc("tentagate_circuit_breaker_in_flight",
-		"Requests under way, where max_inflight bounds them.", []string{"name", "scope"}, nil)
+		"Requests in flight, with max_inflight.", []string{"name", "scope"}, nil)
 	limitDesc = prometheus.NewDesc("tentagate_circuit_breaker_in_flight_limit",
-		"The bound of requests under way, the sum over the keys.", []string{"name", "scope"}, nil)
+		"Limit of requests in flight, summed over the keys.", []string{"name", "scope"}, nil)
 	openDesc = prometheus.NewDesc("tentagate_circuit_breaker_open_seconds_total",
-		"Time that circuits were open, the sum over the keys.", []string{"name", "scope"}, nil)
+		"Time that circuits were open, in seconds, summed over the keys.", []string{"name", "scope"}, nil)
 )
 
-// Collectors returns the series of all breakers of the process.
+// Collectors returns the collectors of all breakers of the process.
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{requests, transitions, stateCollector{}}
 }
@@ -62,7 +62,7 @@ func Collectors() []prometheus.Collector {
 // Count counts a request.
 func (m *Member) Count(o Outcome) { m.counters[o].Inc() }
 
-// CountResult counts the result of a request that was let through.
+// CountResult counts the result of an admitted request.
 func (m *Member) CountResult(r circuit.Result) {
 	switch {
 	case r.Outcome == circuit.Failure:
@@ -76,12 +76,12 @@ func (m *Member) CountResult(r circuit.Result) {
 	}
 }
 
-// maxUpstreamSeries bounds the addresses that are told apart in the metrics; the
-// others are counted together, with the key "other".
+// maxUpstreamSeries is how many addresses have series of their own; others share
+// the key "other".
 const maxUpstreamSeries = 100
 
-// stateCollector reads the circuits when it is asked. Keys of a service are no
-// labels: requests make them.
+// stateCollector reads the circuits at scrape time. Keys of a service are no
+// labels, as requests choose them.
 type stateCollector struct{}
 
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
@@ -96,7 +96,7 @@ func (stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// series are the circuits that share a label.
+// series sums the circuits that share labels.
 type series struct {
 	states [len(circuit.States)]int
 	ratio  float64

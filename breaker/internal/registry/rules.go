@@ -1,6 +1,6 @@
-// Package registry holds the circuits of this process by name: what the
-// handler, the transport and the native slot share, with rules, metrics, events
-// and administration.
+// Package registry has the circuits of the process by name, with their rules,
+// metrics, events and administration. The handler, the transport and the slot
+// share it.
 package registry
 
 import (
@@ -33,59 +33,55 @@ type Rules struct {
 	// How long results count. Default: 10s.
 	Window caddy.Duration `json:"window,omitempty"`
 
-	// Share of failures, above 0 to 1, that opens. Default: 0.5 if no other rule
-	// is given, else this rule is off.
+	// Share of failures, above 0 to 1, at which the circuit opens. Default: 0.5 if
+	// no other rule is given, else off.
 	Ratio float64 `json:"ratio,omitempty"`
 
-	// Never open by the share of failures, not even if no other rule is given.
+	// Never open by the share of failures, even if no other rule is given.
 	// Default: false.
 	NoRatio bool `json:"no_ratio,omitempty"`
 
-	// How many requests the window must have for a share to mean anything.
-	// Default: 20.
+	// How many requests the window must have before shares count. Default: 20.
 	MinRequests int `json:"min_requests,omitempty"`
 
-	// How many failures in a row open. Default: 0, this rule is off.
+	// How many failures in a row open the circuit. Default: 0, off.
 	Consecutive int `json:"consecutive,omitempty"`
 
-	// Share of slow answers, above 0 to 1, that opens. Default: 0, this rule is
+	// Share of slow answers, above 0 to 1, at which the circuit opens. Default: 0,
 	// off.
 	SlowRatio float64 `json:"slow_ratio,omitempty"`
 
-	// Time to the response header beyond which an answer is slow. The time for
-	// which a client lets the gateway wait for its upload is not part of it.
-	// Required with `slow_ratio`.
+	// Time to the response header above which an answer is slow, without the time
+	// spent waiting for the client's upload. Required with `slow_ratio`.
 	SlowOver caddy.Duration `json:"slow_over,omitempty"`
 
-	// What is a failure: status codes (`502`), classes (`4xx`, `5xx`),
+	// What counts as a failure: status codes (`502`), classes (`4xx`, `5xx`),
 	// `transport`, `timeout` and `abort`. Default: 5xx transport timeout abort.
 	Failure []string `json:"failure,omitempty"`
 
-	// How long it is open at first; it doubles with each failed probe. Default:
-	// 30s.
+	// The first open time; it doubles with each failed probe. Default: 30s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
-	// The longest it is open. Default: 5m, or `open_for` if that is more.
+	// The longest open time. Default: 5m, or `open_for` if that is more.
 	OpenMax caddy.Duration `json:"open_max,omitempty"`
 
 	// Share, 0 to 1, by which an open time is lengthened at random, so that
-	// replicas do not probe in step. Default: 0.
+	// replicas do not probe at the same time. Default: 0.
 	Jitter float64 `json:"jitter,omitempty"`
 
-	// How many probes the half-open state lets through at once, and how many must
-	// succeed to close, 1 to 65535. Default: 3.
+	// How many probes the half-open state admits at once, and how many must succeed
+	// to close it, 1 to 65535. Default: 3.
 	HalfOpen int `json:"half_open,omitempty"`
 
-	// How long probes may take before it opens again. Default: 30s.
+	// How long probes may take before the circuit opens again. Default: 30s.
 	HalfOpenMax caddy.Duration `json:"half_open_max,omitempty"`
 
-	// Where a failure carries Retry-After (RFC 9110 §10.2.3), an opening that it
-	// is part of lasts at least until then, but no longer than this. Default: 0,
-	// Retry-After is not looked at.
+	// Where failures have Retry-After (RFC 9110 §10.2.3), the opening lasts at least
+	// until then, but no longer than this. Default: 0, Retry-After is ignored.
 	RetryAfterMax caddy.Duration `json:"retry_after_max,omitempty"`
 }
 
-// setDefaults completes the rules.
+// setDefaults sets the options that are not given.
 func (r *Rules) setDefaults() {
 	if len(r.Failure) == 0 {
 		r.Failure = slices.Clone(defaultFailures)
@@ -108,13 +104,13 @@ func orElse[T comparable](field *T, value T) {
 	}
 }
 
-// check refuses rules that cannot mean what the operator wants.
+// check refuses invalid rules.
 func (r *Rules) check() error {
 	switch {
 	case !(r.Ratio >= 0 && r.Ratio <= 1), !(r.SlowRatio >= 0 && r.SlowRatio <= 1):
 		return errors.New("ratio, slow_ratio: a share is above 0 and at most 1")
 	case r.NoRatio && r.Ratio > 0:
-		return errors.New("no_ratio: it cannot stand beside ratio")
+		return errors.New("no_ratio: it excludes ratio")
 	case r.SlowRatio > 0 && r.SlowOver <= 0:
 		return errors.New("slow: it needs a time, such as `slow 80% over 2s`")
 	case r.SlowOver > 0 && r.SlowRatio == 0:
@@ -133,7 +129,7 @@ func (r *Rules) check() error {
 	return nil
 }
 
-// settings are the rules in the engine's terms.
+// settings returns the rules as settings of the engine.
 func (r *Rules) settings() circuit.Settings {
 	return circuit.Settings{
 		Window: time.Duration(r.Window), Ratio: r.Ratio, MinRequests: r.MinRequests, Consecutive: r.Consecutive,

@@ -8,13 +8,13 @@ import (
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
-// However odd a request is that a client sends to a service that is well, it
-// counts for nothing against the service.
-func TestOddRequests(t *testing.T) {
-	p := newPatient(t)
+// However malformed the requests of clients are, none counts as a failure of the
+// service.
+func TestMalformedRequests(t *testing.T) {
+	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
 :80 {
-	circuit_breaker odd {
+	circuit_breaker malformed {
 		consecutive 1
 		trip 1% of 1
 	}
@@ -74,7 +74,7 @@ func TestOddRequests(t *testing.T) {
 		"GET /" + strings.Repeat("x", 100_000) + host + "\r\n",
 	} {
 		_, _ = raw(addr, text, false)
-		if s := stands(t, "odd"); s.State != "closed" || s.Failures != 0 {
+		if s := stands(t, "malformed"); s.State != "closed" || s.Failures != 0 {
 			t.Fatalf("%.80q: %+v", text, s)
 		}
 	}
@@ -82,7 +82,7 @@ func TestOddRequests(t *testing.T) {
 		t.Errorf("afterwards: %d", a.status)
 	}
 	gateway.Close() // the last request has ended then
-	if s := stands(t, "odd"); s.State != "closed" || s.Failures != 0 {
+	if s := stands(t, "malformed"); s.State != "closed" || s.Failures != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Go's HTTP/2 server cancels the request of a HEAD when its header is sent, which
 // is not the client's doing: what the backend answered counts.
 func TestHeadOverHTTP2(t *testing.T) {
-	p := newPatient(t)
+	p := newFakeBackend(t)
 	gateway := servertest.NewTLS(t, `
 :80 {
 	circuit_breaker head-2 {
@@ -23,7 +23,7 @@ func TestHeadOverHTTP2(t *testing.T) {
 }`)
 	const each = 300
 	for _, status := range []int{500, 200} {
-		p.has(fails(status))
+		p.handle(withStatus(status))
 		for range each {
 			resp, err := gateway.Client().Head(gateway.URL)
 			if err != nil {
@@ -40,7 +40,7 @@ func TestHeadOverHTTP2(t *testing.T) {
 
 // A backend that hangs after the circuit was half-open opens it again, for
 // twice as long: whether its clients wait or leave, and whatever the method.
-func TestHungProbes(t *testing.T) {
+func TestHangingProbes(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		for name, leave := range map[string]bool{"waits": false, "leaves": true} {
 			for _, h2 := range []bool{false, true} {
@@ -50,7 +50,7 @@ func TestHungProbes(t *testing.T) {
 					if h2 {
 						breaker, serve = breaker+"-2", servertest.NewTLS
 					}
-					p := newPatient(t)
+					p := newFakeBackend(t)
 					gateway := serve(t, `
 :80 {
 	circuit_breaker `+breaker+` {
@@ -73,10 +73,10 @@ func TestHungProbes(t *testing.T) {
 						_ = resp.Body.Close()
 						return resp.StatusCode
 					}
-					p.has(fails(500))
+					p.handle(withStatus(500))
 					ask(t.Context())
 					halfOpens(t, breaker, 5*time.Second)
-					p.has(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+					p.handle(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 					probe := func() (leaves func()) {
 						was := p.served.Load()
 						ctx, cancel := context.WithCancel(t.Context())

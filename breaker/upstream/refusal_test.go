@@ -72,8 +72,8 @@ func TestAllOpenWithoutWaiting(t *testing.T) {
 	}
 }
 
-// A circuit that will admit requests while reverse_proxy tries is waited for.
-func TestOpenForAMoment(t *testing.T) {
+// reverse_proxy waits for a circuit that will admit requests while it retries.
+func TestShortOpening(t *testing.T) {
 	b := newBackend(t)
 	b.status.Store(500)
 	gateway := servertest.New(t, `
@@ -173,9 +173,9 @@ func frames(t *testing.T, gateway *httptest.Server, fields [][2]string) string {
 	}
 }
 
-// Over HTTP/2 a method or a target may have blanks in it. No request with one
-// is written to an upstream.
-func TestNoTokens(t *testing.T) {
+// Over HTTP/2 a method or a target may have spaces in it. No such request is
+// written to an upstream.
+func TestInvalidRequestLines(t *testing.T) {
 	var lines atomic.Value
 	lines.Store("")
 	l, err := net.Listen("tcp", "127.0.0.1:0")

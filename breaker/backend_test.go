@@ -17,7 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// standing is what the admin API tells of a breaker.
+// standing is a breaker as the admin API shows it.
 type standing struct {
 	Name      string  `json:"name"`
 	Scope     string  `json:"scope"`
@@ -33,7 +33,7 @@ type standing struct {
 	Limit     int     `json:"limit"`
 }
 
-// adminHandler is the part of the admin API that is about breakers.
+// adminHandler is the part of the admin API for breakers.
 func adminHandler(t testing.TB) http.Handler {
 	t.Helper()
 	module, err := caddy.GetModule("admin.api.tentagate_breakers")
@@ -65,7 +65,7 @@ func admin(t testing.TB, method, path, body string) (int, []standing) {
 	return w.Code, list
 }
 
-// stands returns how the circuit of a name stands.
+// stands returns the first circuit of a name.
 func stands(t testing.TB, name string) standing {
 	t.Helper()
 	_, list := admin(t, http.MethodGet, "/"+name, "")
@@ -82,24 +82,24 @@ func expectState(t testing.TB, name, want string) {
 	}
 }
 
-// halfOpens lets the time pass until the breaker is half-open.
+// halfOpens advances the clock until the breaker is half-open.
 func halfOpens(t testing.TB, name string, d time.Duration) {
 	t.Helper()
 	testClock.Add(d)
 	eventually(t, "half-open state of "+name, func() bool { return stands(t, name).State == "half_open" })
 }
 
-// eventually waits for what another goroutine brings about.
+// eventually waits for an effect of another goroutine.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: it did not come", what)
+			t.Fatalf("%s: did not happen", what)
 		}
 	}
 }
 
-// answer is what a client got.
+// answer is what a client received.
 type answer struct {
 	status int
 	header http.Header
@@ -125,25 +125,25 @@ func fetch(t testing.TB, method, url string, body io.Reader, header ...string) a
 	return answer{resp.StatusCode, resp.Header, string(text), err}
 }
 
-// patient is a backend at a fixed address that can be ill in several ways.
-type patient struct {
+// fakeBackend is a backend at a fixed address that can fail in several ways.
+type fakeBackend struct {
 	addr   string
 	served atomic.Int64
 
 	mu       sync.Mutex
 	listener net.Listener
-	illness  http.HandlerFunc // nil: well
+	handler  http.HandlerFunc // nil: answers 200
 }
 
-func newPatient(t testing.TB) *patient {
+func newFakeBackend(t testing.TB) *fakeBackend {
 	t.Helper()
-	p := new(patient)
+	p := new(fakeBackend)
 	p.listen(t, "127.0.0.1:0")
-	t.Cleanup(p.die)
+	t.Cleanup(p.stop)
 	return p
 }
 
-func (p *patient) listen(t testing.TB, addr string) {
+func (p *fakeBackend) listen(t testing.TB, addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -157,40 +157,40 @@ func (p *patient) listen(t testing.TB, addr string) {
 	go func() { _ = s.Serve(l) }()
 }
 
-// die makes connections be refused, until rise.
-func (p *patient) die() {
+// stop makes connections be refused, until restart.
+func (p *fakeBackend) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = p.listener.Close()
 }
 
-func (p *patient) rise(t testing.TB) {
+func (p *fakeBackend) restart(t testing.TB) {
 	t.Helper()
 	p.listen(t, p.addr)
 }
 
-// has sets the illness; nil heals.
-func (p *patient) has(illness http.HandlerFunc) {
+// handle sets how it answers; nil for 200.
+func (p *fakeBackend) handle(h http.HandlerFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.illness = illness
+	p.handler = h
 }
 
-func (p *patient) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *fakeBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.served.Add(1)
 	p.mu.Lock()
-	illness := p.illness
+	h := p.handler
 	p.mu.Unlock()
-	if illness != nil {
-		illness(w, r)
+	if h != nil {
+		h(w, r)
 		return
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
-	_, _ = io.WriteString(w, "well")
+	_, _ = io.WriteString(w, "ok")
 }
 
-// fails is the illness of answering with a status.
-func fails(status int) http.HandlerFunc {
+// withStatus answers with a status.
+func withStatus(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 }
 

@@ -17,8 +17,7 @@ import (
 	"github.com/pythopus/tentagate/internal/problem"
 )
 
-// blame returns the answer to a request that failed by what its client did. The
-// error must be the client's.
+// blame returns the answer to a request that failed by the fault of its client.
 func (t *Transport) blame(r *http.Request, vars map[string]any, fault error) *http.Response {
 	p := clientfault.Problem(fault)
 	exchange.SetSubstitute(vars, &exchange.Substitute{Status: p.Status, Fault: fault})
@@ -39,7 +38,7 @@ func (t *Transport) unavailable(r *http.Request, vars map[string]any, open *regi
 	return resp
 }
 
-// response makes a problem (RFC 9457) the answer of the transport.
+// response returns a problem (RFC 9457) as an answer of the transport.
 func response(r *http.Request, p *problem.Problem) *http.Response {
 	body, err := json.Marshal(struct {
 		Type     string `json:"type"`
@@ -66,12 +65,12 @@ func response(r *http.Request, p *problem.Problem) *http.Response {
 	}
 }
 
-// refused returns the answer to an attempt whose circuit is open, or an error
-// where another attempt may do better.
+// refused returns the answer to an attempt whose circuit is open, or an error if
+// another attempt may be admitted.
 func (t *Transport) refused(r *http.Request, vars map[string]any, l *trial, c *registry.Circuit, wait time.Duration) (*http.Response, error) {
 	t.member.Count(registry.Rejected)
 	if l != nil {
-		// The client is told the shortest of the waits.
+		// Retry-After has the shortest of the waits.
 		if l.refusals++; l.refusals > 1 {
 			wait = min(wait, l.shortest)
 		}
@@ -86,9 +85,8 @@ func (t *Transport) refused(r *http.Request, vars map[string]any, l *trial, c *r
 	return t.unavailable(r, vars, open), nil
 }
 
-// soonest returns in how much time one of the proxy's upstreams may admit a
-// request, and whether one would now. Where the upstreams are not known, it is
-// the time given.
+// soonest returns after how long one of the proxy's upstreams may admit a request,
+// and whether one would now. If the upstreams are not known, it is the time given.
 func (t *Transport) soonest(r *http.Request, wait time.Duration) (time.Duration, bool) {
 	if t.proxy == nil {
 		return wait, false

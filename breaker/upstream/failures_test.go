@@ -15,9 +15,9 @@ import (
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
-// Whatever makes an upstream fail opens its circuit, after as many requests as
-// the rule says, and no other upstream's.
-func TestIllUpstreams(t *testing.T) {
+// Whatever makes an upstream fail opens its circuit after as many requests as the
+// rule says, and that of no other upstream.
+func TestFailingUpstreams(t *testing.T) {
 	stuck, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
 	if err != nil {
 		t.Fatal(err)
@@ -53,14 +53,14 @@ func TestIllUpstreams(t *testing.T) {
 		{"nameless", "no.such.name.invalid:80", "consecutive 3", "dial_timeout 5s\n\t\t\tresolvers " + nowhere(t), http.StatusBadGateway},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			well := newBackend(t)
+			healthy := newBackend(t)
 			config := ":80 {\n\tcircuit_breaker around-" + tc.name + " {\n\t\tconsecutive 100\n\t}\n"
-			for path, upstream := range map[string]string{"/ill": tc.upstream, "/well": well.addr()} {
+			for path, upstream := range map[string]string{"/failing": tc.upstream, "/healthy": healthy.addr()} {
 				config += fmt.Sprintf(`
 	reverse_proxy %s %s {
 		transport tentagate {
 			%s
-			breaker ill-%s {
+			breaker failing-%s {
 				%s
 				window 1h
 			}
@@ -69,7 +69,7 @@ func TestIllUpstreams(t *testing.T) {
 			}
 			gateway := servertest.New(t, config+"\n}")
 			ask := func() int {
-				resp, err := http.Get(gateway.URL + "/ill")
+				resp, err := http.Get(gateway.URL + "/failing")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -83,12 +83,12 @@ func TestIllUpstreams(t *testing.T) {
 				if got := ask(); got != tc.status {
 					t.Errorf("request %d: %d, want %d", i+1, got, tc.status)
 				}
-				if got := send(t, http.MethodGet, gateway.URL+"/well", "").status; got != http.StatusOK {
+				if got := send(t, http.MethodGet, gateway.URL+"/healthy", "").status; got != http.StatusOK {
 					t.Errorf("the neighbour: %d", got)
 				}
 			}
-			expectState(t, "ill-"+tc.name, tc.upstream, "open")
-			expectState(t, "ill-"+tc.name, well.addr(), "closed")
+			expectState(t, "failing-"+tc.name, tc.upstream, "open")
+			expectState(t, "failing-"+tc.name, healthy.addr(), "closed")
 			if got := ask(); got != http.StatusServiceUnavailable {
 				t.Errorf("when open: %d", got)
 			}
@@ -96,7 +96,7 @@ func TestIllUpstreams(t *testing.T) {
 	}
 }
 
-// nowhere is the address of a name server that is not there.
+// nowhere is an address without a name server.
 func nowhere(t *testing.T) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
