@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // standing is a breaker as the admin API shows it.
@@ -86,17 +88,7 @@ func expectState(t testing.TB, name, want string) {
 func halfOpens(t testing.TB, name string, d time.Duration) {
 	t.Helper()
 	testClock.Add(d)
-	eventually(t, "half-open state of "+name, func() bool { return stands(t, name).State == "half_open" })
-}
-
-// eventually waits for an effect of another goroutine.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: did not happen", what)
-		}
-	}
+	testkit.Eventually(t, "half-open state of "+name, func() bool { return stands(t, name).State == "half_open" })
 }
 
 // answer is what a client received.

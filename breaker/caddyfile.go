@@ -128,7 +128,7 @@ func (h *Handler) unmarshalMaxInflight(d *caddyfile.Dispenser) error {
 // unmarshal reads `max_inflight 200 queue 50 100ms` and
 // `max_inflight adaptive min 10 max 500 queue 50 100ms`.
 func (m *MaxInflight) unmarshal(d *caddyfile.Dispenser) error {
-	const form = "max_inflight: write it as `max_inflight 200` or `max_inflight adaptive min 10 max 500`, with `queue 50 100ms` behind it as you like"
+	const form = "max_inflight: write it as `max_inflight 200` or `max_inflight adaptive min 10 max 500`, optionally followed by `queue 50 100ms`"
 	args, err := parse.Args(d, 1, 8)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // Ten thousand requests of clients that send malformed bodies, break off their
@@ -223,7 +224,7 @@ func TestUploadAsProbe(t *testing.T) {
 	done := make(chan answer)
 	go func() { done <- fetch(t, http.MethodPost, gateway.URL, body) }()
 	_, _ = io.WriteString(writer, "slowly")
-	eventually(t, "the upload", func() bool { return p.served.Load() == 2 })
+	testkit.Eventually(t, "the upload", func() bool { return p.served.Load() == 2 })
 	if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != http.StatusServiceUnavailable {
 		t.Fatalf("a second probe: %d", a.status)
 	}

@@ -17,6 +17,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/caddyevents/eventsconfig" // the global option `events`
 
 	"github.com/pythopus/tentagate/internal/freeport"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 func init() {
@@ -172,7 +173,7 @@ func TestEventsAndWarnings(t *testing.T) {
 	expectEvent := func(name string, want map[string]any) {
 		t.Helper()
 		var e emitted
-		eventually(t, name, func() bool {
+		testkit.Eventually(t, name, func() bool {
 			select {
 			case e = <-events:
 				return true
@@ -197,7 +198,7 @@ func TestEventsAndWarnings(t *testing.T) {
 	}
 	expectWarning := func(i int, want map[string]any) {
 		t.Helper()
-		eventually(t, "the warning", func() bool { return len(warnings(t)) > i })
+		testkit.Eventually(t, "the warning", func() bool { return len(warnings(t)) > i })
 		got := warnings(t)
 		if len(got) != i+1 {
 			t.Fatalf("%d warnings, want %d: %v", len(got), i+1, got)
@@ -244,7 +245,7 @@ func TestEventsAndWarnings(t *testing.T) {
 	}
 	// The access log tells why a request was refused: 50 times, and all but the
 	// probe of ten.
-	eventually(t, "the access log", func() bool { return refusals(t) == 50+9 })
+	testkit.Eventually(t, "the access log", func() bool { return refusals(t) == 50+9 })
 	select {
 	case e := <-events:
 		t.Errorf("one event too many: %+v", e)

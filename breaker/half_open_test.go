@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // Go's HTTP/2 server cancels the request of a HEAD when its header is sent, which
@@ -88,7 +89,7 @@ func TestHangingProbes(t *testing.T) {
 								time.Sleep(time.Millisecond)
 							}
 						}()
-						eventually(t, "the probe", func() bool { return p.served.Load() > was })
+						testkit.Eventually(t, "the probe", func() bool { return p.served.Load() > was })
 						return func() { cancel(); <-done }
 					}
 					if leave {
@@ -106,7 +107,7 @@ func TestHangingProbes(t *testing.T) {
 							t.Errorf("%d", got)
 						}
 					}
-					eventually(t, "opening", func() bool { return stands(t, breaker).State == "open" })
+					testkit.Eventually(t, "opening", func() bool { return stands(t, breaker).State == "open" })
 				})
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // The handlers of `open` answer in place of the backend, with any status.
@@ -61,7 +62,7 @@ func TestMaxInflight(t *testing.T) {
 					t.Errorf("%d %v", a.status, a.header)
 				}
 			}
-			eventually(t, "two requests", func() bool { return p.served.Load() == 2 })
+			testkit.Eventually(t, "two requests", func() bool { return p.served.Load() == 2 })
 			if s := stands(t, name); s.InFlight != 2 || s.Limit != 2 || s.State != "closed" {
 				t.Errorf("%+v", s)
 			}
@@ -71,7 +72,7 @@ func TestMaxInflight(t *testing.T) {
 					t.Errorf("of the queue: %d", a.status)
 				}
 			}
-			eventually(t, "all places free", func() bool { return stands(t, name).InFlight == 0 })
+			testkit.Eventually(t, "all places free", func() bool { return stands(t, name).InFlight == 0 })
 		})
 	}
 }
@@ -85,7 +86,7 @@ func TestQueueTime(t *testing.T) {
 		p.handle(func(http.ResponseWriter, *http.Request) { <-release })
 		first := make(chan answer, 1)
 		go func() { first <- fetch(t, http.MethodGet, gateway.URL, nil) }()
-		eventually(t, "the first request", func() bool { return p.served.Load() == 1 })
+		testkit.Eventually(t, "the first request", func() bool { return p.served.Load() == 1 })
 		if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 503 || !strings.Contains(a.body, "none finished in time") {
 			t.Errorf("%s: %d %s", option, a.status, a.body)
 		}

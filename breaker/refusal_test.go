@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // A name that no configuration has any more leaves neither circuits nor
@@ -41,7 +42,7 @@ func TestDroppedConfigurationsLeaveNothing(t *testing.T) {
 	if code, _ := admin(t, http.MethodGet, "/dropped", ""); code != http.StatusNotFound {
 		t.Errorf("it is still there: %d", code)
 	}
-	eventually(t, "the end of the goroutines", func() bool { return runtime.NumGoroutine() <= before+5 })
+	testkit.Eventually(t, "the end of the goroutines", func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
 // refusing is a site whose breaker is open.

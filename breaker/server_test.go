@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // failureMode is a way in which a backend can fail.
@@ -122,7 +123,7 @@ func TestFailureModes(t *testing.T) {
 			// The last answer may be here before the breaker has written down why it
 			// opened.
 			s := stands(t, name)
-			eventually(t, "a reason", func() bool { s = stands(t, name); return s.Rule != "" })
+			testkit.Eventually(t, "a reason", func() bool { s = stands(t, name); return s.Rule != "" })
 			if s.State != "open" || s.Rule != tc.rule || !strings.Contains(s.LastError, tc.cause) {
 				t.Fatalf("%+v, want it open by %s for %q", s, tc.rule, tc.cause)
 			}
@@ -184,10 +185,10 @@ func served(t *testing.T, url string) (stop func()) {
 			}
 		})
 	}
-	eventually(t, "the neighbour", func() bool { return answers.Load() > 0 || t.Failed() })
+	testkit.Eventually(t, "the neighbour", func() bool { return answers.Load() > 0 || t.Failed() })
 	before := answers.Load()
 	stop = func() {
-		eventually(t, "more answers of the neighbour", func() bool { return answers.Load() > before+5 || t.Failed() })
+		testkit.Eventually(t, "more answers of the neighbour", func() bool { return answers.Load() > before+5 || t.Failed() })
 		cancel()
 		wg.Wait()
 	}
@@ -221,7 +222,7 @@ func TestLateAnswer(t *testing.T) {
 	for _, status := range []string{"200", "200", "500", "500"} {
 		go func() { late <- fetch(t, http.MethodGet, gateway.URL+"/?late="+status, nil) }()
 	}
-	eventually(t, "the requests", func() bool { return p.served.Load() == 4 })
+	testkit.Eventually(t, "the requests", func() bool { return p.served.Load() == 4 })
 	for range 2 {
 		fetch(t, http.MethodGet, gateway.URL, nil)
 	}
@@ -273,7 +274,7 @@ func TestProbesAtOnce(t *testing.T) {
 		}
 	}
 	// Those that may pass are on their way, perhaps not there yet.
-	eventually(t, "three probes at the backend", func() bool { return p.served.Load()-reached >= 3 })
+	testkit.Eventually(t, "three probes at the backend", func() bool { return p.served.Load()-reached >= 3 })
 	expectState(t, "at-once", "half_open")
 	close(release)
 	for range 3 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // proxies are sites with a breaker NAME that opens after one failure, as a handler
@@ -47,7 +48,7 @@ func TestSlowReader(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 				<-read
 				// The gateway reads the clock when the client has read its part.
-				eventually(t, "the end of the client's read", func() bool { return testClock.asked.Load() > asked.Load() })
+				testkit.Eventually(t, "the end of the client's read", func() bool { return testClock.asked.Load() > asked.Load() })
 				testClock.Add(hangs)
 				panic(http.ErrAbortHandler)
 			}))

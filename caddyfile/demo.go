@@ -197,10 +197,10 @@ func (d *demo) steps() []step {
 			repeat(http.StatusInternalServerError, demoFailures),
 			curl(codes, fmt.Sprintf("/api/flaky/fail?n=[1-%d]", demoFailures)),
 		},
-		{"… is left alone for a while: its breaker is open …", "503", curl(code, "/api/flaky/works")},
+		{"… is temporarily unavailable: its circuit is open …", "503", curl(code, "/api/flaky/works")},
 		{"… while the other service is served as before.", "200", curl(code, "/api/hello/meanwhile")},
 		{
-			fmt.Sprintf("After %d seconds it is tried again, and its success closes the breaker. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
+			fmt.Sprintf("After %d seconds it is probed, and its success closes the circuit. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
 			`{"service":"flaky","state":"working"}`, curl(" -f --retry 3", "/api/flaky/works"),
 		},
 	}

@@ -25,7 +25,7 @@ func TestDemo(t *testing.T) {
 	g := prepare(t)
 	g.addr = freeport.Addr(t)
 	g.run([]string{"JWT_JWKS_URL=https://not.for.the.demonstration", "BACKEND_SERVICES=nor this"}, "gateway", "--demo", "--listen", g.addr)
-	const last = "its success closes the breaker"
+	const last = "its success closes the circuit"
 	eventually(t, "the lines to paste", func() bool {
 		_, rest, ok := strings.Cut(g.log.String(), last)
 		return ok && strings.Count(rest, "\n") >= 3

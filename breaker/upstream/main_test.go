@@ -16,6 +16,7 @@ import (
 	_ "github.com/pythopus/tentagate/breaker" // the handler that answers for the transport
 	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // testClock is the time of all circuits in these tests.
@@ -82,17 +83,7 @@ func changes(t testing.TB, name, from, to string) float64 {
 
 func expectState(t testing.TB, name, address, want string) {
 	t.Helper()
-	eventually(t, name+" of "+address+" "+want, func() bool { return states(t, name)[address] == want })
-}
-
-// eventually waits for an effect of another goroutine.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: did not happen", what)
-		}
-	}
+	testkit.Eventually(t, name+" of "+address+" "+want, func() bool { return states(t, name)[address] == want })
 }
 
 // backend is a server with a settable status. To /health it always answers 200.

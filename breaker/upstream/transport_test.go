@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // A POST goes to the other upstream: when one refuses, because its circuit is
@@ -187,7 +188,7 @@ func TestHealthChecksProbe(t *testing.T) {
 	send(t, http.MethodGet, gateway.URL, "")
 	expectState(t, "checked", b.addr(), "open")
 	reached := b.served.Load()
-	eventually(t, "a health check when open", func() bool { return b.served.Load() > reached })
+	testkit.Eventually(t, "a health check when open", func() bool { return b.served.Load() > reached })
 	testClock.Add(5 * time.Second)
 	expectState(t, "checked", b.addr(), "closed")
 }
@@ -216,7 +217,7 @@ func TestHealthChecksFailAsProbes(t *testing.T) {
 	for _, open := range []time.Duration{5, 10, 20} {
 		reopened := changes(t, "check-fails", "half_open", "open")
 		testClock.Add(open * time.Second)
-		eventually(t, "that it opens again", func() bool { return changes(t, "check-fails", "half_open", "open") == reopened+1 })
+		testkit.Eventually(t, "that it opens again", func() bool { return changes(t, "check-fails", "half_open", "open") == reopened+1 })
 	}
 	b.status.Store(200)
 	testClock.Add(40 * time.Second)
@@ -291,7 +292,7 @@ func TestDynamicUpstreams(t *testing.T) {
 	testClock.Add(6 * time.Minute) // half-open, and nobody probes it
 	send(t, http.MethodGet, second.URL, "")
 	testClock.Add(6 * time.Minute)
-	eventually(t, "that it is forgotten", func() bool { _, ok := states(t, "dynamic")[a.addr()]; return !ok })
+	testkit.Eventually(t, "that it is forgotten", func() bool { _, ok := states(t, "dynamic")[a.addr()]; return !ok })
 	if states(t, "dynamic")[b.addr()] != "closed" {
 		t.Error(states(t, "dynamic"))
 	}
