@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pythopus/tentagate/internal/freeport"
 )
@@ -19,9 +21,24 @@ const podSecret = "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"
 // TestKubernetes runs the server as a pod of the manifests does: with the
 // Caddyfile and the variables of its ConfigMaps and a Secret, on other ports.
 func TestKubernetes(t *testing.T) {
-	found := decode(t, rendered(t, "base"))
+	t.Run("base", func(t *testing.T) { runPod(t, decode(t, rendered(t, "base")), true) })
+	t.Run("loadbalancer", func(t *testing.T) { runPod(t, decode(t, rendered(t, "base", "loadbalancer")), false) })
+	for _, name := range folders(t, "overlays") {
+		t.Run(name, func(t *testing.T) { runPod(t, decode(t, rendered(t, filepath.Join("overlays", name))), true) })
+	}
+}
+
+// runPod runs the server as a pod of the Deployment, behind a proxy that says who
+// the client is, or not.
+func runPod(t *testing.T, found objects, behindProxy bool) {
+	t.Helper()
 	caddyfile, variables := configMap(t, found, "tentagate-config").Data["Caddyfile"], configMap(t, found, "tentagate-env").Data
-	pod := only[*appsv1.Deployment](t, found, "Deployment").Spec.Template.Spec.Containers[0]
+	var pod corev1.Container
+	for _, o := range found["Deployment"] {
+		if d := o.(*appsv1.Deployment); d.Name == "tentagate" {
+			pod = d.Spec.Template.Spec.Containers[0]
+		}
+	}
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Path", r.URL.Path)
 	}))
@@ -46,7 +63,7 @@ func TestKubernetes(t *testing.T) {
 				t.Errorf("%s is %s", v.Name, v.Value)
 			}
 			env = append(env, v.Name+"="+secret)
-		case "REDIS_URL": // optional
+		case "REDIS_URL": // optional, and no Redis is here
 		default:
 			t.Errorf("unknown variable %s", v.Name)
 		}
@@ -92,6 +109,16 @@ func TestKubernetes(t *testing.T) {
 		t.Error(err)
 	} else if info.Mode().Perm() != 0o600 {
 		t.Errorf("the admin socket has the mode %v", info.Mode())
+	}
+	// Made-up addresses count as one client, unless a proxy vouches for them.
+	limited := 0
+	for i := range 150 {
+		if a := g.get("/api/users/x", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i)); a.status == http.StatusTooManyRequests {
+			limited++
+		}
+	}
+	if (limited == 0) != behindProxy {
+		t.Errorf("%d of 150 requests with made-up addresses were limited", limited)
 	}
 	if a := g.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("/metrics on the public port: %d, want 404", a.status)

@@ -43,6 +43,13 @@ func decode(t *testing.T, text []byte) objects {
 			"HorizontalPodAutoscaler": func() any { return new(autoscalingv2.HorizontalPodAutoscaler) },
 			"PodDisruptionBudget":     func() any { return new(policyv1.PodDisruptionBudget) },
 			"NetworkPolicy":           func() any { return new(networkingv1.NetworkPolicy) },
+			"Ingress":                 func() any { return new(networkingv1.Ingress) },
+			// Of others' definitions.
+			"HTTPRoute":           func() any { return new(httpRoute) },
+			"PodMonitor":          func() any { return new(podMonitor) },
+			"SecretProviderClass": func() any { return new(map[string]any) },
+			"ScaledObject":        func() any { return new(map[string]any) },
+			"CiliumNetworkPolicy": func() any { return new(map[string]any) },
 		}[meta.Kind]
 		if object == nil {
 			t.Fatalf("document %d: unknown kind %q", i+1, meta.Kind)

@@ -13,18 +13,40 @@ import (
 
 var updateManifests = flag.Bool("update-manifests", false, "write k8s/tentagate.yaml from k8s/base")
 
-// rendered returns what `kubectl kustomize` makes of a folder of k8s/.
-func rendered(t *testing.T, folder string) []byte {
+// rendered returns what `kubectl kustomize` makes of a folder of k8s/, with
+// components.
+func rendered(t *testing.T, folder string, components ...string) []byte {
 	t.Helper()
-	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(repository(), "k8s", folder))
+	target := filepath.Join(repository(), "k8s", folder)
+	if len(components) > 0 {
+		parent := t.TempDir()
+		text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: tentagate\nresources: [" + relative(t, parent, target) + "]\ncomponents:\n"
+		for _, c := range components {
+			text += "- " + relative(t, parent, filepath.Join(repository(), "k8s", "components", c)) + "\n"
+		}
+		if err := os.WriteFile(filepath.Join(parent, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		target = parent
+	}
+	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := objects.AsYaml()
+	text, err := found.AsYaml()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text
+}
+
+func relative(t *testing.T, from, to string) string {
+	t.Helper()
+	path, err := filepath.Rel(from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // What is applied without kustomize is what kustomize makes of the base.

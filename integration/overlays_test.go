@@ -1,0 +1,166 @@
+package integration
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// httpRoute is what the manifests have of gateway.networking.k8s.io/v1.
+type httpRoute struct {
+	APIVersion string         `json:"apiVersion"`
+	Kind       string         `json:"kind"`
+	Metadata   map[string]any `json:"metadata"`
+	Spec       struct {
+		ParentRefs []map[string]string `json:"parentRefs"`
+		Hostnames  []string            `json:"hostnames"`
+		Rules      []struct {
+			Matches     []map[string]any `json:"matches"`
+			BackendRefs []struct {
+				Name string `json:"name"`
+				Port int32  `json:"port"`
+			} `json:"backendRefs"`
+		} `json:"rules"`
+	} `json:"spec"`
+}
+
+// podMonitor is what the manifests have of the operators' PodMonitor.
+type podMonitor struct {
+	APIVersion string         `json:"apiVersion"`
+	Kind       string         `json:"kind"`
+	Metadata   map[string]any `json:"metadata"`
+	Spec       struct {
+		Selector struct {
+			MatchLabels map[string]string `json:"matchLabels"`
+		} `json:"selector"`
+		PodMetricsEndpoints []struct {
+			Port     string `json:"port"`
+			Path     string `json:"path"`
+			Interval string `json:"interval"`
+		} `json:"podMetricsEndpoints"`
+	} `json:"spec"`
+}
+
+func folders(t *testing.T, of string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(repository(), "k8s", of))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) == 0 {
+		t.Fatalf("k8s/%s is empty", of)
+	}
+	return names
+}
+
+// Each component on the base, and each overlay, is what an API server takes, and
+// its objects find one another.
+func TestOverlays(t *testing.T) {
+	for _, name := range folders(t, "components") {
+		t.Run(name, func(t *testing.T) { expectCoherent(t, decode(t, rendered(t, "base", name))) })
+	}
+	for _, name := range folders(t, "overlays") {
+		t.Run("overlays/"+name, func(t *testing.T) { expectCoherent(t, decode(t, rendered(t, filepath.Join("overlays", name)))) })
+	}
+}
+
+func expectCoherent(t *testing.T, found objects) {
+	t.Helper()
+	pods := map[string]corev1.PodTemplateSpec{}
+	for _, o := range found["Deployment"] {
+		d := o.(*appsv1.Deployment)
+		pods[d.Name] = d.Spec.Template
+	}
+	gateway := pods["tentagate"]
+	ports := map[string]bool{}
+	for _, p := range gateway.Spec.Containers[0].Ports {
+		ports[p.Name] = true
+	}
+	selects := func(labels map[string]string) bool {
+		for name, value := range labels {
+			if gateway.Labels[name] != value {
+				return false
+			}
+		}
+		return len(labels) > 0
+	}
+	served := map[string]map[int32]string{}
+	for _, o := range found["Service"] {
+		s := o.(*corev1.Service)
+		served[s.Name] = map[int32]string{}
+		for _, p := range s.Spec.Ports {
+			served[s.Name][p.Port] = p.Name
+		}
+		if !slices.ContainsFunc(slices.Collect(maps.Values(pods)), func(p corev1.PodTemplateSpec) bool {
+			for name, value := range s.Spec.Selector {
+				if p.Labels[name] != value {
+					return false
+				}
+			}
+			return true
+		}) {
+			t.Errorf("the Service %s selects no pod", s.Name)
+		}
+	}
+	if s := served["tentagate"]; len(s) == 0 {
+		t.Error("there is no Service for the gateway")
+	}
+	for _, o := range found["HTTPRoute"] {
+		for _, rule := range o.(*httpRoute).Spec.Rules {
+			for _, b := range rule.BackendRefs {
+				if served[b.Name][b.Port] == "" {
+					t.Errorf("the HTTPRoute leads to %s:%d, which is none", b.Name, b.Port)
+				}
+			}
+		}
+	}
+	for _, o := range found["Ingress"] {
+		for _, rule := range o.(*networkingv1.Ingress).Spec.Rules {
+			for _, p := range rule.HTTP.Paths {
+				if b := p.Backend.Service; !slices.Contains(slices.Collect(maps.Values(served[b.Name])), b.Port.Name) {
+					t.Errorf("the Ingress leads to %s:%s, which is none", b.Name, b.Port.Name)
+				}
+			}
+		}
+	}
+	for _, o := range found["PodMonitor"] {
+		m := o.(*podMonitor)
+		if !selects(m.Spec.Selector.MatchLabels) {
+			t.Errorf("the PodMonitor selects %v, the pods have %v", m.Spec.Selector.MatchLabels, gateway.Labels)
+		}
+		for _, e := range m.Spec.PodMetricsEndpoints {
+			if !ports[e.Port] || e.Path != "/metrics" {
+				t.Errorf("the PodMonitor scrapes %s%s", e.Port, e.Path)
+			}
+		}
+	}
+	configs := map[string]bool{}
+	for _, o := range found["ConfigMap"] {
+		configs[o.(*corev1.ConfigMap).Name] = true
+	}
+	for _, v := range gateway.Spec.Volumes {
+		switch {
+		case v.ConfigMap != nil && !configs[v.ConfigMap.Name]:
+			t.Errorf("the volume %s has the ConfigMap %s, which is none", v.Name, v.ConfigMap.Name)
+		case v.CSI != nil:
+			if v.Secret != nil || len(found["SecretProviderClass"]) != 1 {
+				t.Errorf("the volume %s: two sources, or a SecretProviderClass that is none", v.Name)
+			}
+		}
+	}
+	if len(found["HorizontalPodAutoscaler"])+len(found["ScaledObject"]) != 1 {
+		t.Error("not exactly one object scales the pods")
+	}
+	if len(found["Secret"]) > 0 {
+		t.Error("a published Secret")
+	}
+}
