@@ -133,6 +133,7 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		}),
 		parse.Value("timeout", &c.Timeout, parse.Duration),
 		parse.Value("dial_timeout", &c.DialTimeout, parse.Duration),
+		parse.Value("budget", &c.Budget, parse.Duration),
 		parse.Value("pool_size", &c.PoolSize, parse.Int(1, 10_000)),
 	)
 	if err == nil && c.Sentinel != "" && c.Cluster {

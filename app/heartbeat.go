@@ -9,6 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 // heartbeatPeriod is the time between two announcements of this instance. An
@@ -48,10 +50,9 @@ func (rd *Redis) heartbeat() {
 		}
 	}()
 
-	first := true
+	contacted := false
 	for {
-		rd.beat(ctx, first)
-		first = false
+		contacted = rd.beat(ctx, contacted) || contacted
 		// Jitter keeps the instances of a rollout from beating in step.
 		timer := time.NewTimer(heartbeatPeriod + rand.N(heartbeatPeriod/10))
 		select {
@@ -64,30 +65,34 @@ func (rd *Redis) heartbeat() {
 	}
 }
 
-// beat announces this instance once and tells of a change of the server's
-// state. The last known number of instances is kept while the server is away.
-func (rd *Redis) beat(ctx context.Context, first bool) {
+// beat announces this instance once, and reports whether that succeeded. The
+// last known number of instances is kept while the server is unavailable.
+func (rd *Redis) beat(ctx context.Context, contacted bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatPeriod)
 	defer cancel()
-	n, err := announce.Run(ctx, rd.background, []string{rd.instancesKey()},
-		instanceID(), (3 * heartbeatPeriod).Milliseconds()).Int64()
-	up := err == nil
-	if up {
-		rd.instances.Store(max(n, 1))
+	key := rd.instancesKey()
+	partition := rd.availability.Partition(key)
+	began := time.Now()
+	n, err := announce.Run(ctx, rd.background, []string{key}, instanceID(), (3 * heartbeatPeriod).Milliseconds()).Int64()
+	if err != nil {
+		partition.Lost(err)
+		if availability.Classify(err) != availability.Canceled && !partition.Readable() {
+			return false // logged with the change of state
+		}
+		if rd.logger.Core().Enabled(zap.DebugLevel) {
+			rd.logger.Debug("heartbeat failed", zap.Error(err))
+		}
+		return false
 	}
-	was := rd.up.Swap(up)
-	if up && (first || !was) {
-		rd.warm(ctx)
-	} else if up {
-		_ = rd.hot.Ping(ctx).Err()
+	rd.instances.Store(max(n, 1))
+	partition.Report(availability.Call{Began: began, Write: true}, nil)
+	if contacted {
+		_ = rd.hot.Ping(ctx).Err() // keeps a connection open
+		return true
 	}
-	switch {
-	case ctx.Err() == context.Canceled:
-	case up && (first || !was):
-		rd.logger.Info("redis answers", zap.Int64("instances", n))
-	case !up && (first || was):
-		rd.logger.Warn("redis does not answer: each feature goes by its own rule until it is back", zap.Error(err))
-	}
+	rd.warm(ctx)
+	rd.logger.Info("Redis reachable", zap.Int64("instances", n))
+	return true
 }
 
 // warmConnections is how many connections are opened for the first requests.

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,11 +13,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 func init() {
-	// go-redis writes lines of its own to standard error, one per failed dial.
-	// A lost server is told of once, by the heartbeat.
+	// go-redis writes lines of its own to standard error, one per failed dial. The
+	// loss of a server is logged once.
 	redis.SetLogger(redisLogger{})
 }
 
@@ -42,11 +45,12 @@ type Redis struct {
 	background redis.UniversalClient
 	closers    []func() error
 
+	availability *availability.Engine
+
 	startOnce sync.Once
 	stop      chan struct{}
 	done      sync.WaitGroup
 	instances atomic.Int64
-	up        atomic.Bool
 	logger    *zap.Logger
 }
 
@@ -78,7 +82,7 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 		hot.StreamingCredentialsProvider = provider
 		rd.closers = append(rd.closers, provider.Close)
 	}
-	patient := hot
+	background := hot
 
 	if hot.ReadTimeout == 0 {
 		hot.ReadTimeout = DefaultTimeout
@@ -97,18 +101,48 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 	// No idle connections kept: they would be dialled while a configuration is
 	// only being validated.
 
-	patient.ReadTimeout = 3 * time.Second
-	patient.WriteTimeout = 3 * time.Second
-	patient.DialTimeout = 3 * time.Second
-	patient.PoolSize = 4
-	patient.MaxRetries = 1
-	patient.DialerRetries = 1
-	patient.ContextTimeoutEnabled = true
+	background.ReadTimeout = 3 * time.Second
+	background.WriteTimeout = 3 * time.Second
+	background.DialTimeout = 3 * time.Second
+	background.PoolSize = 4
+	background.MaxRetries = 1
+	background.DialerRetries = 1
+	background.ContextTimeoutEnabled = true
 
 	rd.hot = newClient(&hot)
-	rd.background = newClient(&patient)
+	rd.background = newClient(&background)
 	rd.hot.AddHook(latencyHook{})
+	rd.availability = availability.New(availability.Options{
+		Client: rd.hot, Prefix: s.prefix, Budget: s.budget, OnChange: rd.logChange,
+	})
+	rd.availability.Subscribe(availability.Subscriber{Name: "connections", Restore: func(ctx context.Context, _ *availability.Partition) error {
+		rd.warm(ctx)
+		return nil
+	}})
 	return rd, nil
+}
+
+// logChange logs that Redis, or a node of the Cluster, was lost or is back.
+func (rd *Redis) logChange(c availability.Change) {
+	var fields []zap.Field
+	if name := c.Partition.Name(); name != "" {
+		fields = append(fields, zap.String("node", name))
+	}
+	if len(c.Late) > 0 {
+		fields = append(fields, zap.Strings("not_caught_up", c.Late))
+	}
+	switch {
+	case errors.Is(c.Reason, availability.ErrJoined):
+		rd.logger.Info("new Redis node; it is used when the features have caught up", fields...)
+	case c.State == availability.Unavailable:
+		rd.logger.Warn("Redis unreachable; features use their configured fallback", append(fields, zap.Error(c.Reason))...)
+	case c.State == availability.ReadOnly:
+		rd.logger.Warn("Redis refuses writes; features use their configured fallback", append(fields, zap.Error(c.Reason))...)
+	case c.Removed:
+		rd.logger.Info("Redis node left the Cluster", fields...)
+	default:
+		rd.logger.Info("Redis reachable again", fields...)
+	}
 }
 
 // newClient makes the client for the topology that the options describe.
@@ -136,7 +170,7 @@ func newClient(o *redis.UniversalOptions) redis.UniversalClient {
 // retries, deadlines of the context honoured.
 func (rd *Redis) Client() redis.UniversalClient { return rd.hot }
 
-// Background returns a client of the same server with patient timeouts, for
+// Background returns a client of the same server with long timeouts, for
 // subscriptions, administration and other work that no request waits for.
 func (rd *Redis) Background() redis.UniversalClient { return rd.background }
 
@@ -152,8 +186,13 @@ func (rd *Redis) Cluster() bool { return rd.settings.cluster }
 // included, as last heard from their heartbeats. It is at least 1.
 func (rd *Redis) Instances() int { return int(rd.instances.Load()) }
 
-// Up reports whether the last heartbeat reached the server.
-func (rd *Redis) Up() bool { return rd.up.Load() }
+// Availability says which parts of the server can be used, and is told how calls
+// ended. Every feature uses it.
+func (rd *Redis) Availability() *availability.Engine { return rd.availability }
+
+// Up reports whether the server answered since the start, and all of it is
+// available.
+func (rd *Redis) Up() bool { return rd.availability.Up() }
 
 // Retain keeps the connection open until release is called, for work that has
 // to reach the server when a configuration ends: Caddy cleans modules up in no
@@ -169,6 +208,7 @@ func (rd *Redis) Retain() (release func()) {
 func (rd *Redis) Destruct() error {
 	close(rd.stop)
 	rd.done.Wait()
+	rd.availability.Close()
 	for _, closer := range rd.closers {
 		_ = closer()
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
-// Default limits of a call on the hot path. They are what a request may lose
-// to a Redis that does not answer; the features set shorter deadlines.
+// Default limits of one call on the path of a request. A request waits no
+// longer than its budget, whatever they are.
 const (
 	DefaultTimeout     = 100 * time.Millisecond
 	DefaultDialTimeout = 250 * time.Millisecond
@@ -65,9 +65,13 @@ type RedisConfig struct {
 	// TLS. Default: off.
 	Entra *Entra `json:"entra,omitempty"`
 
-	// The longest that a call on the hot path may wait for an answer. Features
-	// set shorter limits where they promise them. Default: 100ms.
+	// The longest that one call on the path of a request may take. Default:
+	// 100ms.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// The longest that one request waits for Redis, all features together, unless
+	// a feature is configured with a longer time. Default: 25ms.
+	Budget caddy.Duration `json:"budget,omitempty"`
 
 	// The longest that opening a connection may take. Default: 250ms.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
@@ -100,6 +104,7 @@ type redisSettings struct {
 	options redis.UniversalOptions
 	cluster bool
 	prefix  string
+	budget  time.Duration // 0: the default
 	entra   *Entra
 	tls     *RedisTLS
 	key     string
@@ -119,7 +124,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 		return nil, err
 	}
 	text := texts{}
-	s := &redisSettings{prefix: text.of("key_prefix", c.KeyPrefix)}
+	s := &redisSettings{prefix: text.of("key_prefix", c.KeyPrefix), budget: time.Duration(c.Budget)}
 	sentinel := text.of("sentinel", c.Sentinel)
 	username := text.of("username", c.Username)
 	password := strings.TrimRight(text.secret("password", c.Password), "\r\n")
@@ -227,7 +232,7 @@ func (s *redisSettings) hash() string {
 	o := &s.options
 	parts, err := json.Marshal([]any{
 		o.Addrs, o.MasterName, s.cluster, o.DB, o.Username, o.Password, o.PoolSize,
-		o.DialTimeout, o.ReadTimeout, o.TLSConfig != nil, s.tls, s.entra, s.prefix,
+		o.DialTimeout, o.ReadTimeout, o.TLSConfig != nil, s.tls, s.entra, s.prefix, s.budget,
 	})
 	if err != nil {
 		panic("app: hashing redis settings: " + err.Error()) // strings, numbers and booleans only

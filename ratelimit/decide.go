@@ -234,7 +234,6 @@ func takeAllInRedis(checks []*check) (refused *check) {
 		return takeAll(checks)
 	}
 	took := time.Since(began)
-	checks[0].request.redisTime += took
 	refused = firstRefused(checks)
 	for _, c := range checks {
 		c.decided, c.reserved = began.Add(took), refused == nil // the script takes all or none
@@ -269,7 +268,6 @@ func (c *check) take() {
 		call.Decide()
 		took := time.Since(c.decided)
 		c.decided = c.decided.Add(took)
-		c.request.redisTime += took
 		c.handler.metrics.latency.Observe(took.Seconds())
 	}
 	c.reserved = c.decision.Admitted()
@@ -302,20 +300,14 @@ func (c *check) refund() {
 
 // redisCall is the check as the Redis store takes it.
 func (c *check) redisCall() redisstore.Call {
-	budget := time.Duration(c.handler.Budget)
-	if budget <= 0 {
-		budget = redisstore.DefaultBudget
-	}
-	if budget -= c.request.redisTime; budget <= 0 {
-		budget = -1
-	}
 	return redisstore.Call{
 		Zone:     c.handler.zone.redis,
 		Key:      c.key,
 		Plan:     c.tier.plan,
 		Cost:     c.cost,
 		OnError:  c.handler.OnStoreError,
-		Budget:   budget,
+		Budget:   time.Duration(c.handler.Budget),
+		Request:  c.request.redisWait,
 		Leased:   c.handler.Mode == modeLeased,
 		Decision: &c.decision,
 	}

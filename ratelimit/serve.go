@@ -3,11 +3,12 @@ package ratelimit
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
 )
@@ -99,9 +100,9 @@ type requestChecks struct {
 	// variables, but runs in another goroutine and needs separate checks.
 	replacer *caddy.Replacer
 
-	// redisTime is how long the request has waited for Redis: its checks share
-	// one budget.
-	redisTime time.Duration
+	// redisWait is how long the request has waited for Redis; nil without a zone
+	// in Redis.
+	redisWait *availability.Budget
 
 	// Most requests have few checks: these are allocated together.
 	first check
@@ -141,6 +142,9 @@ func (rc *requestChecks) add(r *http.Request, h *Handler) {
 		c = new(check)
 	}
 	c.handler, c.request = h, rc
+	if rc.redisWait == nil && h.zone.redis != nil {
+		rc.redisWait = app.WaitBudget(r)
+	}
 	c.prepare(r)
 	rc.all = append(rc.all, c)
 }

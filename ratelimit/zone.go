@@ -66,6 +66,7 @@ func (h *Handler) attach(gateway *app.App, id string) error {
 	key := "memory/" + id
 	if connection != nil {
 		h.instances = connection.Instances
+		connection.Availability().Expect(time.Duration(h.Budget))
 		key = "redis/" + connection.Key() + "/" + gateway.KeyPrefix() + "/" + id
 	}
 	val, loaded, err := zones.LoadOrNew(key, func() (caddy.Destructor, error) {
@@ -106,23 +107,16 @@ func newZone(id string, maxKeys int, gateway *app.App, connection *app.Redis) (*
 		return z, nil
 	}
 	key := connection.Key() + "/" + gateway.KeyPrefix()
-	logger := caddy.Log().Named("tentagate.ratelimit")
 	val, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		// Leases are returned at the very end.
 		return &engine{key: key, release: connection.Retain(), Engine: redisstore.NewEngine(redisstore.Options{
-			Client:    connection.Client(),
-			Cluster:   connection.Cluster(),
-			Prefix:    gateway.KeyPrefix(),
-			Instances: connection.Instances,
-			Observe:   observeBatch,
-			OnOutage: func(down bool, err error) {
-				observeOutage(down)
-				if down {
-					logger.Warn("Redis unreachable; zones use their on_store_error", zap.Error(err))
-				} else {
-					logger.Info("Redis reachable again; limits are shared")
-				}
-			},
+			Client:       connection.Client(),
+			Availability: connection.Availability(),
+			Cluster:      connection.Cluster(),
+			Prefix:       gateway.KeyPrefix(),
+			Instances:    connection.Instances,
+			Observe:      observeBatch,
+			OnOutage:     observeOutage,
 		})}, nil
 	})
 	if err != nil {

@@ -187,7 +187,7 @@ func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
 	if x.target.hasPartition() {
 		key = x.target.private
 	}
-	release, granted := redis.Lease(x.r.Context(), key, time.Duration(x.h.CollapseTimeout))
+	release, granted := redis.Lease(x.target.redisContext(x.r), key, time.Duration(x.h.CollapseTimeout))
 	if granted {
 		return release, false, nil
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
-	"github.com/pythopus/tentagate/rediscache/internal/redis"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
@@ -49,9 +50,6 @@ type target struct {
 
 	// uncacheable is why requests for the target bypass the cache, "" if they do not.
 	uncacheable string
-
-	// waited is how long the request has waited for the Redis tier.
-	waited *redis.Spent
 }
 
 // address is a URL in the parts that the client wrote.
@@ -121,13 +119,10 @@ func (t *target) searchHost() string {
 	return t.host
 }
 
-// redisContext returns the context for look-ups in the Redis tier, which together
-// wait no longer than a single one may.
-func (t *target) redisContext(r *http.Request) context.Context {
-	if t.waited == nil {
-		t.waited = &redis.Spent{}
-	}
-	return redis.WithSpent(r.Context(), t.waited)
+// redisContext returns the context for look-ups in the Redis tier, which share
+// one budget with all that the request waits for in Redis.
+func (*target) redisContext(r *http.Request) context.Context {
+	return availability.WithBudget(r.Context(), app.WaitBudget(r))
 }
 
 // target reads the request. Nothing is decoded: `/x%2Fy` is not `/x/y`.

@@ -61,7 +61,6 @@ const (
 	defaultFillTimeout = 30 * time.Second
 	defaultRemember    = 2 * time.Minute
 	defaultKeep        = time.Hour // in profile rfc9111
-	redisBudget        = 20 * time.Millisecond
 	conformanceBudget  = 200 * time.Millisecond // in profile rfc9111, whose results must not depend on a busy machine
 	cleanupWait        = 3 * time.Second
 )

@@ -83,7 +83,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		settings.memory = h.Memory
 	}
 	if h.Store != storeMemory {
-		budget := redisBudget
+		budget := time.Duration(0) // that of all features
 		if h.Profile == profileRFC9111 {
 			budget = conformanceBudget
 		}

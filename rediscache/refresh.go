@@ -37,7 +37,6 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 	}
 	x := &exchange{h: b.h, w: discard{}, r: detached, next: next, background: true}
 	x.target, x.directives, x.hit = *t, rfc9111.NoDirectives(), stored
-	x.target.waited = nil // the request still uses it
 	b.running.Go(func() {
 		defer cancel()
 		defer calls.End(c)

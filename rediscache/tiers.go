@@ -166,7 +166,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	val, _, err = redisTiers.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return pooledStore{redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
-			Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
+			Availability: rd.Availability(), Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
 			Ready: inStep(t.epochs.exchange), Admit: t.epochs.exchange.Admit,
 		})}, nil
 	})

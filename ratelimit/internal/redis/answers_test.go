@@ -171,7 +171,7 @@ func TestOddAnswers(t *testing.T) {
 					}
 				}
 			}
-			waitFor(t, "the breaker", func() bool { return !e.reachable(0) })
+			waitFor(t, "the breaker", func() bool { return !e.available(0) })
 		})
 	}
 }
@@ -235,7 +235,7 @@ func TestRefusingServer(t *testing.T) {
 			t.Cleanup(func() { _ = admin.Close() })
 			must(t, admin.Ping(ctx).Err())
 			var recoveries atomic.Int64
-			e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool, _ error) {
+			e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool) {
 				if !down {
 					recoveries.Add(1)
 				}
@@ -247,7 +247,7 @@ func TestRefusingServer(t *testing.T) {
 			tr := startTraffic(z, p, Local)
 			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(t, server, admin)
-			waitFor(t, "the breaker", func() bool { return !e.reachable(0) })
+			waitFor(t, "the breaker", func() bool { return !e.available(0) })
 			before := recoveries.Load()
 			tr.waitLocal(t)
 			if n := recoveries.Load() - before; n != 0 {

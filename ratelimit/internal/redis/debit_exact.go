@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/redis/go-redis/v9"
@@ -19,9 +20,9 @@ type exactDebit struct {
 // debitExact carries out debits, in one pipeline. Units are entered as of now:
 // a window then holds them a little longer than it has to, never shorter. What
 // failed is remembered for the next try.
-func (z *Zone) debitExact(debits []*exactDebit, longAgo bool) bool {
+func (z *Zone) debitExact(ctx context.Context, debits []*exactDebit, longAgo bool) error {
 	e := z.engine
-	ctx, cancel := context.WithTimeout(e.life, 4*DefaultBudget)
+	ctx, cancel := context.WithTimeout(ctx, debitTimeout)
 	defer cancel()
 	var tried []*exactDebit
 	for _, d := range debits {
@@ -53,14 +54,14 @@ func (z *Zone) debitExact(debits []*exactDebit, longAgo bool) bool {
 			}
 		}
 	}
-	ok := true
+	var first error
 	for _, d := range tried {
-		if d.cmd.Err() != nil {
+		if err := d.cmd.Err(); err != nil {
 			z.spent.add(d.key, d.spent.plan, d.spent.units)
-			ok = false
+			first = cmp.Or(first, err)
 		}
 	}
-	return ok
+	return first
 }
 
 // outstandingExact returns the units of each meter that are to be debited, nil

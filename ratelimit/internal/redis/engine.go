@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/zeebo/xxh3"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
 
@@ -18,9 +19,6 @@ const (
 	// Partitions is the number of parts into which keys are divided, so that on
 	// a Cluster the decisions of one part can be made by one script.
 	Partitions = 64
-
-	// DefaultBudget is the longest a decision waits for Redis.
-	DefaultBudget = 25 * time.Millisecond
 
 	// maxInFlight is how many batches may be under way at once: while Redis works
 	// at one, the other is on its way.
@@ -41,6 +39,10 @@ type Options struct {
 	// Client is the connection, with timeouts and retries fit for the path of a
 	// request.
 	Client redis.UniversalClient
+
+	// Availability says which parts of Redis can be used. Default: an engine of
+	// its own.
+	Availability *availability.Engine
 
 	// Cluster tells that one script may only use keys of one hash slot.
 	Cluster bool
@@ -63,9 +65,9 @@ type Options struct {
 	// took. Default: nobody is.
 	Observe func(decisions int, took time.Duration, err error)
 
-	// OnOutage is told when Redis becomes unreachable and when it is back.
-	// Default: nobody is.
-	OnOutage func(down bool, err error)
+	// OnOutage is called when decisions of some keys begin to be made without
+	// Redis, and when Redis makes all of them again. Default: nobody is.
+	OnOutage func(down bool)
 }
 
 // Engine sends decisions to one Redis. It is shared by all zones of that Redis.
@@ -77,19 +79,22 @@ type Engine struct {
 	clock     func() int64
 	wall      func() time.Time
 	observe   func(int, time.Duration, error)
-	onOutage  func(bool, error)
+	onOutage  func(bool)
+
+	availability *availability.Engine
+	unsubscribe  func()
+	ownsAvail    bool
+	parts        [Partitions]string // hash tags
 
 	mu       sync.Mutex
 	queue    []*call
 	inFlight int
 	closed   bool
+	down     map[*availability.Partition]struct{}
 
-	breakers [Partitions]breaker
-	open     atomic.Int64 // breakers that are
-	owing    atomic.Bool  // something was spent while no breaker was open
-	settled  atomic.Int64 // when that was debited
-	prober   prober
-	zones    sync.Map // *Zone → struct{}
+	debts   atomic.Bool  // some units were spent here while Redis was available
+	settled atomic.Int64 // when such debts were debited last
+	zones   sync.Map     // *Zone → struct{}
 
 	// life ends with Close; everything in the background depends on it.
 	life context.Context
@@ -108,6 +113,7 @@ func NewEngine(o Options) *Engine {
 		wall:      o.Wall,
 		observe:   o.Observe,
 		onOutage:  o.OnOutage,
+		down:      map[*availability.Partition]struct{}{},
 	}
 	if e.instances == nil {
 		e.instances = func() int { return 1 }
@@ -122,22 +128,36 @@ func NewEngine(o Options) *Engine {
 		e.observe = func(int, time.Duration, error) {}
 	}
 	if e.onOutage == nil {
-		e.onOutage = func(bool, error) {}
+		e.onOutage = func(bool) {}
+	}
+	for i := range e.parts {
+		e.parts[i] = "{" + strconv.Itoa(i) + "}"
 	}
 	e.life, e.end = context.WithCancel(context.Background())
+	if e.availability = o.Availability; e.availability == nil {
+		e.availability, e.ownsAvail = availability.New(availability.Options{Client: o.Client, Prefix: o.Prefix}), true
+	}
+	e.unsubscribe = e.availability.Subscribe(availability.Subscriber{Name: "ratelimit", Restore: e.restore, Changed: e.changed})
 	return e
 }
 
 // Close ends all work in the background and waits for it. Zones are closed
 // before.
 func (e *Engine) Close() {
+	e.unsubscribe()
 	e.mu.Lock()
 	e.closed = true
+	outage := len(e.down) > 0
+	clear(e.down)
 	e.mu.Unlock()
-	e.prober.mu.Lock()
+	if outage {
+		e.onOutage(false)
+	}
 	e.end()
-	e.prober.mu.Unlock()
 	e.done.Wait()
+	if e.ownsAvail {
+		e.availability.Close()
+	}
 }
 
 // partition returns the part a subject belongs to. It is the same for all
@@ -152,14 +172,13 @@ func (e *Engine) redisKey(part int, zone, key string) string {
 	return e.prefix + ":ratelimit:{" + strconv.Itoa(part) + "}:" + zone + ":" + key
 }
 
-// breaker returns the breaker for a partition. Only on a Cluster can some be
-// unreachable and others not.
-func (e *Engine) breaker(part int) *breaker {
-	if !e.cluster {
-		part = 0
-	}
-	return &e.breakers[part]
+// partition returns the part of Redis that has a partition of the keys.
+func (e *Engine) partition(part int) *availability.Partition {
+	return e.availability.Partition(e.parts[part])
 }
+
+// available reports whether Redis can decide about a partition.
+func (e *Engine) available(part int) bool { return e.partition(part).Writable() }
 
 // errTimeout tells that Redis did not answer within the budget.
 var errTimeout = errors.New("redis did not answer within the budget")
@@ -177,6 +196,7 @@ type call struct {
 	one      [1]subject
 	exact    *exactCall
 	budget   time.Duration
+	short    bool // much less than the usual budget
 	reply    reply
 	err      error
 	state    atomic.Int32
@@ -195,7 +215,7 @@ var callPool = sync.Pool{New: func() any { return &call{done: make(chan struct{}
 // newCall returns a call for one subject; release gives it back.
 func newCall(k kind, s subject, budget time.Duration) *call {
 	c := callPool.Get().(*call)
-	c.kind, c.one[0], c.budget = k, s, budget
+	c.kind, c.one[0], c.budget, c.short = k, s, budget, false
 	c.subjects = c.one[:]
 	c.exact, c.err = nil, nil
 	c.state.Store(pending)
@@ -213,10 +233,12 @@ var timerPool = sync.Pool{New: func() any {
 	return t
 }}
 
-// do sends a call and waits for its answer, no longer than its budget. When it
-// returns errTimeout the call must not be used again: Redis may still carry it
-// out.
-func (e *Engine) do(c *call) error {
+// do sends a call and waits for its answer, no longer than its budget; the wait
+// is charged to the request. When it returns errTimeout the call must not be used
+// again: Redis may still carry it out.
+func (e *Engine) do(c *call, request *availability.Budget) error {
+	began := e.clock()
+	defer func() { request.Spend(time.Duration(e.clock() - began)) }()
 	e.submit(c)
 	timer := timerPool.Get().(*time.Timer)
 	timer.Reset(c.budget)

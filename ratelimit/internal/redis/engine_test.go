@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
@@ -27,7 +28,7 @@ func TestQueueIsBounded(t *testing.T) {
 		e.submit(&call{done: make(chan struct{}, 1)})
 	}
 	k := newCall(take, subject{plan: p, cost: 1}, time.Hour)
-	if err := e.do(k); !errors.Is(err, errBusy) {
+	if err := e.do(k, nil); !errors.Is(err, errBusy) {
 		t.Errorf("%v", err)
 	}
 }
@@ -112,16 +113,18 @@ func TestNoBudgetNoRequest(t *testing.T) {
 	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches++ }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
+	spent := new(availability.Budget)
+	spent.Spend(availability.DefaultBudget)
 	for _, p := range []*gcra.Plan{plan(t, gcra.Rate, "5/1h"), plan(t, gcra.Window, "5/1h")} {
 		var d gcra.Decision
-		c := Call{Zone: z, Key: p.String(), Plan: p, Cost: 1, Budget: -1, Decision: &d}
+		c := Call{Zone: z, Key: p.String(), Plan: p, Cost: 1, Request: spent, Decision: &d}
 		if c.Decide(); d.Source != gcra.Local || !d.Admitted() {
 			t.Errorf("%+v", d)
 		}
 	}
 	p := plan(t, gcra.Rate, "5/1h")
 	var a, b gcra.Decision
-	calls := []Call{{Zone: z, Key: "a", Plan: p, Cost: 1, Budget: -1, Decision: &a}, {Zone: z, Key: "b", Plan: p, Cost: 1, Budget: -1, Decision: &b}}
+	calls := []Call{{Zone: z, Key: "a", Plan: p, Cost: 1, Request: spent, Decision: &a}, {Zone: z, Key: "b", Plan: p, Cost: 1, Request: spent, Decision: &b}}
 	if !DecideAll(calls) || a.Source != gcra.Local || b.Source != gcra.Local {
 		t.Errorf("%+v %+v", a, b)
 	}

@@ -226,7 +226,7 @@ func (z *Zone) startRefill(c *Call, h *held, want int64) {
 		h.pause = e.clock() + h.life
 		s.mu.Unlock()
 	}
-	if !e.reachable(subj.part) {
+	if !e.available(subj.part) {
 		stop()
 		return
 	}
@@ -245,7 +245,7 @@ func (z *Zone) startRefill(c *Call, h *held, want int64) {
 		// Life counts from before the call, so that it never ends late.
 		sent := e.clock()
 		k := newCall(lease, subj, budget)
-		if err := e.do(k); err != nil {
+		if err := e.do(k, nil); err != nil {
 			if !errors.Is(err, errTimeout) {
 				k.release()
 			}
@@ -334,7 +334,7 @@ func (z *Zone) returnLeases(ctx context.Context) {
 			n := h.left(now)
 			delete(s.keys, key)
 			part := partition(z.name, key)
-			if n == 0 || !z.engine.reachable(part) {
+			if n == 0 || !z.engine.available(part) {
 				continue
 			}
 			// No request waits for it.

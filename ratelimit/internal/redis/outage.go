@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -97,10 +100,6 @@ func (s *spending) drain(zone string, match func(part int) bool) map[string]spen
 	return out
 }
 
-// owe notes that a request was decided without Redis although it is not given
-// up. What it spent is debited with the next success.
-func (e *Engine) owe() { e.owing.Store(true) }
-
 // settleEvery is the least time between two debits of single failures.
 const settleEvery = 50 * time.Millisecond
 
@@ -117,22 +116,58 @@ func (e *Engine) settleSoon() {
 	}
 	e.done.Add(1)
 	e.mu.Unlock()
-	e.owing.Store(false)
+	e.debts.Store(false)
 	go func() {
 		defer e.done.Done()
-		// The local counters were brought back to those of Redis by the success, so
-		// they do not tell what is owed. It is not old.
-		if !e.settle(e.reachable, false) {
-			e.owe()
+		// The success has set the local counters to those of Redis, so they do not
+		// tell what is owed. It is not old.
+		if e.settle(e.life, e.available, false) != nil {
+			e.debts.Store(true)
 		}
 	}()
 }
 
-// settle debits in Redis what was spent in parts that match; of what was spent
-// longer ago, only what has not come back since. It returns false if that
-// failed; what remains is debited with the next try.
-func (e *Engine) settle(match func(part int) bool, longAgo bool) bool {
-	ok := true
+// restore settles the debts of a part of Redis before it is used again, so that
+// nobody can spend those units twice. That Redis decides at all is tried first.
+func (e *Engine) restore(ctx context.Context, p *availability.Partition) error {
+	match := func(part int) bool { return e.partition(part) == p }
+	for part := range Partitions {
+		if match(part) {
+			ctx, cancel := context.WithTimeout(ctx, debitTimeout)
+			defer cancel()
+			cmd := redis.NewCmd(ctx, "eval", decideSource, 1, e.redisKey(part, "", "probe"), 1, 1, 1000, 1000, -1, 2, 1, 1)
+			if _, err := e.process(ctx, cmd); err != nil {
+				return refused(err)
+			}
+			break
+		}
+	}
+	return e.settle(ctx, match, true)
+}
+
+// changed counts the parts of Redis that cannot decide.
+func (e *Engine) changed(p *availability.Partition, s availability.State) {
+	e.mu.Lock()
+	was := len(e.down) > 0
+	if s == availability.Available {
+		delete(e.down, p)
+	} else if !e.closed {
+		e.down[p] = struct{}{}
+	}
+	is := len(e.down) > 0
+	e.mu.Unlock()
+	if was != is {
+		e.onOutage(is)
+	}
+}
+
+// debitTimeout bounds one round trip of debits. No request waits for it.
+const debitTimeout = 100 * time.Millisecond
+
+// settle debits in Redis what was spent in partitions that match; of what was
+// spent longer ago, only what has not come back since. What could not be debited
+// is debited with the next try.
+func (e *Engine) settle(ctx context.Context, match func(part int) bool, longAgo bool) (err error) {
 	e.zones.Range(func(k, _ any) bool {
 		z := k.(*Zone)
 		spent := z.spent.drain(z.name, match)
@@ -140,10 +175,11 @@ func (e *Engine) settle(match func(part int) bool, longAgo bool) bool {
 		var calls []*call
 		var keys []string
 		send := func() {
-			if len(calls) > 0 && !e.sendDebits(calls) {
-				ok = false
-				for _, key := range keys {
-					z.spent.add(key, spent[key].plan, spent[key].units)
+			if len(calls) > 0 {
+				if err = e.sendDebits(ctx, calls); err != nil {
+					for _, key := range keys {
+						z.spent.add(key, spent[key].plan, spent[key].units)
+					}
 				}
 			}
 			calls, keys = calls[:0], keys[:0]
@@ -164,7 +200,7 @@ func (e *Engine) settle(match func(part int) bool, longAgo bool) bool {
 			if units <= 0 {
 				continue
 			}
-			if !ok {
+			if err != nil {
 				z.spent.add(key, u.plan, u.units)
 				continue
 			}
@@ -179,17 +215,17 @@ func (e *Engine) settle(match func(part int) bool, longAgo bool) bool {
 		}
 		send()
 		for batch := range slices.Chunk(exact, maxSubjects) {
-			if ok {
-				ok = z.debitExact(batch, longAgo)
+			if err == nil {
+				err = z.debitExact(ctx, batch, longAgo)
 				continue
 			}
 			for _, d := range batch {
 				z.spent.add(d.key, d.spent.plan, d.spent.units)
 			}
 		}
-		return ok
+		return err == nil
 	})
-	return ok
+	return err
 }
 
 // outstanding is the part of the spent units that has not come back since.
@@ -206,9 +242,8 @@ func (z *Zone) outstanding(key string, u spentUnits) int64 {
 
 // sendDebits carries out debits of keys in one partition, or in any without a
 // Cluster.
-func (e *Engine) sendDebits(calls []*call) bool {
-	ctx, cancel := context.WithTimeout(e.life, 4*DefaultBudget)
+func (e *Engine) sendDebits(ctx context.Context, calls []*call) error {
+	ctx, cancel := context.WithTimeout(ctx, debitTimeout)
 	defer cancel()
-	s := &sender{}
-	return e.sendOne(ctx, s, calls) == nil
+	return e.sendOne(ctx, &sender{}, calls)
 }

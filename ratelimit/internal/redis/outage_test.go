@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -230,7 +229,7 @@ func TestRecoveryDebits(t *testing.T) {
 func recoveryDebits(t *testing.T, p *gcra.Plan, meter int, share int64) {
 	server := redistest.Start(t)
 	outages := make(chan bool, 10)
-	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool, _ error) { outages <- down }})
+	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool) { outages <- down }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
 	ask := func(n int) (admitted int, last gcra.Decision) {
@@ -283,52 +282,11 @@ func TestNoRequestWaitsDuringOutage(t *testing.T) {
 		}
 	}
 	server.Kill()
-	ask(tripConsecutive)
-	waitFor(t, "the breaker", func() bool { return !e.reachable(0) })
+	waitFor(t, "the outage", func() bool { ask(1); return !e.available(0) })
 	before := batches.Load()
 	ask(1000)
 	if n := batches.Load() - before; n != 0 {
 		t.Errorf("%d batches were sent", n)
-	}
-}
-
-func TestBreaker(t *testing.T) {
-	now := int64(time.Hour)
-	e := NewEngine(Options{Clock: func() int64 { return now }})
-	defer e.Close()
-	e.prober.running = true // no prober: nothing to probe
-	fail := errors.New("no")
-	b := e.breaker(0)
-	for range tripConsecutive - 1 {
-		b.report(e, 0, fail)
-	}
-	b.report(e, 0, nil)
-	for range tripConsecutive - 1 {
-		b.report(e, 0, fail)
-	}
-	if !e.reachable(0) {
-		// Nine batches, eight bad: below the volume.
-		t.Error("opened below the volume and without five in a row")
-	}
-	now += int64(2 * time.Second)
-	b.report(e, 0, nil)
-	for range 3 {
-		b.report(e, 0, fail)
-		b.report(e, 0, nil)
-		b.report(e, 0, fail)
-	}
-	if e.reachable(0) {
-		t.Error("six of ten failed and it did not open")
-	}
-	b.close(e)
-	if !e.reachable(0) {
-		t.Error("closed and not reachable")
-	}
-	for range tripConsecutive {
-		b.report(e, 0, fail)
-	}
-	if e.reachable(0) {
-		t.Error("five in a row and it did not open")
 	}
 }
 

@@ -3,12 +3,14 @@ package redis
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 // sender is what one sending goroutine needs.
@@ -74,8 +76,10 @@ func (e *Engine) send(s *sender) {
 	}
 	budget := time.Duration(0)
 	simple := !e.cluster
+	sent := availability.Call{Began: time.Now(), Write: true, Short: true}
 	for _, c := range s.calls {
 		budget = max(budget, c.budget)
+		sent.Short = sent.Short && c.short
 		simple = simple && c.exact == nil
 	}
 	ctx, cancel := context.WithTimeout(e.life, budget)
@@ -84,11 +88,31 @@ func (e *Engine) send(s *sender) {
 	var err error
 	if simple {
 		err = e.sendOne(ctx, s, s.calls)
-		e.breaker(0).report(e, 0, err)
+		e.report(0, sent, err)
 	} else {
-		err = e.sendPipeline(ctx, s)
+		err = e.sendPipeline(ctx, s, sent)
 	}
 	e.observe(len(s.calls), time.Duration(e.clock()-began), err)
+}
+
+// report tells how a batch ended. A success is the time to settle debts.
+func (e *Engine) report(part int, sent availability.Call, err error) {
+	if e.life.Err() != nil {
+		return
+	}
+	e.partition(part).Report(sent, refused(err))
+	if err == nil && e.debts.Load() {
+		e.settleSoon()
+	}
+}
+
+// refused makes a refusal of an error reply to a script, which has to work. Only
+// a key that holds another type is that key's own matter.
+func refused(err error) error {
+	if err != nil && availability.Classify(err) == availability.Answered && !strings.HasPrefix(err.Error(), "WRONGTYPE ") {
+		return fmt.Errorf("%w: %w", availability.ErrRefused, err)
+	}
+	return err
 }
 
 // sendOne carries out calls by one script.
@@ -152,7 +176,7 @@ func (c *call) finish(err error) {
 
 // sendPipeline carries out calls by one script per partition and one for each
 // exact call, in one pipeline, which a Cluster client spreads over the nodes.
-func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
+func (e *Engine) sendPipeline(ctx context.Context, s *sender, sent availability.Call) error {
 	type unit struct {
 		part  int
 		calls []*call
@@ -229,15 +253,10 @@ func (e *Engine) sendPipeline(ctx context.Context, s *sender) error {
 		} else {
 			err = u.enc.answer(u.calls, values, err)
 		}
-		e.breaker(u.part).report(e, u.part, err)
+		e.report(u.part, sent, err)
 		if err != nil && first == nil {
 			first = err
 		}
 	}
 	return first
-}
-
-// jitter spreads a time by a fifth in both directions.
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }

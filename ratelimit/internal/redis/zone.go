@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
@@ -75,9 +76,13 @@ type Call struct {
 	// OnError is Local, Allow or Deny. Default: Local.
 	OnError string
 
-	// Budget is the longest the decision waits for Redis. Default: DefaultBudget.
-	// Below zero it does not ask Redis at all.
+	// Budget is the longest the decision waits for Redis. Default: that of the
+	// engine of availability.
 	Budget time.Duration
+
+	// Request is how long the request has waited for Redis, which counts toward
+	// Budget. Default: it has not.
+	Request *availability.Budget
 
 	// Leased permits to spend units that were reserved before.
 	Leased bool
@@ -88,9 +93,17 @@ type Call struct {
 
 func (c *Call) budget() time.Duration {
 	if c.Budget <= 0 {
-		return DefaultBudget
+		return c.Zone.engine.availability.Budget()
 	}
 	return c.Budget
+}
+
+// left returns for how long the request may still wait, and whether that is
+// much less than usual.
+func (c *Call) left() (left time.Duration, short bool) {
+	budget := c.budget()
+	left = c.Request.Left(budget)
+	return left, left < budget/2
 }
 
 // subject is the call as the script sees it.
@@ -114,22 +127,29 @@ func (c *Call) Decide() {
 		return
 	}
 	s := c.subject()
-	if c.Budget < 0 || !z.engine.reachable(s.part) {
+	if !z.engine.available(s.part) {
 		c.fallback()
 		return
 	}
+	left, short := c.left()
+	if left == 0 {
+		c.fallback()
+		z.engine.debts.Store(true)
+		return
+	}
 	if !c.Plan.Simple() {
-		c.decideExact(s)
+		c.decideExact(s, left, short)
 		return
 	}
 	generation := z.denials.generation.Load()
-	k := newCall(take, s, c.budget())
-	if err := z.engine.do(k); err != nil {
+	k := newCall(take, s, left)
+	k.short = short
+	if err := z.engine.do(k, c.Request); err != nil {
 		if !errors.Is(err, errTimeout) {
 			k.release()
 		}
 		c.fallback()
-		z.engine.owe()
+		z.engine.debts.Store(true)
 		return
 	}
 	c.accept(k.reply.wait, k.reply.debts, generation)
@@ -175,18 +195,19 @@ func (c *Call) accept(wait int64, debts []int64, generation uint64) {
 }
 
 // decideExact answers a call over windows or quotas.
-func (c *Call) decideExact(s subject) {
+func (c *Call) decideExact(s subject, left time.Duration, short bool) {
 	z := c.Zone
 	generation := z.denials.generation.Load()
-	k := newCall(take, s, c.budget())
+	k := newCall(take, s, left)
+	k.short = short
 	x := &exactCall{op: "take", key: s.key, plan: c.Plan, cost: c.Cost, wall: z.engine.wall()}
 	k.exact = x
-	if err := z.engine.do(k); err != nil {
+	if err := z.engine.do(k, c.Request); err != nil {
 		if !errors.Is(err, errTimeout) {
 			k.release()
 		}
 		c.fallback()
-		z.engine.owe()
+		z.engine.debts.Store(true)
 		return
 	}
 	k.release()
@@ -228,7 +249,7 @@ func (c *Call) seedExact() {
 // state, or spend leases.
 func DecideAll(calls []Call) bool {
 	engine := calls[0].Zone.engine
-	if engine.cluster || !engine.reachable(0) {
+	if engine.cluster || !engine.available(0) {
 		return false
 	}
 	for i := range calls {
@@ -254,25 +275,28 @@ func DecideAll(calls []Call) bool {
 		}
 	}
 	subjects := make([]subject, len(calls))
-	budget := time.Duration(0)
+	left, short := time.Duration(0), true
 	generations := make([]uint64, len(calls))
 	for i := range calls {
 		subjects[i] = calls[i].subject()
-		budget = max(budget, calls[i].budget())
+		l, s := calls[i].left()
+		left, short = max(left, l), short && s
 		generations[i] = calls[i].Zone.denials.generation.Load()
 	}
-	if calls[0].Budget < 0 {
+	if left == 0 {
 		fallbackAll(calls)
+		engine.debts.Store(true)
 		return true
 	}
-	k := newCall(take, subjects[0], budget)
+	k := newCall(take, subjects[0], left)
+	k.short = short
 	k.subjects = subjects
-	if err := engine.do(k); err != nil {
+	if err := engine.do(k, calls[0].Request); err != nil {
 		if !errors.Is(err, errTimeout) {
 			k.release()
 		}
 		fallbackAll(calls)
-		engine.owe()
+		engine.debts.Store(true)
 		return true
 	}
 	debts := k.reply.debts
@@ -316,7 +340,7 @@ func (c *Call) Refund(at int64, source gcra.Source) {
 	if !c.Plan.Simple() {
 		k.exact = &exactCall{op: "refund", key: s.key, plan: c.Plan, cost: c.Cost, at: at, wall: z.engine.wall()}
 	}
-	if z.engine.reachable(s.part) {
+	if z.engine.available(s.part) {
 		z.engine.submit(k)
 	}
 }
@@ -331,7 +355,7 @@ func (c *Call) Peek() error {
 		k.exact = &exactCall{op: "take", key: s.key, plan: c.Plan, wall: z.engine.wall()}
 	}
 	x := k.exact
-	if err := z.engine.do(k); err != nil {
+	if err := z.engine.do(k, nil); err != nil {
 		return err
 	}
 	if x != nil {
@@ -357,7 +381,7 @@ func (c *Call) PeekLocal() {
 	if c.remembered() {
 		return
 	}
-	if z.engine.reachable(partition(z.name, c.Key)) {
+	if z.engine.available(partition(z.name, c.Key)) {
 		z.local.Peek(c.Key, c.Plan, c.Cost, d)
 		d.Source = gcra.Remembered
 		return

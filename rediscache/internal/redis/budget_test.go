@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
@@ -64,7 +65,9 @@ func TestBudgetOfEveryCommand(t *testing.T) {
 	for _, spent := range []time.Duration{0, budget / 2} {
 		ctx := context.Background()
 		if spent > 0 {
-			ctx = WithSpent(ctx, &Spent{time: spent})
+			used := new(availability.Budget)
+			used.Spend(spent)
+			ctx = availability.WithBudget(ctx, used)
 		}
 		if s.Get(ctx, key) == nil || s.Get(ctx, object.NewKey("other")) != nil {
 			t.Fatal("not found")
@@ -90,7 +93,7 @@ func TestBudgetIsShared(t *testing.T) {
 	s := newStore(t, Options{Client: hot(t, server.Addr())})
 	server.Freeze()
 	defer server.Thaw()
-	ctx := WithSpent(context.Background(), &Spent{})
+	ctx := availability.WithBudget(context.Background(), new(availability.Budget))
 	for range 5 {
 		s.Get(ctx, object.NewKey("k"))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
@@ -35,7 +36,7 @@ type EpochsOptions struct {
 	Client redis.UniversalClient
 	// Prefix begins every key. Default: "tentagate".
 	Prefix string
-	// Budget is how long Invalidate waits for Redis. Default: 20ms.
+	// Budget is how long Invalidate waits for Redis. Default: 25ms.
 	Budget time.Duration
 	// Period is the time between two looks at the log. Default: 400ms.
 	Period time.Duration
@@ -86,7 +87,7 @@ func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
 		o.Prefix = "tentagate"
 	}
 	if o.Budget <= 0 {
-		o.Budget = DefaultBudget
+		o.Budget = availability.DefaultBudget
 	}
 	if o.Period <= 0 {
 		o.Period = DefaultPeriod

@@ -40,7 +40,7 @@ func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (
 	if limited.Err() != nil {
 		return none, true
 	}
-	_, err := ask(s, ctx, limited, func(ctx context.Context) (string, error) {
+	_, err := ask(s, s.partition(key), ctx, limited, func(ctx context.Context) (string, error) {
 		return s.o.Client.SetArgs(ctx, s.key(key, "l"), token, redis.SetArgs{Mode: "NX", TTL: life}).Result()
 	})
 	switch {
@@ -66,7 +66,7 @@ func (s *Store) Await(ctx context.Context, key object.Key, match func(vary []str
 		// The lease is looked at first: what its holder stored before it ended
 		// is found afterwards.
 		limited, cancel := context.WithTimeout(ctx, s.o.Budget)
-		held, err := ask(s, ctx, limited, func(ctx context.Context) (int64, error) {
+		held, err := ask(s, s.partition(key), ctx, limited, func(ctx context.Context) (int64, error) {
 			return s.o.Client.Exists(ctx, s.key(key, "l")).Result()
 		})
 		cancel()

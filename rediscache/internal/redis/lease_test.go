@@ -117,7 +117,7 @@ func TestLeaseWithoutRedis(t *testing.T) {
 	server := redistest.Start(t)
 	s := newStore(t, Options{Client: hot(t, server.Addr())})
 	server.Freeze()
-	for range 2 * tripAfter {
+	for range 6 {
 		free, granted := s.Lease(context.Background(), object.NewKey("k"), time.Minute)
 		if !granted {
 			t.Error("nobody may ask the origin")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
@@ -63,10 +64,9 @@ func TestOutages(t *testing.T) {
 					client = careless(t, p.Addr())
 				}
 				var changes atomic.Int32
-				s := newStore(t, Options{
-					Client: client, Background: hot(t, p.Addr()),
-					Changed: func(bool) { changes.Add(1) },
-				})
+				engine := availability.New(availability.Options{Client: client, OnChange: func(availability.Change) { changes.Add(1) }})
+				t.Cleanup(engine.Close)
+				s := newStore(t, Options{Client: client, Background: hot(t, p.Addr()), Availability: engine})
 				key, body := object.NewKey("k"), text(1000)
 				put(t, s, key, fresh(body))
 				if get(s, key) == nil {
@@ -142,7 +142,7 @@ func TestGivenUp(t *testing.T) {
 	s := newStore(t, Options{Client: hot(t, server.Addr())})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	for range 10 * tripAfter {
+	for range 30 {
 		s.Get(ctx, object.NewKey("k"))
 	}
 	if st := s.Stats(); st.Away || st.Errors != 0 || st.Late != 0 {

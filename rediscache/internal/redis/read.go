@@ -8,51 +8,37 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // errNotAsked says that Redis is away or has too much to do.
 var errNotAsked = errors.New("redis is not asked")
 
-// Spent is the time that one request has waited for the tier so far. It may be
-// used by one goroutine at a time.
-type Spent struct{ time time.Duration }
-
-type spentKey struct{}
-
-// WithSpent has the look-ups that get the returned context share one budget: a
-// request that makes several of them waits no longer than one that makes one.
-func WithSpent(ctx context.Context, s *Spent) context.Context {
-	return context.WithValue(ctx, spentKey{}, s)
-}
-
-// limit returns ctx with what is left of the budget. end must be called when the
-// wait is over.
+// limit returns ctx with what the request may still wait. end must be called
+// when the wait is over.
 func (s *Store) limit(ctx context.Context) (limited context.Context, end func()) {
-	spent, _ := ctx.Value(spentKey{}).(*Spent)
-	if spent == nil {
-		return context.WithTimeout(ctx, s.o.Budget)
-	}
+	budget := availability.BudgetFrom(ctx)
 	began := time.Now()
-	limited, cancel := context.WithTimeout(ctx, s.o.Budget-spent.time)
+	limited, cancel := context.WithTimeout(ctx, budget.Left(s.o.Budget))
 	return limited, func() {
 		cancel()
-		spent.time += time.Since(began)
+		budget.Spend(time.Since(began))
 	}
 }
 
 // ask calls f and returns what it returns, within what is left of the budget:
-// limited is ctx with it. It tells the breaker how it went. f runs in a
+// limited is ctx with it. It reports how it went. f runs in a
 // goroutine of its own, so the budget holds even where the client's deadlines do
 // not, as while it looks for a Cluster's nodes; and it may go on after ask has
 // returned an error, so it must not use anything of the request.
-func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) (T, error)) (T, error) {
+func ask[T any](s *Store, p *availability.Partition, ctx, limited context.Context, f func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
 	}
 	var r result
-	if s.breaker.Open() {
+	if !p.Readable() {
 		return r.value, errNotAsked
 	}
 	select {
@@ -61,7 +47,10 @@ func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) 
 		return r.value, errNotAsked
 	}
 	answer := make(chan result, 1)
-	began := time.Now()
+	call := availability.Call{Began: time.Now()}
+	if deadline, ok := limited.Deadline(); ok {
+		call.Short = deadline.Sub(call.Began) < s.o.Budget/2
+	}
 	go func() {
 		defer func() { <-s.reads }()
 		v, err := f(limited)
@@ -74,15 +63,15 @@ func ask[T any](s *Store, ctx, limited context.Context, f func(context.Context) 
 	}
 	switch {
 	case isAnswer(r.err):
-		s.breaker.Report(true, began)
+		p.Report(call, r.err)
 	case ctx.Err() != nil:
-		// The request is over; nothing can be said of Redis.
+		// The request is over; nothing can be said about Redis.
 	case limited.Err() != nil:
 		s.n.late.Add(1)
-		s.breaker.Report(false, began)
+		p.Report(call, r.err)
 	default:
 		s.n.errors.Add(1)
-		s.breaker.Report(false, began)
+		p.Report(call, r.err)
 	}
 	return r.value, r.err
 }
@@ -96,7 +85,7 @@ func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([
 		index *redis.MapStringStringCmd
 		plain *redis.StringCmd
 	}
-	got, err := ask(s, ctx, limited, func(ctx context.Context) (f first, err error) {
+	got, err := ask(s, s.partition(key), ctx, limited, func(ctx context.Context) (f first, err error) {
 		err = pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
 			f.index = p.HGetAll(ctx, s.key(key, "i"))
 			f.plain = p.Get(ctx, s.key(key, "v:"+plainVariant))
@@ -146,7 +135,7 @@ func (s *Store) values(ctx, limited context.Context, key object.Key, names []str
 	if len(names) == 0 {
 		return nil, nil
 	}
-	return ask(s, ctx, limited, func(ctx context.Context) ([]*redis.StringCmd, error) {
+	return ask(s, s.partition(key), ctx, limited, func(ctx context.Context) ([]*redis.StringCmd, error) {
 		values := make([]*redis.StringCmd, len(names))
 		err := pipelined(ctx, s.o.Client, func(p redis.Pipeliner) {
 			for i, name := range names {

@@ -45,6 +45,6 @@ func (s *Store) Stats() Stats {
 		Errors: s.n.errors.Load(), Late: s.n.late.Load(), Corrupt: s.n.corrupt.Load(),
 		Writes: s.n.writes.Load(), WriteErrors: s.n.writeErrors.Load(), Dropped: s.n.dropped.Load(),
 		Oversize: s.n.oversize.Load(), Deletes: s.n.removals.Load(),
-		QueuedBytes: s.queued.Load(), Away: s.breaker.Open(),
+		QueuedBytes: s.queued.Load(), Away: s.unavailable(),
 	}
 }

@@ -4,19 +4,18 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
 // Defaults of Options.
 const (
-	DefaultBudget      = 20 * time.Millisecond
 	DefaultMaxBody     = 8 << 20
 	DefaultQueueLength = 1024
 	DefaultQueueBytes  = 64 << 20
@@ -45,7 +44,12 @@ type Options struct {
 	Background redis.UniversalClient
 	// Prefix begins every key. Default: "tentagate".
 	Prefix string
-	// Budget is the longest that Get and Select take. Default: 20ms.
+	// Availability says which parts of Redis can be used. Default: an engine of
+	// its own.
+	Availability *availability.Engine
+	// Budget is the longest that a request waits in Get, Select and Lease; what
+	// the context's availability.Budget has spent counts. Default: that of
+	// Availability.
 	Budget time.Duration
 	// MaxBody is the largest body that is kept, in bytes. Default: 8 MiB.
 	MaxBody int
@@ -62,17 +66,13 @@ type Options struct {
 	// Admit reports whether a response that was read may be used at all; see
 	// Epochs.Admit. Default: always.
 	Admit func(*object.Object) bool
-	// Changed, if set, is called when Redis is left alone because it does not
-	// answer (true), and when it is used again (false). It must not block.
-	Changed func(away bool)
 }
 
 // Store keeps entries in Redis. Its methods may be called by many goroutines
 // at once. It implements object.Store and object.Selector.
 type Store struct {
-	o       Options
-	breaker *breaker
-	reads   chan struct{}
+	o     Options
+	reads chan struct{}
 
 	// mu guards the queues against being closed while they are written to.
 	mu     sync.RWMutex
@@ -82,6 +82,8 @@ type Store struct {
 	done   sync.WaitGroup
 
 	waiting waiting
+	cluster bool
+	end     func()
 
 	n counters
 }
@@ -95,9 +97,15 @@ func NewStore(o Options) *Store {
 	if o.Prefix == "" {
 		o.Prefix = "tentagate"
 	}
-	if o.Budget <= 0 {
-		o.Budget = DefaultBudget
+	end := func() {}
+	if o.Availability == nil {
+		o.Availability = availability.New(availability.Options{Client: o.Client, Prefix: o.Prefix})
+		end = o.Availability.Close
 	}
+	if o.Budget <= 0 {
+		o.Budget = o.Availability.Budget()
+	}
+	o.Availability.Expect(o.Budget)
 	if o.MaxBody <= 0 {
 		o.MaxBody = DefaultMaxBody
 	}
@@ -113,19 +121,9 @@ func NewStore(o Options) *Store {
 	if o.Admit == nil {
 		o.Admit = func(*object.Object) bool { return true }
 	}
-	if o.Changed == nil {
-		o.Changed = func(bool) {}
-	}
-	s := &Store{o: o, reads: make(chan struct{}, maxReads)}
+	s := &Store{o: o, reads: make(chan struct{}, maxReads), end: end}
+	_, s.cluster = o.Client.(*redis.ClusterClient)
 	s.waiting.m = map[[16]byte][]waitingObject{}
-	s.breaker = newBreaker(o.Budget, func(ctx context.Context) error {
-		// A look-up and not PING: a Cluster that has lost slots answers PING.
-		err := o.Client.Exists(ctx, s.key(object.NewKey("probe"), "i")).Err()
-		if isAnswer(err) {
-			return nil
-		}
-		return err
-	}, o.Changed)
 	for i := range s.queues {
 		s.queues[i] = make(chan job, max(o.QueueLength/writers, 1))
 		s.done.Add(1)
@@ -142,20 +140,28 @@ func (s *Store) key(k object.Key, rest string) string {
 	return string(append(append(b, "}:"...), rest...))
 }
 
-// isAnswer reports whether Redis itself said no, and is well otherwise.
-func isAnswer(err error) bool {
-	if err == nil || errors.Is(err, redis.Nil) {
-		return true
+// partition returns the part of Redis that has the variants of the key.
+func (s *Store) partition(k object.Key) *availability.Partition {
+	if !s.cluster {
+		return s.o.Availability.Partition("")
 	}
-	if _, ok := errors.AsType[redis.Error](err); !ok {
-		return false
-	}
-	for _, unwell := range []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED", "ASK", "ERR max number of clients"} {
-		if strings.HasPrefix(err.Error(), unwell) {
-			return false
+	return s.o.Availability.Partition(s.key(k, ""))
+}
+
+// unavailable reports whether some of Redis is.
+func (s *Store) unavailable() bool {
+	for _, p := range s.o.Availability.Status() {
+		if p.State == availability.Unavailable {
+			return true
 		}
 	}
-	return true
+	return false
+}
+
+// isAnswer reports whether Redis answered.
+func isAnswer(err error) bool {
+	c := availability.Classify(err)
+	return c == availability.Answered || c == availability.Refused
 }
 
 // Get returns the newest variants of the key, or nil.
@@ -173,7 +179,8 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 	}
 	limited, cancel := s.limit(ctx)
 	defer cancel()
-	if s.breaker.Open() || limited.Err() != nil || !s.o.Ready(limited) {
+	p := s.partition(key)
+	if !p.Readable() || limited.Err() != nil || !s.o.Ready(limited) {
 		s.n.skipped.Add(1)
 		return nil
 	}

@@ -192,7 +192,7 @@ func TestFoundAtOnce(t *testing.T) {
 	}
 	// What does not wait any more because it was dropped is not found.
 	server.Freeze()
-	for range 2 * tripAfter {
+	for range 6 {
 		get(s, object.NewKey("x"))
 	}
 	key := object.NewKey("dropped")

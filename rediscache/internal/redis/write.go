@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -50,7 +51,7 @@ func (s *Store) Delete(key object.Key) {
 func (s *Store) enqueue(j job) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.closed || s.breaker.Open() {
+	if s.closed || !s.partition(j.key).Readable() {
 		s.n.dropped.Add(1)
 		return
 	}
@@ -143,7 +144,7 @@ func (s *Store) Close() {
 	}
 	s.mu.Unlock()
 	s.done.Wait()
-	s.breaker.Close()
+	s.end()
 	// Reads that were given up end by their deadline.
 	for range maxReads {
 		s.reads <- struct{}{}
@@ -162,7 +163,7 @@ func (s *Store) write(queue <-chan job) {
 			}
 			s.mu.RUnlock()
 		}
-		if s.breaker.Open() || !last.IsZero() && time.Now().After(last) {
+		if !s.partition(j.key).Readable() || !last.IsZero() && time.Now().After(last) {
 			s.n.dropped.Add(1)
 			s.waiting.remove(j.key, j.object)
 			continue
@@ -175,6 +176,7 @@ func (s *Store) write(queue <-chan job) {
 
 func (s *Store) do(ctx context.Context, j job) {
 	var err error
+	began := time.Now()
 	switch {
 	case j.discard != "":
 		err = s.o.Background.Unlink(ctx, s.key(j.key, j.discard)).Err()
@@ -192,7 +194,7 @@ func (s *Store) do(ctx context.Context, j job) {
 		s.n.writeErrors.Add(1)
 		s.repair(j.key, "i", err)
 		if !isAnswer(err) {
-			s.breaker.Report(false, time.Now())
+			s.partition(j.key).Report(availability.Call{Began: began, Write: true}, err)
 		} else if j.object != nil {
 			// A full Redis refuses what is new. What is old should not be found
 			// in its place.
