@@ -192,7 +192,7 @@ func (rd *Redis) Availability() *availability.Engine { return rd.availability }
 
 // Up reports whether the server answered since the start, and all of it is
 // available.
-func (rd *Redis) Up() bool { return rd.availability.Up() }
+func (rd *Redis) Up() bool { return rd.availability != nil && rd.availability.Up() }
 
 // Retain keeps the connection open until release is called, for work that has
 // to reach the server when a configuration ends: Caddy cleans modules up in no
