@@ -60,7 +60,7 @@ const (
 	defaultWait        = 5 * time.Second
 	defaultFillTimeout = 30 * time.Second
 	defaultRemember    = 2 * time.Minute
-	defaultKeep        = time.Hour // in profile rfc9111
+	defaultKeep        = time.Hour              // in profile rfc9111
 	conformanceBudget  = 200 * time.Millisecond // in profile rfc9111, whose results must not depend on a busy machine
 	cleanupWait        = 3 * time.Second
 )
