@@ -1,9 +1,9 @@
-// Package shared notices directives of one configuration that share something
-// by its name (a zone of limits, a breaker, a namespace of the cache) but do not
-// agree on its rules.
+// Package shared warns of directives of one configuration that share something
+// by name, such as a zone of limits, but have different rules for it.
 package shared
 
 import (
+	"context"
 	"sync"
 
 	"go.uber.org/zap"
@@ -11,7 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// configurations are those in use, by the app at their root.
+// configurations are those that are loaded, by the app at their root.
 var configurations sync.Map
 
 type configuration struct {
@@ -19,15 +19,16 @@ type configuration struct {
 	users map[thing]user
 }
 
+// thing is what directives share.
 type thing struct{ kind, name string }
 
+// user is the first directive that uses a thing.
 type user struct{ rules, place string }
 
-// Differs notes that a directive shares what kind and name say, with rules, a
-// text that is equal for equal rules. It reports whether a directive that was
-// provisioned before in the same configuration has other rules, and its place.
-// ctx is that of Provision; at is the place of the directive (see place.Of).
-func Differs(ctx caddy.Context, kind, name, rules, at string) (other string, differs bool) {
+// differs notes that a directive uses a thing with rules, a text that is equal for
+// equal rules. It reports whether a directive that was provisioned before in the
+// same configuration has other rules, and where that one stands.
+func differs(ctx caddy.Context, kind, name, rules, at string) (other string, different bool) {
 	modules := ctx.Modules()
 	if len(modules) == 0 {
 		return "", false
@@ -35,7 +36,8 @@ func Differs(ctx caddy.Context, kind, name, rules, at string) (other string, dif
 	key := any(modules[0])
 	value, loaded := configurations.LoadOrStore(key, &configuration{users: make(map[thing]user)})
 	if !loaded {
-		ctx.OnCancel(func() { configurations.Delete(key) })
+		// Not ctx.OnCancel: ctx is a copy, and Caddy calls the functions of its own.
+		context.AfterFunc(ctx, func() { configurations.Delete(key) })
 	}
 	c := value.(*configuration)
 	c.mu.Lock()
@@ -48,18 +50,20 @@ func Differs(ctx caddy.Context, kind, name, rules, at string) (other string, dif
 	return first.place, first.rules != rules
 }
 
-// Warn logs a warning with both places if a directive that shares the thing has
-// other rules. The advice says what to do about it.
+// Warn logs a warning with both places if another directive of the configuration
+// uses the same thing, as kind and name say, with other rules. rules is a text that
+// is equal for equal rules, at is the place of the directive (see place.Of), and
+// advice says what to do. ctx is that of Provision.
 func Warn(ctx caddy.Context, kind, name, rules, at, advice string) {
-	other, differs := Differs(ctx, kind, name, rules, at)
-	if !differs {
+	other, isDifferent := differs(ctx, kind, name, rules, at)
+	if !isDifferent {
 		return
 	}
 	ctx.Logger().Warn("two directives share a "+kind+" but have different rules: "+advice,
 		zap.String(kind, name), zap.String("first", Place(other)), zap.String("second", Place(at)))
 }
 
-// Place returns a place, or a text that stands for one that is not known.
+// Place returns a place, or a text for one that is not known.
 func Place(at string) string {
 	if at == "" {
 		return "a directive without a place in a Caddyfile"

@@ -1,4 +1,4 @@
-package shared_test
+package shared
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/servertest"
-	"github.com/pythopus/tentagate/internal/shared"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 type probe struct {
@@ -24,8 +24,8 @@ func (*probe) CaddyModule() caddy.ModuleInfo {
 }
 
 func (p *probe) Provision(ctx caddy.Context) error {
-	other, differs := shared.Differs(ctx, "zone", p.Name, p.Rules, p.At)
-	answers = append(answers, fmt.Sprintf("%s:%v", other, differs))
+	other, different := differs(ctx, "zone", p.Name, p.Rules, p.At)
+	answers = append(answers, fmt.Sprintf("%s:%v", other, different))
 	return nil
 }
 
@@ -48,4 +48,22 @@ func TestDiffers(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+}
+
+// A configuration that is unloaded leaves nothing behind.
+func TestUnload(t *testing.T) {
+	count := func() (n int) {
+		configurations.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	before := count()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	if _, err := ctx.LoadModuleByID("http.handlers.shared_probe", []byte(`{"name": "a", "rules": "1", "at": "F:1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n != before+1 {
+		t.Errorf("%d configurations, want %d", n, before+1)
+	}
+	cancel()
+	testkit.Eventually(t, "the configuration is forgotten", func() bool { return count() == before })
 }
