@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/pythopus/tentagate/internal/typo"
 )
 
 // Option is an option of a block: its name, and how its line is read.
@@ -169,40 +171,8 @@ func Names(options ...Option) []string {
 func unknown(d *caddyfile.Dispenser, options []Option) error {
 	names := Names(options...)
 	hint := ""
-	if name := nearest(d.Val(), names); name != "" {
+	if name := typo.Nearest(d.Val(), names, max(1, len(d.Val())/3)); name != "" {
 		hint = "; did you mean " + name + "?"
 	}
 	return d.Errf("unknown option %q: accepted are %s%s", d.Val(), strings.Join(names, ", "), hint)
-}
-
-// nearest returns the name that text is most likely a mistyped form of, or "".
-func nearest(text string, names []string) string {
-	best, least := "", max(1, len(text)/3)+1
-	for _, name := range names {
-		if n := distance(text, name); n < least {
-			best, least = name, n
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance: how many bytes must be inserted, deleted
-// or replaced to turn a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

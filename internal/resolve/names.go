@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/typo"
 )
 
 // setRoots are the beginnings of the placeholders that handlers and matchers of
@@ -132,40 +134,14 @@ func (n *names) suggest(name string) string {
 		candidates = append(candidates, "http.vars."+known)
 	}
 	slices.Sort(candidates)
-	best, distance := n.squashed(name), 3
-	if best != "" {
-		candidates = nil
-	}
-	for _, c := range candidates {
-		if d := edits(name, c); d*4 < len(name) && d < distance {
-			best, distance = c, d
-		}
+	best := n.squashed(name)
+	if best == "" {
+		best = typo.Nearest(name, candidates, min(2, (len(name)-1)/4))
 	}
 	if best == "" {
 		return ""
 	}
 	return " (did you mean {" + best + "}?)"
-}
-
-// edits is the Levenshtein distance of two texts.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // within reports whether the module of ctx is part of one with the given ID.
