@@ -27,25 +27,24 @@ const (
 	demoTokenTTL = time.Hour
 )
 
-// demo are the services that the gateway serves itself.
+// demo is what `gateway --demo` adds to a gateway: two services and a token.
 type demo struct {
 	base    string // of the gateway, http://host:port
 	token   string
 	servers []*http.Server
 }
 
-// startDemo starts the services and sets the environment of a gateway in front
-// of them. What is about tokens and services is not taken from the user; Redis
-// is.
+// startDemo starts the services and sets the environment of a gateway in front of
+// them. Variables about tokens and services are replaced; that of Redis is kept.
 func startDemo(listen string) (*demo, error) {
 	host, port, err := splitListen(listen)
 	if err != nil {
 		return nil, err
 	}
-	// Caddy shares a port with another server without a word.
+	// Caddy would share the port with another server (SO_REUSEPORT).
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		return nil, fmt.Errorf("%w: choose another port with --listen :8001", err)
+		return nil, fmt.Errorf("%w: choose another port, such as --listen :8001", err)
 	}
 	if err := l.Close(); err != nil {
 		return nil, err
@@ -70,7 +69,7 @@ func startDemo(listen string) (*demo, error) {
 	}
 	secret := rand.Text() + rand.Text()
 	d.token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		// A name of its own, so that nothing is left of a demonstration before.
+		// A new name, so that no state of an earlier demo applies.
 		"sub": "demo-" + strings.ToLower(rand.Text()[:8]),
 		"iat": time.Now().Unix(), "exp": time.Now().Add(demoTokenTTL).Unix(),
 	}).SignedString([]byte(secret))
@@ -87,7 +86,7 @@ func startDemo(listen string) (*demo, error) {
 	for name, value := range map[string]string{
 		envServices: string(value),
 		envSecret:   secret,
-		// Only what goes wrong is logged, so that the lines to paste stay in sight.
+		// Only errors are logged, so that the commands stay in sight.
 		"CADDY_GLOBAL_OPTIONS": "log {\n\tlevel ERROR\n\texclude http.log.access\n}",
 		"TENTAGATE_OPTIONS": fmt.Sprintf(`ratelimit 100/1m
 		ratelimit /api/hello/limited {
@@ -129,13 +128,13 @@ func (d *demo) stop() {
 	}
 }
 
-// hello counts its answers, so that one from a cache can be told.
+// hello counts its answers, so that one from the cache can be recognised.
 type hello struct {
 	mu      sync.Mutex
 	answers map[string]int
 }
 
-// demoPaths bounds what hello remembers.
+// demoPaths is the most paths that hello counts.
 const demoPaths = 1000
 
 func (h *hello) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -154,7 +153,7 @@ func (h *hello) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}{"hello", r.URL.Path, n})
 }
 
-// flaky fails when it is asked to.
+// flaky fails for paths that begin with /fail.
 func flaky(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -166,10 +165,10 @@ func flaky(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, `{"service":"flaky","state":"working"}`+"\n")
 }
 
-// step is a line to paste and what it prints.
+// step is a command to paste and the output to expect.
 type step struct{ about, expect, line string }
 
-// steps are the lines in their order.
+// steps are the commands in their order.
 func (d *demo) steps() []step {
 	const code = ` -o /dev/null -w '%{http_code}\n'`
 	const codes = ` -o /dev/null -w '%{http_code} '`
@@ -181,14 +180,14 @@ func (d *demo) steps() []step {
 		return strings.TrimSpace(strings.Repeat(strconv.Itoa(status)+" ", n))
 	}
 	return []step{
-		{"Without a token nobody gets in.", "401", fmt.Sprintf("curl -s%s '%s/api/hello/world'", code, d.base)},
-		{"With one, the service answers.", "200", curl(code, "/api/hello/world")},
-		{"A service that does not exist.", "404", curl(code, "/api/nobody/world")},
+		{"A request without a token is refused.", "401", fmt.Sprintf("curl -s%s '%s/api/hello/world'", code, d.base)},
+		{"With a token the service answers.", "200", curl(code, "/api/hello/world")},
+		{"A service that does not exist is not found.", "404", curl(code, "/api/nobody/world")},
 		{"The first answer comes from the service, which counts its answers …", cached, curl("", "/api/hello/cached")},
-		{"… and the second from the cache: the service was not asked again.", cached, curl("", "/api/hello/cached")},
-		{"The cache says so itself.", "hit", curl(" -D - -o /dev/null", "/api/hello/cached") + " | grep -i '^cache-status' | grep -ow hit"},
+		{"… and the second from the cache, with the same number.", cached, curl("", "/api/hello/cached")},
+		{"The Cache-Status header says so.", "hit", curl(" -D - -o /dev/null", "/api/hello/cached") + " | grep -i '^cache-status' | grep -ow hit"},
 		{
-			fmt.Sprintf("This path allows %d requests a minute, the next one is refused.", demoLimit),
+			fmt.Sprintf("This path allows %d requests a minute; the next one is refused.", demoLimit),
 			repeat(http.StatusOK, demoLimit) + " 429",
 			curl(codes, fmt.Sprintf("/api/hello/limited?n=[1-%d]", demoLimit+1)),
 		},
@@ -198,19 +197,19 @@ func (d *demo) steps() []step {
 			curl(codes, fmt.Sprintf("/api/flaky/fail?n=[1-%d]", demoFailures)),
 		},
 		{"… is temporarily unavailable: its circuit is open …", "503", curl(code, "/api/flaky/works")},
-		{"… while the other service is served as before.", "200", curl(code, "/api/hello/meanwhile")},
+		{"… while the other service is available.", "200", curl(code, "/api/hello/meanwhile")},
 		{
-			fmt.Sprintf("After %d seconds it is probed, and its success closes the circuit. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
+			fmt.Sprintf("After %d seconds a probe succeeds and closes the circuit. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
 			`{"service":"flaky","state":"working"}`, curl(" -f --retry 3", "/api/flaky/works"),
 		},
 	}
 }
 
-// print tells what to try.
+// print writes the commands to try.
 func (d *demo) print(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# TentaGate serves two services of its own at %s: hello and flaky.\n", d.base)
-	fmt.Fprintf(&b, "# Paste the lines below, in this order, into another terminal. The token in them is valid\n# for %d minutes. Ctrl+C ends the demonstration.\n", int(demoTokenTTL.Minutes()))
+	fmt.Fprintf(&b, "# TentaGate serves two demo services at %s: hello and flaky.\n", d.base)
+	fmt.Fprintf(&b, "# Paste the commands below, in this order, into another terminal. Their token is valid\n# for %d minutes. Ctrl+C ends the demo.\n", int(demoTokenTTL.Minutes()))
 	for i, s := range d.steps() {
 		fmt.Fprintf(&b, "\n# %d. %s\n# expect: %s\n%s\n", i+1, s.about, s.expect, s.line)
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/admin"
 )
 
 // builtin is the Caddyfile of `tentagate gateway`.
@@ -29,7 +31,7 @@ import (
 //go:embed gateway.Caddyfile
 var builtin string
 
-// What the flags replace in it.
+// Parts of it that flags and variables replace.
 const (
 	builtinSite   = "{$SERVER_NAME::8000} {"
 	builtinAdmin  = "admin {$TENTAGATE_ADMIN:off}"
@@ -42,8 +44,8 @@ const (
 // envMetricsListen is the variable with the address for metrics and probes.
 const envMetricsListen = "METRICS_LISTEN"
 
-// internalSite serves what is for the operator alone: %s is its address, and
-// what binds it.
+// internalSite serves metrics and health checks to the operator. The %s are its port
+// and the line that binds it.
 const internalSite = `
 # Metrics and probes, for a port that is not published.
 http://:%s {%s
@@ -69,24 +71,25 @@ func init() {
 		Usage: "[--listen <address>] [--env-file <path>] [--admin[=<address>]] [--print-caddyfile] [--demo]",
 		Short: "Runs the API gateway from the environment, without a configuration file",
 		Long: `
-Runs the API gateway of the Caddyfile that is built in. It needs BACKEND_SERVICES,
-the services as JSON or as name=URL with commas between them, and JWT_SECRET_KEY or
+Runs the API gateway with the built-in Caddyfile. It needs BACKEND_SERVICES, the
+services as JSON or as a comma-separated list of name=URL, and JWT_SECRET_KEY or
 another source of keys. A file .env in the working directory is read if there is
-one; variables that are set already are kept.
+one; variables that are already set take precedence.
 
---print-caddyfile prints the Caddyfile, as a beginning for one of your own.
+--print-caddyfile prints the Caddyfile, as a starting point for your own.
 
---demo serves two small services by itself and prints curl lines with a valid token
+--demo also serves two small services, and prints curl commands with a valid token
 that show what the gateway does. It needs no environment.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			var c gatewayCommand
+			cmd.Example = admin.Example("gateway", "gateway --demo", "gateway --listen 127.0.0.1:8080 --env-file production.env --admin")
 			flags := cmd.Flags()
-			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, in place of SERVER_NAME (default "+defaultListen+")")
+			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, instead of SERVER_NAME (default: "+defaultListen+")")
 			addEnvFile(flags, &c.envFile)
-			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, which is off by default; with the flag alone "+defaultAdmin)
+			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, which is off by default; --admin alone is "+defaultAdmin)
 			flags.Lookup("admin").NoOptDefVal = defaultAdmin
 			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
-			flags.BoolVar(&c.demo, "demo", false, "Serve two services of its own and print curl lines to try")
+			flags.BoolVar(&c.demo, "demo", false, "Serve two demo services and print curl commands to try")
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 && c.admin == defaultAdmin {
 					if _, _, err := splitAddress(args[0]); err == nil {
@@ -106,8 +109,8 @@ func addEnvFile(flags interface {
 	StringVar(to *string, name, value, usage string)
 }, path *string,
 ) {
-	flags.StringVar(path, "env-file", "", "File of environment variables (default "+defaultEnvFile+", if it exists)")
-	flags.StringVar(path, "envfile", "", "The same as --env-file")
+	flags.StringVar(path, "env-file", "", "File of environment variables (default: "+defaultEnvFile+", if it exists)")
+	flags.StringVar(path, "envfile", "", "Alias of --env-file")
 }
 
 // gatewayCommand are the flags of `tentagate gateway`.
@@ -130,7 +133,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 	}
 	var d *demo
 	if c.demo {
-		// The demonstration has an environment of its own.
+		// The demo sets its own environment.
 		if d, err = startDemo(c.address()); err != nil {
 			return err
 		}
@@ -161,7 +164,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 	if err := load(); err != nil {
 		return err
 	}
-	// SIGUSR1 reads the environment's files and services again.
+	// SIGUSR1 reloads the files and services of the environment.
 	caddy.SetLastConfig("(built in)", "caddyfile", func(string, string) error { return load() })
 	caddy.Log().Named("gateway").Info("serving the built-in Caddyfile")
 	if d != nil {
@@ -172,7 +175,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 	select {}
 }
 
-// caddyfile returns the built-in Caddyfile with what the flags say.
+// caddyfile returns the built-in Caddyfile as the flags change it.
 func (c *gatewayCommand) caddyfile() (string, error) {
 	text := builtin
 	if c.listen != "" {
@@ -201,8 +204,8 @@ func (c *gatewayCommand) caddyfile() (string, error) {
 	return text, nil
 }
 
-// withInternalSite adds the site for metrics and probes, if there is an address
-// for it. They are then nowhere else.
+// withInternalSite adds the site for metrics and health checks if METRICS_LISTEN is
+// set, and removes the metrics from the public site.
 func withInternalSite(text string) (string, error) {
 	address := getenv(envMetricsListen)
 	if address == "" || address == off {
@@ -225,8 +228,8 @@ func withInternalSite(text string) (string, error) {
 	return strings.Replace(text, builtinBlock, "\t\tmetrics off\n"+builtinBlock, 1), nil
 }
 
-// withBodyBounds writes what bounds a body until the directive is asked, and
-// where its rest is read when a request was refused.
+// withBodyBounds sets the server's timeouts for request bodies, which apply before
+// the directive runs and while the rest of a refused request is read.
 func withBodyBounds(text string) (string, error) {
 	l, err := new(gateway).limits()
 	if err != nil {
@@ -267,7 +270,7 @@ func splitAddress(address string) (host, port string, err error) {
 	return host, port, nil
 }
 
-// freePort returns a port that nobody listens on.
+// freePort returns a free port.
 func freePort(host string) (string, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -278,8 +281,8 @@ func freePort(host string) (string, error) {
 	return port, err
 }
 
-// loadEnvironment reads the environment file: the one that was asked for must
-// exist, the default one need not.
+// loadEnvironment reads the environment file. One that --env-file names must exist,
+// the default one need not.
 func (c *gatewayCommand) loadEnvironment() error {
 	path := c.envFile
 	if path == "" {
@@ -292,18 +295,18 @@ func (c *gatewayCommand) loadEnvironment() error {
 	if err != nil {
 		return err
 	}
-	// The file may have said where data is kept.
+	// The file may have set where data is kept.
 	caddy.ConfigAutosavePath = filepath.Join(caddy.AppConfigDir(), "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: caddy.AppDataDir()}
 	return nil
 }
 
-// checkEnvironment checks the variables that stand in the Caddyfile, where a
-// mistake would be told as one of a line that nobody wrote.
+// checkEnvironment checks the variables of the built-in Caddyfile, where a mistake
+// would be reported for a line that the operator did not write.
 func (c *gatewayCommand) checkEnvironment() error {
 	for _, name := range []string{"SERVER_NAME", "TENTAGATE_ADMIN", "SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT", "MAX_HEADER_SIZE"} {
 		if text, ok := os.LookupEnv(name); ok && strings.TrimSpace(text) == "" {
-			// A manifest sets variables empty; then the default counts.
+			// Manifests set variables to nothing for the default.
 			if err := os.Unsetenv(name); err != nil {
 				return err
 			}
@@ -314,7 +317,7 @@ func (c *gatewayCommand) checkEnvironment() error {
 		if !ok {
 			continue
 		}
-		bound := name == "READ_HEADER_TIMEOUT" || name == "IDLE_TIMEOUT" // which Caddy replaces by its own where it is zero
+		bound := name == "READ_HEADER_TIMEOUT" || name == "IDLE_TIMEOUT" // for which Caddy has its own default at zero
 		if d, err := caddy.ParseDuration(text); err != nil || d < 0 || bound && d == 0 {
 			return fmt.Errorf("%s: %q is not a duration such as 10s", name, text)
 		}
@@ -346,7 +349,7 @@ func (c *gatewayCommand) checkEnvironment() error {
 // adapt turns the Caddyfile into a configuration.
 func adapt(text string) ([]byte, error) {
 	if found, err := filepath.Glob("Caddyfile.d/*.caddyfile"); err != nil || len(found) == 0 {
-		// Caddy warns of an import without a file.
+		// Caddy warns of an import that matches no file.
 		text = strings.Replace(text, builtinImport, "", 1)
 	}
 	adapter := caddyconfig.GetAdapter("caddyfile")
@@ -356,14 +359,14 @@ func adapt(text string) ([]byte, error) {
 	config, warnings, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	for _, warning := range warnings {
 		if strings.Contains(warning.Message, "not formatted") {
-			continue // nothing is, once the variables are in it
+			continue // substituted variables are not formatted
 		}
 		caddy.Log().Named("gateway").Warn(warning.String())
 	}
 	return config, err
 }
 
-// limitMemory keeps the heap within what the container allows.
+// limitMemory keeps the heap within the memory limit of the container.
 func limitMemory() {
 	_, _ = memlimit.Set(
 		memlimit.WithLogger(slog.New(slog.DiscardHandler)),

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/admin"
 )
 
 const (
@@ -26,19 +28,20 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "healthcheck",
 		Usage: "[--url <url> | --listen <address>] [--timeout <duration>] [--insecure]",
-		Short: "Asks a gateway whether it is healthy",
+		Short: "Checks whether a gateway is healthy",
 		Long: `
-Sends one GET request and exits with 0 if the answer is 2xx, and with 1 otherwise. It is
-for containers without a shell or curl in them:
+Sends one GET request and exits with 0 if the status is 2xx, and with 1 otherwise. It is
+meant for containers without a shell or curl:
 
 	HEALTHCHECK CMD ["/tentagate", "healthcheck"]`,
 		CobraFunc: func(cmd *cobra.Command) {
 			var c healthCommand
+			cmd.Example = admin.Example("healthcheck", "healthcheck --listen :8080", "healthcheck --url http://127.0.0.1:8000/readyz --timeout 1s")
 			flags := cmd.Flags()
-			flags.StringVar(&c.url, "url", "", "What to ask (default /health where the gateway listens, "+defaultHealthURL+")")
-			flags.StringVarP(&c.listen, "listen", "l", "", "Address that the gateway listens on, in place of SERVER_NAME")
-			flags.DurationVar(&c.timeout, "timeout", defaultHealthTimeout, "How long to wait for the answer")
-			flags.BoolVar(&c.insecure, "insecure", false, "Accept any certificate, as when a gateway is asked by its IP address")
+			flags.StringVar(&c.url, "url", "", "URL to request (default: /health where the gateway listens, "+defaultHealthURL+")")
+			flags.StringVarP(&c.listen, "listen", "l", "", "Address that the gateway listens on, instead of SERVER_NAME")
+			flags.DurationVar(&c.timeout, "timeout", defaultHealthTimeout, "Time limit for the response")
+			flags.BoolVar(&c.insecure, "insecure", false, "Do not verify the certificate, for a gateway at an IP address")
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) }
 		},
@@ -51,11 +54,11 @@ type healthCommand struct {
 	listen   string
 	timeout  time.Duration
 	insecure bool
-	dial     string // in place of the address in the URL, if it is set
+	dial     string // address to connect to, instead of the one in the URL
 }
 
-// address returns what to ask where the gateway listens on this machine: by
-// --listen, or by SERVER_NAME.
+// address returns the URL of the health check where the gateway listens on this
+// machine, by --listen or by SERVER_NAME.
 func (c *healthCommand) address() (string, error) {
 	if c.listen == "" {
 		return c.addressOfSite(getenv("SERVER_NAME")), nil
@@ -67,10 +70,10 @@ func (c *healthCommand) address() (string, error) {
 	return "http://" + net.JoinHostPort(reachable(host), port) + "/health", nil
 }
 
-// addressOfSite returns what to ask for the address of a site, as Caddy reads
-// it: a host has HTTPS, unless the scheme or the port says otherwise. A name is
-// asked on this machine, whatever DNS says, and its certificate need not be
-// one that this machine trusts.
+// addressOfSite returns the URL of the health check of a site, whose address is
+// read as Caddy reads it: a host has HTTPS, unless the scheme or the port says
+// otherwise. The request goes to this machine, whatever DNS says about the name, and
+// the certificate need not be trusted.
 func (c *healthCommand) addressOfSite(site string) string {
 	site, _, _ = strings.Cut(strings.ReplaceAll(site, ",", " "), " ")
 	scheme, address, found := strings.Cut(site, "://")
@@ -101,8 +104,7 @@ func (c *healthCommand) addressOfSite(site string) string {
 	return scheme + "://" + net.JoinHostPort(reachable(host), port) + "/health"
 }
 
-// reachable returns the address of this machine at which a listener of the host
-// is asked.
+// reachable returns an address of this machine that reaches a listener on the host.
 func reachable(host string) string {
 	if host == "" || host == "0.0.0.0" || host == "::" {
 		return "127.0.0.1"
@@ -133,15 +135,15 @@ func (c *healthCommand) run(ctx context.Context) (err error) {
 		return fmt.Errorf("--url %q: %w", c.url, err)
 	}
 	client := &http.Client{
-		// No proxy of the environment: the gateway is asked itself.
+		// No proxy of the environment.
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: c.insecure}, //nolint:gosec // asked for, or this machine itself
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: c.insecure}, //nolint:gosec // by --insecure, or this machine itself
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, cmp.Or(c.dial, address))
 			},
 		},
-		// A redirect means that something else than the gateway answers.
+		// A redirect means that something other than the gateway answers.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)

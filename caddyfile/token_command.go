@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/jwtauth"
 )
 
@@ -29,26 +30,27 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "token",
 		Usage: "[--sub <subject>] [--claim <name>=<value>]... [--ttl <duration>] [--alg <name>] [--secret <secret> | --key <file>]",
-		Short: "Makes a JSON Web Token for development",
+		Short: "Issues a JSON Web Token for development",
 		Long: `
-Makes a token that a gateway with the same key accepts, and prints it. It is for
+Prints a signed token that a gateway with the same key accepts. It is meant for
 development: in production an identity provider issues tokens.
 
 The key is the secret of --secret or JWT_SECRET_KEY, or the private key in the PEM file
 of --key (RSA, ECDSA or Ed25519). Other users of the machine can see the arguments of
-a command, so prefer the variable. The issuer and the audience are those of JWT_ISSUER
-and JWT_AUDIENCE unless a --claim says otherwise.
+a command, so prefer the variable. The issuer and the audience are JWT_ISSUER and
+JWT_AUDIENCE unless a --claim overrides them.
 
-The value of a --claim is JSON, such as true, 5 or ["a","b"], or else a text.`,
+The value of a --claim is JSON, such as true, 5 or ["a","b"]; anything else is a string.`,
 		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Example = admin.Example("token", "token --sub alice --claim plan=gold --ttl 15m", "token --key private.pem --kid 2026-01")
 			var c tokenCommand
 			flags := cmd.Flags()
-			flags.StringVar(&c.subject, "sub", "developer", "Subject of the token; empty for none")
-			flags.StringArrayVar(&c.claims, "claim", nil, "Another claim, name=value; may be repeated")
+			flags.StringVar(&c.subject, "sub", "developer", "Subject (sub) of the token; empty for none")
+			flags.StringArrayVar(&c.claims, "claim", nil, "Claim to add, as name=value; may be repeated")
 			flags.StringVar(&c.ttl, "ttl", "1h", "How long the token is valid")
-			flags.StringVar(&c.algorithm, "alg", "", "Algorithm (default JWT_ALGORITHM, or what fits the key)")
-			flags.StringVar(&c.keyID, "kid", "", "Identifier of the key, for the token's header")
-			flags.StringVar(&c.secret, "secret", "", "Secret for HS256, HS384 and HS512 (default JWT_SECRET_KEY)")
+			flags.StringVar(&c.algorithm, "alg", "", "Algorithm (default: JWT_ALGORITHM, or the usual one of the key)")
+			flags.StringVar(&c.keyID, "kid", "", "Key ID (kid) for the header of the token")
+			flags.StringVar(&c.secret, "secret", "", "Secret for HS256, HS384 and HS512 (default: JWT_SECRET_KEY)")
 			flags.StringVar(&c.keyFile, "key", "", "PEM file of the private key for the other algorithms")
 			addEnvFile(flags, &c.envFile)
 			cmd.Args = cobra.NoArgs
@@ -87,7 +89,7 @@ func (c *tokenCommand) make(now time.Time) (string, error) {
 		claims["iss"] = issuer
 	}
 	if audience := splitList(getenv(envAudience)); len(audience) > 0 {
-		claims["aud"] = audience[0] // the gateway wants one of them
+		claims["aud"] = audience[0] // the gateway accepts any of them
 	}
 	for _, claim := range c.claims {
 		name, text, ok := strings.Cut(claim, "=")
@@ -111,7 +113,7 @@ func (c *tokenCommand) make(now time.Time) (string, error) {
 	return token.SignedString(key)
 }
 
-// key returns the key and the method that goes with it.
+// key returns the key and the signing method.
 func (c *tokenCommand) key() (jwt.SigningMethod, any, error) {
 	var key any
 	var fitting []string
