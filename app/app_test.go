@@ -17,17 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
-
-// eventually waits for a condition that another goroutine brings about.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: it did not come", what)
-		}
-	}
-}
 
 func provision(t *testing.T, block string) (*App, context.CancelFunc) {
 	t.Helper()
@@ -245,18 +236,18 @@ func TestServerLostAndBack(t *testing.T) {
 	defer a.Cleanup()
 	_ = a.Start()
 	rd := a.Redis()
-	eventually(t, "the first heartbeat", rd.Up)
+	testkit.Eventually(t, "the first heartbeat", rd.Up)
 	if rd.Instances() != 1 {
 		t.Errorf("alone, but %d instances", rd.Instances())
 	}
 
 	server.Kill()
-	eventually(t, "the loss", func() bool { return !rd.Up() })
+	testkit.Eventually(t, "the loss", func() bool { return !rd.Up() })
 	if rd.Instances() != 1 {
 		t.Errorf("%d instances while redis is away, want the last known", rd.Instances())
 	}
 	server.Restart()
-	eventually(t, "the return", rd.Up)
+	testkit.Eventually(t, "the return", rd.Up)
 	if err := rd.Client().Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Errorf("hot client after the return: %v", err)
 	}
@@ -266,8 +257,8 @@ func TestServerLostAndBack(t *testing.T) {
 	if err := announce.Run(t.Context(), server.Client(), []string{rd.instancesKey()}, "other", now).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second instance", func() bool { return rd.Instances() == 2 })
-	eventually(t, "its end", func() bool { return rd.Instances() == 1 })
+	testkit.Eventually(t, "the second instance", func() bool { return rd.Instances() == 2 })
+	testkit.Eventually(t, "its end", func() bool { return rd.Instances() == 1 })
 }
 
 // A server that hangs costs the configured time, not go-redis' seconds: the
@@ -313,7 +304,7 @@ func TestTopologies(t *testing.T) {
 		s := redistest.StartSentinel(t)
 		a := ping(t, "tentagate {\n redis "+s.URL()+" {\n sentinel "+redistest.MasterName+"\n}\n}")
 		s.Master.Kill()
-		eventually(t, "the replica as the new master", func() bool {
+		testkit.Eventually(t, "the replica as the new master", func() bool {
 			return a.Redis().Client().Set(t.Context(), "tentagate:{x}:2", "2", time.Minute).Err() == nil
 		})
 		if got, err := s.Replica.Client().Get(t.Context(), "tentagate:{x}:2").Result(); err != nil || got != "2" {
@@ -340,7 +331,7 @@ func ping(t *testing.T, block string) *App {
 	a, cancel := provision(t, block)
 	t.Cleanup(func() { _ = a.Cleanup(); cancel() })
 	rd := a.Redis()
-	eventually(t, "the first answer", func() bool {
+	testkit.Eventually(t, "the first answer", func() bool {
 		return rd.Client().Set(t.Context(), "tentagate:{x}:1", "1", time.Minute).Err() == nil
 	})
 	if err := rd.Background().Get(t.Context(), "tentagate:{x}:1").Err(); err != nil {

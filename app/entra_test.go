@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // fakeCredential gives numbered tokens, or fails while it is down.
@@ -97,7 +98,7 @@ func TestEntraEndpointDown(t *testing.T) {
 	f.mu.Lock()
 	f.down = false
 	f.mu.Unlock()
-	eventually(t, "the token after the return", func() bool {
+	testkit.Eventually(t, "the token after the return", func() bool {
 		_, unsubscribe, err := p.Subscribe(&listener{})
 		if err != nil {
 			return false

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // attackReloadSite has a service with two addresses and a cache.
@@ -119,7 +120,7 @@ func TestAttacksDuringReloads(t *testing.T) {
 			t.Error(err)
 		}
 		at := sent.Load()
-		eventually(t, "attacks between two reloads", func() bool { return sent.Load() > at+30 })
+		testkit.Eventually(t, "attacks between two reloads", func() bool { return sent.Load() > at+30 })
 		for n, path := range []string{"/kept", fmt.Sprint("/page", i), "/x"} {
 			method := []string{http.MethodGet, http.MethodGet, http.MethodPost}[n]
 			got := g.send(method, "/api/users"+path, "")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/freeport"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // counters returns the counters of the breakers by series.
@@ -139,7 +140,7 @@ http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "con
 		for path, n := range answered {
 			at[path] = n.Load()
 		}
-		eventually(t, "requests between two reloads", func() bool {
+		testkit.Eventually(t, "requests between two reloads", func() bool {
 			for path, n := range answered {
 				if n.Load() < at[path]+5 && !t.Failed() {
 					return false
@@ -202,7 +203,7 @@ http://$ADDR {` + site("well", "consecutive "+consecutive) + site("broken", "con
 	if n := after[`tentagate_circuit_breaker_transitions_total{from="closed",name="broken",scope="service",to="open"}`]; n != 1 {
 		t.Errorf("it opened %v times", n)
 	}
-	eventually(t, "the end of the old configurations' goroutines", func() bool {
+	testkit.Eventually(t, "the end of the old configurations' goroutines", func() bool {
 		http.DefaultClient.CloseIdleConnections()
 		return g.goroutines() <= goroutines+5
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // moody is a service that fails where it is asked to, with ?fail.
@@ -128,7 +129,7 @@ http://$ADDR {
 	if err != nil || !strings.Contains(message.Payload, `"name":"shared"`) || !strings.Contains(message.Payload, `"key":"known"`) {
 		t.Fatalf("published: %v, %v", message, err)
 	}
-	eventually(t, "the hint", heard("known"))
+	testkit.Eventually(t, "the hint", heard("known"))
 	if a.breaker("shared", "known").Hinted {
 		t.Error("the gateway takes its own word for another's")
 	}
@@ -142,7 +143,7 @@ http://$ADDR {
 	b.ask(1, "/", "later")
 	opens("unknown")
 	opens("later")
-	eventually(t, "the hint", heard("later")) // and the one before it
+	testkit.Eventually(t, "the hint", heard("later")) // and the one before it
 	b.ask(1, "/", "unknown")
 	if !heard("unknown")() {
 		t.Error("a circuit that was made after the hint does not know of it")
@@ -165,7 +166,7 @@ http://$ADDR {
 
 	server.Restart()
 	n := 0
-	eventually(t, "hints once Redis is back", func() bool {
+	testkit.Eventually(t, "hints once Redis is back", func() bool {
 		n++
 		key := fmt.Sprintf("back-%d", n)
 		b.ask(1, "/", key)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/freeport"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // The demonstration as a new user runs it: every line that it prints is pasted
@@ -26,7 +27,7 @@ func TestDemo(t *testing.T) {
 	g.addr = freeport.Addr(t)
 	g.run([]string{"JWT_JWKS_URL=https://not.for.the.demonstration", "BACKEND_SERVICES=nor this"}, "gateway", "--demo", "--listen", g.addr)
 	const last = "its success closes the circuit"
-	eventually(t, "the lines to paste", func() bool {
+	testkit.Eventually(t, "the lines to paste", func() bool {
 		_, rest, ok := strings.Cut(g.log.String(), last)
 		return ok && strings.Count(rest, "\n") >= 3
 	})
@@ -121,7 +122,7 @@ func TestGatewayCommandLogsNoCredentials(t *testing.T) {
 			conn.Close()
 		}
 	}
-	eventually(t, "the proxy writes down what broke off", func() bool { return strings.Count(g.log.String(), "incomplete response") == 3 })
+	testkit.Eventually(t, "the proxy writes down what broke off", func() bool { return strings.Count(g.log.String(), "incomplete response") == 3 })
 	for what, s := range map[string]string{"token": bearer, "key": key, "token's signature": bearer[strings.LastIndexByte(bearer, '.')+1:]} {
 		if at := strings.Index(g.log.String(), s); at >= 0 {
 			t.Errorf("the log shows the %s: …%s", what, tail(g.log.String()[:at], 300))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // echo is a service that answers with what it was asked.
@@ -258,14 +259,14 @@ func TestTwoInstancesShare(t *testing.T) {
 	// asks for itself, and something else shows what it shares.
 	stored := func() int { return len(server.Client().Keys(context.Background(), "*:cache:{*}:i").Val()) }
 	used, path := 0, ""
-	eventually(t, "the first one's answer at the second", func() bool {
+	testkit.Eventually(t, "the first one's answer at the second", func() bool {
 		path = fmt.Sprint("/api/users/shared-", used)
 		known := stored()
 		first := one.get(path, "Authorization", bearer, "Host", host)
 		if first.status != 200 {
 			t.Fatalf("%d %s", first.status, first.body)
 		}
-		eventually(t, "the write to Redis", func() bool { return stored() > known })
+		testkit.Eventually(t, "the write to Redis", func() bool { return stored() > known })
 		used += 2
 		return two.get(path, "Authorization", bearer, "Host", host).body == first.body
 	})
@@ -416,7 +417,7 @@ func TestDraining(t *testing.T) {
 		t.Fatalf("before: %d", a.status)
 	}
 	go g.cmd.Process.Signal(os.Interrupt)
-	eventually(t, "unready while draining", func() bool { return g.get("/readyz").status == 503 })
+	testkit.Eventually(t, "unready while draining", func() bool { return g.get("/readyz").status == 503 })
 	if a := g.get("/livez"); a.status != 200 {
 		t.Errorf("livez while draining: %d", a.status)
 	}

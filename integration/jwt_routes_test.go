@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // jwtRoutes has a route for each way in which jwt_auth can be configured.
@@ -172,7 +174,7 @@ func TestJWTRoutes(t *testing.T) {
 	if err := os.WriteFile(file, []byte(partner+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the new secret", func() bool { return g.get("/rotated", "Authorization", "Bearer "+fresh).status == 200 })
+	testkit.Eventually(t, "the new secret", func() bool { return g.get("/rotated", "Authorization", "Bearer "+fresh).status == 200 })
 	ask("/rotated", old, 401, "401 signature")
 
 	// Series have names of the configuration only, and no secret is told.

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // certified is a client with a key and a certificate that it made itself.
@@ -103,7 +105,7 @@ https://localhost:$PORT {
 		return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	}
 	owner, stranger, nobody := client(certificate), client(foreign), client()
-	eventually(t, "the server's certificate", func() bool {
+	testkit.Eventually(t, "the server's certificate", func() bool {
 		conn, err := tls.Dial("tcp", g.addr, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"})
 		if err != nil {
 			return false

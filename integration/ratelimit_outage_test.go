@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // Values that no Caddyfile could have are refused when a JSON configuration is
@@ -191,7 +192,7 @@ func loadGateways(t *testing.T, redis string) *underLoad {
 	t.Helper()
 	config := strings.ReplaceAll(outageSite, "$REDIS", redis)
 	l := &underLoad{t: t, gateways: []*gateway{start(t, config), start(t, config)}, stop: make(chan struct{}), seen: make(map[string]int)}
-	eventually(t, "Redis decides", l.redisDecides)
+	testkit.Eventually(t, "Redis decides", l.redisDecides)
 	for _, g := range l.gateways {
 		g.get("/allow")
 	}
@@ -242,15 +243,15 @@ func (l *underLoad) fault(name string, take, give func()) {
 	l.t.Helper()
 	take()
 	for _, g := range l.gateways {
-		eventually(l.t, name+": the outage is noticed", func() bool { return l.down(g) })
+		testkit.Eventually(l.t, name+": the outage is noticed", func() bool { return l.down(g) })
 		if a := g.get("/deny"); a.status != 503 || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "http-problem-types#temporary-reduced-capacity") {
 			l.t.Errorf("%s, deny: %d %v %s", name, a.status, a.header, a.body)
 		}
 		// A refusal of Redis stands for up to a second.
-		eventually(l.t, name+": allow admits", func() bool { return g.statuses(5, "/allow")[200] == 5 })
+		testkit.Eventually(l.t, name+": allow admits", func() bool { return g.statuses(5, "/allow")[200] == 5 })
 	}
 	give()
-	eventually(l.t, name+": Redis decides again", l.redisDecides)
+	testkit.Eventually(l.t, name+": Redis decides again", l.redisDecides)
 }
 
 // end checks that no request failed and that nothing is left running.
@@ -268,7 +269,7 @@ func (l *underLoad) end() {
 		l.t.Errorf("%v", l.seen)
 	}
 	for i, g := range l.gateways {
-		eventually(l.t, "no goroutine is left", func() bool {
+		testkit.Eventually(l.t, "no goroutine is left", func() bool {
 			http.DefaultClient.CloseIdleConnections()
 			return g.goroutines() <= l.before[i]+3 // connections to Redis and to the admin API
 		})

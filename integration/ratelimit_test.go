@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // from makes a request of another client.
@@ -255,10 +256,10 @@ func testOptions(t *testing.T, g *gateway) {
 			ask(ctx)
 		}
 	}()
-	eventually(t, "the queue is full", func() bool { return briefly() == 429 })
+	testkit.Eventually(t, "the queue is full", func() bool { return briefly() == 429 })
 	cancel()
 	<-left
-	eventually(t, "the place is free", func() bool { return briefly() == 0 })
+	testkit.Eventually(t, "the place is free", func() bool { return briefly() == 0 })
 }
 
 // Directives that follow one another are decided together.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 const reloads = 40
@@ -56,7 +58,7 @@ func lostUnderReload(t *testing.T, g *gateway, path, bearer string, step func(i 
 		step(i)
 		// Each configuration serves a while before the next one comes.
 		at := sent.Load()
-		eventually(t, "requests between two reloads", func() bool { return sent.Load() > at+20 })
+		testkit.Eventually(t, "requests between two reloads", func() bool { return sent.Load() > at+20 })
 	}
 	cancel()
 	wg.Wait()
@@ -170,7 +172,7 @@ func TestReloadKeepsState(t *testing.T) {
 	if passed > 42 || passed < 38 {
 		t.Errorf("%d of 60 requests passed after the reloads, want the earlier ones counted", passed)
 	}
-	eventually(t, "the end of the old configurations' goroutines", func() bool {
+	testkit.Eventually(t, "the end of the old configurations' goroutines", func() bool {
 		http.DefaultClient.CloseIdleConnections()
 		return g.goroutines() <= goroutines+5
 	})

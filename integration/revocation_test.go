@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // revocations is a gateway that refuses what was revoked.
@@ -54,7 +55,7 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 	env := []string{"JWT_SECRET_KEY=" + secret, "REDIS_URL=" + rs.URL()}
 	one, two := start(t, revocations, env...), start(t, revocations, env...)
 	for _, g := range []*gateway{one, two} {
-		eventually(t, "reading the list", func() bool {
+		testkit.Eventually(t, "reading the list", func() bool {
 			return g.get("/", "Authorization", "Bearer "+token(t, "nobody")).status == 200
 		})
 	}
@@ -77,7 +78,7 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 		if a := one.get("/", "Authorization", bearer); a.status != 401 {
 			t.Fatalf("where it was revoked: %d %s", a.status, a.body)
 		}
-		eventually(t, "the refusal by the other gateway", func() bool {
+		testkit.Eventually(t, "the refusal by the other gateway", func() bool {
 			return two.get("/", "Authorization", bearer).status == 401
 		})
 		if n := fullReads(t, rs) - read; n != 0 {
@@ -93,7 +94,7 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 	if code, out := cli(t, nil, "revoke", "--sub", "ann-0", "--undo", "--address", two.admin); code != 0 || !strings.Contains(out, "restored") {
 		t.Fatalf("undo: %d %s", code, out)
 	}
-	eventually(t, "the other way round, taken back", func() bool {
+	testkit.Eventually(t, "the other way round, taken back", func() bool {
 		return one.get("/", "Authorization", "Bearer "+token(t, "ann-0")).status == 200
 	})
 }
@@ -119,7 +120,7 @@ func TestRevocationsWhileRedisIsAway(t *testing.T) {
 	}
 	becomes := func(what string, g *gateway, subject string, want int) {
 		t.Helper()
-		eventually(t, what, func() bool { return ask(g, subject).status == want })
+		testkit.Eventually(t, what, func() bool { return ask(g, subject).status == want })
 	}
 	becomes("reading the list", deny, "good", 200)
 	if code, out := cli(t, nil, "revoke", "--sub", "known", "--address", deny.admin); code != 0 {
@@ -144,7 +145,7 @@ func TestRevocationsWhileRedisIsAway(t *testing.T) {
 				t.Errorf("at once, deny: %d %s", a.status, a.body)
 			}
 			is("at once, allow", allow, "good", 200)
-			eventually(t, "revoking meanwhile", func() bool {
+			testkit.Eventually(t, "revoking meanwhile", func() bool {
 				code, out := cli(t, nil, "revoke", "--sub", meanwhile, "--address", allow.admin)
 				if code == 0 && !strings.Contains(out, "will be told when Redis answers") || code != 0 && !strings.Contains(out, "revoke again") {
 					t.Fatalf("it does not say that the others do not know: %d %s", code, out)
@@ -157,7 +158,7 @@ func TestRevocationsWhileRedisIsAway(t *testing.T) {
 			}
 			is("not taken back", allow, "known", 401)
 
-			eventually(t, "an old list", func() bool {
+			testkit.Eventually(t, "an old list", func() bool {
 				a := ask(deny, "good")
 				if a.status != 200 && a.status != 503 {
 					t.Fatalf("%d %s", a.status, a.body)

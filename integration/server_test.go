@@ -370,13 +370,3 @@ func cli(t testing.TB, env []string, args ...string) (int, string) {
 	}
 	return 0, string(out)
 }
-
-// eventually waits for something that another process or goroutine does.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: it did not come", what)
-		}
-	}
-}

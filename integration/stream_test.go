@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // secret signs the tokens of these tests.
@@ -246,7 +248,7 @@ https://localhost:$PORT {
 	insecureTLS := func(protocols ...string) *tls.Config {
 		return &tls.Config{InsecureSkipVerify: true, NextProtos: protocols, ServerName: "localhost"}
 	}
-	eventually(t, "the server's certificate", func() bool {
+	testkit.Eventually(t, "the server's certificate", func() bool {
 		conn, err := tls.Dial("tcp", g.addr, insecureTLS("http/1.1"))
 		if err != nil {
 			return false

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
@@ -140,16 +141,6 @@ func (o *oidc) token() string {
 	return answer.AccessToken
 }
 
-// until waits for a condition that other goroutines bring about.
-func until(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}
-
 func TestRealOpenIDProvider(t *testing.T) {
 	dir := installOIDC(t)
 	// The same rules in less time. Waits stay as they are, for slow machines.
@@ -205,12 +196,12 @@ func TestRealOpenIDProvider(t *testing.T) {
 		for range 3 {
 			set := source.Keys()
 			o.tell("rotate")
-			until(t, "the new key is fetched", func() bool { return source.Keys() != set })
+			testkit.Eventually(t, "the new key is fetched", func() bool { return source.Keys() != set })
 			mu.Lock()
 			tokens = append(tokens, o.token())
 			mu.Unlock()
 			n := good.Load()
-			until(t, "traffic", func() bool { return good.Load() > n+200 })
+			testkit.Eventually(t, "traffic", func() bool { return good.Load() > n+200 })
 		}
 		if wrong.Load() > 0 {
 			t.Errorf("%s: %d wrong answers of %d while keys rotated", name, wrong.Load(), wrong.Load()+good.Load())
@@ -219,7 +210,7 @@ func TestRealOpenIDProvider(t *testing.T) {
 		failed := refreshes.WithLabelValues(mainProvider, "error")
 		errors := testutil.ToFloat64(failed)
 		o.stop()
-		until(t, "three refreshes fail", func() bool { return testutil.ToFloat64(failed) >= errors+3 })
+		testkit.Eventually(t, "three refreshes fail", func() bool { return testutil.ToFloat64(failed) >= errors+3 })
 		if age := source.Age(); age < timing.Refresh {
 			t.Errorf("%s: the age of the keys is %s", name, age)
 		}
@@ -231,7 +222,7 @@ func TestRealOpenIDProvider(t *testing.T) {
 		// Back, with new keys: the old tokens end, the new ones pass.
 		set := source.Keys()
 		o.start()
-		until(t, "the keys of the provider that is back", func() bool { return source.Keys() != set })
+		testkit.Eventually(t, "the keys of the provider that is back", func() bool { return source.Keys() != set })
 		if got := send(t, h, o.token()); got != 200 {
 			t.Errorf("%s: a token of the provider that is back: %d", name, got)
 		}

@@ -218,7 +218,7 @@ func TestReloadWhileTheProviderIsDown(t *testing.T) {
 		}
 	}
 	up.Store(true)
-	until(t, "a good token passes", func() bool { return answered(t, h, one.token(t, 0)).Code == 200 })
+	testkit.Eventually(t, "a good token passes", func() bool { return answered(t, h, one.token(t, 0)).Code == 200 })
 	n := hits.Load()
 	next, stopNext := start("")
 	stop()

@@ -14,7 +14,7 @@ const timeout = time.Minute
 // brings about. It fails the test if that does not happen.
 func Eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(timeout); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(timeout); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			tb.Fatalf("%s: not within %s", what, timeout)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // reads counts how often a client reads all revocations.
@@ -60,13 +61,13 @@ func TestChangesComeByTheLogAlone(t *testing.T) {
 		jti := strconv.Itoa(i)
 		revoke(t, a, jti, SharedYes)
 		began := time.Now()
-		eventually(t, "revoked", func() bool { return knows(b, jti) })
+		testkit.Eventually(t, "revoked", func() bool { return knows(b, jti) })
 		took := time.Since(began)
 		if ok, err := b.Restore(t.Context(), Token(Scope{Provider: "p"}, jti)); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 		began = time.Now()
-		eventually(t, "taken back", func() bool { return !knows(a, jti) })
+		testkit.Eventually(t, "taken back", func() bool { return !knows(a, jti) })
 		if counted.n.Load() == before {
 			pushed++
 			t.Logf("revoked after %s, taken back after %s", took, time.Since(began))
