@@ -8,9 +8,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Target checks what becomes the request line and Host of a request to a
-// backend. Go's transport writes blanks in them as they are, and with them
-// whatever a client has put behind. It returns nil or an *Error.
+// Target checks the request line and the Host of a request to an upstream. Go's
+// transport would write white space in them, and with it whatever follows, as it
+// is. It returns nil or an *Error.
 func Target(r *http.Request) error {
 	if !token(r.Method) {
 		return unsendable("method %q", r.Method)
@@ -18,7 +18,7 @@ func Target(r *http.Request) error {
 	if r.URL == nil {
 		return unsendable("no URL")
 	}
-	// A path is escaped where it is written.
+	// The path is escaped when it is written.
 	for _, text := range []string{r.URL.Opaque, r.URL.RawQuery} {
 		for i := range len(text) {
 			if c := text[i]; c <= ' ' || c == 0x7f || c == '#' {
@@ -34,8 +34,8 @@ func Target(r *http.Request) error {
 	return nil
 }
 
-// Fields checks the fields and the trailers of a request to a backend, by
-// the rules of Go's transports. It returns nil or an *Error.
+// Fields checks the header and trailer fields of a request to an upstream by the
+// rules of Go's transports. It returns nil or an *Error.
 func Fields(r *http.Request) error {
 	for _, fields := range []http.Header{r.Header, r.Trailer} {
 		for name, values := range fields {
@@ -58,7 +58,7 @@ func unsendable(format string, args ...any) error {
 
 func token(s string) bool {
 	if s == "" {
-		return true // GET, to Go's transport
+		return true // GET for Go's transport
 	}
 	for i := range len(s) {
 		if !httpguts.IsTokenRune(rune(s[i])) {
@@ -68,8 +68,8 @@ func token(s string) bool {
 	return true
 }
 
-// refusals are how the errors begin with which Go's transports refuse to write
-// a request, or find that its body is not what it said.
+// refusals are the prefixes of the errors with which Go's transports refuse to write
+// a request, or find that its body has another length than announced.
 var refusals = []string{
 	"net/http: invalid ", "net/http: can't write control character", "http: no Host in request URL", "http: invalid Host header",
 	"http: ContentLength=", "http: Request.ContentLength=",
@@ -78,8 +78,8 @@ var refusals = []string{
 	"request header list larger than peer's advertised limit", "request body larger than specified content length",
 }
 
-// Refused reports whether an error of reverse_proxy's own transport says that
-// the request cannot be written. There is nothing but its text to know it by.
+// Refused reports whether an error of reverse_proxy's own transport means that the
+// request cannot be written. Only its text tells.
 func Refused(err error) bool {
 	if err == nil {
 		return false

@@ -1,6 +1,6 @@
-// Package forwarded removes header fields that tell a service who asks from
-// what a client sends. A handler that sets such fields is not reached by every
-// request of its site, but a service believes them in every one.
+// Package forwarded removes the header fields that tell a service who the client is
+// from the requests of clients. Not every request of a site reaches the handler that
+// sets the fields, but the service trusts them in every request.
 package forwarded
 
 import (
@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// Fields are names of header fields, in every spelling that a service could
-// take for them: CGI and WSGI, for example, make HTTP_X_USER of X-User, X_User
-// and x.user.
+// Fields are names of header fields in every spelling that a service may read as the
+// same: CGI and WSGI, for example, turn X-User, X_User and x.user into HTTP_X_USER.
 type Fields struct{ plain []string }
 
 // Forwarder is a handler that sets fields for the service.
 type Forwarder interface {
-	// ForwardedFields may be nil: it sets none.
+	// ForwardedFields returns nil if it sets none.
 	ForwardedFields() *Fields
 }
 
@@ -57,7 +56,7 @@ func (f *Fields) add(name string) {
 	f.plain = append(f.plain, name)
 }
 
-// Has reports whether a service could take the name for one of the fields.
+// Has reports whether a service may read the name as one of the fields.
 func (f *Fields) Has(name string) bool {
 	if f == nil {
 		return false
@@ -70,9 +69,9 @@ func (f *Fields) Has(name string) bool {
 	return false
 }
 
-// Remove takes the fields out of the request, and their names out of
-// Connection, which would make the proxy delete them. Trailers go altogether:
-// they come after this, declared or not, and a service may take them for fields.
+// Remove removes the fields from the request, and their names from Connection, which
+// would make the proxy delete them. All trailers are removed: their values arrive
+// later, and a service may merge them into the header.
 func (f *Fields) Remove(r *http.Request) {
 	if f == nil {
 		return
@@ -98,7 +97,7 @@ func (f *Fields) Remove(r *http.Request) {
 	r.Header["Connection"] = []string{strings.Join(kept, ", ")}
 }
 
-// plain returns the letters, in lower case, and the digits of a name.
+// plain returns the letters, in lower case, and digits of a name.
 func plain(name string) string {
 	b := make([]byte, 0, len(name))
 	for i := range len(name) {

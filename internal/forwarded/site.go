@@ -10,13 +10,12 @@ import (
 	"github.com/pythopus/tentagate/internal/site"
 )
 
-// cleanKey is the variable of a request that was cleaned.
+// cleanKey is the variable that marks a request whose fields were removed.
 const cleanKey = "tentagate.forwarded"
 
-// Install removes, from each request that enters a site of the server whose
-// handler is being provisioned, the fields that any handler of that site
-// forwards, and makes the gateway's placeholders known. It does so before all
-// handlers of the site, so that what they set stays.
+// Install makes each site of the server that is being provisioned remove the fields
+// that any of its handlers forwards, and define the gateway's placeholders, before its
+// first handler runs. ctx is that of Provision.
 func Install(ctx caddy.Context) {
 	site.OnEntry(ctx, func(handlers []caddyhttp.MiddlewareHandler) func(*http.Request) {
 		var fields *Fields
@@ -32,8 +31,8 @@ func Install(ctx caddy.Context) {
 	})
 }
 
-// clean removes the fields, once in a request: a matcher may be asked again,
-// when handlers have set them.
+// clean removes the fields, once per request: matchers may be evaluated again after
+// handlers have set them.
 func clean(r *http.Request, fields *Fields) {
 	if fields == nil {
 		return

@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-// Ports come from below the range that systems take the local ports of outgoing
-// connections from (Linux: 32768 and above). From within it, a connection of the
-// test itself may take the port between its choice and its use.
+// Ports are below the range of local ports for outgoing connections (Linux: 32768
+// and above). A connection of the test itself could otherwise take a port between its
+// choice and its use.
 const (
 	lowest  = 10000
 	highest = 32767
 )
 
-var given sync.Map // of this process: no port is given twice
+var given sync.Map // ports that this process has used
 
-// Get returns a TCP port that nobody listens on, on any address.
+// Get returns a TCP port that is free on every address.
 func Get(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {
@@ -32,8 +32,8 @@ func Get(tb testing.TB) int {
 	return 0
 }
 
-// GetPair returns a port like Get's so that the one 10000 above it is free too,
-// which Redis Cluster nodes use.
+// GetPair is Get for a port whose neighbour 10000 above is free too, as Redis Cluster
+// nodes need.
 func GetPair(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {

@@ -1,5 +1,5 @@
-// Package hostname brings hosts into one form, so that a key that is made of one
-// is the same for all spellings of it.
+// Package hostname normalizes hosts, so that a key made of one is the same for all
+// its spellings.
 package hostname
 
 import (
@@ -33,15 +33,14 @@ func Host(authority string) string {
 	return name(host)
 }
 
-// Port returns the port of an authority without leading zeros, and nothing
-// where it has none.
+// Port returns the port of an authority without leading zeros, or "".
 func Port(authority string) string {
 	_, port := split(authority)
 	return trimZeros(port)
 }
 
-// Label returns the n-th label of the host, counted from 0 at the right.
-func Label(authority string, n int) string {
+// label returns the n-th label of the host, counted from 0 at the right.
+func label(authority string, n int) string {
 	host := Host(authority)
 	for ; ; n-- {
 		i := strings.LastIndexByte(host, '.')
@@ -55,7 +54,7 @@ func Label(authority string, n int) string {
 	}
 }
 
-// split cuts the port off. What is no port stays with the host.
+// split splits off the port, if there is a valid one.
 func split(authority string) (host, port string) {
 	i := strings.LastIndexByte(authority, ':')
 	if i < 0 {
@@ -110,7 +109,7 @@ func address(host string) string {
 	return string(b)
 }
 
-// lower changes ASCII letters only: other bytes are not ours to interpret.
+// lower changes ASCII letters only.
 func lower(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -137,8 +136,8 @@ func decode(s string) string {
 	return b.String()
 }
 
-// unhex returns the value of a hexadecimal digit, and a number below zero, which
-// stays so when it is shifted and combined, for anything else.
+// unhex returns the value of a hexadecimal digit. For anything else it is negative,
+// and remains so when it is shifted and combined.
 func unhex(c byte) int {
 	switch {
 	case c >= '0' && c <= '9':

@@ -9,10 +9,9 @@ import (
 // Reader returns the value of one placeholder for a request.
 type Reader func(r *http.Request) string
 
-// Placeholder returns what reads a placeholder of a host in its normal form,
-// and false for a placeholder that is no host. Wherever one of them makes a key,
-// this is to be used in place of the replacer, whose value is what the client
-// wrote: `Acme.test`, `acme.test.` and `acme.test:80` are one host.
+// Placeholder returns a reader of the normal form of a host's placeholder, and false
+// for any other placeholder. Keys use it instead of the replacer, which returns what
+// the client wrote: `Acme.test`, `acme.test.` and `acme.test:80` are one host.
 func Placeholder(name string) (Reader, bool) {
 	switch name {
 	case "http.request.host":
@@ -30,21 +29,20 @@ func Placeholder(name string) (Reader, bool) {
 		}, true
 	}
 	if field, ok := strings.CutPrefix(name, "http.request.header."); ok {
-		// A proxy in front of the gateway writes the client's host there.
+		// Proxies in front of the gateway put the client's host there.
 		if field = http.CanonicalHeaderKey(field); field == "X-Forwarded-Host" || field == "X-Original-Host" {
 			return func(r *http.Request) string { return Normal(strings.Join(r.Header[field], ",")) }, true
 		}
 	}
 	if digits, ok := strings.CutPrefix(name, "http.request.host.labels."); ok {
 		if n, err := strconv.Atoi(digits); err == nil && n >= 0 {
-			return func(r *http.Request) string { return Label(r.Host, n) }, true
+			return func(r *http.Request) string { return label(r.Host, n) }, true
 		}
 	}
 	return nil, false
 }
 
-// port names the default one too, so that `acme.test` and `acme.test:80` have
-// the same.
+// port includes the default port, so that `acme.test` and `acme.test:80` are equal.
 func port(r *http.Request) string {
 	if p := Port(r.Host); p != "" {
 		return p

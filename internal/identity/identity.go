@@ -1,6 +1,5 @@
-// Package identity carries who a request was authenticated as from the
-// handler that verified it to the handlers after it, which do not know one
-// another.
+// Package identity passes the authenticated client of a request from the handler
+// that verified it to later handlers.
 package identity
 
 import (
@@ -31,14 +30,14 @@ type Identity struct {
 	Token [16]byte
 }
 
-// Set makes id known to all later handlers of this request.
+// Set stores id for later handlers of the request.
 func Set(r *http.Request, id *Identity) {
 	caddyhttp.SetVar(r.Context(), varKey, id)
 }
 
-// From returns the identity of an authenticated request, and false for an
-// anonymous one. A user authenticated by another handler is found by Caddy's
-// {http.auth.user.id} placeholder.
+// From returns the identity of an authenticated request, and false for an anonymous
+// one. The user of another authentication handler is that of Caddy's placeholder
+// {http.auth.user.id}.
 func From(r *http.Request) (*Identity, bool) {
 	if id, ok := caddyhttp.GetVar(r.Context(), varKey).(*Identity); ok && id != nil {
 		return id, true
@@ -53,11 +52,11 @@ func From(r *http.Request) (*Identity, bool) {
 	return nil, false
 }
 
-// privateKey is the variable of a request whose answer is for its client alone.
+// privateKey is the name of the mark of KeepPrivate.
 const privateKey = "tentagate.private"
 
-// KeepPrivate says that the answer to the request is for its client alone,
-// whatever a service says of it: no shared cache may keep it.
+// KeepPrivate marks the response to the request as private (RFC 9111 §5.2.2.7),
+// whatever the service says: no shared cache may store it.
 func KeepPrivate(r *http.Request) { caddyhttp.SetVar(r.Context(), privateKey, private{}) }
 
 // IsPrivate reports whether KeepPrivate was called.
@@ -68,9 +67,9 @@ func IsPrivate(r *http.Request) bool {
 
 type private struct{}
 
-// Partition returns a text that is equal for two identities only if they are
-// the same client. Its parts are length-prefixed, so that no choice of
-// provider and subject can imitate another pair.
+// Partition returns a key that is equal for two identities only if they are the
+// same client. Its parts are length-prefixed, so that no other pair of provider and
+// subject has the same key.
 func (id *Identity) Partition() string {
 	var array [128]byte
 	return string(id.AppendPartition(array[:0]))

@@ -1,9 +1,8 @@
-// Package metrics puts TentaGate's collectors into the registry of each
-// configuration.
+// Package metrics registers TentaGate's collectors for each configuration.
 //
-// Caddy makes a new registry at every load of a configuration, and serves only
-// that one. TentaGate's collectors are therefore made once per process, so
-// that their values survive a reload, and registered again at each load.
+// Caddy creates a registry for each configuration that it loads, and serves only the
+// latest. TentaGate's collectors exist once per process, so that their values survive
+// a reload, and are registered with every registry.
 package metrics
 
 import (
@@ -15,10 +14,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Register adds the collectors to reg. A collector that is there already (two
-// sites with the same feature) is left alone. Any other failure is logged and
-// leaves the series out rather than refusing the configuration: metrics are
-// never the reason for an outage. A nil registry is accepted.
+// Register adds the collectors to reg, unless they are there already, as with two
+// sites that use one feature. Any other error is logged, and its series are missing:
+// metrics must not make a configuration fail. reg may be nil.
 func Register(reg *prometheus.Registry, collectors ...prometheus.Collector) {
 	if reg == nil {
 		return

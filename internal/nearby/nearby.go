@@ -1,5 +1,5 @@
-// Package nearby tells whether a request comes from a network of the operator,
-// for what is not for everybody: metrics, and details of the gateway's health.
+// Package nearby restricts metrics and health details to requests from the
+// operator's networks.
 package nearby
 
 import (
@@ -12,13 +12,13 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// PrivateRanges stands for all private networks and this machine.
+// PrivateRanges stands for the private networks and the loopback addresses.
 const PrivateRanges = "private_ranges"
 
-// Any stands for everybody.
+// Any stands for all networks.
 const Any = "any"
 
-// Networks are where a request may come from.
+// Networks are the networks that requests may come from.
 type Networks struct {
 	any      bool
 	prefixes []netip.Prefix
@@ -50,9 +50,9 @@ func Parse(texts []string) (*Networks, error) {
 // forwardedVar is the name of the mark among Caddy's variables of the request.
 const forwardedVar = "tentagate.forwarded"
 
-// Dropped tells of a field that guard removed, because the peer is not trusted
-// to speak for others. One that names a client marks the request: it came
-// through a proxy.
+// Dropped reports a header field that guard removed, since the peer is not a trusted
+// proxy. A field that names a client marks the request as one that came through a
+// proxy.
 func Dropped(r *http.Request, field string) {
 	switch field {
 	case "X-Forwarded-For", "Forwarded", "Forwarded-For", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip":
@@ -60,10 +60,9 @@ func Dropped(r *http.Request, field string) {
 	}
 }
 
-// Has reports whether the request comes from one of the networks: both the peer
-// and, where the peer is a trusted proxy, the client that it names. What passed
-// through a proxy that is not trusted comes from nowhere, because the proxy's
-// address says nothing of the client's.
+// Has reports whether the request comes from one of the networks: the peer and, if it
+// is a trusted proxy, the client that it names. A request through a proxy that is not
+// trusted never does, because its client is not known.
 func (n *Networks) Has(r *http.Request) bool {
 	if n.any {
 		return true

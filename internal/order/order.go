@@ -4,25 +4,25 @@
 // The whole table is here, and every feature package imports it, because
 // Caddy keeps the order in which directives are registered against one
 // anchor: were each feature to register its own, the result would depend on
-// the order of package initialisation, and with it whether a cached answer is
-// given to someone who was never authenticated.
+// the order of package initialisation, and with it whether a cached response is
+// sent to a client that was never authenticated.
 package order
 
 import "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
-// First are the directives in front of everything of Caddy's: they refuse
-// malformed requests and answer preflights and probes, which carry no token.
-var First = []string{"guard", "cors", "health"}
+// first are the directives in front of everything of Caddy's: they refuse
+// malformed requests and answer preflights and health checks, which have no token.
+var first = []string{"guard", "cors", "health"}
 
-// Gate are the directives between the standard request manipulation and
-// encode: who asks, how often, and whether the answer is known already. The
-// cache comes before encode so that it keeps the compressed variants.
-var Gate = []string{"jwt_auth", "ratelimit", "http_cache"}
+// gate are the directives between the standard request manipulation and encode:
+// authentication, rate limits and the cache, which stores the variants that encode
+// compresses.
+var gate = []string{"jwt_auth", "ratelimit", "http_cache"}
 
-// Last are the directives directly in front of reverse_proxy. The circuit
-// breaker is innermost, so that its 503 passes through the cache, which may
-// answer stale instead.
-var Last = []string{"tentagate", "circuit_breaker"}
+// last are the directives directly in front of reverse_proxy. The circuit
+// breaker is innermost, so that its 503 passes through the cache, which may serve
+// stale instead.
+var last = []string{"tentagate", "circuit_breaker"}
 
 func init() {
 	// Caddy keeps registration order for several directives before one anchor.
@@ -30,9 +30,9 @@ func init() {
 		directives []string
 		before     string
 	}{
-		{First, "tracing"},
-		{Gate, "encode"},
-		{Last, "reverse_proxy"},
+		{first, "tracing"},
+		{gate, "encode"},
+		{last, "reverse_proxy"},
 	} {
 		for _, directive := range table.directives {
 			httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, table.before)

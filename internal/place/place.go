@@ -1,5 +1,5 @@
-// Package place says where in a Caddyfile a directive was written, so that an
-// error found after parsing names the line as a parse error does.
+// Package place records where a directive stands in a Caddyfile, so that an error
+// found after parsing names the line, as a parse error does.
 package place
 
 import (
@@ -14,14 +14,13 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// Of returns the place of the token that the dispenser stands on, such as
-// `Caddyfile:12`. The directory is left out: replicas keep the same file in
-// different places.
+// Of returns the place of the dispenser's current token, such as `Caddyfile:12`.
+// The directory is left out: replicas may keep the same file in different ones.
 func Of(d *caddyfile.Dispenser) string {
 	return At(d.File(), d.Line())
 }
 
-// At returns the place of a line of a file, or nothing where there is no file.
+// At returns the place of a line, or "" without a file.
 func At(file string, line int) string {
 	if file == "" || line <= 0 {
 		return ""
@@ -29,10 +28,9 @@ func At(file string, line int) string {
 	return filepath.Base(file) + ":" + strconv.Itoa(line)
 }
 
-// Error adds the directive and its place to an error of provisioning, in the
-// form of a parse error: `directive: what is wrong, at Caddyfile:12`. Caddy
-// puts the path of modules in front of what it returns, so the text is logged
-// by itself too, where an operator reads it first.
+// Error adds the directive and its place to an error of provisioning, in the form of
+// a parse error: `directive: what is wrong, at Caddyfile:12`. It also logs the error,
+// since Caddy puts a long path of modules in front of what is returned.
 func Error(ctx caddy.Context, directive, at string, err error) error {
 	if err == nil {
 		return nil

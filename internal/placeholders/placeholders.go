@@ -1,7 +1,7 @@
-// Package placeholders makes the gateway's placeholders known in every request.
-// Caddy leaves the text of a placeholder that nobody knows as it is, so that a
-// service would get `{http.auth.user.id}` for the name of a client. Here what
-// has no value is empty.
+// Package placeholders defines the gateway's placeholders in every request. Caddy
+// does not replace a placeholder that is not defined, so a service would get the
+// text `{http.auth.user.id}` for the name of an anonymous client. Here a placeholder
+// without a value is empty.
 package placeholders
 
 import (
@@ -13,11 +13,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// roots are what the names of the gateway's placeholders begin with, after
-// `http.`.
+// roots are the prefixes of the gateway's placeholders, after `http.`.
 var roots = [...]string{"auth.user.", "auth.error.", "ratelimit.", "cache.", "circuit_breaker."}
 
-// varKey is where a request has its sources in Caddy's variables.
+// varKey is the name of the sources among Caddy's variables of the request.
 const varKey = "tentagate.placeholders"
 
 // Provider has the values of some of the gateway's placeholders.
@@ -46,9 +45,8 @@ type source struct {
 // String keeps the sources out of {http.vars.*}.
 func (*sources) String() string { return "" }
 
-// Known makes all of the gateway's placeholders known for the request: empty,
-// until somebody gives them a value. The first handler of a request calls it;
-// to call it again changes nothing.
+// Known defines all of the gateway's placeholders for the request, empty until a
+// source provides a value. It may be called again.
 func Known(r *http.Request) { of(r) }
 
 // Provide adds a provider of values. Handlers use it instead of Replacer.Map,
@@ -102,7 +100,7 @@ func (s *sources) answer(name string) (any, bool) {
 				return value, true
 			}
 		}
-		// Nothing, which is an empty text, and null in an expression.
+		// An empty string in text, null in an expression.
 		return nil, true
 	}
 	return nil, false

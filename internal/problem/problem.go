@@ -42,6 +42,12 @@ func New(status int, detail string) *Problem {
 	return &Problem{Status: status, Detail: detail}
 }
 
+// Standard returns a problem with the explanation that is the same wherever a
+// request is refused with the status, if there is one.
+func Standard(status int) *Problem {
+	return New(status, details[status])
+}
+
 // Error returns the detail, or the title where there is none.
 func (p *Problem) Error() string {
 	if p.Detail != "" {

@@ -133,9 +133,9 @@ func (o *outermost) WriteHeader(status int) {
 func (o *outermost) corrected() error {
 	switch {
 	case o.late:
-		return Error(New(http.StatusRequestTimeout, details[http.StatusRequestTimeout]))
+		return Error(Standard(http.StatusRequestTimeout))
 	case DroppedUpgrade(o.r):
-		return Error(New(http.StatusBadGateway, details[http.StatusBadGateway]))
+		return Error(Standard(http.StatusBadGateway))
 	}
 	return nil
 }
@@ -187,10 +187,10 @@ func from(err error) *Problem {
 			status = he.StatusCode
 		}
 	}
-	return New(status, details[status])
+	return Standard(status)
 }
 
-// details are the explanations of the errors that other handlers return most.
+// details are the explanations of the statuses that other handlers return most.
 var details = map[int]string{
 	http.StatusRequestEntityTooLarge: "the request body is larger than this server accepts",
 	http.StatusRequestTimeout:        "the request body did not arrive in time",

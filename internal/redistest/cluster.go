@@ -39,7 +39,7 @@ func StartCluster(tb testing.TB) *Cluster {
 	return c
 }
 
-// waitReady waits until every node knows that the Cluster is whole.
+// waitReady waits until every node reports that all slots are served.
 func (c *Cluster) waitReady() {
 	c.tb.Helper()
 	deadline := time.Now().Add(startTimeout)
@@ -83,7 +83,7 @@ func (c *Cluster) Client() *redis.ClusterClient {
 	return client
 }
 
-// Reshard moves slots from the first node to the second, while clients go on.
+// Reshard moves slots from the first node to the second, live.
 func (c *Cluster) Reshard(slots string) {
 	c.tb.Helper()
 	id := func(s *Server) string {

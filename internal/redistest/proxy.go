@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Proxy stands between clients and a server. It can be slow, swallow what it is
-// given, cut connections, and lead them elsewhere.
+// Proxy forwards connections to a server. It can delay or drop data, close
+// connections, and forward new ones to another server.
 type Proxy struct {
 	listener net.Listener
 	to       atomic.Value
@@ -44,13 +44,13 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // URL returns the address of the proxy as TentaGate's configuration takes it.
 func (p *Proxy) URL() string { return "redis://" + p.Addr() }
 
-// Delay holds back all that passes from now on, in each direction. Zero ends it.
+// Delay delays all data from now on, in each direction.
 func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
 
-// Swallow passes nothing on while it is true.
+// Swallow drops all data while it is true.
 func (p *Proxy) Swallow(yes bool) { p.hole.Store(yes) }
 
-// Direct leads connections to another server. Those that are open are cut.
+// Direct closes all connections and forwards new ones to another server.
 func (p *Proxy) Direct(to string) {
 	p.to.Store(to)
 	p.Cut()

@@ -130,8 +130,7 @@ func (s *Server) Restart() {
 	}
 }
 
-// waitReady waits until the process that was started answers, and no other
-// that may have the port.
+// waitReady waits until the process answers, and checks that no other has the port.
 func (s *Server) waitReady(pid int) error {
 	c := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer c.Close()
@@ -152,7 +151,7 @@ func (s *Server) waitReady(pid int) error {
 	}
 }
 
-// Kill ends the server at once. Restart starts it again, empty.
+// Kill kills the server. Restart starts it again, without data.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,11 +164,11 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Freeze stops the server's process without ending it: connections stay open
-// and nothing answers.
+// Freeze suspends the server's process (SIGSTOP): connections stay open, and nothing
+// answers.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen server go on.
+// Thaw resumes a frozen server.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {

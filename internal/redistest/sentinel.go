@@ -64,8 +64,8 @@ func StartSentinel(tb testing.TB) *Sentinel {
 	return s
 }
 
-// waitReady waits until the Sentinel knows the replica and the replica is in
-// step: only then can it fail over.
+// waitReady waits until the Sentinel knows the replica and the replica is in sync:
+// only then can it fail over.
 func (s *Sentinel) waitReady() {
 	s.tb.Helper()
 	c := redis.NewSentinelClient(&redis.Options{Addr: s.addr})

@@ -21,10 +21,9 @@ import (
 // options are put before every Caddyfile.
 const options = "{\n\tadmin off\n\tauto_https off\n\tlog {\n\t\toutput discard\n\t}\n}\n"
 
-// Handler returns the handler of the one server that the Caddyfile defines. A
-// site `:80 { … }` is enough; its address is not listened on. Global options
-// cannot be given. The configuration is never started and, as Caddy has no way
-// to unload such a one, stays until the process ends.
+// Handler returns the handler of the one server that the Caddyfile defines, without
+// global options. A site `:80 { … }` is enough; nothing listens on its address. The
+// configuration is provisioned but not started, and Caddy cannot unload it.
 func Handler(t testing.TB, caddyfile string) http.Handler {
 	t.Helper()
 	handler, err := Load(t, caddyfile)
@@ -34,7 +33,7 @@ func Handler(t testing.TB, caddyfile string) http.Handler {
 	return handler
 }
 
-// Load is Handler for a Caddyfile that may be refused.
+// Load is Handler for a Caddyfile that may be invalid.
 func Load(t testing.TB, caddyfile string) (http.Handler, error) {
 	t.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(options+caddyfile), map[string]any{"filename": "Caddyfile"})
@@ -44,7 +43,7 @@ func Load(t testing.TB, caddyfile string) (http.Handler, error) {
 	return LoadJSON(t, config)
 }
 
-// LoadJSON is Load for a configuration in JSON, for what no Caddyfile can say.
+// LoadJSON is Load for a configuration in JSON.
 func LoadJSON(t testing.TB, config []byte) (http.Handler, error) {
 	t.Helper()
 	parsed := new(caddy.Config)
