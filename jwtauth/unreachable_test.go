@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 

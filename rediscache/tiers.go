@@ -7,9 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -21,9 +20,9 @@ import (
 // memory tier, one table of invalidations, and for each Redis an exchange of
 // invalidations and a second tier for each distinct setting.
 var (
-	locals     = caddy.NewUsagePool()
-	exchanges  = caddy.NewUsagePool()
-	redisTiers = caddy.NewUsagePool()
+	locals     = pool.New((*local).close)
+	exchanges  = pool.New(func(e *redis.Epochs) error { e.Close(); return nil })
+	redisTiers = pool.New(func(s *redis.Store) error { s.Close(); return nil })
 )
 
 // localKey is the key of the one value in locals.
@@ -39,7 +38,7 @@ type local struct {
 	budgets map[*tiers]int64
 }
 
-func newLocal() (caddy.Destructor, error) {
+func newLocal() (*local, error) {
 	l := &local{table: epoch.New(), memory: memory.New(memory.DefaultMaximum), budgets: map[*tiers]int64{}}
 	l.budget.Limit = l.memory.Maximum
 	// Memory is freed after everything was invalidated, here or at another
@@ -57,8 +56,8 @@ func newLocal() (caddy.Destructor, error) {
 	return l, nil
 }
 
-// Destruct frees the memory tier.
-func (l *local) Destruct() error {
+// close frees the memory tier.
+func (l *local) close() error {
 	l.memory.Close()
 	return nil
 }
@@ -80,24 +79,6 @@ func (l *local) setBudget(t *tiers, n int64) {
 	if largest > 0 {
 		l.memory.SetMaximum(largest)
 	}
-}
-
-// pooledEpochs is a redis.Epochs in a pool.
-type pooledEpochs struct{ *redis.Epochs }
-
-// Destruct ends the exchange.
-func (e pooledEpochs) Destruct() error {
-	e.Close()
-	return nil
-}
-
-// pooledStore is a redis.Store in a pool.
-type pooledStore struct{ *redis.Store }
-
-// Destruct ends the tier.
-func (s pooledStore) Destruct() error {
-	s.Close()
-	return nil
 }
 
 // tierSettings are what a handler asks of the tiers.
@@ -133,13 +114,13 @@ type tiers struct {
 // gets them releases them once.
 func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	t := &tiers{}
-	val, _, err := locals.LoadOrNew(localKey, newLocal)
+	own, err := locals.Acquire(localKey, newLocal)
 	if err != nil {
 		return nil, err
 	}
-	t.local = val.(*local)
+	t.releases = append(t.releases, own.Release)
+	t.local = own.Value
 	t.budget = &t.local.budget
-	t.release1(locals, localKey)
 	if s.memory > 0 {
 		t.memory = t.local.memory
 		t.local.setBudget(t, s.memory)
@@ -150,44 +131,37 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return t, nil
 	}
 
-	val, _, err = exchanges.LoadOrNew(rd.Key(), func() (caddy.Destructor, error) {
-		return pooledEpochs{redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Prefix: a.KeyPrefix()})}, nil
+	exchange, err := exchanges.Acquire(rd.Key(), func() (*redis.Epochs, error) {
+		return redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Prefix: a.KeyPrefix()}), nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, t.release())
 	}
-	t.epochs.exchange = val.(pooledEpochs).Epochs
-	t.release1(exchanges, rd.Key())
+	t.releases = append(t.releases, exchange.Release)
+	t.epochs.exchange = exchange.Value
 	if s.redis == nil {
 		return t, nil
 	}
 
 	key := fmt.Sprintf("%s|%+v", rd.Key(), *s.redis)
-	val, _, err = redisTiers.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return pooledStore{redis.NewStore(redis.Options{
+	store, err := redisTiers.Acquire(key, func() (*redis.Store, error) {
+		return redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
 			Availability: rd.Availability(), Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
 			Ready: inStep(t.epochs.exchange), Admit: t.epochs.exchange.Admit,
-		})}, nil
+		}), nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, t.release())
 	}
-	t.redis = val.(pooledStore).Store
-	t.release1(redisTiers, key)
+	t.releases = append(t.releases, store.Release)
+	t.redis = store.Value
 	return t, nil
 }
 
 // inStep does not wait: start has.
 func inStep(e *redis.Epochs) func(context.Context) bool {
 	return func(context.Context) bool { return e.Ready() }
-}
-
-func (t *tiers) release1(pool *caddy.UsagePool, key string) {
-	t.releases = append(t.releases, func() error {
-		_, err := pool.Delete(key)
-		return err
-	})
 }
 
 // startWait is how long the first requests wait for the invalidations of other
@@ -248,10 +222,5 @@ func (i *invalidations) Purge(ctx context.Context, scopes ...object.Scope) (shar
 	return false, nil
 }
 
-// Interface guards
-var (
-	_ object.Epochs    = (*invalidations)(nil)
-	_ caddy.Destructor = (*local)(nil)
-	_ caddy.Destructor = pooledEpochs{}
-	_ caddy.Destructor = pooledStore{}
-)
+// Interface guard
+var _ object.Epochs = (*invalidations)(nil)
