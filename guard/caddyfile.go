@@ -3,19 +3,13 @@ package guard
 import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("guard", parseCaddyfile)
-}
-
-func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	httpcaddyfile.RegisterHandlerDirective("guard", parse.Handler[Handler])
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:

@@ -21,10 +21,10 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminPath is where the admin API has the limits.
+// adminPath is the endpoint of the admin API.
 const adminPath = "/tentagate/ratelimit/"
 
-// adminTimeout bounds what an admin request waits for Redis.
+// adminTimeout is how long an admin request waits for Redis.
 const adminTimeout = 2 * time.Second
 
 // adminAPI shows and resets limits:
@@ -32,12 +32,12 @@ const adminTimeout = 2 * time.Second
 //	GET    /tentagate/ratelimit/              the zones
 //	GET    /tentagate/ratelimit/{zone}        its top keys
 //	GET    /tentagate/ratelimit/{zone}/{key}  what is left of a key
-//	DELETE /tentagate/ratelimit/{zone}/{key}  forget what a key has used
+//	DELETE /tentagate/ratelimit/{zone}/{key}  reset a key
 //
 // The key may also be given as the query parameter `key`.
 //
-// Zones are found in the process' pool rather than in a configuration: the
-// admin server is set up before the handlers are.
+// It finds the zones in the pool of this process: the admin server is set up before
+// the handlers are.
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -61,7 +61,7 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return admin.Error(http.StatusBadRequest, fmt.Errorf("key: %w", err))
 	}
 	if q := r.URL.Query(); q.Has("key") {
-		// A key with slashes or dots in a row does not survive in a path.
+		// Caddy cleans paths, which changes keys with `//` and `..` in them.
 		key, hasKey = q.Get("key"), true
 	}
 	hasKey = hasKey && key != ""

@@ -25,14 +25,13 @@ const (
 	purgeURI = "/tentagate/cache/purge"
 	statsURI = "/tentagate/cache/stats"
 
-	// purgeWait is how long a purge waits for the other gateways to be told.
+	// purgeWait is how long a purge waits for Redis.
 	purgeWait = time.Second
 	// maxPurgeBody bounds the body of a purge request.
 	maxPurgeBody = 64 << 10
 )
 
-// adminCache adds the cache to Caddy's admin API, which listens on localhost
-// only unless told otherwise:
+// adminCache adds the cache to Caddy's admin API:
 //
 //   - `POST /tentagate/cache/purge` invalidates stored responses. The body is
 //     one of `{"url": "https://example.com/a?b=c"}`,
@@ -40,10 +39,10 @@ const (
 //     `{"tag": "product-7"}` (several: `{"tags": ["a", "b"]}`) and
 //     `{"all": true}`; with `"soft": true` responses become stale instead of
 //     unusable. The scheme of a URL does not matter.
-//   - `GET /tentagate/cache/stats` answers with the numbers of both tiers.
+//   - `GET /tentagate/cache/stats` has the statistics of both tiers.
 //
-// It works on what the running handlers use, whatever configuration they are
-// of.
+// It finds the tiers in the pools of this process: the admin server is set up
+// before the handlers are.
 type adminCache struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -72,7 +71,7 @@ type purgeRequest struct {
 
 var errOneThing = errors.New("exactly one of url, prefix, host, tag, tags and all must be given")
 
-// scopes returns what the request names: one thing, or several tags.
+// scopes returns what to invalidate: one thing, or several tags.
 func (p purgeRequest) scopes() ([]object.Scope, error) {
 	var scopes []object.Scope
 	if one := p.Scope != (object.Scope{Soft: p.Soft}); one && len(p.Tags) > 0 {
@@ -88,7 +87,7 @@ func (p purgeRequest) scopes() ([]object.Scope, error) {
 			return nil, fmt.Errorf("tag %q: a tag has no blanks and commas; several are given one by one", s.Tag)
 		}
 		if s.Group != "" || s.Origin != "" {
-			return nil, fmt.Errorf("%w: groups are the services' to invalidate", errOneThing)
+			return nil, fmt.Errorf("%w: only services can invalidate groups", errOneThing)
 		}
 	}
 	if _, err := epoch.Marks(scopes...); err != nil {
@@ -99,11 +98,10 @@ func (p purgeRequest) scopes() ([]object.Scope, error) {
 
 // purgeResult is the answer to a purge.
 type purgeResult struct {
-	// Purged is true: from now on nothing of it is used here.
+	// Purged is true: this gateway does not use the responses any more.
 	Purged bool `json:"purged"`
-	// Shared tells whether the other gateways know: "yes", "no" where there is
-	// no Redis, or "pending" while Redis does not answer; then they are told
-	// when it does.
+	// Shared tells whether other gateways know: "yes", "no" without Redis, or
+	// "pending" while Redis is down; they are told when it is back.
 	Shared string `json:"shared"`
 }
 
@@ -128,27 +126,19 @@ func (adminCache) purge(w http.ResponseWriter, r *http.Request) error {
 	return admin.JSON(w, result)
 }
 
-// errNoCache says that no running handler caches anything.
 var errNoCache = errors.New("no http_cache is running here")
 
-// purgeAll invalidates in all that the running handlers use.
+// purgeAll invalidates the scopes in all tiers of this process.
 func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
 	result := purgeResult{Shared: "no"}
-	locals.Range(func(_, val any) bool {
-		val.(*local).table.Invalidate(scopes...)
+	for _, l := range locals.Values() {
+		l.table.Invalidate(scopes...)
 		result.Purged = true
-		return true
-	})
+	}
 	if !result.Purged {
 		return result, errNoCache
 	}
-	// Not under the pool's lock: a Redis may let one wait.
-	var all []*redis.Epochs
-	exchanges.Range(func(_, val any) bool {
-		all = append(all, val.(pooledEpochs).Epochs)
-		return true
-	})
-	for _, e := range all {
+	for _, e := range exchanges.Values() {
 		if result.Shared == "no" {
 			result.Shared = "yes"
 		}
@@ -166,11 +156,11 @@ func purgeAll(ctx context.Context, scopes []object.Scope) (purgeResult, error) {
 type cacheStats struct {
 	// Memory is the first tier.
 	Memory *memory.Stats `json:"memory,omitempty"`
-	// Arriving are the bytes of responses that are arriving and will be kept.
+	// Arriving is the number of bytes of responses that are being received.
 	Arriving int64 `json:"arriving_bytes"`
-	// Redis are the second tiers, one for each distinct setting.
+	// Redis are the second tiers, one for each set of settings.
 	Redis []redis.Stats `json:"redis,omitempty"`
-	// Invalidation are the exchanges with other gateways, one for each Redis.
+	// Invalidation is the exchange with other gateways, one for each Redis.
 	Invalidation []redis.EpochsStats `json:"invalidation,omitempty"`
 }
 
@@ -183,20 +173,16 @@ func (adminCache) stats(w http.ResponseWriter, r *http.Request) error {
 
 func currentStats() cacheStats {
 	var s cacheStats
-	locals.Range(func(_, val any) bool {
-		l := val.(*local)
+	for _, l := range locals.Values() {
 		m := l.memory.Stats()
 		s.Memory, s.Arriving = &m, l.budget.Used()
-		return true
-	})
-	redisTiers.Range(func(_, val any) bool {
-		s.Redis = append(s.Redis, val.(pooledStore).Stats())
-		return true
-	})
-	exchanges.Range(func(_, val any) bool {
-		s.Invalidation = append(s.Invalidation, val.(pooledEpochs).Stats())
-		return true
-	})
+	}
+	for _, store := range redisTiers.Values() {
+		s.Redis = append(s.Redis, store.Stats())
+	}
+	for _, e := range exchanges.Values() {
+		s.Invalidation = append(s.Invalidation, e.Stats())
+	}
 	return s
 }
 

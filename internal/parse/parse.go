@@ -7,7 +7,20 @@ import (
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
+
+// Handler sets up the handler of a directive from its Caddyfile. It is for
+// httpcaddyfile.RegisterHandlerDirective.
+func Handler[T any, H interface {
+	*T
+	caddyhttp.MiddlewareHandler
+	caddyfile.Unmarshaler
+}](h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := H(new(T))
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
 
 // Args returns the arguments of the option that the dispenser stands on: at least
 // minimum and, unless maximum is negative, at most maximum of them.

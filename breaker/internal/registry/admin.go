@@ -21,7 +21,7 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminPath is where the admin API has the breakers.
+// adminPath is the endpoint of the admin API.
 const adminPath = "/tentagate/breakers"
 
 // Bounds of a forced state.
@@ -44,8 +44,8 @@ const maxForceBody = 4096
 // name that a handler and a transport share. A forced state ends by itself, after
 // 10 minutes unless `for` says otherwise; it survives a reload, not a restart.
 //
-// Breakers are found in the process' pool rather than in a configuration: the
-// admin server is set up before the handlers are.
+// It finds the breakers in the pool of this process: the admin server is set up
+// before the handlers are.
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -87,7 +87,7 @@ type breakerState struct {
 	LastError string `json:"last_error,omitempty"`
 }
 
-// target is what a request is about.
+// target is the name, key and scope of a request.
 type target struct {
 	name, key, scope string
 	hasKey           bool
@@ -105,7 +105,7 @@ func parseTarget(u *url.URL) (t target, err error) {
 	t.hasKey = hasKey && key != ""
 	q := u.Query()
 	if q.Has("key") {
-		// A key with slashes or dots in a row does not survive in a path.
+		// Caddy cleans paths, which changes keys with `//` and `..` in them.
 		t.key, t.hasKey = q.Get("key"), true
 	}
 	t.scope = q.Get("scope")
