@@ -199,7 +199,7 @@ func (d *demo) steps() []step {
 		{"… is temporarily unavailable: its circuit is open …", "503", curl(code, "/api/flaky/works")},
 		{"… while the other service is available.", "200", curl(code, "/api/hello/meanwhile")},
 		{
-			fmt.Sprintf("After %d seconds a probe succeeds and closes the circuit. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
+			fmt.Sprintf("After %d seconds it is probed, and its success closes the circuit. curl waits as long as Retry-After says.", int(demoOpen.Seconds())),
 			`{"service":"flaky","state":"working"}`, curl(" -f --retry 3", "/api/flaky/works"),
 		},
 	}
