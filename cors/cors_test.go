@@ -357,6 +357,26 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
+func TestAllocations(t *testing.T) {
+	h := &Handler{AllowedOrigins: []string{"https://app.example.com"}}
+	if err := provision(t, h); err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]float64{"": 1, "https://app.example.com": 3} {
+		w := httptest.NewRecorder()
+		r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", nil), caddy.NewReplacer(), w, &caddyhttp.Server{})
+		if from != "" {
+			r.Header.Set("Origin", from)
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			clear(w.Header())
+			_ = h.ServeHTTP(w, r, caddyhttp.HandlerFunc(ok))
+		}); n > want {
+			t.Errorf("Origin %q: %v allocations, want %v", from, n, want)
+		}
+	}
+}
+
 func BenchmarkServeHTTP(b *testing.B) {
 	h := &Handler{AllowedOrigins: []string{"https://app.example.com"}}
 	if err := provision(b, h); err != nil {

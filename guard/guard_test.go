@@ -286,6 +286,24 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// guard allocates once, and once more for a new id, beside what Caddy does to set a
+// field of the access log.
+func TestAllocations(t *testing.T) {
+	h := provisioned(t, new(Handler))
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	for given, want := range map[string]float64{"a-b": 2, "": 3} {
+		w := httptest.NewRecorder()
+		r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/api/users/42", nil), caddy.NewReplacer(), w, &caddyhttp.Server{})
+		sent := []string{given}
+		if n := testing.AllocsPerRun(100, func() {
+			r.Header[requestid.Header] = sent
+			_ = h.ServeHTTP(w, r, next)
+		}); n > want {
+			t.Errorf("id %q: %v allocations, want %v", given, n, want)
+		}
+	}
+}
+
 func BenchmarkServeHTTP(b *testing.B) {
 	h := provisioned(b, new(Handler))
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {

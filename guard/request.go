@@ -19,7 +19,7 @@ var (
 	errScheme    = errors.New("the request target must be a path or an http or https URL")
 	errCharacter = errors.New("the request target has whitespace, a control character or a #: percent-encode it")
 	errHost      = errors.New("the host must be a name or an address, with an optional port")
-	errHosts     = errors.New("Host and :authority differ")
+	errHosts     = errors.New("the fields Host and :authority differ")
 	errMethod    = errors.New("the method must be a token, such as GET")
 	errLength    = errors.New("the Content-Length does not match the body")
 	errPadded    = errors.New("a field value begins or ends with whitespace")

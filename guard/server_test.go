@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/http2"
 
 	_ "github.com/pythopus/tentagate/guard"
+	"github.com/pythopus/tentagate/internal/requestid"
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
@@ -356,6 +357,33 @@ func TestStatusThatIsNone(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusBadGateway {
 			t.Errorf("%s: got %d", status, resp.StatusCode)
+		}
+	}
+}
+
+// An error of a handler in front of guard has an id, as one behind it has.
+func TestRequestIDInFront(t *testing.T) {
+	server := servertest.New(t, ":80 {\n\troute {\n\t\terror /front 403\n\t\tguard\n\t\terror /behind 403\n\t}\n}")
+	for _, path := range []string{"/front", "/behind"} {
+		for _, given := range []string{"", "a-b.c", "a b"} {
+			r, err := http.NewRequest(http.MethodGet, server.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if given != "" {
+				r.Header.Set(requestid.Header, given)
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var body struct{ Instance string }
+			err = json.NewDecoder(resp.Body).Decode(&body)
+			_ = resp.Body.Close()
+			id := resp.Header.Get(requestid.Header)
+			if err != nil || resp.StatusCode != 403 || id == "" || id != body.Instance || (id == given) != (given == "a-b.c") {
+				t.Errorf("%s with the id %q: %d with %q, in the body %q, %v", path, given, resp.StatusCode, id, body.Instance, err)
+			}
 		}
 	}
 }

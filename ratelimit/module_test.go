@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -360,6 +361,22 @@ func TestPlaceholders(t *testing.T) {
 		return 200
 	}
 	s.send(client{})
+}
+
+// A limit adds its checks and the value of RateLimit to a request.
+func TestAllocations(t *testing.T) {
+	h := provision(t, &Handler{Limits: []string{"1000000/1s"}})
+	w := httptest.NewRecorder()
+	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", nil), caddy.NewReplacer(), w, &caddyhttp.Server{})
+	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	if n := testing.AllocsPerRun(100, func() {
+		delete(vars, requestVar)
+		clear(w.Header())
+		_ = h.ServeHTTP(w, r, next)
+	}); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 func BenchmarkHandler(b *testing.B) {
