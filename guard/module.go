@@ -154,9 +154,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	r.Header[requestid.Header] = x.forService[:]
 	w.Header()[requestid.Header] = x.forClient[:]
 	problem.SetRequestID(r, id)
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("request_id", id))
-	}
+	logID(r, id)
 	placeholders.Known(r)
 	watch := framing.From(r.Context())
 	unwatched := watch == nil && (r.ContentLength != 0 || !r.ProtoAtLeast(1, 1))
@@ -175,6 +173,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		watch.Send(0)
 	}
 	return err
+}
+
+// logID adds the id to the access log, if the server has one.
+func logID(r *http.Request, id string) {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); !ok || server.Logs == nil {
+		return
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("request_id", id))
+	}
 }
 
 // exchange is a request and its response. Both have the id in a slice of their
