@@ -52,8 +52,7 @@ func (a *attempt) send() (*http.Response, error) {
 			}
 		}
 	}
-	expectAnswer(&own)
-	resp, err := a.t.HTTPTransport.RoundTrip(&own)
+	resp, err := a.t.send(&own)
 	if err != nil {
 		return nil, err
 	}

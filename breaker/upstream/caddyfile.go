@@ -23,6 +23,7 @@ import (
 //			<rules of circuit_breaker: window trip consecutive slow failure open_for half_open retry_after>
 //		}
 //		retry_budget <percent> [min <number>|off]|off
+//		direct on|off
 //		<options of the http transport>
 //	}
 func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -37,6 +38,7 @@ func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := parse.Block(d,
 		parse.Func("breaker", t.unmarshalBreaker),
 		parse.Func("retry_budget", t.unmarshalRetryBudget),
+		parse.Func("direct", t.unmarshalDirect),
 		parse.Rest(func(d *caddyfile.Dispenser) error {
 			rest = append(rest, d.NextSegment()...)
 			return nil
@@ -48,6 +50,19 @@ func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	end := rest[len(rest)-1]
 	end.Text, end.Line = "}", end.Line+1
 	return t.HTTPTransport.UnmarshalCaddyfile(caddyfile.NewDispenser(append(rest, end)))
+}
+
+// unmarshalDirect reads `direct on` or `direct off`.
+func (t *Transport) unmarshalDirect(d *caddyfile.Dispenser) error {
+	text, err := parse.OneArg(d)
+	if err != nil {
+		return err
+	}
+	if text != "on" && text != parse.Off {
+		return d.Errf("direct: %q is neither on nor off", text)
+	}
+	t.Direct = new(text == "on")
+	return nil
 }
 
 // unmarshalBreaker reads `breaker off`, or a name and a block.

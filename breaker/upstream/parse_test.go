@@ -17,6 +17,8 @@ func TestParseTransport(t *testing.T) {
 		"retry_budget 25%":                             `"retry_budget":{"ratio":0.25}`,
 		"retry_budget 25% min 7":                       `"retry_budget":{"ratio":0.25,"min_per_second":7}`,
 		"dial_timeout 2s\n breaker a\n read_buffer 5k": `"read_buffer_size":5000`,
+		"direct off\n read_buffer 5k":                  `"direct":false`,
+		"direct on":                                    `"direct":true`,
 	} {
 		tr := new(Transport)
 		if err := tr.UnmarshalCaddyfile(caddyfile.NewTestDispenser("tentagate {\n" + options + "\n}")); err != nil {
@@ -41,6 +43,10 @@ func TestParseTransport(t *testing.T) {
 		"retry_budget 20% max 3":             "write it as",
 		"retry_budget 20% min -1":            "not a number",
 		"retry_budget 20%\n retry_budget 5%": "given more than once",
+		"direct":                             "missing argument",
+		"direct no":                          "neither on nor off",
+		"direct on off":                      "unexpected argument",
+		"direct on\n direct on":              "given more than once",
 		"unheard_of":                         "unrecognized subdirective",
 	} {
 		err := new(Transport).UnmarshalCaddyfile(caddyfile.NewTestDispenser("tentagate {\n" + options + "\n}"))

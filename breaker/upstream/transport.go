@@ -17,6 +17,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 	"github.com/pythopus/tentagate/breaker/internal/exchange"
 	"github.com/pythopus/tentagate/breaker/internal/registry"
+	"github.com/pythopus/tentagate/breaker/upstream/direct"
 	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/place"
 )
@@ -46,9 +47,15 @@ type Transport struct {
 	// Limits retries. Default: only reverse_proxy's own limits.
 	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
 
+	// Whether requests go through a lean client for HTTP/1.1, which needs no
+	// goroutines for its connections. TLS, HTTP/2, HTTP/3 and forward proxies go
+	// through the client of Caddy's `http` transport in any case. Default: true.
+	Direct *bool `json:"direct,omitempty"`
+
 	// Position in the Caddyfile, for errors.
 	Position string `json:"position,omitempty"`
 
+	direct *direct.Transport // nil where all goes through Caddy's client
 	member *registry.Member
 	budget *budget
 	proxy  *reverseproxy.Handler // that it is the transport of; nil if not known
@@ -93,6 +100,9 @@ func (t *Transport) provision(ctx caddy.Context) error {
 	if err := t.HTTPTransport.Provision(ctx); err != nil {
 		return err
 	}
+	if err := t.provisionDirect(ctx); err != nil {
+		return err
+	}
 	checkStatusLines(&t.HTTPTransport)
 	t.state = fmt.Sprintf("tentagate.trial.%d", transports.Add(1))
 	t.proxy = proxyOf(ctx)
@@ -118,6 +128,9 @@ func (t *Transport) provision(ctx caddy.Context) error {
 
 // Cleanup closes idle connections and releases the circuits.
 func (t *Transport) Cleanup() error {
+	if t.direct != nil {
+		t.direct.CloseIdleConnections()
+	}
 	return errors.Join(t.HTTPTransport.Cleanup(), t.member.Leave())
 }
 
@@ -179,12 +192,12 @@ func (t *Transport) circuit(r *http.Request) *registry.Circuit {
 // says nothing about the rest.
 func (t *Transport) check(r *http.Request) (*http.Response, error) {
 	if t.member == nil {
-		return t.HTTPTransport.RoundTrip(r)
+		return t.send(r)
 	}
 	c := t.circuit(r)
 	permit, _, ok := c.Allow()
 	began := registry.Now()
-	resp, err := t.HTTPTransport.RoundTrip(r)
+	resp, err := t.send(r)
 	if !ok || !permit.Probe() {
 		return resp, err
 	}

@@ -45,7 +45,9 @@ const (
 var (
 	errStatusLine    = errors.New("more than one space before the code in the status line")
 	errInformational = fmt.Errorf("more than %d informational responses", maxInformational)
-	errSwitch        = errors.New("the server switched to a protocol that it was not asked for")
+
+	// ErrSwitch is a 101 to a request that did not ask for another protocol.
+	ErrSwitch = errors.New("the server switched to a protocol that it was not asked for")
 )
 
 // Error is a failure of the connection, or of the server.

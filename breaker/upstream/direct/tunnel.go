@@ -15,7 +15,7 @@ type tunnel struct{ c *conn }
 // connection becomes the caller's.
 func (x *exchange) tunnel(resp *http.Response) (*http.Response, error) {
 	if !switches(x.out.Header) || !switches(resp.Header) {
-		return nil, x.fail(errSwitch)
+		return nil, x.fail(ErrSwitch)
 	}
 	if !x.stop() {
 		x.c.close()
