@@ -16,7 +16,7 @@ import (
 )
 
 // maxRevocation is the longest time that a revocation may last.
-const maxRevocation = 366 * 24 * time.Hour
+const maxRevocation = deny.MaxTTL
 
 // DenyList refuses tokens that were revoked by the admin API. Gateways with one
 // Redis and key prefix share what is revoked.

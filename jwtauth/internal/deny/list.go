@@ -9,6 +9,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,11 +100,21 @@ type Entry struct {
 	Expires time.Time
 }
 
-// mark is an entry in the list, in milliseconds of Unix time.
-type mark struct{ before, expires int64 }
+// mark is what the list says of an ID, in milliseconds of Unix time.
+type mark struct {
+	before, expires int64
+	// position is where the log of changes has it: 0 if that is not known, and
+	// unshared if it is not in the log yet.
+	position uint64
+	// removed says that the revocation was taken back. It is kept as long as the
+	// revocation would have been, so that an earlier change does not bring it back.
+	removed bool
+}
+
+const unshared = math.MaxUint64
 
 func (e *Entry) mark() mark {
-	m := mark{expires: e.Expires.UnixMilli()}
+	m := mark{expires: e.Expires.UnixMilli(), position: unshared}
 	if !e.Before.IsZero() {
 		m.before = e.Before.UnixMilli()
 	}
@@ -125,7 +137,7 @@ const shards = 64 // a power of two
 // List is what is revoked, as far as this gateway knows.
 type List struct {
 	shards [shards]shard
-	length atomic.Int64
+	length atomic.Int64 // without what was taken back
 	swept  atomic.Int64 // when, in milliseconds
 }
 
@@ -152,7 +164,7 @@ func (l *List) Revoked(ids *IDs, issued time.Time, now time.Time) bool {
 		s.mu.RLock()
 		m, ok := s.marks[ids.ids[i]]
 		s.mu.RUnlock()
-		if !ok || m.expires <= at {
+		if !ok || m.removed || m.expires <= at {
 			continue
 		}
 		if i < ids.jtis || issued.IsZero() || issued.UnixMilli() < m.before {
@@ -162,60 +174,89 @@ func (l *List) Revoked(ids *IDs, issued time.Time, now time.Time) bool {
 	return false
 }
 
-// put adds an entry. Of two with one ID, the later moments count.
-func (l *List) put(id ID, m mark) {
+// apply enters a change and reports whether it was news. Of two revocations of
+// one ID the later moments count; of a revocation and its being taken back, the
+// later change.
+func (l *List) apply(id ID, m mark) (news bool) {
 	s := l.of(&id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, ok := s.marks[id]
-	if !ok {
-		if s.marks == nil {
-			s.marks = map[ID]mark{}
-		}
-		l.length.Add(1)
+	old, known := s.marks[id]
+	if known && old.removed == m.removed {
+		m.before, m.expires, m.position = max(old.before, m.before), max(old.expires, m.expires), max(old.position, m.position)
+	} else if known && m.position <= old.position {
+		return false
 	}
-	s.marks[id] = mark{max(old.before, m.before), max(old.expires, m.expires)}
+	if known && m == old {
+		return false
+	}
+	s.set(id, m)
+	l.count(known && !old.removed, !m.removed)
+	return true
 }
 
+func (s *shard) set(id ID, m mark) {
+	if s.marks == nil {
+		s.marks = map[ID]mark{}
+	}
+	s.marks[id] = m
+}
+
+// count keeps the number of revocations.
+func (l *List) count(was, is bool) {
+	switch {
+	case is && !was:
+		l.length.Add(1)
+	case was && !is:
+		l.length.Add(-1)
+	}
+}
+
+// confirm says at which position of the log a revocation is.
+func (l *List) confirm(id ID, position uint64) {
+	s := l.of(&id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, ok := s.marks[id]; ok && !m.removed {
+		m.position = position
+		s.marks[id] = m
+	}
+}
+
+// has reports whether the ID is revoked.
 func (l *List) has(id ID) bool {
 	s := l.of(&id)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, ok := s.marks[id]
-	return ok
+	m, ok := s.marks[id]
+	return ok && !m.removed
 }
 
-func (l *List) remove(id ID) bool {
+// forget removes an ID without a trace, and reports whether it was revoked.
+func (l *List) forget(id ID) bool {
 	s := l.of(&id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.marks[id]; !ok {
-		return false
-	}
+	m, ok := s.marks[id]
 	delete(s.marks, id)
-	l.length.Add(-1)
-	return true
+	l.count(ok && !m.removed, false)
+	return ok && !m.removed
 }
 
-// replace takes over all of marks, and forgets the rest.
-func (l *List) replace(marks map[ID]mark) {
-	var parts [shards]map[ID]mark
-	for id, m := range marks {
-		part := &parts[id[0]&(shards-1)]
-		if *part == nil {
-			*part = map[ID]mark{}
-		}
-		(*part)[id] = m
-	}
+// each calls f with all that is known and has not expired, what was taken back
+// included.
+func (l *List) each(now time.Time, f func(ID, mark)) {
+	at := now.UnixMilli()
 	for i := range l.shards {
 		s := &l.shards[i]
-		s.mu.Lock()
-		// The length must not be zero in between: a look-up would find nothing.
-		l.length.Add(int64(len(parts[i])))
-		old := len(s.marks)
-		s.marks = parts[i]
-		l.length.Add(-int64(old))
-		s.mu.Unlock()
+		s.mu.RLock()
+		marks := maps.Clone(s.marks)
+		s.mu.RUnlock()
+		for id, m := range marks {
+			if m.expires > at {
+				f(id, m)
+			}
+		}
 	}
 }
 
@@ -235,7 +276,7 @@ func (l *List) sweep(now time.Time, atOnce bool) {
 		for id, m := range s.marks {
 			if m.expires <= at {
 				delete(s.marks, id)
-				l.length.Add(-1)
+				l.count(!m.removed, false)
 			}
 		}
 		s.mu.Unlock()
@@ -253,7 +294,7 @@ func (l *List) Entries(now time.Time, limit int) []Entry {
 			if limit >= 0 && len(entries) >= limit {
 				break
 			}
-			if m.expires > at {
+			if m.expires > at && !m.removed {
 				entries = append(entries, m.entry(id))
 			}
 		}

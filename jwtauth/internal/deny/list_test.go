@@ -2,6 +2,7 @@ package deny
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"testing"
 	"time"
@@ -83,6 +84,41 @@ func TestBoundsAndExpiry(t *testing.T) {
 	*now = epoch.Add(30 * time.Minute)
 	if !s.Revoked(IDsOf("p", "", "more", ""), epoch, *now) {
 		t.Error("a shorter revocation took the place of a longer one")
+	}
+}
+
+// Changes that come in another order, or more than once, lead to the same list.
+func TestAnyOrder(t *testing.T) {
+	id, expires := ID{1}, epoch.Add(time.Hour).UnixMilli()
+	changes := []mark{
+		{before: 5, expires: expires, position: 1},
+		{before: 9, expires: expires, position: 2},
+		{expires: expires, position: 3, removed: true},
+		{before: 4, expires: expires, position: 4},
+		{before: 3, expires: expires - 1, position: 5},
+	}
+	for n := range changes {
+		for seed := range uint64(50) {
+			s, now := memory(10)
+			r := rand.New(rand.NewPCG(seed, 1))
+			for _, i := range append(r.Perm(n+1), r.Perm(n+1)...) {
+				s.apply(id, changes[i])
+			}
+			entries := s.Entries(*now, -1)
+			if n == 2 {
+				if len(entries) != 0 || s.Len() != 0 {
+					t.Fatalf("taken back, got %v", entries)
+				}
+				continue
+			}
+			if len(entries) != 1 || s.Len() != 1 || entries[0].Expires.UnixMilli() != expires {
+				t.Fatalf("%d changes: got %v", n+1, entries)
+			}
+			// What is merged is never less than what was revoked last.
+			if got, least := entries[0].Before.UnixMilli(), changes[n].before; got < least {
+				t.Fatalf("%d changes: got %d, want at least %d", n+1, got, least)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package deny
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -11,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
-	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // gateway is a store on the server at an address.
@@ -30,10 +30,22 @@ func follower(t *testing.T, client redis.UniversalClient) *Store {
 	return s
 }
 
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(40 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 40 s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func fresh(t *testing.T, stores ...*Store) {
 	t.Helper()
 	for _, s := range stores {
-		testkit.Eventually(t, "reading the list", func() bool { return s.Fresh(time.Now()) })
+		eventually(t, "reading the list", func() bool { return s.Fresh(time.Now()) })
 	}
 }
 
@@ -58,18 +70,18 @@ func TestGatewaysShare(t *testing.T) {
 	a, b := gateway(t, rs.Addr()), gateway(t, proxy.Addr())
 	fresh(t, a, b)
 	revoke(t, a, "one", SharedYes)
-	testkit.Eventually(t, "one", func() bool { return knows(b, "one") })
+	eventually(t, "one", func() bool { return knows(b, "one") })
 	revoke(t, b, "two", SharedYes)
-	testkit.Eventually(t, "two", func() bool { return knows(a, "two") })
+	eventually(t, "two", func() bool { return knows(a, "two") })
 
 	// A gateway that comes later reads what was.
 	c := gateway(t, rs.Addr())
-	testkit.Eventually(t, "both, later", func() bool { return knows(c, "one") && knows(c, "two") })
+	eventually(t, "both, later", func() bool { return knows(c, "one") && knows(c, "two") })
 
 	if ok, err := b.Restore(t.Context(), Token(Scope{Provider: "p"}, "one")); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	testkit.Eventually(t, "restored", func() bool { return !knows(a, "one") && !knows(b, "one") && !knows(c, "one") })
+	eventually(t, "restored", func() bool { return !knows(a, "one") && !knows(b, "one") && !knows(c, "one") })
 
 	// What happens while one is cut off comes when it is back.
 	proxy.Direct("127.0.0.1:1")
@@ -77,20 +89,21 @@ func TestGatewaysShare(t *testing.T) {
 	revoke(t, a, "three", SharedYes)
 	revoke(t, b, "four", SharedPending)
 	proxy.Direct(rs.Addr())
-	testkit.Eventually(t, "three", func() bool { return knows(b, "three") })
-	testkit.Eventually(t, "four", func() bool { return knows(a, "four") && knows(c, "four") })
+	eventually(t, "three", func() bool { return knows(b, "three") })
+	eventually(t, "four", func() bool { return knows(a, "four") && knows(c, "four") })
 	if !knows(b, "two") || knows(b, "one") {
 		t.Error("the cut changed what was revoked before")
 	}
 
 	t.Run("flushed", func(t *testing.T) {
 		rs.Flush()
-		testkit.Eventually(t, "told again", func() bool {
-			n, err := rs.Client().HLen(t.Context(), a.keys[0]).Result()
-			return err == nil && n == 3+2
+		eventually(t, "told again", func() bool {
+			// The log has three fields of its own.
+			n, err := rs.Client().HLen(t.Context(), "test:{jwt_deny}:entries").Result()
+			return err == nil && n == 3+3
 		})
 		d := gateway(t, rs.Addr())
-		testkit.Eventually(t, "read again", func() bool { return knows(d, "two") && knows(d, "three") && knows(d, "four") })
+		eventually(t, "read again", func() bool { return knows(d, "two") && knows(d, "three") && knows(d, "four") })
 	})
 	t.Run("restarted without data", func(t *testing.T) {
 		rs.Kill()
@@ -98,7 +111,7 @@ func TestGatewaysShare(t *testing.T) {
 		rs.Restart()
 		rs.Flush()
 		d := gateway(t, rs.Addr())
-		testkit.Eventually(t, "all", func() bool {
+		eventually(t, "all", func() bool {
 			return knows(d, "two") && knows(d, "three") && knows(d, "four") && knows(d, "five") && knows(b, "five")
 		})
 	})
@@ -112,11 +125,11 @@ func TestTrimmedLog(t *testing.T) {
 	for i := range 20 {
 		revoke(t, a, strconv.Itoa(i), SharedYes)
 		if i%2 == 0 {
-			rs.Client().XTrimMaxLen(t.Context(), a.keys[2], 0)
+			rs.Client().ZRemRangeByRank(t.Context(), "test:{jwt_deny}:positions", 0, -1)
 		}
 	}
 	for i := range 20 {
-		testkit.Eventually(t, strconv.Itoa(i), func() bool { return knows(b, strconv.Itoa(i)) })
+		eventually(t, strconv.Itoa(i), func() bool { return knows(b, strconv.Itoa(i)) })
 	}
 }
 
@@ -127,7 +140,7 @@ func TestFullInRedis(t *testing.T) {
 	for i := range 1000 {
 		revoke(t, a, strconv.Itoa(i), SharedYes)
 	}
-	testkit.Eventually(t, "all", func() bool { return b.Len() == 1000 })
+	eventually(t, "all", func() bool { return b.Len() == 1000 })
 	for _, s := range []*Store{a, b} {
 		if _, err := s.Revoke(t.Context(), Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v", err)
@@ -157,7 +170,7 @@ func TestSilence(t *testing.T) {
 	revoke(t, s, "x", SharedYes)
 	rs.Freeze()
 	defer rs.Thaw()
-	testkit.Eventually(t, "lost", func() bool { return told.Load() == 1 })
+	eventually(t, "lost", func() bool { return told.Load() == 1 })
 	if ahead.Store(int64(MaxSilence)); s.Fresh(s.Now()) {
 		t.Error("a list is trusted that heard nothing for too long")
 	}
@@ -165,7 +178,7 @@ func TestSilence(t *testing.T) {
 		t.Error("what is known is forgotten")
 	}
 	rs.Thaw()
-	testkit.Eventually(t, "found", func() bool { return told.Load() == 2 && s.Fresh(s.Now()) })
+	eventually(t, "found", func() bool { return told.Load() == 2 && s.Fresh(s.Now()) })
 }
 
 func TestCluster(t *testing.T) {
@@ -176,21 +189,41 @@ func TestCluster(t *testing.T) {
 	a, b := connect(), connect()
 	fresh(t, a, b)
 	revoke(t, a, "one", SharedYes)
-	testkit.Eventually(t, "one", func() bool { return knows(b, "one") })
+	eventually(t, "one", func() bool { return knows(b, "one") })
 }
 
 func TestRevokeWaitsNoLongerThanAsked(t *testing.T) {
-	s := New(Options{Redis: redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})})
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer client.Close()
+	s := New(Options{Redis: client})
 	s.Raise(10, time.Hour)
-	if err := s.lock(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	defer func() { _ = s.Destruct() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Revoke(ctx, Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); err == nil {
-		t.Error("it did not say that the change may be lost")
+	if shared, err := s.Revoke(ctx, Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); shared != SharedPending || err != nil {
+		t.Errorf("%s %v", shared, err)
 	}
-	if _, err := s.Restore(ctx, ID{1}); err == nil {
+	if _, err := s.Restore(ctx, ID{1}); err == nil || !s.has(ID{1}) {
 		t.Error("restored without Redis")
+	}
+}
+
+// What an older version of TentaGate wrote, which knew no positions, is revoked.
+func TestEntriesOfAnOlderVersion(t *testing.T) {
+	rs := redistest.Start(t)
+	id := Token(Scope{Provider: "p"}, "old").String()
+	expires := time.Now().Add(time.Hour).UnixMilli()
+	rs.Client().HSet(t.Context(), "test:{jwt_deny}:entries", "epoch", "x", "seq", "1", id, fmt.Sprint("0 ", expires))
+	a := gateway(t, rs.Addr())
+	fresh(t, a)
+	if !knows(a, "old") {
+		t.Error("it is accepted")
+	}
+	// And the other way round: the older version reads the entries.
+	revoke(t, a, "new", SharedYes)
+	got := rs.Client().HGet(t.Context(), "test:{jwt_deny}:entries", Token(Scope{Provider: "p"}, "new").String()).Val()
+	var before, until int64
+	if n, err := fmt.Sscanf(got, "%d %d", &before, &until); n != 2 || err != nil || before != 0 || until < expires {
+		t.Errorf("got %q", got)
 	}
 }

@@ -2,12 +2,12 @@ package deny
 
 import (
 	"context"
-	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/app/replog"
 )
 
 // Bounds and defaults.
@@ -16,7 +16,9 @@ const (
 	DefaultEntries = 100_000
 	// DefaultTTL is how long a revocation lasts when nothing else is said.
 	DefaultTTL = 24 * time.Hour
-	// MaxSilence is how long the list is trusted without word from Redis.
+	// MaxTTL is the longest that a revocation lasts.
+	MaxTTL = 366 * 24 * time.Hour
+	// MaxSilence is how long the list is trusted without an answer of Redis.
 	MaxSilence = 10 * time.Second
 )
 
@@ -32,8 +34,7 @@ const (
 
 // Options of a Store.
 type Options struct {
-	// Redis is where gateways share; nil keeps everything in memory. The client
-	// must be patient enough for a command that blocks for a second.
+	// Redis is where gateways share; nil keeps everything in memory.
 	Redis redis.UniversalClient
 	// Prefix of the keys in Redis.
 	Prefix string
@@ -43,45 +44,29 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a list and what feeds it.
+// Store is a list and the log by which gateways share it.
 type Store struct {
 	List
 
-	o Options
-	// readEvery is the constant; a test that is about the log alone sets it.
-	readEvery time.Duration
-	keys      []string // entries, expiries, log
-	entries   atomic.Int64
-	ttl       atomic.Int64
-
-	contact atomic.Int64  // last word from Redis, in nanoseconds of Unix time; 0: the list was never read
-	changes chan struct{} // holds a token while somebody changes the list
-
-	// Under changes.
-	pending map[ID]mark // what Redis was not told yet
-	epoch   string      // of what Redis holds: another one after it lost everything
-	seq     int64       // of the last change that is in the list
-	last    string      // its name in the log
-
-	start  sync.Once
-	cancel context.CancelFunc
-	ctx    context.Context
-	done   sync.WaitGroup
+	now      func() time.Time
+	log      *replog.Log // nil without Redis
+	position atomic.Uint64
+	entries  atomic.Int64
+	ttl      atomic.Int64
 }
 
 // New returns a store. It does nothing until Start.
 func New(o Options) *Store {
-	if o.Now == nil {
-		o.Now = time.Now
+	s := &Store{now: o.Now}
+	if s.now == nil {
+		s.now = time.Now
 	}
-	if o.Observe == nil {
-		o.Observe = func(error) {}
-	}
-	s := &Store{o: o, readEvery: readEvery, changes: make(chan struct{}, 1), pending: map[ID]mark{}}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	// One hash tag: all keys are in one slot of a cluster.
-	for _, name := range []string{"entries", "expiries", "log"} {
-		s.keys = append(s.keys, o.Prefix+":{jwt_deny}:"+name)
+	if o.Redis != nil {
+		key := o.Prefix + ":{jwt_deny}"
+		s.log = replog.New(replica{s}, replog.Options{
+			Client: o.Redis, Life: MaxTTL + 24*time.Hour, Observe: o.Observe, Now: s.now,
+			Keys: replog.Keys{Log: key + ":positions", State: key + ":entries", Expires: key + ":expiries", Channel: key},
+		})
 	}
 	return s
 }
@@ -101,96 +86,70 @@ func (s *Store) Raise(entries int, ttl time.Duration) {
 func (s *Store) TTL() time.Duration { return time.Duration(s.ttl.Load()) }
 
 // Now is the store's clock.
-func (s *Store) Now() time.Time { return s.o.Now() }
+func (s *Store) Now() time.Time { return s.now() }
 
 // Start begins to follow Redis.
 func (s *Store) Start() {
-	if s.o.Redis != nil {
-		s.start.Do(func() { s.done.Go(s.follow) })
+	if s.log != nil {
+		s.log.Start()
 	}
 }
 
 // Destruct ends it.
 func (s *Store) Destruct() error {
-	s.cancel()
-	s.start.Do(func() {})
-	s.done.Wait()
+	if s.log != nil {
+		s.log.Close()
+	}
 	return nil
 }
 
-// Fresh reports whether the list can be trusted: it was read, and Redis was
-// heard within MaxSilence.
+// Fresh reports whether the list can be trusted: it was read, and Redis has
+// answered within MaxSilence.
 func (s *Store) Fresh(now time.Time) bool {
-	if s.o.Redis == nil {
+	if s.log == nil {
 		return true
 	}
-	contact := s.contact.Load()
-	return contact != 0 && now.UnixNano()-contact < int64(MaxSilence)
+	contact := s.log.Contact()
+	return !contact.IsZero() && now.Sub(contact) < MaxSilence
 }
 
 // Live returns the number of revocations that have not expired.
 func (s *Store) Live() int {
-	s.sweep(s.o.Now(), true)
+	s.sweep(s.now(), true)
 	return s.Len()
 }
-
-func (s *Store) lock(ctx context.Context) error {
-	select {
-	case s.changes <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *Store) unlock() { <-s.changes }
 
 // Revoke adds an entry. It holds here from now on, also when Redis does not
 // answer.
 func (s *Store) Revoke(ctx context.Context, e Entry) (Shared, error) {
-	now := s.o.Now()
+	now := s.now()
 	limit := int(s.entries.Load())
 	s.sweep(now, s.Len() >= limit)
 	if s.Len() >= limit && !s.has(e.ID) {
 		return SharedNo, ErrFull
 	}
 	m := e.mark()
-	s.put(e.ID, m)
-	if s.o.Redis == nil {
+	enter := func() { s.apply(e.ID, m) }
+	if s.log == nil {
+		enter()
 		return SharedNo, nil
 	}
-	if err := s.lock(ctx); err != nil {
-		// The list is being read, by which the entry may be lost: it must not seem
-		// to hold.
-		return SharedNo, err
+	if s.log.Append(ctx, enter, replog.Entry{Key: e.ID.String(), Value: m.before, Expires: m.expires}) {
+		return SharedYes, nil
 	}
-	defer s.unlock()
-	s.put(e.ID, m)
-	if err := s.send(ctx, e.ID, m); err != nil {
-		if errors.Is(err, ErrFull) {
-			s.remove(e.ID)
-			return SharedNo, err
-		}
-		old := s.pending[e.ID]
-		s.pending[e.ID] = mark{max(old.before, m.before), max(old.expires, m.expires)}
-		return SharedPending, nil
-	}
-	return SharedYes, nil
+	return SharedPending, nil
 }
 
-// Restore removes an entry, and reports whether there was one.
+// Restore removes an entry, and reports whether there was one. With Redis, it
+// fails if that does not answer.
 func (s *Store) Restore(ctx context.Context, id ID) (bool, error) {
-	if s.o.Redis == nil {
-		return s.remove(id), nil
+	if s.log == nil {
+		return s.forget(id), nil
 	}
-	if err := s.lock(ctx); err != nil {
-		return false, err
-	}
-	defer s.unlock()
-	removed, err := restoreScript.Run(ctx, s.o.Redis, s.keys, id.String(), logLength).Int()
+	existed, err := s.log.Remove(ctx, id.String(), func() { s.confirm(id, 0) })
 	if err != nil {
 		return false, err
 	}
-	delete(s.pending, id)
-	return s.remove(id) || removed == 1, nil
+	// What Redis has not is not in the log either.
+	return existed || s.forget(id), nil
 }

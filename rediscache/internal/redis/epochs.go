@@ -2,32 +2,18 @@ package redis
 
 import (
 	"context"
-	"crypto/rand"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-const (
-	// DefaultPeriod is the time between two looks at the log of invalidations.
-	// Pub/Sub is faster but may lose messages; the log does not.
-	DefaultPeriod = 400 * time.Millisecond
-	// syncTimeout bounds one command about the log.
-	syncTimeout = time.Second
-	// page is how much of the log is read at once, batch how many marks are
-	// written at once. A page is larger, so that it never ends within the marks
-	// of its first epoch.
-	page  = 4000
-	batch = 500
-	// logLife is how long invalidations are kept: longer than any response.
-	logLife = maxLife + 24*time.Hour
-)
+// logLife is how long invalidations are kept: longer than any response.
+const logLife = maxLife + 24*time.Hour
 
 // EpochsOptions are what the exchange of invalidations needs.
 type EpochsOptions struct {
@@ -38,7 +24,7 @@ type EpochsOptions struct {
 	Prefix string
 	// Budget is how long Invalidate waits for Redis. Default: 25ms.
 	Budget time.Duration
-	// Period is the time between two looks at the log. Default: 400ms.
+	// Period is the time between two reads of the log. Default: 400ms.
 	Period time.Duration
 }
 
@@ -46,37 +32,12 @@ type EpochsOptions struct {
 // prefix. What is invalidated here counts here at once; elsewhere as soon as
 // Redis can be reached. It implements object.Epochs.
 //
-// The log in Redis is a sorted set: for each mark of the table the epoch of its
-// last invalidation. The epochs come from Redis, whose script takes the
-// server's microseconds or, if those do not go forward, one more than the last.
+// The marks of the table are the keys of a replicated log, and their positions
+// in it the epochs.
 type Epochs struct {
 	table *epoch.Table
+	log   *replog.Log
 	o     EpochsOptions
-	name  string // of this instance
-
-	// synced is the epoch up to which all of the log is known here.
-	synced atomic.Uint64
-	// ready is false while invalidations may have been missed.
-	ready atomic.Bool
-	// tried is closed after the first look at the log, successful or not.
-	tried chan struct{}
-	kick  chan struct{}
-
-	mu      sync.Mutex
-	pending *pending // to be written
-	writing *pending // being written, or nil
-	work    chan struct{}
-
-	// Only the goroutine that synchronises uses these.
-	generation, server string
-	restored           uint64 // how often the log had been completed when it was read last
-
-	start  sync.Once
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-
-	shared, learned, lost, failures atomic.Int64
 }
 
 // NewEpochs returns an exchange of invalidations for the table. It does
@@ -89,32 +50,18 @@ func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
 	if o.Budget <= 0 {
 		o.Budget = availability.DefaultBudget
 	}
-	if o.Period <= 0 {
-		o.Period = DefaultPeriod
-	}
-	e := &Epochs{
-		table: table, o: o, name: rand.Text(), pending: newPending(),
-		tried: make(chan struct{}), kick: make(chan struct{}, 1), work: make(chan struct{}, 1),
-	}
-	e.ctx, e.cancel = context.WithCancel(context.Background())
-	return e
+	key := o.Prefix + ":cache:{epochs}"
+	return &Epochs{table: table, o: o, log: replog.New(marks{table}, replog.Options{
+		Client: o.Client, Period: o.Period, Life: logLife,
+		Keys: replog.Keys{Log: key + ":log", State: key + ":generation", Channel: key},
+	})}
 }
 
 // Start begins the exchange, unless it has begun or ended. It does not wait.
-func (e *Epochs) Start() {
-	e.start.Do(func() {
-		e.done.Add(3)
-		go e.synchronise(e.ctx)
-		go e.share(e.ctx)
-		go e.listen(e.ctx)
-	})
-}
+func (e *Epochs) Start() { e.log.Start() }
 
-func (e *Epochs) logKey() string { return e.o.Prefix + ":cache:{epochs}:log" }
-
-func (e *Epochs) generationKey() string { return e.o.Prefix + ":cache:{epochs}:generation" }
-
-func (e *Epochs) channel() string { return e.o.Prefix + ":cache:{epochs}" }
+// Close ends the exchange.
+func (e *Epochs) Close() { e.log.Close() }
 
 // Now returns the epoch for a response whose request is sent after the call.
 func (e *Epochs) Now() uint64 { return e.table.Now() }
@@ -126,71 +73,73 @@ func (e *Epochs) Check(key object.Key, o *object.Object) object.Freshness {
 
 // Ready reports whether all invalidations are known here that were made until
 // a moment ago. While it is false, what others stored cannot be judged.
-func (e *Epochs) Ready() bool { return e.ready.Load() }
+func (e *Epochs) Ready() bool { return e.log.Ready() }
+
+// Tried reports whether reading the log was attempted since the start.
+func (e *Epochs) Tried() bool { return e.log.Tried() }
+
+// Await is Ready that waits for the first attempt to read the log, so that a
+// gateway that starts does not pass by what is stored already, and does not give
+// what it stores an epoch from before all others.
+func (e *Epochs) Await(ctx context.Context) bool { return e.log.Await(ctx) }
 
 // Admit reports whether a response that another gateway stored may come in. Its
 // epoch is of that gateway, which may be ahead of this one. So it is not
 // comparable with invalidations made here that have no epoch in the log yet:
 // what they concern stays out until they have. And this gateway catches up, so
 // that the next invalidation is later than all it has seen.
-func (e *Epochs) Admit(o *object.Object) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, p := range []*pending{e.pending, e.writing} {
-		if p == nil || len(p.marks) == 0 {
-			continue
+func (e *Epochs) Admit(o *object.Object) (admitted bool) {
+	e.log.Unshared(func(has func(key string) bool) {
+		if has != nil && epoch.Look(o, func(m epoch.Mark) bool { return has(m.String()) }) != object.Valid {
+			return
 		}
-		found := epoch.Look(o, func(m epoch.Mark) bool {
-			_, has := p.marks[m]
-			return has
-		})
-		if found != object.Valid {
-			return false
-		}
-	}
-	e.table.Advance(o.Epoch)
-	return true
+		e.table.Advance(o.Epoch)
+		admitted = true
+	})
+	return admitted
 }
 
-// Tried reports whether the log was looked at since the start, successfully or
-// not.
-func (e *Epochs) Tried() bool {
-	select {
-	case <-e.tried:
+// Invalidate makes the scopes unusable here at once and at all other gateways.
+// It waits for Redis no longer than the budget, and not at all while Redis is
+// away; what was not shared then is shared later. A scope that makes no sense
+// names nothing.
+func (e *Epochs) Invalidate(scopes ...object.Scope) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.o.Budget)
+	defer cancel()
+	var all []epoch.Mark
+	for _, s := range scopes {
+		marks, _ := epoch.Marks(s)
+		all = append(all, marks...)
+	}
+	e.purge(ctx, all)
+}
+
+// Purge is Invalidate with the context's deadline for the wait. It reports
+// whether the invalidation is in the log already. If it is not, it will be: that
+// is no error. An error is a scope that makes no sense; then nothing is
+// invalidated.
+func (e *Epochs) Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error) {
+	marks, err := epoch.Marks(scopes...)
+	if err != nil {
+		return false, err
+	}
+	return e.purge(ctx, marks), nil
+}
+
+func (e *Epochs) purge(ctx context.Context, marks []epoch.Mark) (shared bool) {
+	if len(marks) == 0 {
 		return true
-	default:
-		return false
 	}
-}
-
-// Await is Ready that waits for the first look at the log, so that a gateway
-// that starts does not pass by what is stored already, and does not give what
-// it stores an epoch from before all others.
-func (e *Epochs) Await(ctx context.Context) bool {
-	if e.ready.Load() {
-		return true
+	entries := make([]replog.Entry, len(marks))
+	for i, m := range marks {
+		entries[i].Key = m.String()
 	}
-	if !e.Tried() {
-		e.Start()
-		select {
-		case <-e.tried:
-		case <-e.ctx.Done():
-		case <-ctx.Done():
-		}
-	}
-	return e.ready.Load()
-}
-
-// Close ends the exchange.
-func (e *Epochs) Close() {
-	e.start.Do(func() {})
-	e.cancel()
-	e.done.Wait()
+	return e.log.Append(ctx, func() { e.table.Bump(marks) }, entries...)
 }
 
 // EpochsStats are numbers of the exchange since the start.
 type EpochsStats struct {
-	// Shared counts what was written to the log, Learned what was heard of.
+	// Shared counts what was written to the log, Learned what came from others.
 	Shared  int64 `json:"shared"`
 	Learned int64 `json:"learned"`
 	// Pending waits to be written.
@@ -205,14 +154,61 @@ type EpochsStats struct {
 
 // Stats returns the present numbers.
 func (e *Epochs) Stats() EpochsStats {
-	e.mu.Lock()
-	n := len(e.pending.marks)
-	e.mu.Unlock()
+	s := e.log.Stats()
 	return EpochsStats{
-		Shared: e.shared.Load(), Learned: e.learned.Load(), Pending: int64(n),
-		Lost: e.lost.Load(), Failures: e.failures.Load(), Ready: e.ready.Load(),
+		Shared: s.Appended, Learned: s.Learned, Pending: s.Pending, Lost: s.Lost, Failures: s.Failures, Ready: s.Ready,
 	}
 }
 
-// Interface guard
-var _ object.Epochs = (*Epochs)(nil)
+// marks is the table as a replica of the log.
+type marks struct{ *epoch.Table }
+
+// Apply applies those changes that are not known to be as late already.
+func (t marks) Apply(changes []replog.Change) (news int) {
+	for len(changes) > 0 {
+		at := changes[0].Position
+		var later []epoch.Mark
+		for len(changes) > 0 && changes[0].Position == at {
+			if m, ok := epoch.ParseMark(changes[0].Key); ok && t.At(m) < at {
+				later = append(later, m)
+			}
+			changes = changes[1:]
+		}
+		if len(later) > 0 {
+			t.Learn(later, at)
+			news += len(later)
+		}
+	}
+	return news
+}
+
+// Confirm gives own invalidations the epoch that all gateways know them by.
+func (t marks) Confirm(entries []replog.Entry, position uint64) {
+	all := make([]epoch.Mark, 0, len(entries))
+	for _, e := range entries {
+		if m, ok := epoch.ParseMark(e.Key); ok {
+			all = append(all, m)
+		}
+	}
+	t.Table.Confirm(all, position)
+}
+
+// Begin makes what was stored before the log was begun unusable: what was
+// invalidated until then nobody can tell.
+func (t marks) Begin(position uint64) { t.Raise(position) }
+
+// Clock returns the highest epoch known here.
+func (t marks) Clock() uint64 { return t.Now() }
+
+// Each calls f with every mark later than since.
+func (t marks) Each(since uint64, f func(replog.Change)) {
+	t.Table.Each(since, func(m epoch.Mark, at uint64) {
+		f(replog.Change{Entry: replog.Entry{Key: m.String()}, Position: at})
+	})
+}
+
+// Interface guards
+var (
+	_ object.Epochs  = (*Epochs)(nil)
+	_ replog.Replica = marks{}
+)

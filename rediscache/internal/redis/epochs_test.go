@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -60,6 +61,11 @@ func tagged(e *Epochs, tag string) *object.Object {
 	return &object.Object{Epoch: e.Now(), Host: "example.com", Path: "/" + tag, Tags: []string{tag}}
 }
 
+// The names in Redis.
+func (*Epochs) logKey() string        { return "tentagate:cache:{epochs}:log" }
+func (*Epochs) generationKey() string { return "tentagate:cache:{epochs}:generation" }
+func (*Epochs) channel() string       { return "tentagate:cache:{epochs}" }
+
 func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.Check(object.Key{}, o) }
 
 // The two ways in which one gateway hears of another's invalidation are tested
@@ -68,8 +74,10 @@ func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.Check(o
 func TestAcrossGateways(t *testing.T) {
 	server := redistest.Start(t)
 	for name, make := range map[string]func(t *testing.T) *Epochs{
-		"by Pub/Sub":        func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Hour) },
-		"by the log":        func(t *testing.T) *Epochs { return newEpochs(t, deafen(t, patient(t, server.Addr())), DefaultPeriod) },
+		"by Pub/Sub": func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Hour) },
+		"by the log": func(t *testing.T) *Epochs {
+			return newEpochs(t, deafen(t, patient(t, server.Addr())), replog.DefaultPeriod)
+		},
 		"by whichever wins": func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Millisecond) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +125,7 @@ func TestAcrossGateways(t *testing.T) {
 // must not be used by a third.
 func TestPurgeDuringFillElsewhere(t *testing.T) {
 	server := redistest.Start(t)
-	a, b, c := newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
+	a, b, c := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
 	inStep(t, a, b, c)
 	fill := tagged(a, "x")
 	b.Invalidate(object.Scope{Tag: "x"})
@@ -125,7 +133,7 @@ func TestPurgeDuringFillElsewhere(t *testing.T) {
 		eventually(t, "the invalidation", func() bool { return e.freshness(fill.Clone()) == object.Hard })
 	}
 	// A gateway that starts only now reads it from the log.
-	d := newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
+	d := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
 	inStep(t, d)
 	if d.freshness(fill.Clone()) != object.Hard {
 		t.Error("a new gateway does not know of it")
@@ -137,7 +145,7 @@ func TestPurgeDuringFillElsewhere(t *testing.T) {
 
 func TestMissedWhileCut(t *testing.T) {
 	server := redistest.Start(t)
-	a, b := newEpochs(t, patient(t, server.Addr()), DefaultPeriod), newEpochs(t, patient(t, server.Addr()), DefaultPeriod)
+	a, b := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
 	inStep(t, a, b)
 	ctx := context.Background()
 	for i := range 6 {
@@ -305,7 +313,7 @@ func TestEpochsCluster(t *testing.T) {
 // An invalidation by one client at a time, and by many, which share round trips.
 func BenchmarkInvalidate(b *testing.B) {
 	server := redistest.Start(b)
-	e := newEpochs(b, patient(b, server.Addr()), DefaultPeriod)
+	e := newEpochs(b, patient(b, server.Addr()), replog.DefaultPeriod)
 	inStep(b, e)
 	var n atomic.Int64
 	run := func() {
@@ -324,18 +332,5 @@ func BenchmarkInvalidate(b *testing.B) {
 				run()
 			}
 		})
-	})
-}
-
-func FuzzMessage(f *testing.F) {
-	f.Add("1 2 name h1 s2 h262144")
-	f.Fuzz(func(t *testing.T, s string) {
-		_, _, _, marks, ok := parseMessage(s)
-		if ok && len(marks) == 0 {
-			t.Error("a message about nothing")
-		}
-		_, _ = parseEpoch(s)
-		table := epoch.New()
-		table.Learn(marks, 1)
 	})
 }

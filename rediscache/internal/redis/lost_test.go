@@ -2,8 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -153,62 +151,6 @@ func TestYoungLogNoTrust(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A failover loses the end of the log, and before the one who wrote it looks
-// again others write to the new master: what is lost is not hidden by that.
-func TestLostEndIsFound(t *testing.T) {
-	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
-	host, port, _ := net.SplitHostPort(master.Addr())
-	replica := redistest.Start(t, "--replicaof", host+" "+port)
-	p := redistest.NewProxy(t, master.Addr())
-	ctx := context.Background()
-	a, b := newEpochs(t, deafen(t, patient(t, p.Addr())), time.Hour), newEpochs(t, deafen(t, patient(t, p.Addr())), time.Hour)
-	inStep(t, a, b)
-	eventually(t, "the replica", func() bool { return replica.Client().Exists(ctx, a.logKey(), a.generationKey()).Val() == 2 })
-	if err := replica.Client().Do(ctx, "REPLICAOF", "NO", "ONE").Err(); err != nil {
-		t.Fatal(err)
-	}
-	atA, atB := tagged(a, "x"), tagged(b, "x")
-	if shared, _ := a.Purge(ctx, object.Scope{Tag: "x"}); !shared {
-		t.Fatal("not in the log of the old master")
-	}
-	p.Direct(replica.Addr())
-	for i := range 3 {
-		eventually(t, "the new master", func() bool {
-			shared, _ := b.Purge(ctx, object.Scope{Tag: fmt.Sprint("other", i)})
-			if !shared {
-				b.look()
-			}
-			return shared
-		})
-	}
-	if b.freshness(atB) != object.Valid || b.synced.Load() <= a.synced.Load() {
-		t.Fatal("this tests nothing")
-	}
-	eventually(t, "the loss noticed", func() bool { a.look(); return a.Stats().Lost == 1 })
-	eventually(t, "the invalidation at the other", func() bool { b.look(); return b.freshness(atB) == object.Hard })
-	if a.freshness(atA) != object.Hard {
-		t.Error("not used where it was made")
-	}
-}
-
-// What is given back to the log is older than what was read last. It is read
-// nevertheless.
-func TestRestoredIsRead(t *testing.T) {
-	server := redistest.Start(t)
-	a, b := newEpochs(t, deafen(t, patient(t, server.Addr())), time.Hour), newEpochs(t, deafen(t, patient(t, server.Addr())), time.Hour)
-	inStep(t, a, b)
-	atB := tagged(b, "x")
-	a.Invalidate(object.Scope{Tag: "x"})
-	server.Flush()
-	b.Invalidate(object.Scope{Tag: "y"})
-	eventually(t, "b in step with the new log", func() bool { b.look(); return b.Stats().Lost == 1 })
-	if b.freshness(atB) != object.Valid {
-		t.Fatal("this tests nothing")
-	}
-	eventually(t, "a in step", func() bool { a.look(); return a.Stats().Lost == 1 })
-	eventually(t, "the invalidation", func() bool { b.look(); return b.freshness(atB) == object.Hard })
 }
 
 // The server's clock is set back, or another server takes over whose clock is
