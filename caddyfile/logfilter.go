@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/logging"
+
+	"github.com/pythopus/tentagate/internal/credentials"
 )
 
 func init() {
@@ -25,12 +28,25 @@ var credentialParameters = []string{
 	"token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
 }
 
+// credentialFields are the header fields in which credentials are commonly sent.
+// Caddy itself leaves out Authorization, Proxy-Authorization, Cookie and Set-Cookie.
+var credentialFields = []string{
+	"Api-Key", "Apikey", "Dpop", "Ocp-Apim-Subscription-Key", "Sec-Websocket-Protocol", "X-Access-Token", "X-Amz-Security-Token", "X-Api-Key",
+	"X-Auth-Token", "X-Csrf-Token",
+}
+
+// addressFields are the header fields that hold a URL.
+var addressFields = []string{"Referer", "Location", "Content-Location"}
+
 // redacted stands in a log where there was a credential.
 const redacted = "REDACTED"
 
-// CredentialsFilter replaces the values of query parameters that hold
-// credentials (RFC 6750 §2.3) in a URL of a log field, such as `request>uri` or
-// `request>headers>Referer`. Names are compared decoded and in any case.
+// CredentialsFilter redacts credentials in a log field. In a URL, such as
+// `request>uri`, it replaces the values of query parameters that hold credentials
+// (RFC 6750 §2.3); names are compared decoded and in any case. In a header,
+// `request>headers`, it does so in the fields that hold a URL, and replaces the
+// fields that hold credentials. It knows the parameters and fields from which a
+// jwt_auth of the process takes tokens.
 type CredentialsFilter struct {
 	// Further names of query parameters, beside access_token, token, api_key,
 	// code, password and the like. Default: none.
@@ -67,6 +83,11 @@ func (f *CredentialsFilter) Provision(caddy.Context) error {
 
 // Filter returns the field without credentials.
 func (f *CredentialsFilter) Filter(in zapcore.Field) zapcore.Field {
+	if header, ok := in.Interface.(caddyhttp.LoggableHTTPHeader); ok {
+		header.Header = f.redactHeader(header.Header)
+		in.Interface = header
+		return in
+	}
 	if array, ok := in.Interface.(caddyhttp.LoggableStringArray); ok {
 		clean := make(caddyhttp.LoggableStringArray, len(array))
 		for i, text := range array {
@@ -77,6 +98,24 @@ func (f *CredentialsFilter) Filter(in zapcore.Field) zapcore.Field {
 	}
 	in.String = f.redact(in.String)
 	return in
+}
+
+// redactHeader returns the header without credentials.
+func (f *CredentialsFilter) redactHeader(header http.Header) http.Header {
+	clean := make(http.Header, len(header))
+	for name, values := range header {
+		switch {
+		case slices.Contains(credentialFields, name) || credentials.IsField(name):
+			values = []string{redacted}
+		case slices.Contains(addressFields, name):
+			values = slices.Clone(values)
+			for i := range values {
+				values[i] = f.redact(values[i])
+			}
+		}
+		clean[name] = values
+	}
+	return clean
 }
 
 // redact replaces values in the query and in the fragment of a URL, as the text
@@ -101,7 +140,8 @@ func (f *CredentialsFilter) redact(text string) string {
 		if err != nil {
 			decoded = name
 		}
-		if ok && f.names[strings.ToLower(strings.TrimSpace(decoded))] {
+		decoded = strings.ToLower(strings.TrimSpace(decoded))
+		if ok && (f.names[decoded] || credentials.IsParameter(decoded)) {
 			b.WriteString(name)
 			b.WriteString("=" + redacted)
 		} else {

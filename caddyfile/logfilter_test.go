@@ -1,6 +1,10 @@
 package caddyfile
 
 import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
 	"testing"
 
 	"go.uber.org/zap"
@@ -8,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/credentials"
 )
 
 func TestCredentialsFilter(t *testing.T) {
@@ -40,5 +46,36 @@ func TestCredentialsFilter(t *testing.T) {
 		if got := f.Filter(field).Interface.(caddyhttp.LoggableStringArray); got[1] != want {
 			t.Errorf("as a field: %s: got %s, want %s", text, got[1], want)
 		}
+	}
+}
+
+func TestCredentialsFilterOfAHeader(t *testing.T) {
+	f := &CredentialsFilter{Parameters: []string{"tok"}}
+	if err := f.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	credentials.AddField("x-filter-test")
+	credentials.AddParameter("Filter_Test")
+	header := http.Header{
+		"X-Filter-Test": {"s3cret", "s3cret"}, "Dpop": {"s3cret"}, "X-Api-Key": {"s3cret"}, "Authorization": {"s3cret"}, "Accept": {"*/*"},
+		"Referer": {"https://h/?tok=s3cret&filter_test=s3cret&x=1"},
+	}
+	before := header.Clone()
+	enc := zapcore.NewMapObjectEncoder()
+	f.Filter(zap.Object("headers", caddyhttp.LoggableHTTPHeader{Header: header})).AddTo(enc)
+	text := fmt.Sprint(enc.Fields)
+	if strings.Contains(text, "s3cret") || !strings.Contains(text, "*/*") || !strings.Contains(text, "tok=REDACTED&filter_test=REDACTED&x=1") {
+		t.Error(text)
+	}
+	for _, name := range []string{"X-Filter-Test", "Dpop", "X-Api-Key", "Authorization"} {
+		if !strings.Contains(text, name+":[REDACTED]") {
+			t.Errorf("%s is not there: %s", name, text)
+		}
+	}
+	if !reflect.DeepEqual(header, before) {
+		t.Error("the request's own header was changed")
+	}
+	if got := f.Filter(zap.String("uri", "/?filter_test=s3cret")).String; got != "/?filter_test=REDACTED" {
+		t.Error(got)
 	}
 }
