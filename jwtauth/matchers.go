@@ -55,7 +55,8 @@ func (*MatchScope) CaddyModule() caddy.ModuleInfo {
 //
 //	jwt_claim <claim> [<value...>]
 //
-// One of the values suffices, in which * stands for any run of characters. Of several lines, all must match.
+// One of the values suffices, in which * stands for any run of characters; a
+// single * accepts any value. Of several lines, all must match.
 func (m *MatchClaim) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	for d.Next() {
 		args, err := lineOf(d)
@@ -94,7 +95,7 @@ func lineOf(d *caddyfile.Dispenser) ([]string, error) {
 }
 
 // Provision resolves placeholders.
-func (m *MatchClaim) Provision(caddy.Context) (err error) {
+func (m *MatchClaim) Provision(ctx caddy.Context) (err error) {
 	for i := range *m {
 		r := &(*m)[i]
 		if r.Path != "" {
@@ -105,6 +106,7 @@ func (m *MatchClaim) Provision(caddy.Context) (err error) {
 		if r.Values, err = values("jwt_claim", r.Values); err != nil {
 			return err
 		}
+		warnOfEmpty(ctx.Logger(), r)
 	}
 	return nil
 }

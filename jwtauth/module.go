@@ -148,13 +148,16 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionMetadata(); err != nil {
 		return err
 	}
-	h.enterRevocable()
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		a.OnStart(func() { h.warnOfForwardedSources(server) })
+	}
+	h.registerRevocable()
 	return h.provisionCache()
 }
 
 // Cleanup releases shared key sets and the cache.
 func (h *Handler) Cleanup() error {
-	h.leaveRevocable()
+	h.unregisterRevocable()
 	errs := []error{h.releaseCache(), h.releaseDenyList(), h.DPoP.cleanup()}
 	for _, p := range h.providers {
 		errs = append(errs, p.cleanup())

@@ -3,10 +3,18 @@ package jwtauth
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/site"
+	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 )
 
 // directive is the name in a Caddyfile, and in errors.
@@ -31,6 +39,8 @@ func (h *Handler) provisionOptions() error {
 	if h.sources, err = parseSources(h.Sources); err != nil {
 		return err
 	}
+	h.hideCredentials()
+	h.warnOfEmptyRequirements()
 	h.missing = "this needs a bearer token in the Authorization field"
 	if len(h.sources) > 1 || h.sources[0] != authorization {
 		h.missing = "this needs a token in " + placesOf(h.sources)
@@ -48,33 +58,80 @@ func (h *Handler) provisionOptions() error {
 	return h.checkForward()
 }
 
-// checkForward refuses to forward in a field that the token comes in: what a
-// client sends there is removed, and so no request would have a token.
-func (h *Handler) checkForward() error {
-	reads := func(field string) error {
-		if !h.fields.Has(field) {
-			return nil
-		}
-		return fmt.Errorf("forward: what clients send in the field %s is removed, but it is read here too: forward in another field", field)
+// warnOfEmptyRequirements: in a Caddyfile, a requirement whose variable is empty
+// reads like one that accepts any value.
+func (h *Handler) warnOfEmptyRequirements() {
+	for i := range h.Require {
+		warnOfEmpty(h.logger, &h.Require[i])
 	}
+}
+
+func warnOfEmpty(log *zap.Logger, r *policy.Requirement) {
+	if len(r.Values) == 0 {
+		log.Warn("a required claim has no values, so any value is accepted: if a variable should have held them, it is empty; "+
+			"to accept any value without this warning, write *", zap.String("claim", r.Path))
+	}
+}
+
+// hideCredentials tells the log filter which fields and parameters have tokens.
+func (h *Handler) hideCredentials() {
 	for i := range h.sources {
-		field := h.sources[i].name
-		switch h.sources[i].kind {
-		case kindCookie:
-			field = "Cookie"
-		case kindWebSocket:
-			field = protocolField
-		case kindQuery:
-			continue
-		}
-		if err := reads(field); err != nil {
-			return err
+		if s := &h.sources[i]; s.kind == kindQuery {
+			credentials.AddParameter(s.name)
+		} else if field := s.field(); field != "" {
+			credentials.AddField(field)
 		}
 	}
 	if h.DPoP != nil {
-		return reads(proofField)
+		credentials.AddField(proofField)
 	}
-	return nil
+}
+
+// reads calls f with each header field that tokens and proofs are read from.
+func (h *Handler) reads(f func(field string)) {
+	for i := range h.sources {
+		if field := h.sources[i].field(); field != "" {
+			f(field)
+		}
+	}
+	if h.DPoP != nil {
+		f(proofField)
+	}
+}
+
+// checkForward refuses to forward in a field that the token comes in: what a
+// client sends there is removed, and so no request would have a token.
+func (h *Handler) checkForward() (err error) {
+	h.reads(func(field string) {
+		if err == nil && h.fields.Has(field) {
+			err = fmt.Errorf("forward: what clients send in the field %s is removed, but it is read here too: forward in another field", field)
+		}
+	})
+	return err
+}
+
+// warnOfForwardedSources warns if another handler of the site forwards claims in
+// a field that this one reads: clients cannot send it then. It is called when the
+// configuration is complete.
+func (h *Handler) warnOfForwardedSources(server *caddyhttp.Server) {
+	for _, handlers := range site.Handlers(server) {
+		if !slices.Contains(handlers, caddyhttp.MiddlewareHandler(h)) {
+			continue
+		}
+		for _, handler := range handlers {
+			other, ok := handler.(*Handler)
+			if !ok || other == h {
+				continue
+			}
+			h.reads(func(field string) {
+				if other.fields.Has(field) {
+					h.logger.Warn("clients cannot send tokens in this field: another jwt_auth of the site forwards claims in it, "+
+						"and such fields are removed from every request of the site",
+						zap.String("field", field), zap.String("at", h.Position), zap.String("forwarded_at", other.Position))
+				}
+			})
+		}
+	}
 }
 
 // resolveOptions replaces placeholders. An option without a value is an error: it

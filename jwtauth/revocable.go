@@ -13,7 +13,7 @@ var revocable struct {
 	handlers map[*Handler]struct{}
 }
 
-func (h *Handler) enterRevocable() {
+func (h *Handler) registerRevocable() {
 	if h.denied == nil {
 		return
 	}
@@ -25,7 +25,7 @@ func (h *Handler) enterRevocable() {
 	revocable.handlers[h] = struct{}{}
 }
 
-func (h *Handler) leaveRevocable() {
+func (h *Handler) unregisterRevocable() {
 	revocable.Lock()
 	defer revocable.Unlock()
 	delete(revocable.handlers, h)

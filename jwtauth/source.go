@@ -79,6 +79,19 @@ func joinSchemes(texts []string) []string {
 	return joined
 }
 
+// field returns the header field that the token stands in, or "" for the query.
+func (s *source) field() string {
+	switch s.kind {
+	case kindCookie:
+		return "Cookie"
+	case kindWebSocket:
+		return protocolField
+	case kindQuery:
+		return ""
+	}
+	return s.name
+}
+
 // String names the place for a client.
 func (s *source) String() string {
 	switch s.kind {

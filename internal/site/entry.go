@@ -51,6 +51,21 @@ func OnEntry(ctx caddy.Context, make func(handlers []caddyhttp.MiddlewareHandler
 	}
 }
 
+// Handlers returns the handlers of each site of the server: a terminal route, or
+// else the whole server, is one. It is for when the configuration is complete.
+func Handlers(server *caddyhttp.Server) [][]caddyhttp.MiddlewareHandler {
+	var sites [][]caddyhttp.MiddlewareHandler
+	var rest caddyhttp.RouteList
+	for i := range server.Routes {
+		if server.Routes[i].Terminal {
+			sites = append(sites, unique(server, server.Routes[i:i+1]))
+		} else {
+			rest = append(rest, server.Routes[i])
+		}
+	}
+	return append(sites, unique(server, rest))
+}
+
 // entry is a matcher that calls a function, and otherwise changes nothing.
 type entry struct {
 	server *caddyhttp.Server

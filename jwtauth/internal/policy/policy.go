@@ -14,8 +14,9 @@ type Requirement struct {
 	Path string `json:"path,omitempty"`
 	// Values, one of which the claim must have, or one of its items if it is an
 	// array. `*` in a value stands for any run of characters, `\*` for itself.
-	// Numbers are compared exactly, by their value: 1.0 is 1. None accepts any
-	// value, but the claim must be there.
+	// Numbers are compared exactly, by their value: 1.0 is 1. A single `*` accepts
+	// any value, objects included, but an empty array. An empty list accepts
+	// whatever is there, with a warning.
 	Values []string `json:"values,omitempty"`
 }
 
@@ -58,11 +59,15 @@ func (r *Requirement) Met(claims map[string]any) bool {
 	if len(r.Values) == 0 {
 		return true
 	}
+	anything := len(r.Values) == 1 && r.Values[0] == "*"
 	items, isArray := value.([]any)
 	if !isArray {
 		items = []any{value}
 	}
 	for _, item := range items {
+		if anything {
+			return true
+		}
 		if _, nested := item.([]any); nested {
 			continue
 		}

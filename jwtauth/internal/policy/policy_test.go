@@ -38,6 +38,12 @@ func TestRequirement(t *testing.T) {
 		{"https://a.b/c.d", []string{"e"}, true},
 		{"nested", []string{"a"}, false},
 		{"empty", []string{""}, true},
+		{"realm.deep", []string{"*"}, true},
+		{"role", []string{"*"}, true},
+		{"n", []string{"*"}, true},
+		{"z", []string{"*"}, false},
+		{"missing", []string{"*"}, false},
+		{"realm.deep", []string{"*", "y"}, false},
 		{"", nil, false},
 		{".", nil, false},
 	} {
