@@ -155,10 +155,9 @@ type revocationList struct {
 
 func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
 	var stores []*deny.Store
-	denyLists.Range(func(_, val any) bool {
-		stores = append(stores, val.(sharedList).Store)
-		return true
-	})
+	for _, l := range denyLists.Values() {
+		stores = append(stores, l.Store)
+	}
 	var change func(context.Context, []*deny.Store, *revocation) (revocationResult, error)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:

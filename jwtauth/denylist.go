@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 )
@@ -35,8 +36,13 @@ type DenyList struct {
 	OnStoreError string `json:"on_store_error,omitempty"`
 }
 
-// denyLists are the lists by Redis and key prefix; they outlive a reload.
-var denyLists = caddy.NewUsagePool()
+// denyLists are the lists by Redis and key prefix; they outlive a reload. A list
+// ends before the connection that it uses.
+var denyLists = pool.New(func(l sharedList) error {
+	l.Close()
+	l.release()
+	return nil
+})
 
 var errRevoked = errors.New("the token was revoked")
 
@@ -58,13 +64,6 @@ type sharedList struct {
 	release func()
 }
 
-// Destruct ends the list before the connection.
-func (l sharedList) Destruct() error {
-	err := l.Store.Destruct()
-	l.release()
-	return err
-}
-
 func (h *Handler) provisionDenyList(a *app.App) error {
 	o := h.DenyList
 	if o == nil {
@@ -77,7 +76,7 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 	if rd := a.Redis(); rd != nil {
 		name = "redis " + rd.Key() + " " + a.KeyPrefix()
 	}
-	val, _, err := denyLists.LoadOrNew(name, func() (caddy.Destructor, error) {
+	ref, err := denyLists.Acquire(name, func() (sharedList, error) {
 		options := deny.Options{Prefix: a.KeyPrefix(), Observe: observeDenyList}
 		release := func() {}
 		if rd := a.Redis(); rd != nil {
@@ -88,7 +87,7 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 	if err != nil {
 		return err
 	}
-	h.denied, h.deniedName = val.(sharedList).Store, name
+	h.denied, h.deniedRef = ref.Value.Store, ref
 	entries, ttl := o.MaxEntries, time.Duration(o.TTL)
 	if entries == 0 {
 		entries = deny.DefaultEntries
@@ -99,15 +98,6 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 	h.denied.Raise(entries, ttl)
 	a.OnStart(h.denied.Start)
 	return nil
-}
-
-func (h *Handler) releaseDenyList() error {
-	if h.denied == nil {
-		return nil
-	}
-	h.denied = nil
-	_, err := denyLists.Delete(h.deniedName)
-	return err
 }
 
 // observeDenyList logs that Redis is lost or found. The list may outlive the

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -196,23 +197,22 @@ func TestRevokeCommand(t *testing.T) {
 func gatewayOn(t *testing.T, url, options string) (http.Handler, *deny.Store) {
 	t.Helper()
 	t.Setenv("REDIS_URL", url)
-	known := map[any]bool{}
-	denyLists.Range(func(key, _ any) bool { known[key] = true; return true })
-	handler := servertest.Handler(t, ":80 {\n jwt_auth "+secret+" {\n deny_list {\n"+options+"\n}\n}\n respond ok\n}")
-	var store *deny.Store
-	var name any
-	denyLists.Range(func(key, val any) bool {
-		if !known[key] {
-			name, store = key, val.(sharedList).Store
-		}
-		return true
-	})
-	if store == nil {
-		t.Fatal("the gateway has no list of its own")
+	var known []*deny.Store
+	for _, l := range denyLists.Values() {
+		known = append(known, l.Store)
 	}
-	// The configuration is never unloaded; its list must not be there for others.
-	t.Cleanup(func() { _, _ = denyLists.Delete(name) })
-	return handler, store
+	handler := servertest.Handler(t, ":80 {\n jwt_auth "+secret+" {\n deny_list {\n"+options+"\n}\n}\n respond ok\n}")
+	revocable.Lock()
+	defer revocable.Unlock()
+	for h := range revocable.handlers {
+		if !slices.Contains(known, h.denied) {
+			// The configuration is never unloaded; its list must not be there for others.
+			t.Cleanup(func() { _ = h.deniedRef.Release() })
+			return handler, h.denied
+		}
+	}
+	t.Fatal("the gateway has no list of its own")
+	return nil, nil
 }
 
 func status(h http.Handler, text string) *httptest.ResponseRecorder {

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
@@ -75,24 +76,21 @@ type DPoP struct {
 	// rules by provider: the leeway is the provider's.
 	rules map[*Provider]*dpop.Rules
 
-	pooled []string // keys in replays
+	refs []*pool.Ref[sharedReplays]
 }
 
 // replays are the memories of proofs; they outlive a reload. Handlers with the
 // same bounds share one.
-var replays = caddy.NewUsagePool()
+var replays = pool.New(func(s sharedReplays) error {
+	s.release()
+	return nil
+})
 
 // sharedReplays is a memory, and what Redis adds to it.
 type sharedReplays struct {
 	dpop.Replays
 	memory  *dpop.Memory
 	release func()
-}
-
-// Destruct lets go of the connection.
-func (s sharedReplays) Destruct() error {
-	s.release()
-	return nil
 }
 
 // processNonces are those of handlers without a secret.
@@ -189,7 +187,7 @@ func (o *DPoP) acquireReplays(a *app.App, life time.Duration, proofs int) (dpop.
 	if rd != nil {
 		name += " redis " + rd.Key() + " " + a.KeyPrefix()
 	}
-	val, _, err := replays.LoadOrNew(name, func() (caddy.Destructor, error) {
+	ref, err := replays.Acquire(name, func() (sharedReplays, error) {
 		memory := dpop.NewMemory(life, proofs)
 		s := sharedReplays{Replays: memory, memory: memory, release: func() {}}
 		if rd != nil {
@@ -200,8 +198,8 @@ func (o *DPoP) acquireReplays(a *app.App, life time.Duration, proofs int) (dpop.
 	if err != nil {
 		return nil, err
 	}
-	o.pooled = append(o.pooled, name)
-	return val.(sharedReplays), nil
+	o.refs = append(o.refs, ref)
+	return ref.Value, nil
 }
 
 func (o *DPoP) cleanup() error {
@@ -209,11 +207,10 @@ func (o *DPoP) cleanup() error {
 		return nil
 	}
 	var errs []error
-	for _, name := range o.pooled {
-		_, err := replays.Delete(name)
-		errs = append(errs, err)
+	for _, ref := range o.refs {
+		errs = append(errs, ref.Release())
 	}
-	o.pooled = nil
+	o.refs = nil
 	return errors.Join(errs...)
 }
 

@@ -71,13 +71,9 @@ type ageCollector struct{}
 func (ageCollector) Describe(ch chan<- *prometheus.Desc) { ch <- ageDesc }
 
 func (ageCollector) Collect(ch chan<- prometheus.Metric) {
-	remotes.Range(func(key, value any) bool {
-		r, ok := value.(*keyset.Remote)
-		if !ok {
-			return true
-		}
+	remotes.Range(func(key string, r *keyset.Remote) bool {
 		if age := r.Age(); age > 0 {
-			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds(), key.(string)[:16])
+			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds(), key[:16])
 		}
 		return true
 	})
@@ -94,15 +90,12 @@ func (cacheCollector) Describe(ch chan<- *prometheus.Desc) {
 
 func (cacheCollector) Collect(ch chan<- prometheus.Metric) {
 	entries, bytes, evictions := 0, int64(0), evictedBefore.Load()
-	caches.Range(func(_, value any) bool {
-		if c, ok := value.(*tokenCache); ok {
-			n, size, evicted := c.good.Stats()
-			entries += n
-			bytes += size
-			evictions += evicted
-		}
-		return true
-	})
+	for _, c := range caches.Values() {
+		n, size, evicted := c.good.Stats()
+		entries += n
+		bytes += size
+		evictions += evicted
+	}
 	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(entries))
 	ch <- prometheus.MustNewConstMetric(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
 	ch <- prometheus.MustNewConstMetric(cacheEvictionsDesc, prometheus.CounterValue, float64(evictions))
@@ -118,16 +111,15 @@ func (revocationCollector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (revocationCollector) Collect(ch chan<- prometheus.Metric) {
-	n, fresh, some := 0, 1.0, false
-	denyLists.Range(func(_, value any) bool {
-		l := value.(sharedList)
-		n, some = n+l.Live(), true
+	lists := denyLists.Values()
+	n, fresh := 0, 1.0
+	for _, l := range lists {
+		n += l.Live()
 		if !l.Fresh(l.Now()) {
 			fresh = 0
 		}
-		return true
-	})
-	if some {
+	}
+	if len(lists) > 0 {
 		ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(n))
 		ch <- prometheus.MustNewConstMetric(revocationsFreshDesc, prometheus.GaugeValue, fresh)
 	}
@@ -142,12 +134,12 @@ func (proofCollector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (proofCollector) Collect(ch chan<- prometheus.Metric) {
-	n, some := 0, false
-	replays.Range(func(_, value any) bool {
-		n, some = n+value.(sharedReplays).memory.Len(), true
-		return true
-	})
-	if some {
+	all := replays.Values()
+	n := 0
+	for _, s := range all {
+		n += s.memory.Len()
+	}
+	if len(all) > 0 {
 		ch <- prometheus.MustNewConstMetric(proofsDesc, prometheus.GaugeValue, float64(n))
 		ch <- prometheus.MustNewConstMetric(proofsEarlyDesc, prometheus.CounterValue, float64(dpop.ForgottenEarly()))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
@@ -95,12 +96,12 @@ type Handler struct {
 	fields  *forwarded.Fields // nil without Forward
 	missing string            // what the client is told who has no token
 
-	denied     *deny.Store // nil without a deny list
-	deniedName string
+	denied    *deny.Store // nil without a deny list
+	deniedRef *pool.Ref[sharedList]
 
-	cache     *tokenCache // nil if it is off
-	cacheName string
-	now       func() time.Time
+	cache    *tokenCache // nil if it is off
+	cacheRef *pool.Ref[*tokenCache]
+	now      func() time.Time
 
 	providers []*Provider
 	byIssuer  map[string]*Provider
@@ -158,7 +159,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 // Cleanup releases shared key sets and the cache.
 func (h *Handler) Cleanup() error {
 	h.unregisterRevocable()
-	errs := []error{h.releaseCache(), h.releaseDenyList(), h.DPoP.cleanup()}
+	errs := []error{h.cacheRef.Release(), h.deniedRef.Release(), h.DPoP.cleanup()}
 	for _, p := range h.providers {
 		errs = append(errs, p.cleanup())
 	}

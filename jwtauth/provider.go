@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
@@ -106,15 +107,15 @@ type Provider struct {
 	// at are the options' places while a Caddyfile is parsed.
 	at map[string]caddyfile.Dispenser
 
-	name   string
-	rules  token.Rules
-	source keyset.Source
-	remote string // its key in the pool, if it was acquired
-	logger *zap.Logger
+	name      string
+	rules     token.Rules
+	source    keyset.Source
+	remoteRef *pool.Ref[*keyset.Remote]
+	logger    *zap.Logger
 
-	settings   string // its key in generations, if it was acquired
-	generation uint64
-	accepted   prometheus.Counter
+	generation    uint64
+	generationRef *pool.Ref[uint64]
+	accepted      prometheus.Counter
 }
 
 // Issuers are one or several issuers: in JSON a text or an array of texts.
@@ -143,7 +144,7 @@ func (i *Issuers) UnmarshalJSON(data []byte) error {
 func (p *Provider) provision(name string, logger *zap.Logger) (err error) {
 	p.name, p.logger = name, logger
 	p.accepted = verifications.WithLabelValues(name, "ok")
-	if p.settings, p.generation, err = p.acquireGeneration(name); err != nil {
+	if err := p.acquireGeneration(name); err != nil {
 		return err
 	}
 	if err := p.checkKind(); err != nil {
@@ -188,19 +189,21 @@ func (p *Provider) provision(name string, logger *zap.Logger) (err error) {
 	return nil
 }
 
-// acquireGeneration numbers the provider by its settings. Where they stand in a
-// Caddyfile is none.
-func (p *Provider) acquireGeneration(name string) (id string, generation uint64, err error) {
+// acquireGeneration numbers the provider by its settings, to which its position
+// in a Caddyfile does not belong.
+func (p *Provider) acquireGeneration(name string) (err error) {
 	all := *p
 	all.Position = ""
 	settings, err := json.Marshal([]any{name, &all})
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	sum := sha256.Sum256(settings)
-	id = hex.EncodeToString(sum[:])
-	generation, err = acquireGeneration(id)
-	return id, generation, err
+	p.generationRef, err = generations.Acquire(hex.EncodeToString(sum[:]), func() (uint64, error) { return lastGeneration.Add(1), nil })
+	if err == nil {
+		p.generation = p.generationRef.Value
+	}
+	return err
 }
 
 // checkKind refuses all but one source of keys.
@@ -224,15 +227,5 @@ func (p *Provider) checkKind() error {
 }
 
 func (p *Provider) cleanup() error {
-	var errs []error
-	release := func(pool *caddy.UsagePool, key *string) {
-		if *key != "" {
-			_, err := pool.Delete(*key)
-			errs = append(errs, err)
-			*key = ""
-		}
-	}
-	release(remotes, &p.remote)
-	release(generations, &p.settings)
-	return errors.Join(errs...)
+	return errors.Join(p.remoteRef.Release(), p.generationRef.Release())
 }

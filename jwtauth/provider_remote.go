@@ -12,12 +12,13 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
 // remotes are the key sets from URLs. Handlers and configurations with the same
 // source share one.
-var remotes = caddy.NewUsagePool()
+var remotes = pool.New((*keyset.Remote).Destruct)
 
 // acquireRemote shares the key set of a URL.
 func (p *Provider) acquireRemote(address string, discovery bool) error {
@@ -32,7 +33,7 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 	sum := sha256.Sum256(settings)
 	key := hex.EncodeToString(sum[:])
 	w := &watch{provider: p.name}
-	val, _, err := remotes.LoadOrNew(key, func() (caddy.Destructor, error) {
+	ref, err := remotes.Acquire(key, func() (*keyset.Remote, error) {
 		return keyset.NewRemote(keyset.Options{
 			URL: address, Discovery: discovery, Issuers: slices.Clone(issuers), Algorithms: slices.Clone(p.Algorithms),
 			AllowHTTP: p.AllowHTTP, CAFile: p.CA, TokenFile: p.TokenFile, Timing: timing, Observe: w.observe,
@@ -41,7 +42,7 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 	if err != nil {
 		return err
 	}
-	p.source, p.remote = val.(*keyset.Remote), key
+	p.source, p.remoteRef = ref.Value, ref
 	return nil
 }
 

@@ -7,8 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/cache"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
@@ -49,13 +48,6 @@ type tokenCache struct {
 
 // evictedBefore counts what caches evicted that are no more.
 var evictedBefore atomic.Uint64
-
-// Destruct keeps the count: the memory goes with the last handler.
-func (c *tokenCache) Destruct() error {
-	_, _, evicted := c.good.Stats()
-	evictedBefore.Add(evicted)
-	return nil
-}
 
 // refused is why a token is not good, with these keys.
 type refused struct {
@@ -99,29 +91,19 @@ func (c *tokenCache) remember(key *cache.Key, p *Provider, v *verified, t *token
 
 var (
 	// caches are shared by handlers, and by configurations, with the same bounds.
-	caches = caddy.NewUsagePool()
+	// The count of evictions outlives them.
+	caches = pool.New(func(c *tokenCache) error {
+		_, _, evicted := c.good.Stats()
+		evictedBefore.Add(evicted)
+		return nil
+	})
 
-	// generations number the providers. A provider keeps its number as long as
-	// some configuration has it with the same settings.
-	generations    = caddy.NewUsagePool()
+	// generations number the providers by their settings. A provider keeps its
+	// number as long as some configuration has it with the same settings, and no
+	// number is used again.
+	generations    = pool.New[uint64](nil)
 	lastGeneration atomic.Uint64
 )
-
-type generation uint64
-
-// Destruct does nothing: a number is never used again.
-func (generation) Destruct() error { return nil }
-
-// acquireGeneration finds the number of a provider by all of its settings.
-func acquireGeneration(settings string) (uint64, error) {
-	val, _, err := generations.LoadOrNew(settings, func() (caddy.Destructor, error) {
-		return generation(lastGeneration.Add(1)), nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return uint64(val.(generation)), nil
-}
 
 // provisionCache finds the cache of the handler.
 func (h *Handler) provisionCache() error {
@@ -142,7 +124,7 @@ func (h *Handler) provisionCache() error {
 		return fmt.Errorf("token_cache: %d bytes for %d tokens: at least 1MiB and one token, or off", o.MaxBytes, o.MaxEntries)
 	}
 	name := fmt.Sprint(o.MaxBytes, " ", o.MaxEntries)
-	val, _, err := caches.LoadOrNew(name, func() (caddy.Destructor, error) {
+	ref, err := caches.Acquire(name, func() (*tokenCache, error) {
 		return &tokenCache{
 			good: cache.New[*verified](o.MaxEntries, o.MaxBytes),
 			bad:  cache.New[refused](badCacheEntries, badCacheEntries*cache.Overhead),
@@ -151,15 +133,6 @@ func (h *Handler) provisionCache() error {
 	if err != nil {
 		return err
 	}
-	h.cache, h.cacheName = val.(*tokenCache), name
+	h.cache, h.cacheRef = ref.Value, ref
 	return nil
-}
-
-func (h *Handler) releaseCache() error {
-	if h.cache == nil {
-		return nil
-	}
-	h.cache = nil
-	_, err := caches.Delete(h.cacheName)
-	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 func shuffled(list []string, seed int) []string {
@@ -57,18 +58,18 @@ func TestLost(t *testing.T) {
 				for _, key := range []string{"one", "two", "gone", "three"} {
 					mustShare(t, a, key)
 				}
-				eventually(t, "all", func() bool { return b.knows("one", "two", "gone", "three") })
+				testkit.Eventually(t, "all", func() bool { return b.knows("one", "two", "gone", "three") })
 				if keys.Expires != "" {
 					b.remove(t, "gone")
-					eventually(t, "the removal", func() bool { return !a.knows("gone") })
+					testkit.Eventually(t, "the removal", func() bool { return !a.knows("gone") })
 				}
 				lose(server, keys)
-				eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 || b.Stats().Lost > 0 })
+				testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 || b.Stats().Lost > 0 })
 				ready(t, a, b)
 				c := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
-				eventually(t, "a new gateway", func() bool { return c.knows("one", "two", "three") })
+				testkit.Eventually(t, "a new gateway", func() bool { return c.knows("one", "two", "three") })
 				mustShare(t, c, "four")
-				eventually(t, "a new change", func() bool { return a.knows("four") && b.knows("four") })
+				testkit.Eventually(t, "a new change", func() bool { return a.knows("four") && b.knows("four") })
 				if keys.Expires != "" && (a.knows("gone") || b.knows("gone") || c.knows("gone")) {
 					t.Error("what was removed came back")
 				}
@@ -89,17 +90,17 @@ func TestRestartWithOlderData(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustShare(t, a, "after")
-		eventually(t, "all", func() bool { return b.knows("before", "gone", "after") })
+		testkit.Eventually(t, "all", func() bool { return b.knows("before", "gone", "after") })
 		if keys.Expires != "" {
 			a.remove(t, "gone")
-			eventually(t, "the removal", func() bool { return !b.knows("gone") })
+			testkit.Eventually(t, "the removal", func() bool { return !b.knows("gone") })
 		}
 		server.Kill()
 		server.Restart()
-		eventually(t, "noticing", func() bool { return a.Stats().Lost == 1 && b.Stats().Lost == 1 })
+		testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost == 1 && b.Stats().Lost == 1 })
 		ready(t, a, b)
 		c := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
-		eventually(t, "a new gateway", func() bool { return c.knows("before", "after") && (keys.Expires == "" || !c.knows("gone")) })
+		testkit.Eventually(t, "a new gateway", func() bool { return c.knows("before", "after") && (keys.Expires == "" || !c.knows("gone")) })
 		if keys.Expires != "" && (a.knows("gone") || b.knows("gone")) {
 			t.Error("what was removed came back")
 		}
@@ -116,14 +117,14 @@ func TestFailoverLosesTheEnd(t *testing.T) {
 		p := redistest.NewProxy(t, master.Addr())
 		a, b := follow(t, keys, deafen(t, client(t, p.Addr())), time.Hour), follow(t, keys, deafen(t, client(t, p.Addr())), time.Hour)
 		ready(t, a, b)
-		eventually(t, "the replica", func() bool { return replica.Client().Exists(t.Context(), keys.Log, keys.State).Val() == 2 })
+		testkit.Eventually(t, "the replica", func() bool { return replica.Client().Exists(t.Context(), keys.Log, keys.State).Val() == 2 })
 		if err := replica.Client().Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
 			t.Fatal(err)
 		}
 		mustShare(t, a, "lost")
 		p.Direct(replica.Addr())
 		for i := range 3 {
-			eventually(t, "the new master", func() bool {
+			testkit.Eventually(t, "the new master", func() bool {
 				shared := b.put(fmt.Sprint("other", i), 1)
 				if !shared {
 					b.Read()
@@ -134,8 +135,8 @@ func TestFailoverLosesTheEnd(t *testing.T) {
 		if b.knows("lost") || b.synced.Load() <= a.synced.Load() {
 			t.Fatal("this tests nothing")
 		}
-		eventually(t, "the loss noticed", func() bool { a.Read(); return a.Stats().Lost == 1 })
-		eventually(t, "the change at the other", func() bool { b.Read(); return b.knows("lost") })
+		testkit.Eventually(t, "the loss noticed", func() bool { a.Read(); return a.Stats().Lost == 1 })
+		testkit.Eventually(t, "the change at the other", func() bool { b.Read(); return b.knows("lost") })
 		if !a.knows("lost") {
 			t.Error("forgotten where it was made")
 		}
@@ -152,12 +153,12 @@ func TestRestoredIsRead(t *testing.T) {
 		mustShare(t, a, "x")
 		server.Flush()
 		mustShare(t, b, "y")
-		eventually(t, "b with the new log", func() bool { b.Read(); return b.Stats().Lost == 1 })
+		testkit.Eventually(t, "b with the new log", func() bool { b.Read(); return b.Stats().Lost == 1 })
 		if b.knows("x") {
 			t.Fatal("this tests nothing")
 		}
-		eventually(t, "a with the new log", func() bool { a.Read(); return a.Stats().Lost == 1 })
-		eventually(t, "the change", func() bool { b.Read(); return b.knows("x") })
+		testkit.Eventually(t, "a with the new log", func() bool { a.Read(); return a.Stats().Lost == 1 })
+		testkit.Eventually(t, "the change", func() bool { b.Read(); return b.knows("x") })
 	})
 }
 
@@ -181,7 +182,7 @@ func TestAway(t *testing.T) {
 				} else {
 					server.Freeze()
 				}
-				eventually(t, "noticing", func() bool { return !a.Ready() && !b.Ready() && observed.Load() == 1 })
+				testkit.Eventually(t, "noticing", func() bool { return !a.Ready() && !b.Ready() && observed.Load() == 1 })
 				contact := a.Contact()
 				if a.put("late", 1) || !a.knows("late") {
 					t.Error("shared, or not known where it was made")
@@ -196,10 +197,10 @@ func TestAway(t *testing.T) {
 				} else {
 					server.Thaw()
 				}
-				eventually(t, "what was pending", func() bool { return b.knows("early", "late") && a.Stats().Pending == 0 })
-				eventually(t, "the return", func() bool { return observed.Load() == 2 && a.Contact().After(contact) })
+				testkit.Eventually(t, "what was pending", func() bool { return b.knows("early", "late") && a.Stats().Pending == 0 })
+				testkit.Eventually(t, "the return", func() bool { return observed.Load() == 2 && a.Contact().After(contact) })
 				c := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
-				eventually(t, "a new gateway", func() bool { return c.knows("early", "late") })
+				testkit.Eventually(t, "a new gateway", func() bool { return c.knows("early", "late") })
 			})
 		})
 	}
@@ -232,7 +233,7 @@ func TestLoading(t *testing.T) {
 		server.Restart()
 		b := start()
 		b.put("y", 1)
-		eventually(t, "all", func() bool { return b.knows("x", "y") && b.Stats().Pending == 0 })
+		testkit.Eventually(t, "all", func() bool { return b.knows("x", "y") && b.Stats().Pending == 0 })
 		if !loading.Load() {
 			t.Error("the server was not seen loading: this tests nothing")
 		}
@@ -278,12 +279,12 @@ func TestAnswerLost(t *testing.T) {
 		if a.put("x", 7) {
 			t.Error("shared without an answer")
 		}
-		eventually(t, "the change at the other", func() bool { return b.knows("x") })
+		testkit.Eventually(t, "the change at the other", func() bool { return b.knows("x") })
 		hook.on.Store(false)
-		eventually(t, "writing it again", func() bool { return a.Ready() && a.Stats().Pending == 0 })
+		testkit.Eventually(t, "writing it again", func() bool { return a.Ready() && a.Stats().Pending == 0 })
 		if keys.Expires != "" {
 			b.remove(t, "x")
-			eventually(t, "the removal", func() bool { return !a.knows("x") && !b.knows("x") })
+			testkit.Eventually(t, "the removal", func() bool { return !a.knows("x") && !b.knows("x") })
 		}
 	})
 }
@@ -329,9 +330,9 @@ func TestForbiddenCommands(t *testing.T) {
 			if command == "zadd" {
 				acl("+" + command)
 			}
-			eventually(t, command+": the change", func() bool { return b.knows("x") && a.Stats().Pending == 0 })
+			testkit.Eventually(t, command+": the change", func() bool { return b.knows("x") && a.Stats().Pending == 0 })
 			server.Client().Del(t.Context(), keys.Log)
-			eventually(t, command+": the loss noticed", func() bool { return a.Stats().Lost > 0 && b.Stats().Lost > 0 })
+			testkit.Eventually(t, command+": the loss noticed", func() bool { return a.Stats().Lost > 0 && b.Stats().Lost > 0 })
 			ready(t, a, b)
 			a.Close()
 			b.Close()
@@ -352,7 +353,7 @@ func TestFullRedis(t *testing.T) {
 			}
 		}
 		mustShare(t, a, "x")
-		eventually(t, "the change", func() bool { return b.knows("x") })
+		testkit.Eventually(t, "the change", func() bool { return b.knows("x") })
 		if keys.Expires != "" {
 			b.remove(t, "x")
 		}
@@ -375,7 +376,7 @@ func TestCluster(t *testing.T) {
 			a, b := follow(t, keys, client(t, cluster.Addrs()...), period), follow(t, keys, client(t, cluster.Addrs()...), period)
 			ready(t, a, b)
 			if period == time.Hour {
-				eventually(t, "subscriptions", func() bool {
+				testkit.Eventually(t, "subscriptions", func() bool {
 					n := int64(0)
 					for _, s := range cluster.Servers {
 						n += s.Client().PubSubNumSub(t.Context(), keys.Channel).Val()[keys.Channel]
@@ -384,7 +385,7 @@ func TestCluster(t *testing.T) {
 				})
 			}
 			mustShare(t, a, name[:3])
-			eventually(t, name, func() bool { return b.knows(name[:3]) })
+			testkit.Eventually(t, name, func() bool { return b.knows(name[:3]) })
 			a.Close()
 			b.Close()
 		}
@@ -399,12 +400,12 @@ func TestClockGoesBack(t *testing.T) {
 		ready(t, a, b)
 		ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 		a.m.Advance(ahead)
-		eventually(t, "the clock", func() bool { return b.m.Clock() >= ahead })
+		testkit.Eventually(t, "the clock", func() bool { return b.m.Clock() >= ahead })
 		for i := range 3 {
 			x, y := fmt.Sprint("x", i), fmt.Sprint("y", i)
 			mustShare(t, a, x)
 			mustShare(t, b, y)
-			eventually(t, "both", func() bool { return a.knows(y) && b.knows(x) })
+			testkit.Eventually(t, "both", func() bool { return a.knows(y) && b.knows(x) })
 		}
 	})
 }
@@ -432,7 +433,7 @@ func TestMany(t *testing.T) {
 				server.Flush()
 			}
 			b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
-			eventually(t, fmt.Sprint("all, flushed ", flush), func() bool { return len(b.m.live()) == len(entries) })
+			testkit.Eventually(t, fmt.Sprint("all, flushed ", flush), func() bool { return len(b.m.live()) == len(entries) })
 		}
 	})
 }

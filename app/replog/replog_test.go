@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // unshared is the position of what is not in the log yet.
@@ -171,21 +172,10 @@ func followWith(t testing.TB, o Options) *gateway {
 	return g
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func ready(t testing.TB, all ...*gateway) {
 	t.Helper()
 	for _, g := range all {
-		eventually(t, "reading the log", g.Ready)
+		testkit.Eventually(t, "reading the log", g.Ready)
 	}
 }
 
@@ -208,18 +198,18 @@ func TestTwoWays(t *testing.T) {
 			a, b := start(), start()
 			ready(t, a, b)
 			if name == "Pub/Sub" {
-				eventually(t, "subscriptions", func() bool {
+				testkit.Eventually(t, "subscriptions", func() bool {
 					return server.Client().PubSubNumSub(t.Context(), keys.Channel).Val()[keys.Channel] == 2
 				})
 			}
 			for i := range int64(5) {
 				key := string(rune('a' + i))
 				mustShare(t, a, key)
-				eventually(t, name+" "+key, func() bool { return b.knows(key) })
+				testkit.Eventually(t, name+" "+key, func() bool { return b.knows(key) })
 			}
 			if keys.Expires != "" {
 				b.remove(t, "a")
-				eventually(t, name+": the removal", func() bool { return !a.knows("a") && !b.knows("a") })
+				testkit.Eventually(t, name+": the removal", func() bool { return !a.knows("a") && !b.knows("a") })
 			}
 			if s := a.Stats(); s.Lost != 0 || s.Pending != 0 || s.Failures != 0 || s.Appended != 5 {
 				t.Errorf("%+v", s)
@@ -239,15 +229,15 @@ func TestValues(t *testing.T) {
 		[]*gateway{a, b, a}[i].put("x", value)
 	}
 	for _, g := range []*gateway{a, b, follow(t, withValues, client(t, server.Addr()), DefaultPeriod)} {
-		eventually(t, "the largest", func() bool { return g.m.live()["x"] == 9 })
+		testkit.Eventually(t, "the largest", func() bool { return g.m.live()["x"] == 9 })
 	}
 	a.remove(t, "x")
-	eventually(t, "the removal", func() bool { return !a.knows("x") && !b.knows("x") })
+	testkit.Eventually(t, "the removal", func() bool { return !a.knows("x") && !b.knows("x") })
 	if existed, err := b.Remove(t.Context(), "x", func() {}); existed || err != nil {
 		t.Errorf("removed again: %v %v", existed, err)
 	}
 	b.put("x", 3)
-	eventually(t, "a value after the removal", func() bool { return a.m.live()["x"] == 3 })
+	testkit.Eventually(t, "a value after the removal", func() bool { return a.m.live()["x"] == 3 })
 }
 
 // What has expired leaves Redis, and so does what was removed.

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // gateway is a store on the server at an address.
@@ -26,26 +27,14 @@ func follower(t *testing.T, client redis.UniversalClient) *Store {
 	s := New(Options{Redis: client, Prefix: "test"})
 	s.Raise(1000, time.Hour)
 	s.Start()
-	t.Cleanup(func() { _ = s.Destruct(); _ = client.Close() })
+	t.Cleanup(func() { s.Close(); _ = client.Close() })
 	return s
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 40 s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 func fresh(t *testing.T, stores ...*Store) {
 	t.Helper()
 	for _, s := range stores {
-		eventually(t, "reading the list", func() bool { return s.Fresh(time.Now()) })
+		testkit.Eventually(t, "reading the list", func() bool { return s.Fresh(time.Now()) })
 	}
 }
 
@@ -70,18 +59,18 @@ func TestGatewaysShare(t *testing.T) {
 	a, b := gateway(t, rs.Addr()), gateway(t, proxy.Addr())
 	fresh(t, a, b)
 	revoke(t, a, "one", SharedYes)
-	eventually(t, "one", func() bool { return knows(b, "one") })
+	testkit.Eventually(t, "one", func() bool { return knows(b, "one") })
 	revoke(t, b, "two", SharedYes)
-	eventually(t, "two", func() bool { return knows(a, "two") })
+	testkit.Eventually(t, "two", func() bool { return knows(a, "two") })
 
 	// A gateway that comes later reads what was.
 	c := gateway(t, rs.Addr())
-	eventually(t, "both, later", func() bool { return knows(c, "one") && knows(c, "two") })
+	testkit.Eventually(t, "both, later", func() bool { return knows(c, "one") && knows(c, "two") })
 
 	if ok, err := b.Restore(t.Context(), Token(Scope{Provider: "p"}, "one")); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	eventually(t, "restored", func() bool { return !knows(a, "one") && !knows(b, "one") && !knows(c, "one") })
+	testkit.Eventually(t, "restored", func() bool { return !knows(a, "one") && !knows(b, "one") && !knows(c, "one") })
 
 	// What happens while one is cut off comes when it is back.
 	proxy.Direct("127.0.0.1:1")
@@ -89,21 +78,21 @@ func TestGatewaysShare(t *testing.T) {
 	revoke(t, a, "three", SharedYes)
 	revoke(t, b, "four", SharedPending)
 	proxy.Direct(rs.Addr())
-	eventually(t, "three", func() bool { return knows(b, "three") })
-	eventually(t, "four", func() bool { return knows(a, "four") && knows(c, "four") })
+	testkit.Eventually(t, "three", func() bool { return knows(b, "three") })
+	testkit.Eventually(t, "four", func() bool { return knows(a, "four") && knows(c, "four") })
 	if !knows(b, "two") || knows(b, "one") {
 		t.Error("the cut changed what was revoked before")
 	}
 
 	t.Run("flushed", func(t *testing.T) {
 		rs.Flush()
-		eventually(t, "told again", func() bool {
+		testkit.Eventually(t, "told again", func() bool {
 			// The log has three fields of its own.
 			n, err := rs.Client().HLen(t.Context(), "test:{jwt_deny}:entries").Result()
 			return err == nil && n == 3+3
 		})
 		d := gateway(t, rs.Addr())
-		eventually(t, "read again", func() bool { return knows(d, "two") && knows(d, "three") && knows(d, "four") })
+		testkit.Eventually(t, "read again", func() bool { return knows(d, "two") && knows(d, "three") && knows(d, "four") })
 	})
 	t.Run("restarted without data", func(t *testing.T) {
 		rs.Kill()
@@ -111,7 +100,7 @@ func TestGatewaysShare(t *testing.T) {
 		rs.Restart()
 		rs.Flush()
 		d := gateway(t, rs.Addr())
-		eventually(t, "all", func() bool {
+		testkit.Eventually(t, "all", func() bool {
 			return knows(d, "two") && knows(d, "three") && knows(d, "four") && knows(d, "five") && knows(b, "five")
 		})
 	})
@@ -129,7 +118,7 @@ func TestTrimmedLog(t *testing.T) {
 		}
 	}
 	for i := range 20 {
-		eventually(t, strconv.Itoa(i), func() bool { return knows(b, strconv.Itoa(i)) })
+		testkit.Eventually(t, strconv.Itoa(i), func() bool { return knows(b, strconv.Itoa(i)) })
 	}
 }
 
@@ -140,7 +129,7 @@ func TestFullInRedis(t *testing.T) {
 	for i := range 1000 {
 		revoke(t, a, strconv.Itoa(i), SharedYes)
 	}
-	eventually(t, "all", func() bool { return b.Len() == 1000 })
+	testkit.Eventually(t, "all", func() bool { return b.Len() == 1000 })
 	for _, s := range []*Store{a, b} {
 		if _, err := s.Revoke(t.Context(), Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v", err)
@@ -165,12 +154,12 @@ func TestSilence(t *testing.T) {
 		t.Error("a list that was never read is trusted")
 	}
 	s.Start()
-	defer func() { _ = s.Destruct() }()
+	defer s.Close()
 	fresh(t, s)
 	revoke(t, s, "x", SharedYes)
 	rs.Freeze()
 	defer rs.Thaw()
-	eventually(t, "lost", func() bool { return told.Load() == 1 })
+	testkit.Eventually(t, "lost", func() bool { return told.Load() == 1 })
 	if ahead.Store(int64(MaxSilence)); s.Fresh(s.Now()) {
 		t.Error("a list is trusted that heard nothing for too long")
 	}
@@ -178,7 +167,7 @@ func TestSilence(t *testing.T) {
 		t.Error("what is known is forgotten")
 	}
 	rs.Thaw()
-	eventually(t, "found", func() bool { return told.Load() == 2 && s.Fresh(s.Now()) })
+	testkit.Eventually(t, "found", func() bool { return told.Load() == 2 && s.Fresh(s.Now()) })
 }
 
 func TestCluster(t *testing.T) {
@@ -189,7 +178,7 @@ func TestCluster(t *testing.T) {
 	a, b := connect(), connect()
 	fresh(t, a, b)
 	revoke(t, a, "one", SharedYes)
-	eventually(t, "one", func() bool { return knows(b, "one") })
+	testkit.Eventually(t, "one", func() bool { return knows(b, "one") })
 }
 
 func TestRevokeWaitsNoLongerThanAsked(t *testing.T) {
@@ -197,7 +186,7 @@ func TestRevokeWaitsNoLongerThanAsked(t *testing.T) {
 	defer client.Close()
 	s := New(Options{Redis: client})
 	s.Raise(10, time.Hour)
-	defer func() { _ = s.Destruct() }()
+	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if shared, err := s.Revoke(ctx, Entry{ID: ID{1}, Expires: time.Now().Add(time.Hour)}); shared != SharedPending || err != nil {

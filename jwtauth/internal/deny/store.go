@@ -95,12 +95,11 @@ func (s *Store) Start() {
 	}
 }
 
-// Destruct ends it.
-func (s *Store) Destruct() error {
+// Close ends it.
+func (s *Store) Close() {
 	if s.log != nil {
 		s.log.Close()
 	}
-	return nil
 }
 
 // Fresh reports whether the list can be trusted: it was read, and Redis has
