@@ -44,8 +44,8 @@ const (
 	reasonNoDenyList = "revocations_unavailable"
 )
 
-// reasons tell the first that fits: the error of a proof may be one of a token
-// too.
+// reasons: the first match counts, because the error of a proof may also be one of
+// a token.
 var reasons = []struct {
 	err    error
 	reason string
@@ -85,20 +85,19 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 	setReason(r, reason)
 	h.debug(reason, err)
 	if reason == reasonNoKeys {
-		// Nothing is known of the token: the client shall neither drop it nor get
-		// another one.
-		again := time.Second
+		// The token may be good: the client should neither drop it nor get another.
+		retryAfter := time.Second
 		if u, ok := errors.AsType[*unavailable](err); ok {
-			again = max(again, u.again.Round(time.Second))
+			retryAfter = max(retryAfter, u.retryAfter.Round(time.Second))
 		}
-		w.Header().Set("Retry-After", strconv.Itoa(int(again/time.Second)))
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
 		w.Header().Set("Cache-Control", "no-store")
-		return problem.Error(problem.New(http.StatusServiceUnavailable, errKeysUnavailable.Error()+" at the moment"))
+		return problem.Error(problem.New(http.StatusServiceUnavailable, errKeysUnavailable.Error()))
 	}
 	challenge := ""
-	p := problem.New(http.StatusUnauthorized, h.missing)
+	p := problem.New(http.StatusUnauthorized, h.missingDetail)
 	if h.DPoP != nil && h.DPoP.Required {
-		p.Detail = "this needs a token with the scheme DPoP in the Authorization field, and a proof in the field DPoP"
+		p.Detail = "a token with the scheme DPoP in the Authorization field is required, and a proof in the DPoP field"
 	}
 	switch reason {
 	case reasonMissing:
@@ -129,19 +128,18 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 	return problem.Error(p)
 }
 
-// challenge names the schemes that are accepted, and says of the one that was
-// used what was wrong (RFC 9110 §11.6.1, RFC 9449 §7.2).
-func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, wrong string) {
+// challenge names the accepted schemes, and the error of the one that was used (RFC 9110 §11.6.1, RFC 9449 §7.2).
+func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, failure string) {
 	realm := ` realm="` + h.Realm + `"`
 	var list []string
 	used := "Bearer"
-	if h.DPoP != nil && h.DPoP.Required || h.byProof(r) {
+	if h.DPoP != nil && h.DPoP.Required || h.usesDPoP(r) {
 		used = "DPoP"
 	}
 	add := func(scheme, parameters string) {
 		text := scheme + realm
 		if scheme == used {
-			text += wrong
+			text += failure
 		}
 		list = append(list, text+parameters+h.challengeParameter())
 	}
@@ -155,14 +153,14 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, wrong string
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// forbid answers a request whose token does not suffice. The scopes that would
-// are told in the challenge (RFC 6750 §3.1), what else is missing by needs; what
-// the token has is never told.
+// forbid answers a request whose token does not suffice. The challenge has the
+// required scopes (RFC 6750 §3.1), needs describes what is missing; what the token
+// has is never disclosed.
 func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string, scopes []string, needs string) error {
 	count(provider, reasonScope)
 	setReason(r, reasonScope)
 	challenge := `, error="insufficient_scope"`
-	p := problem.New(http.StatusForbidden, "the token does not allow this: it needs "+needs)
+	p := problem.New(http.StatusForbidden, "the token does not permit this request: it needs "+needs)
 	if len(scopes) > 0 {
 		challenge += `, scope="` + quotable(strings.Join(scopes, " ")) + `"`
 	}
@@ -170,8 +168,8 @@ func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string
 	return problem.Error(p)
 }
 
-// wanted names several of a kind: "the scope a", "one of the scopes a, b".
-func wanted(kind string, all bool, values []string) string {
+// describeNeeds names several of a kind: "the scope a", "one of the scopes a, b".
+func describeNeeds(kind string, all bool, values []string) string {
 	switch {
 	case len(values) == 1:
 		return "the " + kind + " " + values[0]

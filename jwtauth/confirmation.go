@@ -69,8 +69,8 @@ func confirmationOf(claims token.Claims) (c confirmation) {
 }
 
 // confirm checks that the client is the one that the token was issued to.
-// byProof is true if the request has the scheme DPoP.
-func (h *Handler) confirm(r *http.Request, p *Provider, v *verified, text string, byProof bool) error {
+// usesDPoP is true if the request has the scheme DPoP.
+func (h *Handler) confirm(r *http.Request, p *Provider, v *verified, text string, usesDPoP bool) error {
 	if h.IgnoreConfirmation {
 		return nil
 	}
@@ -86,11 +86,11 @@ func (h *Handler) confirm(r *http.Request, p *Provider, v *verified, text string
 		return errBoundNoDPoP
 	case h.DPoP == nil:
 		return nil
-	case c.key == "" && (byProof || h.DPoP.Required):
+	case c.key == "" && (usesDPoP || h.DPoP.Required):
 		return errUnbound
 	case c.key == "":
 		return nil
-	case !byProof:
+	case !usesDPoP:
 		// Else a stolen token would do without the key (RFC 9449 §7.2).
 		return errBoundDPoP
 	}

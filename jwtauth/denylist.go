@@ -22,17 +22,17 @@ const maxRevocation = deny.MaxTTL
 // DenyList refuses tokens that were revoked by the admin API. Gateways with one
 // Redis and key prefix share what is revoked.
 type DenyList struct {
-	// How much can be revoked at one time. All handlers share a list, and the
-	// largest number that one of them was given counts. Default: 100000.
+	// The most revocations at one time. All handlers share one list, and the largest
+	// of their numbers counts. Default: 100000.
 	MaxEntries int `json:"max_entries,omitempty"`
 
-	// How long a revocation lasts when it does not say; longer than tokens live.
+	// How long a revocation lasts that has no TTL of its own; longer than tokens live.
 	// At most 366 days; the longest of the handlers counts. Default: 24h.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
-	// What happens when Redis was not heard for 10 seconds, or not yet at all:
-	// `allow` goes on with what is known, `deny` answers 503 to tokens. Default:
-	// allow.
+	// What happens if Redis has not answered for 10 seconds, or not yet at all:
+	// `allow` uses the known revocations, `deny` answers requests with a token with
+	// 503. Default: allow.
 	OnStoreError string `json:"on_store_error,omitempty"`
 }
 
@@ -100,19 +100,19 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 	return nil
 }
 
-// observeDenyList logs that Redis is lost or found. The list may outlive the
+// observeDenyList logs the loss and the return of Redis. The list may outlive the
 // configuration that it was made for, and so does not use its logger.
 func observeDenyList(err error) {
 	log := caddy.Log().Named("http.handlers.jwt_auth")
 	if err == nil {
-		log.Info("revocations are read from redis again")
+		log.Info("Redis reachable again; revocations are up to date")
 		return
 	}
-	log.Warn("revocations cannot be read from redis: what is known stays", zap.Error(err))
+	log.Warn("Redis unreachable; the known revocations stay in effect", zap.Error(err))
 }
 
-// revoked evaluates the deny list for a verified token. It is asked for every
-// request, also when the token was verified before.
+// revoked checks a verified token against the deny list: at each request, also if
+// the token was cached.
 func (h *Handler) revoked(w http.ResponseWriter, r *http.Request, p *Provider, v *verified) error {
 	now := h.now()
 	if h.DenyList.OnStoreError == "deny" && !h.denied.Fresh(h.denied.Now()) {
@@ -120,7 +120,7 @@ func (h *Handler) revoked(w http.ResponseWriter, r *http.Request, p *Provider, v
 		setReason(r, reasonNoDenyList)
 		w.Header().Set("Retry-After", "5")
 		w.Header().Set("Cache-Control", "no-store")
-		return problem.Error(problem.New(http.StatusServiceUnavailable, "revocations of tokens cannot be read at the moment"))
+		return problem.Error(problem.New(http.StatusServiceUnavailable, "token revocations are temporarily unavailable"))
 	}
 	if h.denied.Len() == 0 {
 		return nil

@@ -224,18 +224,18 @@ func (o *DPoP) check(r *http.Request, p *Provider, thumbprint, text string, now 
 		}
 		return errProofs
 	}
-	// What the client asked for, not what was made of it here.
-	asked := r
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		asked = &original
+	// What the client requested, before rewrites.
+	original := r
+	if before, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		original = &before
 	}
-	targets, err := o.targets(r, asked)
+	targets, err := o.targets(r, original)
 	if err != nil {
 		return fmt.Errorf("%w: %w", dpop.ErrProof, err)
 	}
 	proven, _ := caddyhttp.GetVar(r.Context(), provenVar).(string)
 	err = o.rules[p].Check(r.Context(), fields[0], &dpop.Request{
-		Method: asked.Method, Targets: targets, Token: text, Thumbprint: thumbprint, Again: proven == fields[0],
+		Method: original.Method, Targets: targets, Token: text, Thumbprint: thumbprint, Again: proven == fields[0],
 	}, now)
 	if err == nil && proven == "" {
 		caddyhttp.SetVar(r.Context(), provenVar, fields[0])
@@ -244,8 +244,8 @@ func (o *DPoP) check(r *http.Request, p *Provider, thumbprint, text string, now 
 }
 
 // targets are the addresses that the proof may be for.
-func (o *DPoP) targets(r, asked *http.Request) ([]string, error) {
-	path := dpop.Path(asked.URL.EscapedPath())
+func (o *DPoP) targets(r, original *http.Request) ([]string, error) {
+	path := dpop.Path(original.URL.EscapedPath())
 	if len(o.origins) > 0 {
 		targets := make([]string, 0, len(o.origins))
 		for _, origin := range o.origins {
@@ -260,10 +260,10 @@ func (o *DPoP) targets(r, asked *http.Request) ([]string, error) {
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		if proto := r.Header.Get("X-Forwarded-Proto"); proto != "" {
-			scheme = first(proto)
+			scheme = firstItem(proto)
 		}
 		if name := r.Header.Get("X-Forwarded-Host"); name != "" {
-			host = first(name)
+			host = firstItem(name)
 		}
 	}
 	origin, err := dpop.Origin(scheme, host)
@@ -273,8 +273,8 @@ func (o *DPoP) targets(r, asked *http.Request) ([]string, error) {
 	return []string{origin + path}, nil
 }
 
-// first is what the outermost of several proxies said.
-func first(list string) string {
+// firstItem returns what the outermost of several proxies set.
+func firstItem(list string) string {
 	item, _, _ := strings.Cut(list, ",")
 	return strings.TrimSpace(item)
 }

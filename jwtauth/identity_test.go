@@ -102,7 +102,7 @@ func TestEmptyIsNoToken(t *testing.T) {
 		},
 	} {
 		w, _ := ask(t, fmt.Sprintf(block, ""), set)
-		const where = "this needs a token in the field Authorization with the scheme Bearer, the cookie session, the query parameter access_token or the field X-Token"
+		const where = "a token is required in the field Authorization with the scheme Bearer, the cookie session, the query parameter access_token or the field X-Token"
 		if w.Code != 401 || strings.Contains(w.Header().Get("WWW-Authenticate"), "error") || !strings.Contains(w.Body.String(), where) {
 			t.Errorf("%s: %d %q %s", name, w.Code, w.Header()["Www-Authenticate"], w.Body)
 		}

@@ -24,9 +24,9 @@ func TestFailuresAreToldOnce(t *testing.T) {
 		w := &watch{provider: "a"}
 		told := 0
 		observe := func(err error) {
-			before := w.told
+			before := w.logged
 			w.observe("error", nil, err)
-			if w.told != before {
+			if w.logged != before {
 				told++
 			}
 			time.Sleep(5 * time.Second)

@@ -1,5 +1,5 @@
 // Package jwtauth is the `jwt_auth` handler: it lets requests with a valid JSON
-// Web Token through, and tells the handlers and services behind it who asks.
+// Web Token through, and identifies the client to later handlers and services.
 package jwtauth
 
 import (
@@ -93,8 +93,8 @@ type Handler struct {
 	// it.
 	Position string `json:"position,omitempty"`
 
-	fields  *forwarded.Fields // nil without Forward
-	missing string            // what the client is told who has no token
+	fields        *forwarded.Fields // nil without Forward
+	missingDetail string            // of the 401 for a request without a token
 
 	denied    *deny.Store // nil without a deny list
 	deniedRef *pool.Ref[sharedList]

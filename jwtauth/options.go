@@ -41,9 +41,9 @@ func (h *Handler) provisionOptions() error {
 	}
 	h.hideCredentials()
 	h.warnOfEmptyRequirements()
-	h.missing = "this needs a bearer token in the Authorization field"
+	h.missingDetail = "a bearer token in the Authorization field is required"
 	if len(h.sources) > 1 || h.sources[0] != authorization {
-		h.missing = "this needs a token in " + placesOf(h.sources)
+		h.missingDetail = "a token is required in " + describeSources(h.sources)
 	}
 	var names []string
 	for i := range h.Forward {

@@ -24,7 +24,7 @@ func (p *Provider) reloading(load func() ([]byte, *keyset.Set, error)) error {
 }
 
 func (p *Provider) reloadFailed(err error) {
-	p.logger.Warn("keys could not be read again: the last good ones stay", zap.String("provider", p.name), zap.Error(err))
+	p.logger.Warn("reloading keys failed: the last good keys stay in use", zap.String("provider", p.name), zap.Error(err))
 }
 
 func (p *Provider) loadSecrets() ([]byte, *keyset.Set, error) {

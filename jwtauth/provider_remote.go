@@ -49,41 +49,41 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 // timing of key sets from URLs; tests have less time.
 var timing = keyset.DefaultTiming
 
-// watch tells of the fetches of one key set. The key set may outlive the
+// watch logs and counts the fetches of one key set. The key set may outlive the
 // configuration that it was made for, and so does not use its logger.
 type watch struct {
 	provider string
 	failure  string // of the last fetch, if it failed
-	told     time.Time
+	logged   time.Time
 }
 
-// tellAgain is the pause between two messages of the same failure.
-const tellAgain = 30 * time.Second
+// repeatLogAfter is the time between two log lines of the same failure.
+const repeatLogAfter = 30 * time.Second
 
-// observe tells of a fetch. Fetches that fail follow each other fast while there
-// are no keys, and are not all worth a line.
+// observe logs and counts a fetch. While there are no keys, failed fetches follow
+// each other fast; not each is logged.
 func (w *watch) observe(result string, left []error, err error) {
 	refreshes.WithLabelValues(w.provider, result).Inc()
 	log := caddy.Log().Named("http.handlers.jwt_auth")
 	switch now := time.Now(); {
-	case err != nil && (err.Error() != w.failure || now.Sub(w.told) >= tellAgain-time.Second):
-		log.Warn("keys could not be fetched: the last good ones stay, and without any requests with a token get 503", zap.String("provider", w.provider), zap.Error(err))
-		w.told, w.failure = now, err.Error()
+	case err != nil && (err.Error() != w.failure || now.Sub(w.logged) >= repeatLogAfter-time.Second):
+		log.Warn("fetching keys failed: the last good keys stay in use; without any, requests with a token get 503", zap.String("provider", w.provider), zap.Error(err))
+		w.logged, w.failure = now, err.Error()
 	case err == nil && w.failure != "":
-		log.Info("keys are fetched again", zap.String("provider", w.provider))
+		log.Info("fetching keys works again", zap.String("provider", w.provider))
 		w.failure = ""
 	}
-	tellLeft(log, w.provider, left)
+	logSkippedKeys(log, w.provider, left)
 }
 
-// tellLeft logs the keys of a key set that were left out. Those for encryption
-// belong there.
-func tellLeft(log *zap.Logger, provider string, left []error) {
+// logSkippedKeys logs the keys of a key set that were skipped. Those for encryption
+// are expected.
+func logSkippedKeys(log *zap.Logger, provider string, left []error) {
 	for _, err := range left {
 		level := zap.WarnLevel
 		if errors.Is(err, keyset.ErrEncryption) {
 			level = zap.DebugLevel
 		}
-		log.Log(level, "a key of the key set is not used", zap.String("provider", provider), zap.Error(err))
+		log.Log(level, "skipped a key of the key set", zap.String("provider", provider), zap.Error(err))
 	}
 }

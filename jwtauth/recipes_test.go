@@ -182,7 +182,7 @@ func TestRecipes(t *testing.T) {
 	for name, r := range recipes {
 		t.Run(name, func(t *testing.T) {
 			h := must(t, strings.ReplaceAll(blocks[name], "/var/run/secrets/kubernetes.io/serviceaccount", serviceAccount(t)))
-			h.providers[0].source = keyset.Static{Set: set}
+			h.providers[0].source = staticKeys{set}
 			header := `{"alg":"RS256","kid":"k"`
 			if r.header != "" {
 				header += "," + r.header

@@ -49,7 +49,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 		return h.refuse(w, r, name, reasonOf(err), err)
 	}
-	if err := h.confirm(r, p, v, found[0], h.byProof(r)); err != nil {
+	if err := h.confirm(r, p, v, found[0], h.usesDPoP(r)); err != nil {
 		return h.refuse(w, r, p.name, reasonOf(err), err)
 	}
 	if h.denied != nil {
@@ -80,7 +80,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		if len(offered.real) == 0 && offered.mark == "" {
 			return h.refuse(w, r, p.name, reasonProtocol, nil)
 		}
-		h.takeProtocols(r, &offered)
+		h.rewriteProtocols(r, &offered)
 		w = headers.Before(w, offered.answer)
 	}
 	p.accepted.Inc()
@@ -92,7 +92,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, p *Provider,
 	for i := range h.Scopes {
 		if !h.Scopes[i].Met(claims) {
 			s := &h.Scopes[i]
-			return h.forbid(w, r, p.name, s.Values, wanted("scope", s.All, s.Values))
+			return h.forbid(w, r, p.name, s.Values, describeNeeds("scope", s.All, s.Values))
 		}
 	}
 	for i := range h.Require {
@@ -103,7 +103,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, p *Provider,
 	}
 	for i := range h.Roles {
 		if !h.Roles[i].Met(claims, h.RolesClaim) {
-			return h.forbid(w, r, p.name, nil, wanted("role", h.Roles[i].All, h.Roles[i].Values))
+			return h.forbid(w, r, p.name, nil, describeNeeds("role", h.Roles[i].All, h.Roles[i].Values))
 		}
 	}
 	if err := h.forward(r, claims); err != nil {

@@ -108,8 +108,8 @@ func (s *source) String() string {
 	return "the field " + s.name
 }
 
-// placesOf names all places for a client.
-func placesOf(sources []source) string {
+// describeSources names all places for a client.
+func describeSources(sources []source) string {
 	var names []string
 	for i := range sources {
 		names = append(names, sources[i].String())
@@ -170,8 +170,8 @@ func appendToken(found []string, value string) []string {
 	return append(found, value)
 }
 
-// byProof reports whether the request has the scheme DPoP, if that is accepted.
-func (h *Handler) byProof(r *http.Request) bool {
+// usesDPoP reports whether the request has the scheme DPoP, if that is accepted.
+func (h *Handler) usesDPoP(r *http.Request) bool {
 	if h.DPoP == nil {
 		return false
 	}

@@ -18,18 +18,18 @@ const (
 	defaultCacheEntries = 50_000
 	minCacheBytes       = 1 << 20
 
-	// rememberGood is the longest time a good token is remembered.
-	rememberGood = time.Hour
-	// rememberBad is long enough for a client that asks again and again.
-	rememberBad     = 10 * time.Second
+	// goodLifetime is the longest time that a verified token is cached.
+	goodLifetime = time.Hour
+	// badLifetime is the time that a refusal is cached, for clients that retry.
+	badLifetime     = 10 * time.Second
 	badCacheEntries = 2048
 )
 
-// TokenCache bounds what is remembered of tokens whose signature was good. It
-// remembers that, and the claims; expiry, policy and revocation are evaluated
-// for each request.
+// TokenCache bounds the cache of verified tokens. It holds that the signature is
+// good, and the claims; expiry, policy and revocation are evaluated for each
+// request.
 type TokenCache struct {
-	// Verify every token anew. Default: false.
+	// Verify the token of each request. Default: false.
 	Off bool `json:"off,omitempty"`
 
 	// The most memory, in bytes, at least 1 MiB. Handlers with the same bounds
@@ -40,13 +40,13 @@ type TokenCache struct {
 	MaxEntries int `json:"max_entries,omitempty"`
 }
 
-// tokenCache is what became of tokens.
+// tokenCache caches the results of verifications.
 type tokenCache struct {
 	good *cache.Cache[*verified]
 	bad  *cache.Cache[refused]
 }
 
-// evictedBefore counts what caches evicted that are no more.
+// evictedBefore counts the evictions of caches that no longer exist.
 var evictedBefore atomic.Uint64
 
 // refused is why a token is not good, with these keys.
@@ -55,9 +55,9 @@ type refused struct {
 	set *keyset.Set
 }
 
-// still reports whether the reason stands. It does not with other keys; and a
-// token that no key verifies asks for newer ones as often as any.
-func (f refused) still(ctx context.Context, p *Provider) bool {
+// applies reports whether the refusal is still right: not if the keys changed. A
+// token that no key verifies refreshes them as an uncached one would.
+func (f refused) applies(ctx context.Context, p *Provider) bool {
 	set := p.source.Keys()
 	if set == f.set && (errors.Is(f.err, errUnknownKey) || errors.Is(f.err, token.ErrSignature)) {
 		set = p.source.Refresh(ctx)
@@ -65,12 +65,12 @@ func (f refused) still(ctx context.Context, p *Provider) bool {
 	return set == f.set
 }
 
-// remember keeps what a verification came to. Only tokens that passed it whole
-// are remembered as good; of bad ones, those whose refusal cost a signature
-// check or the wait for a key, and which time does not make good.
-func (c *tokenCache) remember(key *cache.Key, p *Provider, v *verified, t *token.Token, err error, now time.Time) {
+// store caches the result of a verification: tokens that passed all of it, and
+// refusals that cost a signature check or the wait for a key and that time does not
+// change.
+func (c *tokenCache) store(key *cache.Key, p *Provider, v *verified, t *token.Token, err error, now time.Time) {
 	if err == nil {
-		expires := now.Add(rememberGood)
+		expires := now.Add(goodLifetime)
 		if exp := v.claims.Expiry(); !exp.IsZero() {
 			if end := exp.Add(p.rules.Leeway); end.Before(expires) {
 				expires = end
@@ -79,13 +79,13 @@ func (c *tokenCache) remember(key *cache.Key, p *Provider, v *verified, t *token
 		c.good.Put(key, v, t.Footprint(), expires)
 		return
 	}
-	for _, passing := range []error{token.ErrMalformed, token.ErrHeader, token.ErrAlgorithm, token.ErrNotYet, token.ErrIssuedLater, errType, errKeysUnavailable} {
-		if errors.Is(err, passing) {
+	for _, uncached := range []error{token.ErrMalformed, token.ErrHeader, token.ErrAlgorithm, token.ErrNotYet, token.ErrIssuedLater, errType, errKeysUnavailable} {
+		if errors.Is(err, uncached) {
 			return
 		}
 	}
 	if set := p.source.Keys(); set != nil {
-		c.bad.Put(key, refused{err, set}, 0, now.Add(rememberBad))
+		c.bad.Put(key, refused{err, set}, 0, now.Add(badLifetime))
 	}
 }
 

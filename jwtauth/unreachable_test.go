@@ -163,7 +163,7 @@ func TestTokensWithoutAKid(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := must(t, "jwt_auth "+secret)
-	h.providers[0].source = keyset.Static{Set: set}
+	h.providers[0].source = staticKeys{set}
 	h.providers[0].Algorithms = nil
 	for i, k := range append(keys, newNamed(t, "x")) {
 		s := signer{"EdDSA", jwt.SigningMethodEdDSA, k.key}
@@ -228,3 +228,9 @@ func TestReloadWhileTheProviderIsDown(t *testing.T) {
 	}
 	stopNext()
 }
+
+// staticKeys are keys that never change.
+type staticKeys struct{ set *keyset.Set }
+
+func (s staticKeys) Keys() *keyset.Set                   { return s.set }
+func (s staticKeys) Refresh(context.Context) *keyset.Set { return s.set }

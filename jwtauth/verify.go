@@ -25,11 +25,11 @@ var (
 	errUnknownKey      = errors.New("no key for the token")
 	errUnknownIssuer   = errors.New("the token's issuer is not accepted")
 	errType            = errors.New("the token's type is not accepted")
-	errKeysUnavailable = errors.New("the keys to verify tokens with are not available")
+	errKeysUnavailable = errors.New("the keys to verify tokens are temporarily unavailable")
 )
 
-// unavailable is an errKeysUnavailable that says when keys are fetched again.
-type unavailable struct{ again time.Duration }
+// unavailable is an errKeysUnavailable with the time to the next fetch.
+type unavailable struct{ retryAfter time.Duration }
 
 func (*unavailable) Error() string { return errKeysUnavailable.Error() }
 func (*unavailable) Unwrap() error { return errKeysUnavailable }
@@ -45,11 +45,11 @@ type verified struct {
 	// placeholders answers {http.auth.user.*}.
 	placeholders caddy.ReplacerFunc
 
-	// key verified it. With that key, it dies.
+	// key verified it. The token is no longer accepted once the key is gone.
 	key keyset.Print
-	// set is the last key set that was seen to have the key.
+	// set is the last key set that was found to have the key.
 	set atomic.Pointer[keyset.Set]
-	// ids is by what it can be revoked, once somebody asked.
+	// ids are its revocation IDs, computed at the first use.
 	ids atomic.Pointer[deny.IDs]
 }
 
@@ -69,33 +69,33 @@ func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, er
 		for _, p := range h.providers {
 			key.Provider = p.generation
 			if v, ok := h.cache.good.Get(&key, now); ok {
-				if v.lives(p) {
+				if v.keyIsCurrent(p) {
 					cacheHits.Inc()
 					return v, p, p.check(v, now)
 				}
 				h.cache.good.Delete(&key)
 			}
-			if bad, ok := h.cache.bad.Get(&key, now); ok && bad.still(r.Context(), p) {
+			if bad, ok := h.cache.bad.Get(&key, now); ok && bad.applies(r.Context(), p) {
 				cacheRefused.Inc()
 				return nil, p, bad.err
 			}
 		}
 		cacheMisses.Inc()
 	}
-	v, p, t, err := h.verifyAnew(r.Context(), text, &key)
+	v, p, t, err := h.verifyUncached(r.Context(), text, &key)
 	if err == nil {
 		err = p.check(v, now)
 	}
 	if h.cache != nil && p != nil {
 		key.Provider = p.generation
-		h.cache.remember(&key, p, v, t, err, now)
+		h.cache.store(&key, p, v, t, err, now)
 	}
 	return v, p, err
 }
 
-// lives reports whether the key that verified the token is still among the
+// keyIsCurrent reports whether the key that verified the token is still among the
 // provider's.
-func (v *verified) lives(p *Provider) bool {
+func (v *verified) keyIsCurrent(p *Provider) bool {
 	set := p.source.Keys()
 	if set == v.set.Load() {
 		return set != nil
@@ -114,17 +114,17 @@ func (p *Provider) check(v *verified, now time.Time) error {
 	}
 	err := v.claims.Check(&p.rules, now)
 	if err != nil && errors.Is(err, token.ErrIssuer) {
-		// For the operator alone: the client is not told what another would need.
-		if c := p.logger.Check(zap.DebugLevel, "another issuer"); c != nil {
+		// Only logged: the client must not learn which issuers are accepted.
+		if c := p.logger.Check(zap.DebugLevel, "issuer not accepted"); c != nil {
 			c.Write(zap.String("provider", p.name), zap.String("found", fmt.Sprintf("%.200s", v.claims.Text("iss"))), zap.Strings("expected", p.rules.Issuers))
 		}
 	}
 	return err
 }
 
-// verifyAnew does the work in the order that costs a hostile client most and
-// the gateway least: form, header, key, signature, payload.
-func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (*verified, *Provider, *token.Token, error) {
+// verifyUncached checks form, header, key, signature and payload in this order:
+// what is cheap for the gateway first.
+func (h *Handler) verifyUncached(ctx context.Context, text string, key *cache.Key) (*verified, *Provider, *token.Token, error) {
 	t, err := token.Parse(text)
 	if err != nil {
 		return nil, nil, t, err
@@ -132,7 +132,7 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 	p := h.providers[0]
 	var claims token.Claims
 	if len(h.providers) > 1 {
-		// The issuer selects the keys; it is no more than a hint until then.
+		// The unverified issuer only selects the keys.
 		if claims, err = t.Claims(); err != nil {
 			return nil, nil, t, err
 		}
@@ -164,9 +164,9 @@ func (h *Handler) verifyAnew(ctx context.Context, text string, key *cache.Key) (
 	return v, p, t, nil
 }
 
-// verifySignature returns the key that verifies the token, and the set it is
-// of. Where none does, the source is asked for newer keys: a new key may have
-// the name of an old one. The source bounds how often it is fetched.
+// verifySignature returns the key that verifies the token, and its set. If none
+// does, the source is refreshed, because a new key may have the kid of an old one.
+// The source limits how often it fetches.
 func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset.Key, *keyset.Set, error) {
 	if token.Method(t.Algorithm) == nil || len(p.Algorithms) > 0 && !slices.Contains(p.Algorithms, t.Algorithm) {
 		return nil, nil, token.ErrAlgorithm
@@ -177,7 +177,7 @@ func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset
 		return nil, nil, token.ErrAlgorithm
 	}
 	set := p.source.Keys()
-	key, err := try(set, t)
+	key, err := tryKeys(set, t)
 	if err == nil {
 		return key, set, nil
 	}
@@ -189,13 +189,13 @@ func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset
 		return nil, nil, errKeysUnavailable
 	}
 	if newer != set {
-		key, err = try(newer, t)
+		key, err = tryKeys(newer, t)
 	}
 	return key, newer, err
 }
 
-// try verifies the token with the keys of the set that may be meant.
-func try(set *keyset.Set, t *token.Token) (*keyset.Key, error) {
+// tryKeys verifies the token with the keys of the set that match its kid and alg.
+func tryKeys(set *keyset.Set, t *token.Token) (*keyset.Key, error) {
 	keys, _ := set.Find(t.KeyID, t.Algorithm)
 	err := errUnknownKey
 	for i := range keys {

@@ -77,10 +77,10 @@ func protocolToken(name string) (string, bool) {
 	return name, strings.HasPrefix(name, "ey") && strings.Count(name, ".") == 2
 }
 
-// takeProtocols leaves the service those subprotocols that it can choose from,
+// rewriteProtocols leaves the service those subprotocols that it can choose from,
 // and the token, if it is to have it, in Authorization: a service that chooses
 // the first would choose the token.
-func (h *Handler) takeProtocols(r *http.Request, p *protocols) {
+func (h *Handler) rewriteProtocols(r *http.Request, p *protocols) {
 	delete(r.Header, protocolField)
 	if len(p.real) > 0 {
 		r.Header[protocolField] = []string{strings.Join(p.real, ", ")}

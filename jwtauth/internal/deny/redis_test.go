@@ -160,7 +160,7 @@ func TestSilence(t *testing.T) {
 	rs.Freeze()
 	defer rs.Thaw()
 	testkit.Eventually(t, "lost", func() bool { return told.Load() == 1 })
-	if ahead.Store(int64(MaxSilence)); s.Fresh(s.Now()) {
+	if ahead.Store(int64(maxSilence)); s.Fresh(s.Now()) {
 		t.Error("a list is trusted that heard nothing for too long")
 	}
 	if !knows(s, "x") {

@@ -18,8 +18,8 @@ const (
 	DefaultTTL = 24 * time.Hour
 	// MaxTTL is the longest that a revocation lasts.
 	MaxTTL = 366 * 24 * time.Hour
-	// MaxSilence is how long the list is trusted without an answer of Redis.
-	MaxSilence = 10 * time.Second
+	// maxSilence is how long the list is trusted without an answer of Redis.
+	maxSilence = 10 * time.Second
 )
 
 // Shared tells whether other gateways know of a change.
@@ -103,13 +103,13 @@ func (s *Store) Close() {
 }
 
 // Fresh reports whether the list can be trusted: it was read, and Redis has
-// answered within MaxSilence.
+// answered within maxSilence.
 func (s *Store) Fresh(now time.Time) bool {
 	if s.log == nil {
 		return true
 	}
 	contact := s.log.Contact()
-	return !contact.IsZero() && now.Sub(contact) < MaxSilence
+	return !contact.IsZero() && now.Sub(contact) < maxSilence
 }
 
 // Live returns the number of revocations that have not expired.

@@ -20,15 +20,6 @@ type Source interface {
 	Refresh(ctx context.Context) *Set
 }
 
-// Static is a source that never changes.
-type Static struct{ Set *Set }
-
-// Keys returns the set.
-func (s Static) Keys() *Set { return s.Set }
-
-// Refresh returns the set.
-func (s Static) Refresh(context.Context) *Set { return s.Set }
-
 // recheck is how often files are looked at again. Secret stores that mount
 // files replace them some time after a rotation anyway.
 const recheck = 5 * time.Second
@@ -118,8 +109,5 @@ func File(path string, accepted []string, told func(left []error), fail func(err
 	}, fail)
 }
 
-// Interface guards
-var (
-	_ Source = Static{}
-	_ Source = (*Reloading)(nil)
-)
+// Interface guard
+var _ Source = (*Reloading)(nil)

@@ -40,7 +40,7 @@ func FuzzPolicy(f *testing.F) {
 		if met := role.Met(claims, []string{path}); met != roles.Met(claims, []string{path}) || met && !exact.Met(claims) {
 			t.Fatalf("%s: the role %q at %q: %v", data, value, path, met)
 		}
-		granted := Granted(claims)
+		granted := granted(claims)
 		one, all := Scopes{Values: []string{value}}, Scopes{All: true, Values: []string{value}}
 		if one.Met(claims) != all.Met(claims) {
 			t.Fatalf("%s: any and all of the one scope %q differ", data, value)

@@ -120,7 +120,7 @@ func (s *Scopes) Met(claims map[string]any) bool {
 	if s == nil || len(s.Values) == 0 {
 		return true
 	}
-	granted := Granted(claims)
+	granted := granted(claims)
 	for _, want := range s.Values {
 		if slices.Contains(granted, want) != s.All {
 			return !s.All
@@ -129,8 +129,8 @@ func (s *Scopes) Met(claims map[string]any) bool {
 	return s.All
 }
 
-// Granted returns the scopes of a token.
-func Granted(claims map[string]any) []string {
+// granted returns the scopes of a token.
+func granted(claims map[string]any) []string {
 	var granted []string
 	for _, name := range []string{"scope", "scp"} {
 		switch v := claims[name].(type) {

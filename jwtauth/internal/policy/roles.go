@@ -2,9 +2,9 @@ package policy
 
 import "slices"
 
-// RoleClaims are where roles are looked for if nothing else is configured.
+// defaultRoleClaims are where roles are looked for if nothing else is configured.
 // `groups` is not among them: who may name a group could else name a role.
-var RoleClaims = []string{"roles", "realm_access.roles"}
+var defaultRoleClaims = []string{"roles", "realm_access.roles"}
 
 // Roles are roles that the client must have.
 type Roles struct {
@@ -16,13 +16,13 @@ type Roles struct {
 
 // Met reports whether the claims at the paths give the roles. A claim is one
 // role as text, or several in an array; a role may have spaces in its name. No
-// paths are RoleClaims.
+// paths are defaultRoleClaims.
 func (r *Roles) Met(claims map[string]any, paths []string) bool {
 	if r == nil || len(r.Values) == 0 {
 		return true
 	}
 	if len(paths) == 0 {
-		paths = RoleClaims
+		paths = defaultRoleClaims
 	}
 	for _, want := range r.Values {
 		if hasRole(claims, paths, want) != r.All {

@@ -1,10 +1,8 @@
 package token
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -54,10 +52,9 @@ func decodeObject(text string) (m map[string]any, values int, err error) {
 	return m, d.values, nil
 }
 
-// decodeMembers is DecodeObject for an object that is read only once: it keeps
-// none, and tells each member as it comes. What it told stands only if it
-// returns no error.
-func decodeMembers(text string, tell func(name string, value any)) error {
+// visitMembers is DecodeObject for an object that is read only once: it calls visit
+// for each member, and keeps none. The members count only if it returns no error.
+func visitMembers(text string, visit func(name string, value any)) error {
 	if !utf8.ValidString(text) {
 		return errUTF8
 	}
@@ -76,7 +73,7 @@ func decodeMembers(text string, tell func(name string, value any)) error {
 			return errDuplicate
 		}
 		names = append(names, name)
-		tell(name, value)
+		visit(name, value)
 		return nil
 	})
 	if err != nil {
@@ -348,60 +345,4 @@ func (d *decoder) hex() (rune, bool) {
 	}
 	d.at += 4
 	return r, true
-}
-
-// number reads a number, in the form that RFC 8259 §6 gives it and no other.
-func (d *decoder) number() (any, error) {
-	start := d.at
-	if d.peek() == '-' {
-		d.at++
-	}
-	first := d.at
-	whole := d.digits()
-	if whole == 0 || whole > 1 && d.text[first] == '0' {
-		return nil, errSyntax
-	}
-	integer := true
-	if d.peek() == '.' {
-		integer = false
-		d.at++
-		if d.digits() == 0 {
-			return nil, errSyntax
-		}
-	}
-	if c := d.peek(); c == 'e' || c == 'E' {
-		integer = false
-		d.at++
-		if c := d.peek(); c == '+' || c == '-' {
-			d.at++
-		}
-		if d.digits() == 0 {
-			return nil, errSyntax
-		}
-	}
-	// Such an integer is exact.
-	if integer && whole <= 15 {
-		var n int64
-		for _, c := range []byte(d.text[first:d.at]) {
-			n = n*10 + int64(c-'0')
-		}
-		if first == start {
-			return float64(n), nil
-		}
-		if n != 0 {
-			return float64(-n), nil
-		}
-	}
-	if _, err := strconv.ParseFloat(d.text[start:d.at], 64); err != nil {
-		return nil, errSyntax
-	}
-	return json.Number(d.text[start:d.at]), nil
-}
-
-func (d *decoder) digits() (n int) {
-	for c := d.peek(); '0' <= c && c <= '9'; c = d.peek() {
-		d.at++
-		n++
-	}
-	return n
 }

@@ -114,7 +114,7 @@ func noJWS(text string) error {
 // points to (jwk, jku, x5c, x5u) are never used, and so may stand there.
 func (t *Token) readHeader(text string) error {
 	var refused error
-	err := decodeMembers(text, func(name string, value any) {
+	err := visitMembers(text, func(name string, value any) {
 		var field *string
 		switch name {
 		case "alg":
