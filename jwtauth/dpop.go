@@ -191,7 +191,11 @@ func (o *DPoP) acquireReplays(a *app.App, life time.Duration, proofs int) (dpop.
 		memory := dpop.NewMemory(life, proofs)
 		s := sharedReplays{Replays: memory, memory: memory, release: func() {}}
 		if rd != nil {
-			s.Replays, s.release = dpop.NewShared(memory, rd.Client(), a.KeyPrefix(), observeReplays), rd.Retain()
+			shared, release := dpop.NewShared(memory, rd.Client(), a.KeyPrefix(), observeReplays), rd.Retain()
+			s.Replays, s.release = shared, func() {
+				shared.Close()
+				release()
+			}
 		}
 		return s, nil
 	})

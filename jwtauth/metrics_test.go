@@ -49,7 +49,7 @@ func TestEvictionsAreCounted(t *testing.T) {
 	if after-before < 200-32 || after-before > 200 {
 		t.Errorf("%v evictions", after-before)
 	}
-	if err := h.releaseCache(); err != nil {
+	if err := h.cacheRef.Release(); err != nil {
 		t.Fatal(err)
 	}
 	if n := evictions(); n != after {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -105,26 +107,57 @@ func (m *Memory) Len() (n int) {
 const (
 	// budget is how long a request waits for Redis at most.
 	budget = 25 * time.Millisecond
-	// pause is how long Redis is left alone after it failed.
+	// pause is how long Redis is not used after it failed.
 	pause = time.Second
+	// maxUnshared is how many proofs wait for Redis at most, unsharedBatch how many
+	// are written at once, within unsharedTimeout.
+	maxUnshared     = 10_000
+	unsharedBatch   = 500
+	unsharedTimeout = time.Second
 )
 
 // Shared remembers proofs in memory, and in Redis for all gateways. While Redis
-// does not answer, a proof is accepted once by each gateway.
+// is unreachable, a proof is accepted once by each gateway; Redis gets it as soon
+// as it is reachable again, so that no other gateway accepts it from then on.
 type Shared struct {
 	memory  *Memory
 	client  redis.UniversalClient
 	prefix  string
 	observe func(error)
-	// resumes is when Redis is asked again, in Unix nanoseconds; 0 while it
+	// resumes is when Redis is used again, in Unix nanoseconds; 0 while it
 	// answers.
 	resumes atomic.Int64
+
+	mu       sync.Mutex
+	unshared []unshared
+	sharing  bool // a goroutine writes what is unshared
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// unshared is a proof that Redis does not have.
+type unshared struct {
+	id    ID
+	until time.Time
 }
 
 // NewShared makes one whose keys begin with the prefix. observe is called for
-// every command with what became of it.
+// every command of a request with its result. Close ends it.
 func NewShared(memory *Memory, client redis.UniversalClient, prefix string, observe func(error)) *Shared {
-	return &Shared{memory: memory, client: client, prefix: prefix + ":jwt:dpop:", observe: observe}
+	s := &Shared{memory: memory, client: client, prefix: prefix + ":jwt:dpop:", observe: observe}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Close ends it.
+func (s *Shared) Close() {
+	s.cancel()
+	s.mu.Lock()
+	s.sharing = true // none begins any more
+	s.mu.Unlock()
+	s.done.Wait()
 }
 
 // Seen implements Replays.
@@ -135,13 +168,14 @@ func (s *Shared) Seen(ctx context.Context, id ID, now time.Time) bool {
 	if resumes := s.resumes.Load(); resumes != 0 {
 		// One request tries, the others go on.
 		if now.UnixNano() < resumes || !s.resumes.CompareAndSwap(resumes, now.Add(pause).UnixNano()) {
+			s.shareLater(id)
 			return false
 		}
 	}
-	// A client that leaves has not shown that Redis is ill.
+	// A client that leaves has not shown that Redis is unreachable.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
 	defer cancel()
-	err := s.client.SetArgs(ctx, s.prefix+hex.EncodeToString(id[:]), 1, redis.SetArgs{Mode: "NX", TTL: s.memory.life}).Err()
+	err := s.client.SetArgs(ctx, s.key(id), 1, redis.SetArgs{Mode: "NX", TTL: s.memory.life}).Err()
 	if err == redis.Nil { //nolint:errorlint // go-redis returns it bare
 		s.observe(nil)
 		s.resumes.Store(0)
@@ -150,10 +184,78 @@ func (s *Shared) Seen(ctx context.Context, id ID, now time.Time) bool {
 	s.observe(err)
 	if err != nil {
 		s.resumes.Store(now.Add(pause).UnixNano())
+		s.shareLater(id)
 		return false
 	}
 	s.resumes.Store(0)
 	return false
+}
+
+func (s *Shared) key(id ID) string { return s.prefix + hex.EncodeToString(id[:]) }
+
+// shareLater notes a proof for Redis. If there are too many, the oldest is left
+// out: other gateways might accept it.
+func (s *Shared) shareLater(id ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unshared) >= maxUnshared {
+		s.unshared = s.unshared[1:]
+	}
+	s.unshared = append(s.unshared, unshared{id, time.Now().Add(s.memory.life)})
+	if !s.sharing {
+		s.sharing = true
+		s.done.Go(s.share)
+	}
+}
+
+// share writes what is unshared until nothing is left.
+func (s *Shared) share() {
+	wait := pause
+	for {
+		select {
+		case <-time.After(wait):
+		case <-s.ctx.Done():
+			return
+		}
+		now := time.Now()
+		s.mu.Lock()
+		s.unshared = slices.DeleteFunc(s.unshared, func(u unshared) bool { return !u.until.After(now) })
+		batch := slices.Clone(s.unshared[:min(len(s.unshared), unsharedBatch)])
+		if len(batch) == 0 {
+			s.sharing = s.ctx.Err() != nil
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		if wait = pause; s.write(batch, now) == nil {
+			wait = 0
+			s.remove(batch)
+		}
+	}
+}
+
+// remove forgets what was written.
+func (s *Shared) remove(batch []unshared) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unshared = slices.DeleteFunc(s.unshared, func(u unshared) bool { return slices.Contains(batch, u) })
+}
+
+func (s *Shared) write(batch []unshared, now time.Time) error {
+	ctx, cancel := context.WithTimeout(s.ctx, unsharedTimeout)
+	defer cancel()
+	cmds, _ := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, u := range batch {
+			p.SetArgs(ctx, s.key(u.id), 1, redis.SetArgs{Mode: "NX", TTL: u.until.Sub(now)})
+		}
+		return nil
+	})
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Interface guards

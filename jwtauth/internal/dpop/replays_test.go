@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 func idOf(n uint64) (id ID) {
@@ -96,13 +97,15 @@ func TestSharedByRedis(t *testing.T) {
 	gateway := func() *Shared {
 		client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 250 * time.Millisecond})
 		t.Cleanup(func() { _ = client.Close() })
-		return NewShared(NewMemory(time.Minute, 1000), client, "test", func(err error) {
+		s := NewShared(NewMemory(time.Minute, 1000), client, "test", func(err error) {
 			if err != nil {
 				bad.Add(1)
 				return
 			}
 			good.Add(1)
 		})
+		t.Cleanup(s.Close)
+		return s
 	}
 	a, b := gateway(), gateway()
 	if a.Seen(t.Context(), idOf(1), now) || !b.Seen(t.Context(), idOf(1), now) || !a.Seen(t.Context(), idOf(1), now) {
@@ -139,5 +142,52 @@ func TestSharedByRedis(t *testing.T) {
 	server.Kill()
 	if a.Seen(t.Context(), idOf(300), later) {
 		t.Error("a dead redis refuses")
+	}
+}
+
+// Proofs that a gateway accepted while it had no Redis are refused by the others
+// as soon as it has.
+func TestProofsOfAnOutageAreShared(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.NewProxy(t, server.Addr())
+	gateway := func(addr string) *Shared {
+		client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 250 * time.Millisecond})
+		t.Cleanup(func() { _ = client.Close() })
+		s := NewShared(NewMemory(time.Minute, 100_000), client, "test", func(error) {})
+		t.Cleanup(s.Close)
+		return s
+	}
+	a, b := gateway(proxy.Addr()), gateway(server.Addr())
+	proxy.Direct("127.0.0.1:1")
+	const n = 2*unsharedBatch + 7
+	for i := range uint64(n) {
+		if a.Seen(t.Context(), idOf(i), now) {
+			t.Fatalf("proof %d is new", i)
+		}
+	}
+	proxy.Direct(server.Addr())
+	testkit.Eventually(t, "sharing", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.unshared) == 0 && !a.sharing
+	})
+	for i := range uint64(n) {
+		if !b.Seen(t.Context(), idOf(i), now) {
+			t.Fatalf("proof %d is accepted by another gateway after the outage", i)
+		}
+	}
+	if ttl := server.Client().PTTL(t.Context(), "test:jwt:dpop:01000000000000000000000000000001").Val(); ttl <= 0 || ttl > time.Minute {
+		t.Errorf("the key lives for %v", ttl)
+	}
+	// What is more than can wait is bounded.
+	server.Kill()
+	for i := range uint64(maxUnshared + 100) {
+		a.Seen(t.Context(), idOf(1_000_000+i), now)
+	}
+	a.mu.Lock()
+	waiting := len(a.unshared)
+	a.mu.Unlock()
+	if waiting != maxUnshared {
+		t.Errorf("%d wait", waiting)
 	}
 }
