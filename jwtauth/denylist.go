@@ -80,7 +80,7 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 		options := deny.Options{Prefix: a.KeyPrefix(), Observe: observeDenyList}
 		release := func() {}
 		if rd := a.Redis(); rd != nil {
-			options.Redis, release = rd.Background(), rd.Retain()
+			options.Redis, options.Availability, release = rd.Background(), rd.Availability(), rd.Retain()
 		}
 		return sharedList{deny.New(options), release}, nil
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
@@ -191,7 +192,7 @@ func (o *DPoP) acquireReplays(a *app.App, life time.Duration, proofs int) (dpop.
 		memory := dpop.NewMemory(life, proofs)
 		s := sharedReplays{Replays: memory, memory: memory, release: func() {}}
 		if rd != nil {
-			shared, release := dpop.NewShared(memory, rd.Client(), a.KeyPrefix(), observeReplays), rd.Retain()
+			shared, release := dpop.NewShared(memory, rd.Client(), rd.Availability(), a.KeyPrefix(), observeReplays), rd.Retain()
 			s.Replays, s.release = shared, func() {
 				shared.Close()
 				release()
@@ -238,7 +239,8 @@ func (o *DPoP) check(r *http.Request, p *Provider, thumbprint, text string, now 
 		return fmt.Errorf("%w: %w", dpop.ErrProof, err)
 	}
 	proven, _ := caddyhttp.GetVar(r.Context(), provenVar).(string)
-	err = o.rules[p].Check(r.Context(), fields[0], &dpop.Request{
+	ctx := availability.WithBudget(r.Context(), app.WaitBudget(r))
+	err = o.rules[p].Check(ctx, fields[0], &dpop.Request{
 		Method: original.Method, Targets: targets, Token: text, Thumbprint: thumbprint, Again: proven == fields[0],
 	}, now)
 	if err == nil && proven == "" {

@@ -132,7 +132,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	}
 
 	exchange, err := exchanges.Acquire(rd.Key(), func() (*redis.Epochs, error) {
-		return redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Prefix: a.KeyPrefix()}), nil
+		return redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Availability: rd.Availability(), Prefix: a.KeyPrefix()}), nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, t.release())

@@ -10,7 +10,7 @@ import (
 type batch struct {
 	entries map[string]Entry
 	done    chan struct{} // closed when writing was attempted
-	ok      bool          // that it is in the log; set before done is closed
+	err     error         // nil if it is in the log; set before done is closed
 }
 
 func newBatch() *batch { return &batch{entries: map[string]Entry{}, done: make(chan struct{})} }
@@ -47,7 +47,7 @@ func (l *Log) Append(ctx context.Context, enter func(), entries ...Entry) (share
 	}
 	select {
 	case <-b.done:
-		return b.ok
+		return b.err == nil
 	case <-ctx.Done():
 		return false
 	}
@@ -157,7 +157,7 @@ func (l *Log) writePending(ctx context.Context) (more bool) {
 	for len(rest) > 0 {
 		some := rest[:min(len(rest), batchSize)]
 		w, err := l.append(ctx, some, clock)
-		if err != nil {
+		if b.err = err; err != nil {
 			break
 		}
 		rest, clock = rest[len(some):], w.position
@@ -165,9 +165,8 @@ func (l *Log) writePending(ctx context.Context) (more bool) {
 		l.appended.Add(1)
 		l.advance(w)
 	}
-	b.ok = len(rest) == 0
 	l.mu.Lock()
-	if !b.ok {
+	if b.err != nil {
 		// Tried again after the next successful read.
 		l.failures.Add(1)
 		l.ready.Store(false)
@@ -178,7 +177,7 @@ func (l *Log) writePending(ctx context.Context) (more bool) {
 	l.writing = nil
 	l.mu.Unlock()
 	close(b.done)
-	return b.ok
+	return b.err == nil
 }
 
 // append writes one batch.

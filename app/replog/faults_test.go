@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
@@ -204,6 +205,35 @@ func TestAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is pending is in the log, and what others wrote is known, before Redis is
+// used again.
+func TestBeforeRedisIsUsedAgain(t *testing.T) {
+	bothKinds(t, func(t *testing.T, keys Keys) {
+		server := redistest.Start(t)
+		p := redistest.NewProxy(t, server.Addr())
+		engine := availability.New(availability.Options{Client: client(t, p.Addr()), Budget: 200 * time.Millisecond})
+		t.Cleanup(engine.Close)
+		// Without the engine, it would be read in an hour.
+		a := followWith(t, Options{Client: deafen(t, client(t, p.Addr())), Keys: keys, Period: time.Hour, Availability: engine, Name: "test"})
+		b := follow(t, keys, client(t, server.Addr()), DefaultPeriod)
+		ready(t, a, b)
+		p.Swallow(true)
+		a.Read()
+		testkit.Eventually(t, "the outage", func() bool { return !engine.Up() && !a.Ready() })
+		mustShare(t, b, "missed")
+		if a.put("late", 1) {
+			t.Error("shared without Redis")
+		}
+		p.Swallow(false)
+		p.Cut()
+		testkit.Eventually(t, "the return", engine.Partition(keys.Log).Writable)
+		if !a.knows("missed") || a.Stats().Pending != 0 || !a.Ready() {
+			t.Errorf("Redis is used again: %v, %+v", a.m.live(), a.Stats())
+		}
+		testkit.Eventually(t, "the change at the other", func() bool { return b.knows("late") })
+	})
 }
 
 // A server that loads its data refuses commands. That is not taken for a loss.

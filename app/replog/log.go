@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 const (
@@ -76,9 +78,14 @@ type Keys struct {
 
 // Options of a Log. Client, Keys and Life are needed.
 type Options struct {
-	// Client is for commands and the subscription. It must not retry.
+	// Client is for commands and the subscription.
 	Client redis.UniversalClient
 	Keys   Keys
+	// Availability learns of failures, and has the log read and what is pending
+	// written before Redis is used again. Name is what it calls the log. Default:
+	// none.
+	Availability *availability.Engine
+	Name         string
 	// Life is how long a change is kept: longer than it can matter.
 	Life time.Duration
 	// Period is the time between two reads of the log. Default: 400ms.
@@ -109,12 +116,14 @@ type Log struct {
 	work  chan struct{} // write what is pending now
 
 	mu      sync.Mutex
-	pending *batch // to be written
-	writing *batch // being written, or nil
+	pending *batch       // to be written
+	writing *batch       // being written, or nil
+	waiting []chan error // for the result of the next read
 
 	reader reader // of the goroutine that reads
 
 	start  sync.Once
+	leave  func() // ends the subscription to the availability, or nil
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -154,12 +163,41 @@ func (l *Log) Start() {
 		l.done.Go(l.follow)
 		l.done.Go(l.write)
 		l.done.Go(l.listen)
+		if l.o.Availability != nil {
+			l.leave = l.o.Availability.Subscribe(availability.Subscriber{Name: l.o.Name, Restore: l.restored, Changed: l.changed})
+		}
 	})
+}
+
+// partition is the part of Redis that has the log, or nil.
+func (l *Log) partition() *availability.Partition {
+	if l.o.Availability == nil {
+		return nil
+	}
+	return l.o.Availability.Partition(l.o.Keys.Log)
+}
+
+// restored is called before Redis is used again.
+func (l *Log) restored(ctx context.Context, p *availability.Partition) error {
+	if p != l.partition() {
+		return nil
+	}
+	return l.Sync(ctx)
+}
+
+// changed is called when Redis was lost or is used again.
+func (l *Log) changed(p *availability.Partition, s availability.State) {
+	if s == availability.Unavailable && p == l.partition() {
+		l.ready.Store(false)
+	}
 }
 
 // Close ends it, after one more attempt to write what is pending.
 func (l *Log) Close() {
 	l.start.Do(func() {})
+	if l.leave != nil {
+		l.leave()
+	}
 	l.cancel()
 	l.done.Wait()
 }

@@ -26,6 +26,10 @@ type reader struct {
 func (l *Log) follow() {
 	failing := false
 	for first := true; ; first = false {
+		l.mu.Lock()
+		waiting := l.waiting
+		l.waiting = nil
+		l.mu.Unlock()
 		err := l.sync(l.ctx)
 		if l.ctx.Err() != nil {
 			return
@@ -33,10 +37,16 @@ func (l *Log) follow() {
 		if err != nil {
 			l.failures.Add(1)
 			l.ready.Store(false)
+			if p := l.partition(); p != nil {
+				p.Lost(err)
+			}
 		} else {
 			l.touch()
 			l.ready.Store(true)
 			signal(l.work) // what could not be written before
+		}
+		for _, c := range waiting {
+			c <- err
 		}
 		if failing != (err != nil) {
 			failing = err != nil
@@ -54,6 +64,42 @@ func (l *Log) follow() {
 			timer.Stop()
 			return
 		}
+	}
+}
+
+// Sync reads the log and writes what is pending, and waits for both.
+func (l *Log) Sync(ctx context.Context) error {
+	read := make(chan error, 1)
+	l.mu.Lock()
+	l.waiting = append(l.waiting, read)
+	l.mu.Unlock()
+	l.Read()
+	select {
+	case err := <-read:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.ctx.Done():
+		return nil
+	}
+	l.mu.Lock()
+	b := l.writing
+	if len(l.pending.entries) > 0 {
+		b = l.pending
+	}
+	l.mu.Unlock()
+	if b == nil {
+		return nil
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.ctx.Done():
+		return nil
 	}
 }
 

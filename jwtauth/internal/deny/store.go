@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/app/replog"
 )
 
@@ -36,6 +37,8 @@ const (
 type Options struct {
 	// Redis is where gateways share; nil keeps everything in memory.
 	Redis redis.UniversalClient
+	// Availability tells when Redis can be used. Default: nothing does.
+	Availability *availability.Engine
 	// Prefix of the keys in Redis.
 	Prefix string
 	// Observe is told when Redis is lost (with the error) and found again (nil).
@@ -64,7 +67,7 @@ func New(o Options) *Store {
 	if o.Redis != nil {
 		key := o.Prefix + ":{jwt_deny}"
 		s.log = replog.New(replica{s}, replog.Options{
-			Client: o.Redis, Life: MaxTTL + 24*time.Hour, Observe: o.Observe, Now: s.now,
+			Client: o.Redis, Availability: o.Availability, Name: "revocations", Life: MaxTTL + 24*time.Hour, Observe: o.Observe, Now: s.now,
 			Keys: replog.Keys{Log: key + ":positions", State: key + ":entries", Expires: key + ":expiries", Channel: key},
 		})
 	}

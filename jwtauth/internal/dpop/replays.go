@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 // ID is what a proof is remembered by.
@@ -105,36 +107,27 @@ func (m *Memory) Len() (n int) {
 }
 
 const (
-	// budget is how long a request waits for Redis at most.
-	budget = 25 * time.Millisecond
-	// pause is how long Redis is not used after it failed.
-	pause = time.Second
 	// maxUnshared is how many proofs wait for Redis at most, unsharedBatch how many
-	// are written at once, within unsharedTimeout.
-	maxUnshared     = 10_000
-	unsharedBatch   = 500
-	unsharedTimeout = time.Second
+	// are written at once.
+	maxUnshared   = 10_000
+	unsharedBatch = 500
 )
 
 // Shared remembers proofs in memory, and in Redis for all gateways. While Redis
-// is unreachable, a proof is accepted once by each gateway; Redis gets it as soon
-// as it is reachable again, so that no other gateway accepts it from then on.
+// is unavailable, a proof is accepted once by each gateway; Redis gets it before
+// it is used again, so that no other gateway accepts it from then on.
 type Shared struct {
-	memory  *Memory
-	client  redis.UniversalClient
-	prefix  string
-	observe func(error)
-	// resumes is when Redis is used again, in Unix nanoseconds; 0 while it
-	// answers.
-	resumes atomic.Int64
+	memory       *Memory
+	client       redis.UniversalClient
+	availability *availability.Engine
+	prefix       string
+	observe      func(error)
+	unsubscribe  func()
 
 	mu       sync.Mutex
 	unshared []unshared
-	sharing  bool // a goroutine writes what is unshared
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	waiting  atomic.Bool // something is unshared, and nobody is writing it
+	done     sync.WaitGroup
 }
 
 // unshared is a proof that Redis does not have.
@@ -145,50 +138,51 @@ type unshared struct {
 
 // NewShared makes one whose keys begin with the prefix. observe is called for
 // every command of a request with its result. Close ends it.
-func NewShared(memory *Memory, client redis.UniversalClient, prefix string, observe func(error)) *Shared {
-	s := &Shared{memory: memory, client: client, prefix: prefix + ":jwt:dpop:", observe: observe}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+func NewShared(memory *Memory, client redis.UniversalClient, a *availability.Engine, prefix string, observe func(error)) *Shared {
+	s := &Shared{memory: memory, client: client, availability: a, prefix: prefix + ":jwt:dpop:", observe: observe}
+	s.unsubscribe = a.Subscribe(availability.Subscriber{Name: "dpop", Restore: s.restore})
 	return s
 }
 
 // Close ends it.
 func (s *Shared) Close() {
-	s.cancel()
-	s.mu.Lock()
-	s.sharing = true // none begins any more
-	s.mu.Unlock()
+	s.unsubscribe()
 	s.done.Wait()
 }
 
-// Seen implements Replays.
+// Seen implements Replays. The request waits for Redis no longer than the budget
+// that all features share.
 func (s *Shared) Seen(ctx context.Context, id ID, now time.Time) bool {
 	if s.memory.Seen(ctx, id, now) {
 		return true
 	}
-	if resumes := s.resumes.Load(); resumes != 0 {
-		// One request tries, the others go on.
-		if now.UnixNano() < resumes || !s.resumes.CompareAndSwap(resumes, now.Add(pause).UnixNano()) {
-			s.shareLater(id)
-			return false
-		}
-	}
-	// A client that leaves has not shown that Redis is unreachable.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
-	defer cancel()
-	err := s.client.SetArgs(ctx, s.key(id), 1, redis.SetArgs{Mode: "NX", TTL: s.memory.life}).Err()
-	if err == redis.Nil { //nolint:errorlint // go-redis returns it bare
-		s.observe(nil)
-		s.resumes.Store(0)
-		return true
-	}
-	s.observe(err)
-	if err != nil {
-		s.resumes.Store(now.Add(pause).UnixNano())
+	key := s.key(id)
+	partition := s.availability.Partition(key)
+	budget := availability.BudgetFrom(ctx)
+	limit := s.availability.Budget()
+	left := budget.Left(limit)
+	if !partition.Writable() || left <= 0 {
 		s.shareLater(id)
 		return false
 	}
-	s.resumes.Store(0)
-	return false
+	began := time.Now()
+	defer func() { budget.Spend(time.Since(began)) }()
+	// A client that leaves has not shown that Redis is unavailable.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
+	defer cancel()
+	err := s.client.SetArgs(ctx, key, 1, redis.SetArgs{Mode: "NX", TTL: s.memory.life}).Err()
+	partition.Report(availability.Call{Began: began, Write: true, Short: left < limit/2}, err)
+	seen := err == redis.Nil //nolint:errorlint // go-redis returns it bare
+	if seen {
+		err = nil
+	}
+	s.observe(err)
+	if err != nil {
+		s.shareLater(id)
+	} else if s.waiting.Load() && s.waiting.CompareAndSwap(true, false) {
+		s.done.Go(func() { s.share(partition) })
+	}
+	return seen
 }
 
 func (s *Shared) key(id ID) string { return s.prefix + hex.EncodeToString(id[:]) }
@@ -202,48 +196,46 @@ func (s *Shared) shareLater(id ID) {
 		s.unshared = s.unshared[1:]
 	}
 	s.unshared = append(s.unshared, unshared{id, time.Now().Add(s.memory.life)})
-	if !s.sharing {
-		s.sharing = true
-		s.done.Go(s.share)
-	}
+	s.waiting.Store(true)
 }
 
-// share writes what is unshared until nothing is left.
-func (s *Shared) share() {
-	wait := pause
-	for {
-		select {
-		case <-time.After(wait):
-		case <-s.ctx.Done():
-			return
-		}
-		now := time.Now()
-		s.mu.Lock()
-		s.unshared = slices.DeleteFunc(s.unshared, func(u unshared) bool { return !u.until.After(now) })
-		batch := slices.Clone(s.unshared[:min(len(s.unshared), unsharedBatch)])
-		if len(batch) == 0 {
-			s.sharing = s.ctx.Err() != nil
-			s.mu.Unlock()
-			return
-		}
-		s.mu.Unlock()
-		if wait = pause; s.write(batch, now) == nil {
-			wait = 0
-			s.remove(batch)
-		}
-	}
-}
-
-// remove forgets what was written.
-func (s *Shared) remove(batch []unshared) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unshared = slices.DeleteFunc(s.unshared, func(u unshared) bool { return slices.Contains(batch, u) })
-}
-
-func (s *Shared) write(batch []unshared, now time.Time) error {
-	ctx, cancel := context.WithTimeout(s.ctx, unsharedTimeout)
+// share writes what single requests could not.
+func (s *Shared) share(p *availability.Partition) {
+	ctx, cancel := context.WithTimeout(context.Background(), availability.RestoreTimeout)
 	defer cancel()
+	if s.restore(ctx, p) != nil {
+		s.waiting.Store(true)
+	}
+}
+
+// restore writes what is unshared to a partition before it is used again.
+func (s *Shared) restore(ctx context.Context, p *availability.Partition) error {
+	now := time.Now()
+	s.mu.Lock()
+	s.unshared = slices.DeleteFunc(s.unshared, func(u unshared) bool { return !u.until.After(now) })
+	var all []unshared
+	for _, u := range s.unshared {
+		if s.availability.Partition(s.key(u.id)) == p {
+			all = append(all, u)
+		}
+	}
+	s.mu.Unlock()
+	for batch := range slices.Chunk(all, unsharedBatch) {
+		if err := s.write(ctx, batch, now); err != nil {
+			return err
+		}
+		written := map[ID]bool{}
+		for _, u := range batch {
+			written[u.id] = true
+		}
+		s.mu.Lock()
+		s.unshared = slices.DeleteFunc(s.unshared, func(u unshared) bool { return written[u.id] })
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *Shared) write(ctx context.Context, batch []unshared, now time.Time) error {
 	cmds, _ := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, u := range batch {
 			p.SetArgs(ctx, s.key(u.id), 1, redis.SetArgs{Mode: "NX", TTL: u.until.Sub(now)})

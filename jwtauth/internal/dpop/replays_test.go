@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
@@ -88,76 +88,84 @@ func TestOneOfMany(t *testing.T) {
 	}
 }
 
+// gateway remembers proofs in memory and in the Redis at the address.
+func gateway(t *testing.T, addr string, observe func(error)) *Shared {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DialTimeout: 250 * time.Millisecond})
+	engine := availability.New(availability.Options{Client: client, Prefix: "test", Budget: 200 * time.Millisecond})
+	s := NewShared(NewMemory(time.Minute, 100_000), client, engine, "test", observe)
+	t.Cleanup(func() { s.Close(); engine.Close(); _ = client.Close() })
+	return s
+}
+
+func (s *Shared) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unshared)
+}
+
 func TestSharedByRedis(t *testing.T) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("redis-server is not installed")
-	}
 	server := redistest.Start(t)
-	var good, bad atomic.Int64
-	gateway := func() *Shared {
-		client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 250 * time.Millisecond})
-		t.Cleanup(func() { _ = client.Close() })
-		s := NewShared(NewMemory(time.Minute, 1000), client, "test", func(err error) {
-			if err != nil {
-				bad.Add(1)
-				return
-			}
-			good.Add(1)
-		})
-		t.Cleanup(s.Close)
-		return s
+	var bad atomic.Int64
+	observe := func(err error) {
+		if err != nil {
+			bad.Add(1)
+		}
 	}
-	a, b := gateway(), gateway()
+	a, b := gateway(t, server.Addr(), observe), gateway(t, server.Addr(), observe)
 	if a.Seen(t.Context(), idOf(1), now) || !b.Seen(t.Context(), idOf(1), now) || !a.Seen(t.Context(), idOf(1), now) {
 		t.Error("what one gateway has seen, the other does not know")
 	}
 	if ttl := server.Client().PTTL(t.Context(), "test:jwt:dpop:01000000000000000000000000000001").Val(); ttl <= 0 || ttl > time.Minute {
 		t.Errorf("the key lives for %v", ttl)
 	}
-	// A client that has left does not make Redis look ill.
+	// A client that has left does not make Redis look unavailable.
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if a.Seen(gone, idOf(2), now) || bad.Load() != 0 || !b.Seen(t.Context(), idOf(2), now) {
-		t.Error("a cancelled request was not told to redis")
+		t.Error("the proof of a canceled request did not reach Redis")
+	}
+	// Nor does a request that has waited for Redis before; it waits no longer.
+	var spent availability.Budget
+	spent.Spend(time.Hour)
+	if a.Seen(availability.WithBudget(t.Context(), &spent), idOf(3), now) || bad.Load() != 0 || a.left() != 1 {
+		t.Error("the budget of the request was not honored")
 	}
 
 	server.Freeze()
 	for n := range uint64(50) {
 		if a.Seen(t.Context(), idOf(100+n), now) || !a.Seen(t.Context(), idOf(100+n), now) {
-			t.Error("without redis, a gateway does not know what it has seen")
+			t.Error("without Redis, a gateway does not know what it has seen")
 		}
 	}
-	if bad.Load() != 1 {
-		t.Errorf("%d requests waited for a frozen redis within a second", bad.Load())
-	}
-	later := now.Add(2 * pause)
-	a.Seen(t.Context(), idOf(200), later)
-	if bad.Load() != 2 {
-		t.Errorf("after the pause, %d have asked", bad.Load())
+	if n := bad.Load(); n != 3 {
+		t.Errorf("%d requests waited for a frozen Redis", n)
 	}
 	server.Thaw()
-	if later = later.Add(2 * pause); a.Seen(t.Context(), idOf(201), later) || !b.Seen(t.Context(), idOf(201), later) {
-		t.Error("redis came back, and is not used")
+	testkit.Eventually(t, "the return", func() bool { return a.availability.Partition("").Writable() })
+	if a.left() != 0 {
+		t.Errorf("Redis is used again, and %d proofs wait for it", a.left())
+	}
+	for n := range uint64(50) {
+		if !b.Seen(t.Context(), idOf(100+n), now) {
+			t.Fatalf("proof %d is accepted by another gateway after the outage", n)
+		}
+	}
+	if a.Seen(t.Context(), idOf(201), now) || !b.Seen(t.Context(), idOf(201), now) {
+		t.Error("Redis came back, and is not used")
 	}
 	server.Kill()
-	if a.Seen(t.Context(), idOf(300), later) {
-		t.Error("a dead redis refuses")
+	if a.Seen(t.Context(), idOf(300), now) {
+		t.Error("a dead Redis refuses")
 	}
 }
 
-// Proofs that a gateway accepted while it had no Redis are refused by the others
-// as soon as it has.
+// A gateway that is cut off accepts proofs once; when it has Redis again, the
+// others refuse them. How many wait is bounded.
 func TestProofsOfAnOutageAreShared(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.NewProxy(t, server.Addr())
-	gateway := func(addr string) *Shared {
-		client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 250 * time.Millisecond})
-		t.Cleanup(func() { _ = client.Close() })
-		s := NewShared(NewMemory(time.Minute, 100_000), client, "test", func(error) {})
-		t.Cleanup(s.Close)
-		return s
-	}
-	a, b := gateway(proxy.Addr()), gateway(server.Addr())
+	a, b := gateway(t, proxy.Addr(), func(error) {}), gateway(t, server.Addr(), func(error) {})
 	proxy.Direct("127.0.0.1:1")
 	const n = 2*unsharedBatch + 7
 	for i := range uint64(n) {
@@ -165,12 +173,11 @@ func TestProofsOfAnOutageAreShared(t *testing.T) {
 			t.Fatalf("proof %d is new", i)
 		}
 	}
+	if a.left() != n || a.availability.Up() {
+		t.Fatalf("%d wait", a.left())
+	}
 	proxy.Direct(server.Addr())
-	testkit.Eventually(t, "sharing", func() bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return len(a.unshared) == 0 && !a.sharing
-	})
+	testkit.Eventually(t, "the return", func() bool { return a.availability.Partition("").Writable() })
 	for i := range uint64(n) {
 		if !b.Seen(t.Context(), idOf(i), now) {
 			t.Fatalf("proof %d is accepted by another gateway after the outage", i)
@@ -179,15 +186,11 @@ func TestProofsOfAnOutageAreShared(t *testing.T) {
 	if ttl := server.Client().PTTL(t.Context(), "test:jwt:dpop:01000000000000000000000000000001").Val(); ttl <= 0 || ttl > time.Minute {
 		t.Errorf("the key lives for %v", ttl)
 	}
-	// What is more than can wait is bounded.
 	server.Kill()
 	for i := range uint64(maxUnshared + 100) {
 		a.Seen(t.Context(), idOf(1_000_000+i), now)
 	}
-	a.mu.Lock()
-	waiting := len(a.unshared)
-	a.mu.Unlock()
-	if waiting != maxUnshared {
-		t.Errorf("%d wait", waiting)
+	if a.left() != maxUnshared {
+		t.Errorf("%d wait", a.left())
 	}
 }

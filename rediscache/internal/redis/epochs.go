@@ -20,6 +20,8 @@ type EpochsOptions struct {
 	// Client is for commands and the subscription; no request waits for it
 	// longer than Budget.
 	Client redis.UniversalClient
+	// Availability tells when Redis can be used. Default: nothing does.
+	Availability *availability.Engine
 	// Prefix begins every key. Default: "tentagate".
 	Prefix string
 	// Budget is how long Invalidate waits for Redis. Default: 25ms.
@@ -52,7 +54,7 @@ func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
 	}
 	key := o.Prefix + ":cache:{epochs}"
 	return &Epochs{table: table, o: o, log: replog.New(marks{table}, replog.Options{
-		Client: o.Client, Period: o.Period, Life: logLife,
+		Client: o.Client, Availability: o.Availability, Name: "invalidations", Period: o.Period, Life: logLife,
 		Keys: replog.Keys{Log: key + ":log", State: key + ":generation", Channel: key},
 	})}
 }
