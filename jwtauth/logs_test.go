@@ -88,7 +88,7 @@ func TestIssuersInTheLog(t *testing.T) {
 	if w.Code != 401 || strings.Contains(w.Body.String()+fmt.Sprint(w.Header()), "https://a.test") {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
-	lines := logs.FilterMessage("another issuer").All()
+	lines := logs.FilterMessage("issuer not accepted").All()
 	if len(lines) != 1 || fmt.Sprint(lines[0].ContextMap()) != "map[expected:[https://a.test https://b.test] found:https://c.test provider:main]" {
 		t.Errorf("%v", lines)
 	}

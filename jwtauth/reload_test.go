@@ -57,12 +57,11 @@ func TestReloadWhileKeysRotate(t *testing.T) {
 	}
 	reload()
 
-	var good atomic.Pointer[[]string]
+	var mu sync.RWMutex // locked while the tokens change, so that none is used later
+	good := []string{one.token(t, 0)}
 	var rounds atomic.Int64
 	stop := make(chan struct{})
 	var workers sync.WaitGroup
-	tokens := []string{one.token(t, 0)}
-	good.Store(&tokens)
 	const count = 4
 	for range count {
 		workers.Go(func() {
@@ -72,19 +71,22 @@ func TestReloadWhileKeysRotate(t *testing.T) {
 					return
 				default:
 				}
-				for _, text := range *good.Load() {
+				mu.RLock()
+				for _, text := range good {
 					if status := send(t, current.Load(), text); status != http.StatusOK {
 						t.Errorf("a token of a published key: %d", status)
-						return
 					}
 				}
+				mu.RUnlock()
 				rounds.Add(1)
 			}
 		})
 	}
 	accept := func(texts ...string) {
-		good.Store(&texts)
+		mu.Lock()
+		good = texts
 		from := rounds.Load()
+		mu.Unlock()
 		testkit.Eventually(t, "the load", func() bool { return rounds.Load() > from+2*count || t.Failed() })
 	}
 	publish(one)

@@ -62,7 +62,7 @@ func TestSourceThatIsNotUpYet(t *testing.T) {
 						if w.Code != 503 || err != nil || wait < 1 || wait > 6 || w.Header().Get("WWW-Authenticate") != "" || w.Header().Get("Cache-Control") != "no-store" {
 							t.Fatalf("%s, %s: %d %v", name, options, w.Code, w.Header())
 						}
-						if !strings.Contains(w.Header().Get("Content-Type"), "problem+json") || !strings.Contains(w.Body.String(), "not available") {
+						if !strings.Contains(w.Header().Get("Content-Type"), "problem+json") || !strings.Contains(w.Body.String(), "temporarily unavailable") {
 							t.Errorf("%s: %s", name, w.Body)
 						}
 					}
