@@ -8,23 +8,23 @@ func opts(name, help string) prometheus.CounterOpts {
 
 var (
 	requests = prometheus.NewCounterVec(opts("requests_total",
-		"Requests by how they were answered: hit, stale, stale_error, revalidated, collapsed, miss, bypass, only_if_cached."), []string{"result"})
+		"Requests by result: hit, stale, stale_error, revalidated, collapsed, miss, bypass, only_if_cached."), []string{"result"})
 	misses = prometheus.NewCounterVec(opts("misses_total",
-		"Requests that the service was asked for, by why: uri-miss, vary-miss, stale, request, method."), []string{"reason"})
+		"Requests forwarded to the origin, by reason (RFC 9211): uri-miss, vary-miss, stale, request, method."), []string{"reason"})
 	notStored = prometheus.NewCounterVec(opts("not_stored_total",
-		"Responses that were not stored, by why."), []string{"reason"})
+		"Responses that were not stored, by reason."), []string{"reason"})
 	refreshes = prometheus.NewCounter(opts("refreshes_total",
-		"Requests to services in the background, to refresh what was sent stale."))
+		"Requests to origins in the background, to refresh stale responses."))
 	invalidated = prometheus.NewCounter(opts("invalidated_total",
-		"URLs and groups made invalid by requests with an unsafe method."))
+		"URLs and groups invalidated by requests with an unsafe method."))
 	fillSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "tentagate", Subsystem: "http_cache", Name: "fill_seconds",
-		Help:    "Time until the service begins to answer.",
+		Help:    "Time from a request to the origin until its response header.",
 		Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	})
 	collapsedRequests = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "tentagate", Subsystem: "http_cache", Name: "collapse_width",
-		Help:    "Requests that one request to a service was for.",
+		Help:    "Client requests answered by one request to the origin.",
 		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
 	})
 )

@@ -69,161 +69,159 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler answers GET and HEAD requests, and QUERY where key.body asks for it, from what services answered before. It
-// follows the responses' own caching fields (RFC 9111), and where a response
-// has none the operator's times.
+// Handler answers GET and HEAD requests, and QUERY where key.body enables it, from
+// stored responses. It follows the responses' own cache-control fields (RFC 9111), and
+// the operator's ttl where a response has none.
 type Handler struct {
-	// How long a response with status 200, 203, 301 or 308 is fresh that says
-	// nothing about caching. Default: it is not stored.
+	// Freshness lifetime of responses with status 200, 203, 301 or 308 that state none
+	// themselves. Default: they are not stored.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
-	// The same for other statuses, by status code. Errors that the request's own
-	// shape can cause (400, 401, 405 to 408, 411 to 415, 417, 421, 425, 426, 431,
-	// 501, 505, 510) are stored only if they are here, whatever they say. 206, 304,
-	// 416, 428, 429 and 511 are not accepted. Default: none.
+	// The same for other statuses, by status code. Errors that the request itself can
+	// cause (400, 401, 405 to 408, 411 to 415, 417, 421, 425, 426, 431, 501, 505, 510)
+	// are stored only if they are listed here, whatever their cache-control fields say.
+	// 206, 304, 416, 428, 429 and 511 are not accepted. Default: none.
 	StatusTTL map[int]caddy.Duration `json:"status_ttl,omitempty"`
 
-	// The longest that a response with a status of 500 or above is fresh,
-	// whatever it says. Default: 10s; no bound in profile rfc9111.
+	// Upper bound of the freshness lifetime of responses with a status of 500 or above,
+	// whatever they state. Default: 10s; no bound in profile rfc9111.
 	MaxErrorTTL caddy.Duration `json:"max_error_ttl,omitempty"`
 
-	// Budget of the memory tier of the whole process in bytes; of several handlers
-	// the largest counts. Default: 256MiB.
+	// Size of the memory tier of the whole process in bytes; of several handlers the
+	// largest counts. Default: 256MiB.
 	Memory int64 `json:"memory,omitempty"`
 
-	// The largest body that is stored, in bytes. Larger ones pass. At most a quarter of
-	// the memory budget. Default: 1MiB.
+	// The largest body that is stored, in bytes. Larger ones are passed on. At most a
+	// quarter of memory. Default: 1MiB.
 	MaxObjectSize int64 `json:"max_object_size,omitempty"`
 
-	// How many variants (RFC 9111 §4.1) of one URL are kept. Default: 20.
+	// How many variants (RFC 9111 §4.1) of one URL are stored. Default: 20.
 	MaxVariants int `json:"max_variants,omitempty"`
 
-	// Where responses are kept: `memory`, `redis` or `both`. Default: both, if the
-	// app has a Redis, else memory.
+	// Where responses are stored: `memory`, `redis` or `both`. Default: both if the app
+	// has a Redis, else memory.
 	Store string `json:"store,omitempty"`
 
-	// Keep bodies without a content coding compressed (zstd) in Redis. Default:
-	// false.
+	// Compress bodies that have no content coding (zstd) in Redis. Default: false.
 	Compress bool `json:"compress,omitempty"`
 
-	// Let one of all gateways ask the service for a URL while the others wait
-	// for its answer, which costs a round trip to Redis per miss. Default: false.
+	// Collapse requests across gateways: one of them fetches a URL while the others wait
+	// for what it stores. This costs a round trip to Redis per miss. Default: false.
 	Lease bool `json:"lease,omitempty"`
 
-	// How long a stale response may be used while it is refreshed, where it does
-	// not say itself (RFC 5861). Default: not at all.
+	// How long a stale response may be used while it is revalidated, where it does not
+	// state that itself (RFC 5861 §3). Default: not at all.
 	StaleWhileRevalidate caddy.Duration `json:"stale_while_revalidate,omitempty"`
 
-	// How long a stale response may be used while the service fails, where it
-	// does not say itself (RFC 5861). Default: not at all.
+	// How long a stale response may be used while the origin answers with errors, where
+	// it does not state that itself (RFC 5861 §4). Default: not at all.
 	StaleIfError caddy.Duration `json:"stale_if_error,omitempty"`
 
-	// How long a stale response may be used while the service cannot be reached
-	// at all (RFC 9111 §4.2.4), whatever it says of errors. Default: not at all;
-	// 1h in profile rfc9111.
+	// How long a stale response may be used while the origin cannot be reached at all
+	// (RFC 9111 §4.2.4), whatever it states about errors. Default: not at all; 1h in
+	// profile rfc9111.
 	StaleWhenDisconnected caddy.Duration `json:"stale_when_disconnected,omitempty"`
 
-	// How long a request waits for the answer to another one to the same URL
-	// before it asks the service itself. Default: 5s.
+	// How long a request waits for the response to another request for the same URL
+	// (request collapsing) before it asks the origin itself. Default: 5s.
 	CollapseTimeout caddy.Duration `json:"collapse_timeout,omitempty"`
 
-	// How long the service is waited for while nobody reads its answer: when the
-	// client that caused the request is gone, and by a refresh in the background.
-	// Of an answer of unknown length no more than another 1MiB is taken when its
-	// client is gone. Default: 30s.
+	// How long the origin is waited for while nobody reads its response: after the
+	// client that caused the request has left, and by a refresh in the background. Of a
+	// response of unknown length no more than another 1MiB is read after its client has
+	// left. Default: 30s.
 	FillTimeout caddy.Duration `json:"fill_timeout,omitempty"`
 
-	// How long it is remembered that the answers of a URL cannot be shared, so
-	// that requests for it do not wait for each other. Default: 2m.
+	// How long it is remembered that the responses of a URL cannot be shared, so that
+	// requests for it do not wait for each other (hit-for-miss). Default: 2m.
 	HitForMiss caddy.Duration `json:"hit_for_miss,omitempty"`
 
-	// The largest part of its lifetime by which a response is made to end
-	// earlier, at random, so that what was stored together does not end
-	// together: 0 to 0.5. Default: 0.
+	// The largest part of its freshness lifetime by which a response expires earlier, at
+	// random, so that what was stored together does not expire together: 0 to 0.5.
+	// Default: 0.
 	Jitter float64 `json:"jitter,omitempty"`
 
-	// Refresh what is asked for often a little before it ends, at random.
+	// Refresh frequently requested responses a little before they expire, at random.
 	// Default: false.
 	EarlyRefresh bool `json:"early_refresh,omitempty"`
 
-	// Options that are on by default and switched off: `collapse_timeout`, so that
+	// Options that are on by default and are switched off: `collapse_timeout`, so that
 	// requests do not wait for each other; `fill_timeout`, so that a request to the
-	// service ends when nobody reads its answer, but for refreshes in the background;
+	// origin ends when nobody reads its response, except for refreshes in the background;
 	// `hit_for_miss`; `stale_when_disconnected`; `tags`; `targets`. Default: none.
 	Off []string `json:"off,omitempty"`
 
-	// What makes requests different beside scheme, host, path and query.
+	// What is part of the key beside scheme, host, path and query.
 	Key *KeyOptions `json:"key,omitempty"`
 
-	// Response fields that hold the tags to purge by. Default: Surrogate-Key,
-	// Cache-Tag, xkey.
+	// Response fields that hold the tags to purge by. Default: Surrogate-Key, Cache-Tag,
+	// xkey.
 	Tags []string `json:"tags,omitempty"`
 
 	// Response fields with directives for this cache (RFC 9213); the first that a
-	// response has counts instead of Cache-Control. Default: TentaGate-Cache-Control,
+	// response has is used instead of Cache-Control. Default: TentaGate-Cache-Control,
 	// CDN-Cache-Control.
 	Targets []string `json:"targets,omitempty"`
 
-	// What becomes of a response with Set-Cookie: `bypass` does not store it,
-	// `strip` stores it without that field, `store` stores it as it is. Default:
-	// bypass; store in profile rfc9111.
+	// What happens to a response with Set-Cookie: `bypass` does not store it, `strip`
+	// stores it without that field, `store` stores it as it is. Default: bypass; store
+	// in profile rfc9111.
 	SetCookie string `json:"set_cookie,omitempty"`
 
-	// Store Access-Control-* fields too. By default they are left out: what
-	// they say depends on who asks. Use it where the service decides about CORS
-	// itself and sends `Vary: Origin`.
+	// Store Access-Control-* fields too. Use it where the origin implements CORS itself
+	// and sends `Vary: Origin`. Default: false, since they depend on the client.
 	StoreCORS bool `json:"store_cors,omitempty"`
 
-	// Do not store a response whose Content-Type does not agree with the
-	// extension of its path, against web cache deception. Default: false.
+	// Do not store a response whose Content-Type does not match the extension of its
+	// path, against web cache deception. Default: false.
 	MatchType bool `json:"match_type,omitempty"`
 
-	// Whether the wishes of a request for a fresher or staler answer (no-cache,
-	// max-age, min-fresh, max-stale) are heeded: `ignore` or `honour`. no-store
-	// and only-if-cached always are. Default: ignore, since any client could
-	// empty the cache otherwise.
+	// Whether request directives that ask for a fresher or accept a staler response
+	// (no-cache, max-age, min-fresh, max-stale; RFC 9111 §5.2.1) are honoured: `ignore`
+	// or `honour`. no-store and only-if-cached always are. Default: ignore, since any
+	// client could force revalidation otherwise.
 	RequestDirectives string `json:"request_directives,omitempty"`
 
 	// Whether responses have a Cache-Status field (RFC 9211): `on`, `off`, or
 	// `key`, which includes the key. Default: on.
 	CacheStatus string `json:"cache_status,omitempty"`
 
-	// `rfc9111` stores what the RFC allows to store, for conformance runs: any
-	// status and Set-Cookie with explicit freshness, and it guesses the freshness
-	// from Last-Modified (10 %). Default: none.
+	// `rfc9111` stores all that the RFC allows to store, for conformance runs: any status
+	// and Set-Cookie with explicit freshness, and heuristic freshness from Last-Modified
+	// (10 %). Default: none.
 	Profile string `json:"profile,omitempty"`
 
-	// Hosts whose responses are stored; requests for others pass. Default: all
-	// that reach the handler.
+	// Hosts whose responses are stored; requests for others bypass the cache. Default:
+	// all that reach the handler.
 	Hosts []string `json:"hosts,omitempty"`
 
-	// Requests that are not answered from the cache and whose answers are not
-	// stored. Default: none.
+	// Requests that are not answered from the cache and whose responses are not stored.
+	// Default: none.
 	BypassRaw caddyhttp.RawMatcherSets `json:"bypass,omitempty" caddy:"namespace=http.matchers"`
 
-	// What a successful request with an unsafe method makes invalid beside its own
-	// URL (RFC 9111 §4.4), for the user who sent it: `above`, the URLs above the
-	// target with any query, such as /orders for /orders/5/cancel; `segments`, all
-	// whose path begins with the same segments, of which invalidate_segments says
-	// how many; `all`, everything of the host; `off`, nothing. With key.per_user
-	// that is what is in the user's partition; for others, who cannot be told
-	// apart, it is what is stored for everybody. Default: off.
+	// What a successful request with an unsafe method invalidates beside its own URL
+	// (RFC 9111 §4.4), for the user who sent it: `above`, the URLs above the target with
+	// any query, such as /orders for /orders/5/cancel; `segments`, all whose path begins
+	// with the same segments, of which invalidate_segments says how many; `all`,
+	// everything of the host; `off`, nothing. With key.per_user it invalidates what is in
+	// the user's partition; without a known user, what is stored for everybody. Default:
+	// off.
 	InvalidateOnWrite string `json:"invalidate_on_write,omitempty"`
 
-	// How many segments of the path count for `segments`: 1 to 16.
+	// How many path segments `segments` compares: 1 to 16.
 	InvalidateSegments int `json:"invalidate_segments,omitempty"`
 
-	// Who may purge with the PURGE method. Default: nobody.
+	// Which clients may purge with the PURGE method. Default: none.
 	PurgeMethod *PurgeMethod `json:"purge_method,omitempty"`
 
-	// What this handler stores is shared with all handlers that name the same
-	// namespace, whatever server, site or configuration they are in, and with no
-	// others. Their rules must be the same. Default: it is shared with the same
-	// place of other gateways with this configuration, and with nothing else.
+	// Handlers with the same namespace share what they store, whatever server, site or
+	// configuration they are in. Their options that decide what is stored must be equal.
+	// Default: a handler shares with the same place of other gateways that have this
+	// configuration, and with nothing else.
 	Namespace string `json:"namespace,omitempty"`
 
-	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name
-	// it. Default: none.
+	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name it.
+	// Default: none.
 	Position string `json:"position,omitempty"`
 
 	logger    *zap.Logger
@@ -239,32 +237,32 @@ type Handler struct {
 	leaveNamespace func() // nil without one
 }
 
-// KeyOptions are what makes requests different, beside the scheme, host, path
-// and query of their URL.
+// KeyOptions are what is part of the key beside the scheme, host, path and query of a
+// request.
 type KeyOptions struct {
-	// Keep what may not be shared in a partition of the authenticated user alone.
-	// Without it the answer to an authenticated request is only stored if RFC
-	// 9111 §3.5 lets everybody have it. Default: false.
+	// Store what may not be shared in a partition of the authenticated user. Without it
+	// the response to an authenticated request is only stored if RFC 9111 §3.5 allows to
+	// share it. Default: false.
 	PerUser bool `json:"per_user,omitempty"`
 
-	// Request fields that name the user for per_user, together, where handlers in
-	// front set them. They must be removed from what clients send. Default: the
-	// fields that forward_auth copies.
+	// Request fields that, together, name the user for per_user where handlers in front
+	// set them. They must be removed from what clients send. Default: the fields that
+	// forward_auth copies.
 	UserHeaders []string `json:"user_headers,omitempty"`
 
-	// More request fields that say who asks: requests with one of them get nothing
-	// that only the operator's ttl makes fresh, nor is their answer stored so. They
-	// are added to a list of common ones, such as Proxy-Authorization and X-Api-Key,
-	// which the documentation has. Fields in headers are part of the key, and do
-	// not count. Default: none.
+	// More request fields that identify a client: requests with one of them get nothing
+	// that only the operator's ttl makes fresh, and their responses are not stored by it.
+	// They are added to a list of common ones, such as Proxy-Authorization and X-Api-Key,
+	// which is in the documentation. Fields in headers are part of the key, and are not
+	// taken for credentials. Default: none.
 	Credentials []string `json:"credentials,omitempty"`
 
-	// Query parameters that are part of the key; others are ignored, and not sent
-	// to the service. Default: the whole query as it stands.
+	// Query parameters that are part of the key; others are ignored, and not sent to the
+	// origin. Default: the whole query, unchanged.
 	QueryAllow []string `json:"query_allow,omitempty"`
 
-	// Query parameters that are ignored, and not sent to the service. A name that
-	// ends in `*` stands for all that begin so, such as `utm_*`. Default: none.
+	// Query parameters that are ignored, and not sent to the origin. A name that ends in
+	// `*` stands for all that begin so, such as `utm_*`. Default: none.
 	QueryDeny []string `json:"query_deny,omitempty"`
 
 	// The order of query parameters does not matter. Default: false.
@@ -279,10 +277,10 @@ type KeyOptions struct {
 	// Placeholders whose values are part of the key. Default: none.
 	Values []string `json:"values,omitempty"`
 
-	// Answer QUERY requests (RFC 10008) from the cache too, if their content has no
-	// more than this many bytes: at most 16777216. The content and the fields that
-	// say what it is are part of the key. Larger ones pass. In a Caddyfile 64KiB, if
-	// no size is given. Default: all of them pass.
+	// Answer QUERY requests (RFC 10008) from the cache too, if their content has no more
+	// than this many bytes: at most 16777216. The content and the fields that describe it
+	// are part of the key. Larger ones bypass the cache. In a Caddyfile 64KiB, if no size
+	// is given. Default: all of them bypass the cache.
 	Body int64 `json:"body,omitempty"`
 }
 

@@ -91,7 +91,7 @@ func TestZeroAndOff(t *testing.T) {
 		"http_cache {\nstale_while_revalidate minus\n}": "nor off",
 		"http_cache {\njitter 0.1\n}":                   "percentage",
 		"http_cache {\nhit_for_miss 2\n}":               "nor off",
-		"http_cache {\nttl 60\n}":                       "such as 60s",
+		"http_cache {\nttl 60\n}":                       "nor off",
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(line)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", line, err, want)
@@ -99,8 +99,8 @@ func TestZeroAndOff(t *testing.T) {
 	}
 	for want, h := range map[string]*Handler{
 		"off: \"x\": accepted are": {Off: []string{"x"}},
-		"it is given too":          {Off: []string{"tags"}, Tags: []string{"A"}},
-		"lease: it has":            {Off: []string{"collapse_timeout"}, Lease: true},
+		"the option is also set":   {Off: []string{"tags"}, Tags: []string{"A"}},
+		"lease: needs":             {Off: []string{"collapse_timeout"}, Lease: true},
 	} {
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 		if err := h.Provision(ctx); err == nil || !strings.Contains(err.Error(), want) {

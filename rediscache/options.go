@@ -12,8 +12,8 @@ import (
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
-// resolve replaces the placeholders of the options that are read once, and
-// checks those of the options that are read for each request.
+// resolve replaces the placeholders of options that are read once, and checks those
+// of options that are read for each request.
 func (h *Handler) resolve(ctx caddy.Context) error {
 	if h.Key == nil {
 		h.Key = &KeyOptions{}
@@ -72,8 +72,8 @@ var namespaces = struct {
 	m map[*app.App]map[string][]*Handler
 }{m: map[*app.App]map[string][]*Handler{}}
 
-// joinNamespace refuses handlers that share what they store but not the rules
-// for it: which of them applied would be chance.
+// joinNamespace refuses handlers that share what they store but not the rules for it:
+// which of them apply would be chance.
 func (h *Handler) joinNamespace(a *app.App) error {
 	if h.Namespace == "" {
 		return nil
@@ -84,9 +84,9 @@ func (h *Handler) joinNamespace(a *app.App) error {
 		if mine, theirs := h.rules(), other.rules(); mine != theirs {
 			where := "another http_cache"
 			if other.Position != "" {
-				where = "that at " + other.Position
+				where = "the http_cache at " + other.Position
 			}
-			return fmt.Errorf("namespace %s: %s has it with other rules: what is shared is stored by one set of rules", h.Namespace, where)
+			return fmt.Errorf("namespace %s: %s uses it with other options: handlers that share a namespace must have the same key, ttl and storing options", h.Namespace, where)
 		}
 	}
 	if namespaces.m[a] == nil {

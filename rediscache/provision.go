@@ -209,7 +209,7 @@ func (h *Handler) check(a *app.App) error {
 		return err
 	}
 	if h.Store != storeMemory && a.Redis() == nil {
-		return fmt.Errorf("store %s: there is no Redis in this configuration; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)
+		return fmt.Errorf("store %s: no Redis is configured; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)
 	}
 	if err := h.checkOff(); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (h *Handler) check(a *app.App) error {
 		"collapse_timeout":        int64(h.CollapseTimeout), "fill_timeout": int64(h.FillTimeout), "hit_for_miss": int64(h.HitForMiss),
 	} {
 		if v < 0 {
-			return fmt.Errorf("%s: it is not negative", name)
+			return fmt.Errorf("%s: must not be negative", name)
 		}
 	}
 	if !(h.Jitter >= 0 && h.Jitter <= 0.5) {
@@ -232,7 +232,7 @@ func (h *Handler) check(a *app.App) error {
 	}
 	for status := range h.StatusTTL {
 		if !rfc9111.Storable(status) || status == http.StatusPartialContent {
-			return fmt.Errorf("ttl %d: it is not the status of a response that can be stored", status)
+			return fmt.Errorf("ttl %d: responses with this status cannot be stored", status)
 		}
 	}
 	if h.Key.QueryAllow != nil && h.Key.QueryDeny != nil {
@@ -243,7 +243,7 @@ func (h *Handler) check(a *app.App) error {
 	}
 	for _, name := range h.Key.Headers {
 		if name == "Authorization" || name == "Cookie" {
-			return fmt.Errorf("key header %s: use per_user, which separates users whatever they send, or cookie, which names one", name)
+			return fmt.Errorf("key header %s: use per_user, which separates users by identity, or cookie, which names the cookies that count", name)
 		}
 	}
 	return nil
@@ -260,17 +260,17 @@ func (h *Handler) checkOff() error {
 		case !known:
 			return fmt.Errorf("off: %q: accepted are %s", option, strings.Join(slices.Sorted(maps.Keys(given)), ", "))
 		case on:
-			return fmt.Errorf("off: %s: it is given too", option)
+			return fmt.Errorf("off: %s: the option is also set", option)
 		}
 	}
 	if h.Lease && h.CollapseTimeout == 0 {
-		return errors.New("lease: it has requests wait for each other, which `collapse_timeout off` forbids")
+		return errors.New("lease: needs request collapsing, which `collapse_timeout off` switches off")
 	}
 	return nil
 }
 
-// Cleanup ends what runs in the background and releases the tiers; the next
-// configuration may hold them already.
+// Cleanup ends refreshes in the background and releases the tiers; the next
+// configuration may use them already.
 func (h *Handler) Cleanup() error {
 	if h.refresher.stop != nil {
 		h.refresher.stop()

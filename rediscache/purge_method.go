@@ -50,7 +50,7 @@ type PurgeMethod struct {
 // provision reads the networks. The cache's Provision calls it.
 func (p *PurgeMethod) provision() error {
 	if len(p.Allow) == 0 && len(p.Users) == 0 {
-		return errors.New("purge_method: give `allow` with addresses or networks, or `users`, or both: PURGE for everybody empties the cache")
+		return errors.New("purge_method: set `allow` with addresses or networks, or `users`, or both: anybody could empty the cache otherwise")
 	}
 	p.networks = nil
 	allow, err := resolve.List("purge_method: allow", p.Allow)
@@ -73,7 +73,7 @@ func (p *PurgeMethod) provision() error {
 		}
 	}
 	if slices.Contains(p.Users, "") {
-		return errors.New("purge_method: users: an empty name: accepted are subjects, and * for every authenticated user")
+		return errors.New("purge_method: users: empty name; accepted are subjects, and * for every authenticated user")
 	}
 	p.users, err = each("purge_method: users", p.Users)
 	return err
@@ -105,7 +105,7 @@ func (p *PurgeMethod) allowed(r *http.Request) bool {
 	return len(p.networks)+len(p.users) > 0
 }
 
-// purger is what purge requests are carried out by.
+// purger carries out purge requests.
 type purger interface {
 	Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error)
 }
@@ -128,7 +128,7 @@ func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, 
 	scopes := []object.Scope{{URL: url, Soft: soft}}
 	if tags, given := purgeTags(r.Header); given {
 		if len(tags) == 0 {
-			return problem.Error(problem.New(http.StatusBadRequest, "the request has a field for tags, and no tag in it"))
+			return problem.Error(problem.New(http.StatusBadRequest, "the tag field of the request has no tag"))
 		}
 		scopes = scopes[:0]
 		for _, tag := range tags {

@@ -8,10 +8,10 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/redis"
 )
 
-// purges counts what operators invalidated, by what they named.
+// purges counts what operators invalidated, by scope.
 var purges = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Namespace: "tentagate", Subsystem: "http_cache", Name: "purges_total",
-	Help: "Invalidations asked for by the admin API or a PURGE request, by what was named.",
+	Help: "Invalidations by the admin API or PURGE requests, by scope.",
 }, []string{"scope"})
 
 func countPurge(s object.Scope) {
@@ -31,7 +31,7 @@ func countPurge(s object.Scope) {
 	purges.WithLabelValues(kind).Inc()
 }
 
-// tierMetrics reads the numbers of the tiers when they are asked for. There is
+// tierMetrics reads the statistics of the tiers when metrics are collected. There is
 // one per process, whatever the number of handlers.
 type tierMetrics struct{}
 
@@ -40,7 +40,7 @@ func tierCollectors() []prometheus.Collector {
 	return []prometheus.Collector{tierMetrics{}, purges}
 }
 
-// totals are the numbers of all tiers of the process.
+// totals are the statistics of all tiers of the process.
 type totals struct {
 	memory   memory.Stats
 	arriving int64
@@ -50,13 +50,13 @@ type totals struct {
 
 // tierSeries are the series of tierMetrics.
 var tierSeries = []tierSerie{
-	tierGauge("memory_bytes", "Bytes kept in the memory tier.",
+	tierGauge("memory_bytes", "Bytes stored in the memory tier.",
 		func(t *totals) int64 { return t.memory.Bytes }),
-	tierGauge("memory_maximum_bytes", "Budget of the memory tier in bytes.",
+	tierGauge("memory_maximum_bytes", "Size limit of the memory tier in bytes.",
 		func(t *totals) int64 { return t.memory.Maximum }),
-	tierGauge("arriving_bytes", "Bytes of responses that are arriving and will be kept, beside the memory tier.",
+	tierGauge("arriving_bytes", "Bytes of responses that are arriving and will be stored, in addition to the memory tier.",
 		func(t *totals) int64 { return t.arriving }),
-	tierGauge("memory_entries", "Keys kept in the memory tier.",
+	tierGauge("memory_entries", "Keys stored in the memory tier.",
 		func(t *totals) int64 { return t.memory.Entries }),
 	tierCounter("memory_evictions_total", "Entries evicted from the memory tier or not admitted to it.",
 		func(t *totals) int64 { return t.memory.Evictions }),
@@ -66,29 +66,29 @@ var tierSeries = []tierSerie{
 		func(t *totals) int64 { return t.redis.Hits }),
 	tierCounter("redis_misses_total", "Look-ups in the Redis tier that found nothing.",
 		func(t *totals) int64 { return t.redis.Misses }),
-	tierCounter("redis_skipped_total", "Look-ups in the Redis tier left out because it could not be asked or judged.",
+	tierCounter("redis_skipped_total", "Look-ups in the Redis tier skipped because it was unavailable or invalidations may have been missed.",
 		func(t *totals) int64 { return t.redis.Skipped }),
 	tierCounter("redis_errors_total", "Look-ups in the Redis tier that failed.",
 		func(t *totals) int64 { return t.redis.Errors }),
 	tierCounter("redis_late_total", "Look-ups in the Redis tier that exceeded their time budget.",
 		func(t *totals) int64 { return t.redis.Late }),
-	tierCounter("redis_corrupt_total", "Values in Redis that were damaged or of another version.",
+	tierCounter("redis_corrupt_total", "Values in Redis that were corrupt or of another version.",
 		func(t *totals) int64 { return t.redis.Corrupt }),
 	tierCounter("redis_writes_total", "Responses written to the Redis tier.",
 		func(t *totals) int64 { return t.redis.Writes }),
 	tierCounter("redis_write_errors_total", "Writes to the Redis tier that failed.",
 		func(t *totals) int64 { return t.redis.WriteErrors }),
-	tierCounter("redis_dropped_writes_total", "Writes to the Redis tier dropped because too much waited or Redis was away.",
+	tierCounter("redis_dropped_writes_total", "Writes to the Redis tier dropped because the queue was full or Redis was unavailable.",
 		func(t *totals) int64 { return t.redis.Dropped }),
 	tierGauge("redis_queued_bytes", "Bytes waiting to be written to the Redis tier.",
 		func(t *totals) int64 { return t.redis.QueuedBytes }),
-	tierGauge("redis_away", "1 while Redis is left alone because it does not answer.",
+	tierGauge("redis_away", "1 while Redis is considered unavailable.",
 		func(t *totals) int64 { return boolNumber(t.redis.Away) }),
-	tierCounter("invalidations_learned_total", "Invalidations heard of from other gateways.",
+	tierCounter("invalidations_learned_total", "Invalidations received from other gateways.",
 		func(t *totals) int64 { return t.epochs.Learned }),
-	tierGauge("invalidations_pending", "Invalidations that the other gateways are not told of yet.",
+	tierGauge("invalidations_pending", "Invalidations not yet sent to the other gateways.",
 		func(t *totals) int64 { return t.epochs.Pending }),
-	tierCounter("invalidation_log_restored_total", "Times that the log of invalidations in Redis was found incomplete and was completed.",
+	tierCounter("invalidation_log_restored_total", "Times that the invalidation log in Redis was found incomplete and was restored.",
 		func(t *totals) int64 { return t.epochs.Lost }),
 }
 
@@ -114,7 +114,7 @@ func (tierMetrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the present values, summed over what the running handlers use.
+// Collect sends the current values, summed over what the running handlers use.
 func (tierMetrics) Collect(ch chan<- prometheus.Metric) {
 	now := currentStats()
 	t := totals{arriving: now.Arriving}
