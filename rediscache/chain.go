@@ -37,6 +37,10 @@ type chain struct {
 	// by.
 	placeholders []string
 	reads        *sites.Reads
+
+	// names are those of overrides and of what reads looks at. Places that share a
+	// namespace, but differ in this, mean different things by the same key.
+	names string
 }
 
 // noChain is that of a request outside of any server.
@@ -79,6 +83,7 @@ func (c *chains) of(r *http.Request) *chain {
 	slices.Sort(ch.overrides)
 	slices.Sort(ch.userFields)
 	ch.userFields = slices.Compact(ch.userFields)
+	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(ch.overrides, ","))))
 	c.last.Store(ch)
 	return ch
 }

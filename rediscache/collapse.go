@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/zeebo/xxh3"
+
 	"github.com/pythopus/tentagate/rediscache/internal/collapse"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
@@ -59,14 +61,34 @@ func (t *target) found(kind resultKind, o *object.Object, key object.Key) result
 // callKey is the text by which requests find each other: what they ask for, the
 // variant as far as it is known, and, if nobody else may have the response, for whom.
 func (t *target) callKey(private bool) string {
-	kind, full := "p", t.shared.Full
+	kind, key := t.callKind(private)
+	return string(kind) + key.Full + "\x00" + t.vary.value
+}
+
+// callHash is a hash of the callKey.
+func (t *target) callHash(private bool) collapse.Hash {
+	kind, key := t.callKind(private)
+	var array [128]byte
+	b := append(append(array[:0], kind), key.Hash[:]...)
+	return xxh3.Hash128(append(b, t.vary.value...)).Bytes()
+}
+
+func (t *target) callKind(private bool) (kind byte, key object.Key) {
 	switch {
 	case private:
-		kind, full = "u", t.private.Full
+		return 'u', t.private
 	case t.client.authorized:
-		kind = "a"
+		return 'a', t.shared
 	}
-	return kind + full + "\x00" + t.vary.value
+	return 'p', t.shared
+}
+
+// callHashes are those of the calls that a request has to do with; unused ones are zero.
+type callHashes struct {
+	// skipped calls were not waited for, because their responses could not be shared
+	// (hit-for-miss).
+	skipped [2]collapse.Hash
+	led     collapse.Hash
 }
 
 // maxCalls is how many calls a request waits for one after the other: a first one,
@@ -80,17 +102,18 @@ func (x *exchange) collapse() error {
 	}
 	private := false
 	for range maxCalls {
-		key := x.target.callKey(private)
-		if hitForMiss.Has(key, time.Now()) {
-			x.uncollapsed = append(x.uncollapsed, key)
+		hash := x.target.callHash(private)
+		if hitForMiss.Has(hash, time.Now()) {
 			if x.target.hasPartition() && !private {
-				private = true
+				x.calls.skipped[0], private = hash, true
 				continue
 			}
+			x.calls.skipped[1] = hash
 			break
 		}
-		c, leader := calls.Join(key)
+		c, leader := calls.Join(x.target.callKey(private))
 		if leader {
+			x.calls.led = hash
 			return x.lead(c)
 		}
 		switch x.wait(c) {
@@ -345,7 +368,7 @@ func sendArriving(w http.ResponseWriter, reader *stream.Reader, done <-chan stru
 // rememberHitForMiss has requests not wait for each other for a while, which begins
 // anew with each response that cannot be shared. ownPartition is set if those of the
 // same user may wait for each other all the same.
-func (x *exchange) rememberHitForMiss(c *call, status int, now time.Time, ownPartition bool) {
+func (x *exchange) rememberHitForMiss(status int, now time.Time, ownPartition bool) {
 	life := time.Duration(x.h.HitForMiss)
 	if status >= http.StatusInternalServerError {
 		life = min(life, time.Second) // an error is not for long
@@ -353,17 +376,13 @@ func (x *exchange) rememberHitForMiss(c *call, status int, now time.Time, ownPar
 	if x.background || life == 0 {
 		return
 	}
-	remember := func(key string) {
-		if ownPartition && x.target.hasPartition() && key == x.target.callKey(true) {
-			hitForMiss.Remove(key)
-		} else {
-			hitForMiss.Add(key, now.Add(life))
+	for _, hash := range [...]collapse.Hash{x.calls.skipped[0], x.calls.skipped[1], x.calls.led} {
+		switch {
+		case hash == collapse.Hash{}:
+		case ownPartition && x.target.hasPartition() && hash == x.target.callHash(true):
+			hitForMiss.Remove(hash)
+		default:
+			hitForMiss.Add(hash, now.Add(life))
 		}
-	}
-	for _, key := range x.uncollapsed {
-		remember(key)
-	}
-	if c != nil {
-		remember(c.Key())
 	}
 }

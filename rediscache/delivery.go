@@ -14,6 +14,13 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
+// maxUnread is how much more of a response of unknown length is read when its client
+// has left and nobody else reads it: it may have no end.
+const maxUnread = 1 << 20
+
+// errUnread ends such a response.
+var errUnread = errors.New("the client has left, and the response may have no end")
+
 // delivery is how the client gets the content of a response.
 type delivery struct {
 	w    http.ResponseWriter
@@ -34,6 +41,19 @@ func (d *delivery) write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return d.w.Write(p)
+}
+
+// countUnread counts content that arrives while nobody reads it, and returns an error
+// if it is too much.
+func (d *delivery) countUnread(n int, isRead bool) error {
+	if isRead {
+		d.unread = 0
+		return nil
+	}
+	if d.unread += n; d.unread > maxUnread {
+		return errUnread
+	}
+	return nil
 }
 
 // follow makes the client a reader of the content from a byte on. It reports false if

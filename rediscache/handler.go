@@ -115,9 +115,7 @@ type exchange struct {
 	// forwardReason is why the origin is asked, if that has been noted: when it is
 	// asked again, it is still the first reason.
 	forwardReason string
-	// uncollapsed are the keys of the calls that the request did not wait for, because
-	// their responses could not be shared (hit-for-miss).
-	uncollapsed []string
+	calls         callHashes
 	// background: nobody waits for the response.
 	background bool
 }
@@ -241,6 +239,16 @@ func (x *exchange) mayServeStale(now time.Time, disconnected bool) bool {
 		window = max(window, x.h.storage.staleWhenDisconnected)
 	}
 	return -o.Fresh(now) < window
+}
+
+// isFailure reports whether the status is one that stale-if-error is for (RFC 5861
+// §4).
+func isFailure(status int) bool {
+	switch status {
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // fwd is why the request goes forward (RFC 9211 §2.2).

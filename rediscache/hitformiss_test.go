@@ -30,7 +30,7 @@ func TestHitForMissIsRenewed(t *testing.T) {
 				before(w, r)
 			}
 			g.send("GET", "/", tc.fields...)
-			shared := target.callKey(false)
+			shared := target.callHash(false)
 			if !hitForMiss.Has(shared, time.Now()) {
 				t.Fatal("the first answer has them wait")
 			}
@@ -42,7 +42,7 @@ func TestHitForMissIsRenewed(t *testing.T) {
 			if got := hitForMiss.Has(shared, time.Now().Add(90*time.Second)); got != tc.miss {
 				t.Errorf("after the second answer nobody waits: %v", got)
 			}
-			if target.hasPartition() && hitForMiss.Has(target.callKey(true), time.Now()) {
+			if target.hasPartition() && hitForMiss.Has(target.callHash(true), time.Now()) {
 				t.Error("the user's own requests do not wait for each other")
 			}
 		})

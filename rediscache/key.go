@@ -110,6 +110,18 @@ func (t *target) eachKey(f func(object.Key) bool) {
 	f(t.shared)
 }
 
+// storageKey returns the key under which a response is stored: everybody's, or that
+// of the user who asked for it. ok is false if it is not stored.
+func (t *target) storageKey(d *rfc9111.Decision) (key object.Key, ok bool) {
+	switch {
+	case d.Shared == rfc9111.Stored:
+		return t.shared, true
+	case d.Private == rfc9111.Stored && t.hasPartition():
+		return t.private, true
+	}
+	return object.Key{}, false
+}
+
 // searchHost is the host for which No-Vary-Search is remembered. GET and QUERY do
 // not learn from each other.
 func (t *target) searchHost() string {
@@ -269,7 +281,11 @@ func fromTrustedProxy(r *http.Request) bool {
 // configuration, or the namespace that the operator named.
 func (k *keyer) appendPlace(b []byte, r *http.Request) []byte {
 	if k.namespace != "" {
-		return cachekey.AppendPart(append(b, 'n'), k.namespace)
+		b = cachekey.AppendPart(append(b, 'n'), k.namespace)
+		if names := k.chains.of(r).names; names != "" {
+			b = cachekey.AppendPart(b, names)
+		}
+		return b
 	}
 	var array [64]byte
 	name := k.chains.finder.Place(r).AppendName(array[:0], r)

@@ -170,6 +170,16 @@ func (s *storage) evaluate(found *match, directives *rfc9111.RequestDirectives, 
 	return reuse, fresh
 }
 
+// prepare returns what is prepared for the object.
+func (s *storage) prepare(o *object.Object) *prepared {
+	if p, ok := o.Prepared().(*prepared); ok {
+		return p
+	}
+	p := newPrepared(o, s.targets)
+	o.SetPrepared(p)
+	return p
+}
+
 // refreshesEarly decides at random whether what is still fresh is refreshed already:
 // the likelier the nearer its end and the longer the origin takes, so that about one
 // request does (Vattani, Chierichetti and Lowenstein: Optimal Probabilistic Cache

@@ -14,8 +14,6 @@ import (
 // partStore stores parts (206) of responses, each key's together.
 type partStore struct{ *storage }
 
-func (s *storage) parts() partStore { return partStore{s} }
-
 // maxParts is how many parts of one response are stored.
 const maxParts = 8
 
@@ -168,45 +166,6 @@ func partVariant(names []string, request http.Header, asked string) string {
 func rangeOf(variant string) string {
 	_, asked, _ := cachekey.CutPart(variant)
 	return asked
-}
-
-// storedPart answers with what is wanted of a stored part (RFC 9111 §3.3): the range
-// must be wholly inside of it, or be what it was the answer to.
-func (rs *responder) storedPart(w http.ResponseWriter, r *http.Request, q *request, now time.Time) (answered bool) {
-	values, t := r.Header["Range"], &q.target
-	specs, ok := rfc9111.ParseRange(values)
-	if !ok || len(specs) != 1 {
-		return false
-	}
-	s := rs.storage.parts()
-	t.eachKey(func(key object.Key) bool {
-		key = partKey(key)
-		for _, o := range s.get(r, t, key) {
-			found := match{object: o, key: key}
-			state := s.epochs.Check(key, o)
-			if state == object.Hard || !s.mayUse(t, key, o) || !rfc9111.IfRange(r.Header, o.Header, o.ResponseTime) {
-				continue
-			}
-			found.soft = state == object.Soft
-			reuse, fresh := s.evaluate(&found, &q.directives, now)
-			body, span, size, ok := s.cut(o, r, specs[0], values[0])
-			if reuse != rfc9111.UseFresh || !ok {
-				continue
-			}
-			answered = true
-			results.hit.Inc()
-			report(r, "hit")
-			rs.writeFields(w.Header(), o, now, &rfc9111.Status{Hit: true, TTL: seconds(fresh), HasTTL: true})
-			if rfc9111.Conditional(r.Header) && rfc9111.NotModified(r.Header, o.Header, o.Status, o.ResponseTime) {
-				sendNotModified(w)
-			} else {
-				writePart(w, w.Header(), body, span, size)
-			}
-			return true
-		}
-		return false
-	})
-	return answered
 }
 
 // cut returns what a range wants of a stored part.

@@ -35,16 +35,6 @@ type prepared struct {
 	hits atomic.Int32
 }
 
-// prepare returns what is prepared for the object.
-func (s *storage) prepare(o *object.Object) *prepared {
-	if p, ok := o.Prepared().(*prepared); ok {
-		return p
-	}
-	p := newPrepared(o, s.targets)
-	o.SetPrepared(p)
-	return p
-}
-
 func newPrepared(o *object.Object, targets []string) *prepared {
 	c := rfc9111.ReadControl(o.Header, targets)
 	_, explicit := c.Explicit(o.Header, o.ResponseTime)

@@ -44,6 +44,45 @@ func (rs *responder) sendRange(w http.ResponseWriter, r *http.Request, o *object
 	return true
 }
 
+// storedPart answers with what is wanted of a stored part (RFC 9111 §3.3): the range
+// must be wholly inside of it, or be what it was the answer to.
+func (rs *responder) storedPart(w http.ResponseWriter, r *http.Request, q *request, now time.Time) (answered bool) {
+	values, t := r.Header["Range"], &q.target
+	specs, ok := rfc9111.ParseRange(values)
+	if !ok || len(specs) != 1 {
+		return false
+	}
+	s := rs.storage.parts()
+	t.eachKey(func(key object.Key) bool {
+		key = partKey(key)
+		for _, o := range s.get(r, t, key) {
+			found := match{object: o, key: key}
+			state := s.epochs.Check(key, o)
+			if state == object.Hard || !s.mayUse(t, key, o) || !rfc9111.IfRange(r.Header, o.Header, o.ResponseTime) {
+				continue
+			}
+			found.soft = state == object.Soft
+			reuse, fresh := s.evaluate(&found, &q.directives, now)
+			body, span, size, ok := s.cut(o, r, specs[0], values[0])
+			if reuse != rfc9111.UseFresh || !ok {
+				continue
+			}
+			answered = true
+			results.hit.Inc()
+			report(r, "hit")
+			rs.writeFields(w.Header(), o, now, &rfc9111.Status{Hit: true, TTL: seconds(fresh), HasTTL: true})
+			if rfc9111.Conditional(r.Header) && rfc9111.NotModified(r.Header, o.Header, o.Status, o.ResponseTime) {
+				sendNotModified(w)
+			} else {
+				writePart(w, w.Header(), body, span, size)
+			}
+			return true
+		}
+		return false
+	})
+	return answered
+}
+
 func writePart(w http.ResponseWriter, fields http.Header, body []byte, r rfc9111.Range, size int64) {
 	if fields["Content-Type"] == nil {
 		fields["Content-Type"] = nil // or net/http would guess one from the part

@@ -1,7 +1,6 @@
 package rediscache
 
 import (
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -126,16 +125,6 @@ func (r *recorder) mustWithhold() bool {
 	return false
 }
 
-// isFailure reports whether the status is one that stale-if-error is for (RFC 5861
-// §4).
-func isFailure(status int) bool {
-	switch status {
-	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
-}
-
 // complete turns the rest of a response into the whole (RFC 9111 §3.4).
 func (r *recorder) complete() {
 	completing := r.f.conditions.completing
@@ -154,7 +143,7 @@ func (r *recorder) forward(reason rfc9111.Reason) {
 	r.phase.advance(forwarding)
 	notStored.WithLabelValues(string(reason)).Inc()
 	r.f.call.Publish(result{})
-	r.f.x.rememberHitForMiss(r.f.call, r.status, r.received, false)
+	r.f.x.rememberHitForMiss(r.status, r.received, false)
 	r.f.lifetime.setWanted(false)
 }
 
@@ -190,17 +179,17 @@ func (r *recorder) share(length int64) {
 	forEverybody := r.record.decision.Shared == rfc9111.Stored
 	switch {
 	case f.call == nil && forEverybody && isReusable(&r.record.decision):
-		hitForMiss.Remove(x.target.callKey(false)) // it can be shared by now
+		hitForMiss.Remove(x.target.callHash(false)) // it can be shared by now
 		return
 	case f.call == nil:
-		x.rememberHitForMiss(nil, r.status, r.received, isReusable(&r.record.decision))
+		x.rememberHitForMiss(r.status, r.received, isReusable(&r.record.decision))
 		return
 	case !reusable || hasCookies:
 		f.call.Publish(result{})
-		x.rememberHitForMiss(f.call, r.status, r.received, false)
+		x.rememberHitForMiss(r.status, r.received, false)
 		return
 	}
-	hitForMiss.Remove(f.call.Key())
+	hitForMiss.Remove(x.calls.led)
 	r.record.object.Arriving = true
 	res := x.target.found(arrivingResponse, r.record.object, r.record.key)
 	res.content = r.content
@@ -209,7 +198,7 @@ func (r *recorder) share(length int64) {
 	}
 	f.call.Publish(res)
 	if !forEverybody {
-		x.rememberHitForMiss(f.call, r.status, r.received, true)
+		x.rememberHitForMiss(r.status, r.received, true)
 	}
 }
 
@@ -262,9 +251,11 @@ func (r *recorder) keep(p []byte) (int, error) {
 	if !r.content.Write(p) && r.phase == recording {
 		r.stopRecording()
 	}
+	bounded := !r.f.lifetime.left.Load() || r.record.lengthKnown
+	if err := r.client.countUnread(len(p), bounded || r.content.HasReaders()); err != nil {
+		return 0, err
+	}
 	switch {
-	case r.tooMuchUnread(len(p)):
-		return 0, errUnread
 	case r.phase == forwarding:
 		return r.client.write(p)
 	case r.client.mute || r.client.reader != nil:
@@ -291,24 +282,6 @@ func (r *recorder) stopRecording() {
 		r.phase.advance(relaying)
 	}
 	r.f.lifetime.setWanted(false)
-}
-
-// maxUnread is how much more of a response of unknown length is taken when its client
-// has left and nobody else reads it: it may have no end.
-const maxUnread = 1 << 20
-
-// errUnread ends such a response.
-var errUnread = errors.New("the client has left, and the response may have no end")
-
-// tooMuchUnread counts content that arrives for nobody, and reports whether it is too
-// much.
-func (r *recorder) tooMuchUnread(n int) bool {
-	if !r.f.lifetime.left.Load() || r.record.lengthKnown || r.content.HasReaders() {
-		r.client.unread = 0
-		return false
-	}
-	r.client.unread += n
-	return r.client.unread > maxUnread
 }
 
 // ReadFrom keeps the way open for sendfile where nothing is kept.

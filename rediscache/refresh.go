@@ -37,6 +37,7 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 	}
 	x := &exchange{h: b.h, w: discard{}, r: detached, next: next, background: true}
 	x.target, x.directives, x.hit = *t, rfc9111.NoDirectives(), stored
+	x.calls.led = t.callHash(t.isPrivate(stored.key))
 	b.running.Go(func() {
 		defer cancel()
 		defer calls.End(c)

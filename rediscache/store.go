@@ -60,18 +60,6 @@ func newObject(f *fetch, fields http.Header, status int, d *rfc9111.Decision) *o
 	return o
 }
 
-// storageKey returns the key under which a response is stored: everybody's, or that
-// of the user who asked for it. ok is false if it is not stored.
-func (t *target) storageKey(d *rfc9111.Decision) (key object.Key, ok bool) {
-	switch {
-	case d.Shared == rfc9111.Stored:
-		return t.shared, true
-	case d.Private == rfc9111.Stored && t.hasPartition():
-		return t.private, true
-	}
-	return object.Key{}, false
-}
-
 // isReusable reports whether a response may answer other requests without asking
 // again.
 func isReusable(d *rfc9111.Decision) bool { return !d.NoCache && d.Lifetime > d.Age }
@@ -121,3 +109,5 @@ func (s *storage) removeKey(key object.Key) {
 		s.redis.Delete(key)
 	}
 }
+
+func (s *storage) parts() partStore { return partStore{s} }

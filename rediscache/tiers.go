@@ -16,9 +16,9 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
-// What the handlers of this process share, and what survives a reload: one
-// memory tier, one table of invalidations, and for each Redis an exchange of
-// invalidations and a second tier for each distinct setting.
+// What the handlers of this process share, and what survives a reload: one memory
+// tier, one table of invalidations, and for each Redis an exchange of invalidations
+// with other gateways and a Redis tier for each distinct setting.
 var (
 	locals     = pool.New((*local).close)
 	exchanges  = pool.New(func(e *redis.Epochs) error { e.Close(); return nil })
@@ -62,8 +62,8 @@ func (l *local) close() error {
 	return nil
 }
 
-// setBudget notes the budget that a handler asks for; 0 ends it. The largest
-// counts: the budget is the process', not a handler's.
+// setBudget notes the size of the memory tier that a handler asks for; 0 ends it. The
+// largest counts: the tier is the process's, not a handler's.
 func (l *local) setBudget(t *tiers, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,23 +83,23 @@ func (l *local) setBudget(t *tiers, n int64) {
 
 // tierSettings are what a handler asks of the tiers.
 type tierSettings struct {
-	// memory is the budget of the first tier in bytes, 0 for no first tier.
+	// memory is the size of the memory tier in bytes, 0 for none.
 	memory int64
-	// redis is nil for no second tier. Invalidations are shared all the same if
-	// the app has a Redis.
+	// redis is nil for no Redis tier. Invalidations are shared all the same if the app
+	// has a Redis.
 	redis *redisSettings
 }
 
-// redisSettings are the settings of the second tier.
+// redisSettings are the settings of the Redis tier.
 type redisSettings struct {
 	budget   time.Duration // the longest that a look-up may take
 	maxBody  int           // bytes
 	compress bool
 }
 
-// tiers are what one handler keeps responses in.
+// tiers are where one handler stores responses.
 type tiers struct {
-	// memory is nil if the handler has no first tier, redis if it has no second.
+	// memory is nil if the handler has no memory tier, redis if it has no Redis tier.
 	memory *memory.Store
 	redis  *redis.Store
 	// epochs and budget are never nil.
@@ -110,8 +110,8 @@ type tiers struct {
 	releases []func() error
 }
 
-// acquireTiers returns the tiers for a handler. It opens no connection. Whoever
-// gets them releases them once.
+// acquireTiers returns the tiers for a handler, who releases them once. It opens no
+// connection.
 func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	t := &tiers{}
 	own, err := locals.Acquire(localKey, newLocal)
@@ -159,7 +159,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	return t, nil
 }
 
-// inStep does not wait: start has.
+// inStep reports whether all invalidations are known. It does not wait: start has.
 func inStep(e *redis.Epochs) func(context.Context) bool {
 	return func(context.Context) bool { return e.Ready() }
 }
@@ -168,9 +168,9 @@ func inStep(e *redis.Epochs) func(context.Context) bool {
 // gateways.
 const startWait = 20 * time.Millisecond
 
-// start begins what needs the network. The handler calls it with each request,
-// for a configuration that is only validated must not reach out. The first
-// requests wait a moment for what other gateways have invalidated.
+// start begins what needs the network. The handler calls it with each request, since a
+// configuration that is only validated must not open connections. The first requests
+// wait a moment for the invalidations of other gateways.
 func (t *tiers) start() {
 	e := t.epochs.exchange
 	if e == nil || e.Tried() {
@@ -192,7 +192,7 @@ func (t *tiers) release() error {
 	return errors.Join(errs...)
 }
 
-// invalidations are the process' table and the exchange with other gateways,
+// invalidations are the process's table and the exchange with other gateways,
 // if there is one.
 type invalidations struct {
 	*epoch.Table
@@ -208,8 +208,8 @@ func (i *invalidations) Invalidate(scopes ...object.Scope) {
 	i.Table.Invalidate(scopes...)
 }
 
-// Purge is Invalidate that tells of a scope that makes no sense, and whether
-// the other gateways can know already.
+// Purge is Invalidate that returns an error for an invalid scope, and whether the
+// other gateways can know already.
 func (i *invalidations) Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error) {
 	if i.exchange != nil {
 		return i.exchange.Purge(ctx, scopes...)
@@ -221,6 +221,3 @@ func (i *invalidations) Purge(ctx context.Context, scopes ...object.Scope) (shar
 	i.Bump(marks)
 	return false, nil
 }
-
-// Interface guard
-var _ object.Epochs = (*invalidations)(nil)

@@ -87,6 +87,20 @@ func (x *Reads) Append(b []byte, r *http.Request) (_ []byte, ok bool) {
 	return b, true
 }
 
+// AppendNames appends what is looked at, whatever a request has of it.
+func (x *Reads) AppendNames(b []byte) []byte {
+	if x.None() {
+		return b
+	}
+	for _, m := range x.matchers {
+		b = append(append(b, 'm'), m.name...)
+	}
+	for _, name := range x.values {
+		b = append(append(b, 'v'), name...)
+	}
+	return b
+}
+
 // reader returns a replacer with the values of another, which can be written to
 // for itself.
 func reader(repl *caddy.Replacer) *caddy.Replacer {

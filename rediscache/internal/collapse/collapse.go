@@ -90,9 +90,6 @@ func (c *Call[R]) Publish(result R) {
 	})
 }
 
-// Key returns the key that the call was joined by.
-func (c *Call[R]) Key() string { return c.key }
-
 // Ready is closed when the result is known.
 func (c *Call[R]) Ready() <-chan struct{} { return c.ready }
 

@@ -3,28 +3,29 @@ package collapse
 import (
 	"sync"
 	"time"
-
-	"github.com/zeebo/xxh3"
 )
 
 // maxRemembered bounds the keys of HitForMiss.
 const maxRemembered = 1 << 16
 
+// Hash is a hash of 128 bits of a key.
+type Hash = [16]byte
+
 // HitForMiss remembers the keys whose responses cannot be shared, so that requests
 // for them do not wait for each other. It is bounded: a key that is forgotten costs
-// some requests a wait, nothing else. The zero value is ready for use.
+// some requests a wait, nothing else, and so does one whose hash is that of another.
+// The zero value is ready for use.
 type HitForMiss struct {
 	mu      sync.Mutex
-	expires map[[16]byte]time.Time
+	expires map[Hash]time.Time
 }
 
 // Add remembers a key until then, or until the later time that it has already.
-func (h *HitForMiss) Add(key string, until time.Time) {
-	hash := xxh3.HashString128(key).Bytes()
+func (h *HitForMiss) Add(hash Hash, until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.expires == nil {
-		h.expires = map[[16]byte]time.Time{}
+		h.expires = map[Hash]time.Time{}
 	}
 	for other := range h.expires {
 		if len(h.expires) < maxRemembered {
@@ -38,8 +39,7 @@ func (h *HitForMiss) Add(key string, until time.Time) {
 }
 
 // Has reports whether the key is remembered.
-func (h *HitForMiss) Has(key string, now time.Time) bool {
-	hash := xxh3.HashString128(key).Bytes()
+func (h *HitForMiss) Has(hash Hash, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	until, ok := h.expires[hash]
@@ -51,8 +51,7 @@ func (h *HitForMiss) Has(key string, now time.Time) bool {
 }
 
 // Remove forgets the key.
-func (h *HitForMiss) Remove(key string) {
-	hash := xxh3.HashString128(key).Bytes()
+func (h *HitForMiss) Remove(hash Hash) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.expires, hash)

@@ -254,6 +254,3 @@ func (c *checker) prefixes(url []byte) bool {
 	}
 	return false
 }
-
-// Interface guard
-var _ object.Epochs = (*Table)(nil)

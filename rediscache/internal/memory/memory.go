@@ -227,6 +227,3 @@ func (s *Store) Stats() Stats {
 		Evictions: s.evictions.Load(), EvictedBytes: s.evictedBytes.Load(), Refused: s.refused.Load(),
 	}
 }
-
-// Interface guard
-var _ object.Store = (*Store)(nil)

@@ -1,10 +1,8 @@
-// Package object has what the cache keeps: keys, stored responses and the
-// entries that hold the variants of one key, and the interfaces between the
-// handler, the tiers that keep them and the invalidation.
+// Package object has what the cache stores: keys, responses, and the entries that hold
+// the variants of one key; and what invalidations name.
 package object
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -60,7 +58,7 @@ type Object struct {
 	// RequestTime is when the request that filled the object was sent.
 	RequestTime time.Time
 
-	// Epoch is what Epochs.Now returned just before that request was sent, or
+	// Epoch is the number of the last invalidation just before that request was sent, or
 	// before the request that validated the object. A later invalidation that
 	// concerns the object makes it unusable, whatever the clocks say.
 	Epoch uint64
@@ -108,7 +106,7 @@ type Object struct {
 	// not arriving.
 	Arriving bool
 
-	// memo is what Epochs.Check found last. It also keeps an object from being
+	// memo is what the last check for invalidations found. It also keeps an object from being
 	// copied by assignment: use Clone.
 	memo atomic.Uint64
 
@@ -129,8 +127,8 @@ func (o *Object) Clone() *Object {
 	}
 }
 
-// CheckMemo returns what SetCheckMemo left, zero at first. It is for Epochs,
-// so that a hit costs no hashing while nothing was invalidated.
+// CheckMemo returns what SetCheckMemo left, zero at first. It is for whoever knows the
+// invalidations, so that a hit costs no hashing while nothing was invalidated.
 func (o *Object) CheckMemo() uint64 { return o.memo.Load() }
 
 // SetCheckMemo leaves a value for CheckMemo.
@@ -234,45 +232,6 @@ func (e *Entry) UsefulUntil() time.Time {
 	return last
 }
 
-// Store is a tier. All methods may be called by many goroutines at once, and
-// none fails: a tier that cannot answer has a miss.
-type Store interface {
-	// Get returns the entry of the key, or nil. It waits no longer than the
-	// tier's own budget.
-	Get(ctx context.Context, key Key) *Entry
-
-	// Set keeps the entry until its UsefulUntil, or forgets it earlier. The
-	// second tier writes the newest variant, Variants[0], and keeps the others
-	// that it has. It does not wait for the write.
-	Set(key Key, e *Entry)
-
-	// Delete forgets the entry.
-	Delete(key Key)
-}
-
-// Selector is a tier that can fetch only the variants a request may use, where
-// fetching all of them would be a waste. The second tier is one.
-type Selector interface {
-	// Select is Get with the variants left out that match refuses; match sees
-	// Object.Vary and Object.Variant.
-	Select(ctx context.Context, key Key, match func(vary []string, variant string) bool) *Entry
-}
-
-// Leaser lets one of all gateways ask the origin for a key while the others wait
-// for its answer. The second tier is one. It is an economy and no lock: whoever
-// does not get an answer in time asks the origin too.
-type Leaser interface {
-	// Lease asks to be the one. If it is granted, release must be called when
-	// the response is stored, or is known not to be; otherwise the lease ends
-	// after life. It is granted too if the tier cannot answer.
-	Lease(ctx context.Context, key Key, life time.Duration) (release func(), granted bool)
-
-	// Await waits for what the holder of the lease stores: until usable accepts
-	// an entry, the lease ends or ctx is done. Then it returns that entry or
-	// nil. match is as in Selector.
-	Await(ctx context.Context, key Key, match func(vary []string, variant string) bool, usable func(*Entry) bool) *Entry
-}
-
 // Freshness is what an invalidation says of a stored object.
 type Freshness int
 
@@ -284,22 +243,6 @@ const (
 	// Hard means the object must not be used.
 	Hard
 )
-
-// Epochs remember when what was invalidated.
-type Epochs interface {
-	// Now returns the stamp for an object whose request is sent after the call.
-	Now() uint64
-
-	// Check compares the object with all invalidations that concern it: its
-	// URL, a prefix of it, its host, its tags and groups, and all.
-	Check(key Key, o *Object) Freshness
-
-	// Invalidate makes everything unusable that the scopes name and that was
-	// asked for until now, here at once and at all other gateways. It may wait a
-	// little for them to be told; scopes that belong together are best given
-	// together.
-	Invalidate(scopes ...Scope)
-}
 
 // Scope says what is invalidated. Exactly one of URL, Prefix, Host, Tag, Group
 // and All is set.

@@ -32,7 +32,7 @@ type EpochsOptions struct {
 
 // Epochs shares invalidations with all gateways that use the same Redis and
 // prefix. What is invalidated here counts here at once; elsewhere as soon as
-// Redis can be reached. It implements object.Epochs.
+// Redis can be reached.
 //
 // The marks of the table are the keys of a replicated log, and their positions
 // in it the epochs.
@@ -209,8 +209,5 @@ func (t marks) Each(since uint64, f func(replog.Change)) {
 	})
 }
 
-// Interface guards
-var (
-	_ object.Epochs  = (*Epochs)(nil)
-	_ replog.Replica = marks{}
-)
+// Interface guard
+var _ replog.Replica = marks{}

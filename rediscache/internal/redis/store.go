@@ -69,7 +69,7 @@ type Options struct {
 }
 
 // Store keeps entries in Redis. Its methods may be called by many goroutines
-// at once. It implements object.Store and object.Selector.
+// at once, and none fails: a tier that cannot answer has a miss.
 type Store struct {
 	o     Options
 	reads chan struct{}
@@ -197,10 +197,3 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 	}
 	return entry
 }
-
-// Interface guards
-var (
-	_ object.Store    = (*Store)(nil)
-	_ object.Selector = (*Store)(nil)
-	_ object.Leaser   = (*Store)(nil)
-)

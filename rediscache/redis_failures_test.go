@@ -160,7 +160,7 @@ func goroutinesOf(gateways ...*gatewayProcess) (list []int) {
 
 // Whatever happens to Redis under load, every answer is right and none is an
 // error.
-func TestGatewaysInTrouble(t *testing.T) {
+func TestGatewaysWhileRedisFails(t *testing.T) {
 	redisServer := redistest.Start(t, "--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "yes")
 	proxy := redistest.NewProxy(t, redisServer.Addr())
 	origin := newVersions(t)
