@@ -22,6 +22,19 @@ import (
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
+// MaxCount is the largest number of units of a limit.
+const MaxCount = gcra.MaxCount
+
+// ParseLimit checks a limit, `<count>/<period> [burst <n>]`, and returns it in
+// its canonical form.
+func ParseLimit(text string) (string, error) {
+	l, err := gcra.ParseLimit(text)
+	if err != nil {
+		return "", err
+	}
+	return l.String(), nil
+}
+
 func (h *Handler) setDefaults() {
 	set := func(s *string, v string) {
 		if *s == "" {
