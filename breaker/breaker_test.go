@@ -185,7 +185,7 @@ func TestKeys(t *testing.T) {
 	if to("a", status(200)) != 503 || to("b", status(200)) != 200 {
 		t.Error("circuits of two keys are one")
 	}
-	to("c", status(200)) // b, of those without a state to lose the longest unused, is forgotten
+	to("c", status(200)) // removes b, the longest unused of those without state
 	if to("a", status(200)) != 503 {
 		t.Error("an open circuit was forgotten for a closed one")
 	}
@@ -222,7 +222,7 @@ func TestChangedRulesApply(t *testing.T) {
 	if s := stands(t, "changed"); s.State != "open" || s.Open != 7 {
 		t.Errorf("%+v", s)
 	}
-	// The older one, which still serves what it has begun, does not take it back.
+	// The older one, which still serves requests, does not restore its rules.
 	ask(first, get(), status(500))
 	third := mustLoad(t, "circuit_breaker changed {\n consecutive 5\n half_open 1\n}")
 	halfOpens(t, "changed", 7*time.Second)

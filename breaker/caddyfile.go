@@ -28,7 +28,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	h.Next() // the directive's name
 	handler.Position = place.Of(h.Dispenser)
 	if !h.NextArg() {
-		return nil, h.Err("circuit_breaker: missing name: it takes a name, for metrics and administration, and perhaps a matcher")
+		return nil, h.Err("circuit_breaker: missing name: it takes a name, for metrics and administration, and optionally a matcher")
 	}
 	handler.Name = h.Val()
 	if err := registry.CheckName(handler.Name); err != nil {
@@ -40,7 +40,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		return nil, err
 	}
 	if given && !ok {
-		return nil, h.Errf("circuit_breaker: %q is no matcher: it takes a name and perhaps a matcher (*, /path or @name)", h.Val())
+		return nil, h.Errf("circuit_breaker: %q is not a matcher: it takes a name and optionally a matcher (*, /path or @name)", h.Val())
 	}
 	if err := handler.unmarshalOptions(h.Dispenser); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.Errf("circuit_breaker: unexpected argument %q: it takes a name and perhaps a matcher", d.Val())
+		return d.Errf("circuit_breaker: unexpected argument %q: it takes a name and optionally a matcher", d.Val())
 	}
 	return parse.Block(d, slices.Concat([]parse.Option{
 		parse.Value("key", &h.Key, parse.Text).Then(func() error { return checkKey(h.Key) }),

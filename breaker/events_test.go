@@ -98,7 +98,7 @@ func warnings(t *testing.T) []map[string]any {
 	})
 }
 
-// refusals returns how many lines of the access log tell of an open breaker.
+// refusals returns how many lines of the access log have an open breaker.
 func refusals(t *testing.T) int {
 	t.Helper()
 	return len(lines(t, func(entry map[string]any) bool { return entry["circuit_breaker"] == "open" && entry["status"] == 503. }))
@@ -243,7 +243,7 @@ func TestEventsAndWarnings(t *testing.T) {
 	if got := warnings(t); len(got) != 2 {
 		t.Errorf("%d warnings, want 2: %v", len(got), got)
 	}
-	// The access log tells why a request was refused: 50 times, and all but the
+	// The access log says why a request was refused: 50 times, and all but the
 	// probe of ten.
 	testkit.Eventually(t, "the access log", func() bool { return refusals(t) == 50+9 })
 	select {

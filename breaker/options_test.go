@@ -186,7 +186,7 @@ func TestForcedStates(t *testing.T) {
 	}
 }
 
-// The metrics tell the states, the outcomes and the changes.
+// The metrics have the states, the outcomes and the changes.
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	metrics.Register(reg, registry.Collectors()...)

@@ -33,16 +33,16 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if repl != nil {
 		repl.Set(statePlaceholder, stateTexts[state])
 	}
-	o := &observer{h: h}
+	var place inflight.Place
 	if limiter := c.Limiter(); limiter != nil && (state != circuit.Open || h.Mode == modeObserve) {
 		var err error
-		if o.place, err = limiter.Acquire(r.Context()); err != nil {
+		if place, err = limiter.Acquire(r.Context()); err != nil {
 			if h.Mode != modeObserve {
 				return h.limited(w, r, err)
 			}
 			h.member.Count(registry.Observed)
 		} else {
-			defer o.place.Release()
+			defer place.Release()
 		}
 	}
 	permit, wait, ok := c.Allow()
@@ -53,6 +53,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		h.member.Count(registry.Observed)
 		c = nil // it does not count what it would not have admitted
 	}
+	o := &observer{h: h, place: place}
 	o.Begin(r, h.member, c, permit)
 	return o.run(w, next)
 }

@@ -197,7 +197,7 @@ func served(t *testing.T, url string) (stop func()) {
 }
 
 // A request of before the opening that ends only when the breaker is half-open
-// says nothing of the backend as it is then, whatever came of it.
+// says nothing about the backend at that time, whatever its result.
 func TestLateAnswer(t *testing.T) {
 	p := newFakeBackend(t)
 	gateway := servertest.New(t, `
@@ -273,7 +273,7 @@ func TestProbesAtOnce(t *testing.T) {
 			t.Errorf("status %d", status)
 		}
 	}
-	// Those that may pass are on their way, perhaps not there yet.
+	// The admitted ones may not have arrived yet.
 	testkit.Eventually(t, "three probes at the backend", func() bool { return p.served.Load()-reached >= 3 })
 	expectState(t, "at-once", "half_open")
 	close(release)

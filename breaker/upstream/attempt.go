@@ -78,7 +78,7 @@ func (a *attempt) observed(resp *http.Response) *http.Response {
 
 // failed reports an attempt without an answer, and returns the result for
 // reverse_proxy. Where the client is to blame that is an answer: reverse_proxy
-// would count an error against the upstream and perhaps send the request again.
+// would count an error against the upstream, and may retry the request.
 func (a *attempt) failed(err error) (*http.Response, error) {
 	fault, left := a.ClientFault(err)
 	if left {
@@ -124,8 +124,8 @@ func (b *answer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is also called when the client does not want the rest of the answer:
-// what there was of it was well.
+// Close is also called when the client does not want the rest of the answer. What
+// there was of it was good.
 func (b *answer) Close() error {
 	err := b.ReadCloser.Close()
 	b.a.Ended(b.resp.Trailer)

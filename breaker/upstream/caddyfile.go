@@ -94,7 +94,7 @@ func (t *Transport) unmarshalRetryBudget(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	if parse.IsOff(args[0]) {
-		return d.Errf("retry_budget: write it as `retry_budget off` for no bound; %q would leave nothing to retry with, which is lb_retries 0 in reverse_proxy", args[0])
+		return d.Errf("retry_budget: write it as `retry_budget off` for no limit; %q would allow no retry, which is lb_retries 0 in reverse_proxy", args[0])
 	}
 	b := new(RetryBudget)
 	if b.Ratio, err = parse.Percent(args[0]); err != nil || len(args) == 2 || len(args) == 3 && args[1] != "min" {

@@ -91,7 +91,7 @@ func TestParsePolicy(t *testing.T) {
 }
 
 // Beyond the number that each second may have, retries are a share of the
-// requests of the last ten seconds, and what is older is forgotten.
+// requests of the last ten seconds, and older ones do not count.
 func TestBudget(t *testing.T) {
 	c := clock.NewMock()
 	b := newBudget(RetryBudget{Ratio: .2, MinPerSecond: 3}, c.Now)

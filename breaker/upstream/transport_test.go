@@ -153,7 +153,7 @@ func TestAvailable(t *testing.T) {
 	if a.served.Load() != 1 || b.served.Load() != 2 {
 		t.Errorf("%d and %d requests", a.served.Load(), b.served.Load())
 	}
-	// Two of three are more than half: none is left out, and the first refuses.
+	// Two of three are more than half: none is excluded, and the first refuses.
 	b.status.Store(500)
 	if got := send(t, http.MethodPost, gateway.URL, "x").status; got != 500 {
 		t.Errorf("%d", got)
@@ -292,7 +292,7 @@ func TestDynamicUpstreams(t *testing.T) {
 	testClock.Add(6 * time.Minute) // half-open, and nobody probes it
 	send(t, http.MethodGet, second.URL, "")
 	testClock.Add(6 * time.Minute)
-	testkit.Eventually(t, "that it is forgotten", func() bool { _, ok := states(t, "dynamic")[a.addr()]; return !ok })
+	testkit.Eventually(t, "removal", func() bool { _, ok := states(t, "dynamic")[a.addr()]; return !ok })
 	if states(t, "dynamic")[b.addr()] != "closed" {
 		t.Error(states(t, "dynamic"))
 	}

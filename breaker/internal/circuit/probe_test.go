@@ -31,7 +31,7 @@ func mustAllow(t *testing.T, b *Breaker) Permit {
 }
 
 // The time of probes counts from the first of them, not from when the state
-// began: a backend that nobody asked for an hour has not failed.
+// began: a backend without requests for an hour has not failed.
 func TestProbeTimeBeginsWithTheProbe(t *testing.T) {
 	b, c := halfOpen(t, Settings{Probes: 1, ProbeMax: 30 * time.Second})
 	c.Add(time.Hour)

@@ -112,7 +112,7 @@ func parseTarget(u *url.URL) (t target, err error) {
 	return t, nil
 }
 
-func (t *target) groups() (found []*Group) {
+func (t *target) groups() (found []*group) {
 	for _, g := range eachGroup() {
 		if (t.name == "" || g.Name == t.name) && (t.scope == "" || string(g.Scope) == t.scope) {
 			found = append(found, g)
@@ -188,7 +188,7 @@ func (o *forceRequest) evaluate() (state circuit.State, d time.Duration, err err
 	return state, d, nil
 }
 
-func (t *target) force(r *http.Request, found []*Group) error {
+func (t *target) force(r *http.Request, found []*group) error {
 	var o forceRequest
 	if err := admin.ReadJSON(r, maxForceBody, &o, forceForm); err != nil {
 		return err
@@ -215,10 +215,10 @@ func (t *target) force(r *http.Request, found []*Group) error {
 	return nil
 }
 
-func (g *Group) describe(t *target) (list []breakerState) {
+func (g *group) describe(t *target) (list []breakerState) {
 	circuits := g.each()
 	if len(circuits) == 0 && !t.hasKey {
-		// Nobody asked for it yet.
+		// There has been no request yet.
 		return []breakerState{{Name: g.Name, Scope: g.Scope, State: circuit.Closed.String()}}
 	}
 	for _, c := range circuits {

@@ -12,9 +12,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/internal/pool"
 )
 
 // Scope says what a circuit stands for.
@@ -36,10 +35,10 @@ const forgetAfter = 10 * time.Minute
 const evictionScan = 64
 
 // groups has the circuits by scope and name. They survive a reload.
-var groups = caddy.NewUsagePool()
+var groups = pool.New((*group).close)
 
-// Group has the circuits of one name.
-type Group struct {
+// group has the circuits of one name.
+type group struct {
 	Scope Scope
 	Name  string
 
@@ -65,18 +64,18 @@ func poolKey(scope Scope, name string) string { return string(scope) + "/" + nam
 // join adds the member to the group of its name. Members of one configuration
 // must agree on the rules: their circuits are the same.
 func join(m *Member) error {
-	val, _, err := groups.LoadOrNew(poolKey(m.scope, m.name), func() (caddy.Destructor, error) {
-		return &Group{Scope: m.scope, Name: m.name, circuits: map[string]*list.Element{}}, nil
+	ref, err := groups.Acquire(poolKey(m.scope, m.name), func() (*group, error) {
+		return &group{Scope: m.scope, Name: m.name, circuits: map[string]*list.Element{}}, nil
 	})
 	if err != nil {
 		return err
 	}
-	g := val.(*Group)
+	g := ref.Value
 	g.mu.Lock()
 	for _, other := range g.members {
 		if other.config == m.config && !reflect.DeepEqual(other.rules(), m.rules()) {
 			g.mu.Unlock()
-			_, _ = groups.Delete(poolKey(m.scope, m.name))
+			_ = ref.Release()
 			return fmt.Errorf("name %q: used twice with different rules%s, but there is one state for a name: choose another name, or write the same rules", m.name, places(other, m))
 		}
 		if other.config == m.config && m.scope == Service && m.position != other.position {
@@ -86,7 +85,7 @@ func join(m *Member) error {
 	}
 	g.members = append(g.members, m)
 	g.mu.Unlock()
-	m.group = g
+	m.group, m.groupRef = g, ref
 	return nil
 }
 
@@ -99,7 +98,7 @@ func places(a, b *Member) string {
 }
 
 // leave removes the member. The circuits remain as long as the group has one.
-func (g *Group) leave(m *Member) error {
+func (g *group) leave(m *Member) {
 	g.mu.Lock()
 	g.members = slices.DeleteFunc(g.members, func(other *Member) bool { return other == m })
 	for e := g.recent.Front(); e != nil; e = e.Next() {
@@ -107,12 +106,10 @@ func (g *Group) leave(m *Member) error {
 		e.Value.(*Circuit).owner.CompareAndSwap(m, nil)
 	}
 	g.mu.Unlock()
-	_, err := groups.Delete(poolKey(g.Scope, g.Name))
-	return err
 }
 
-// Destruct ends the circuits with the last configuration that uses them.
-func (g *Group) Destruct() error {
+// close ends the circuits with the last configuration that uses them.
+func (g *group) close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for e := g.recent.Front(); e != nil; e = e.Next() {
@@ -122,7 +119,7 @@ func (g *Group) Destruct() error {
 }
 
 // get returns the circuit of a key, with the rules of the member that asks.
-func (g *Group) get(key string, m *Member) *Circuit {
+func (g *group) get(key string, m *Member) *Circuit {
 	if key == "" {
 		if c := g.single.Load(); c != nil {
 			c.adopt(m)
@@ -169,7 +166,7 @@ func (g *Group) get(key string, m *Member) *Circuit {
 // victim returns the circuit to remove: the longest unused of those without state,
 // so that nobody closes an open circuit by making many others. g.mu is held, and
 // there is a circuit.
-func (g *Group) victim() *list.Element {
+func (g *group) victim() *list.Element {
 	n := 0
 	for e := g.recent.Back(); e != nil && n < evictionScan; e, n = e.Prev(), n+1 {
 		if s := e.Value.(*Circuit).Snapshot(); s.State == circuit.Closed && !s.Forced {
@@ -181,7 +178,7 @@ func (g *Group) victim() *list.Element {
 
 // forget removes the circuits that have no state and were not used for a while.
 // g.mu is held.
-func (g *Group) forget(now time.Time) {
+func (g *group) forget(now time.Time) {
 	for e := g.recent.Back(); e != nil; {
 		c := e.Value.(*Circuit)
 		if now.UnixNano()-c.used.Load() < int64(forgetAfter) {
@@ -199,7 +196,7 @@ func (g *Group) forget(now time.Time) {
 }
 
 // drop removes a circuit. g.mu is held.
-func (g *Group) drop(e *list.Element) {
+func (g *group) drop(e *list.Element) {
 	c := g.recent.Remove(e).(*Circuit)
 	delete(g.circuits, c.Key)
 	g.openTime += c.Snapshot().Open
@@ -210,7 +207,7 @@ func (g *Group) drop(e *list.Element) {
 }
 
 // each returns the circuits, the most recently used first.
-func (g *Group) each() []*Circuit {
+func (g *group) each() []*Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.forget(Now())
@@ -222,7 +219,7 @@ func (g *Group) each() []*Circuit {
 }
 
 // lookup returns the circuit of a key, or nil. It does not count as a use.
-func (g *Group) lookup(key string) *Circuit {
+func (g *group) lookup(key string) *Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e, ok := g.circuits[key]; ok {
@@ -233,7 +230,7 @@ func (g *Group) lookup(key string) *Circuit {
 
 // force sets a state for the circuit of a key, or for all, including those made
 // later. It reports whether there is such a circuit.
-func (g *Group) force(key string, all bool, state circuit.State, d time.Duration) bool {
+func (g *group) force(key string, all bool, state circuit.State, d time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if all {
@@ -259,19 +256,10 @@ func (g *Group) force(key string, all bool, state circuit.State, d time.Duration
 }
 
 // eachGroup returns the groups, sorted by name.
-func eachGroup() []*Group {
-	var all []*Group
-	groups.Range(func(_, value any) bool {
-		if g, ok := value.(*Group); ok {
-			all = append(all, g)
-		}
-		return true
-	})
-	slices.SortFunc(all, func(a, b *Group) int {
+func eachGroup() []*group {
+	all := groups.Values()
+	slices.SortFunc(all, func(a, b *group) int {
 		return strings.Compare(a.Name+"\x00"+string(a.Scope), b.Name+"\x00"+string(b.Scope))
 	})
 	return all
 }
-
-// Interface guard
-var _ caddy.Destructor = (*Group)(nil)

@@ -10,10 +10,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/internal/pool"
 )
 
 // Bounds of hints.
@@ -26,7 +25,7 @@ const (
 )
 
 // hintPool has the hints of each connection to Redis.
-var hintPool = caddy.NewUsagePool()
+var hintPool = pool.New((*hints).close)
 
 // hint says that a circuit opened. It has a duration, not a time, so that the
 // clocks of the gateways need not agree.
@@ -42,7 +41,6 @@ type hint struct {
 // others. No request waits for it; without Redis there are no hints.
 type hints struct {
 	id       string
-	poolKey  string
 	channel  string
 	client   redis.UniversalClient
 	outgoing chan hint
@@ -51,36 +49,24 @@ type hints struct {
 	giveBack func()
 }
 
-func acquireHints(a *app.App) (*hints, error) {
+func acquireHints(a *app.App) (*pool.Ref[*hints], error) {
 	rd := a.Redis()
 	key := rd.Key() + "/" + a.KeyPrefix()
-	val, _, err := hintPool.LoadOrNew(key, func() (caddy.Destructor, error) {
+	return hintPool.Acquire(key, func() (*hints, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		h := &hints{
-			id: a.InstanceID(), poolKey: key, channel: a.KeyPrefix() + ":breaker:opened", client: rd.Background(),
+			id: a.InstanceID(), channel: a.KeyPrefix() + ":breaker:opened", client: rd.Background(),
 			outgoing: make(chan hint, hintQueue), cancel: cancel, giveBack: rd.Retain(),
 		}
 		h.done.Go(func() { h.send(ctx) })
 		h.done.Go(func() { h.listen(ctx) })
 		return h, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return val.(*hints), nil
 }
 
-func (h *hints) release() error {
-	if h == nil {
-		return nil
-	}
-	_, err := hintPool.Delete(h.poolKey)
-	return err
-}
-
-// Destruct ends the exchange of hints with the last configuration that uses it.
+// close ends the exchange of hints with the last configuration that uses it.
 // A reload does not wait for a Redis that hangs.
-func (h *hints) Destruct() error {
+func (h *hints) close() error {
 	h.cancel()
 	go func() {
 		h.done.Wait()
@@ -90,7 +76,7 @@ func (h *hints) Destruct() error {
 }
 
 // publish says that a circuit is open for so long. It never waits.
-func (h *hints) publish(g *Group, key string, d time.Duration) {
+func (h *hints) publish(g *group, key string, d time.Duration) {
 	if h == nil || d <= 0 {
 		return
 	}
@@ -148,7 +134,7 @@ func (h *hints) apply(text string) {
 
 // applyHint applies a hint to the circuit of a key, or keeps it until the first
 // request makes that circuit.
-func (g *Group) applyHint(h *hints, key string, d time.Duration) {
+func (g *group) applyHint(h *hints, key string, d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e, ok := g.circuits[key]; ok {
@@ -174,13 +160,12 @@ func (g *Group) applyHint(h *hints, key string, d time.Duration) {
 	g.pending[key] = now.Add(d)
 }
 
-func loadGroup(scope Scope, name string) (found *Group, ok bool) {
-	groups.Range(func(key, value any) bool {
-		if key == poolKey(scope, name) {
-			found, ok = value.(*Group)
-			return false
+func loadGroup(scope Scope, name string) (found *group, ok bool) {
+	groups.Range(func(key string, g *group) bool {
+		if ok = key == poolKey(scope, name); ok {
+			found = g
 		}
-		return true
+		return !ok
 	})
 	return found, ok
 }
@@ -198,6 +183,3 @@ func parseState(text string) (state circuit.State, auto, ok bool) {
 		return circuit.Closed, false, false
 	}
 }
-
-// Interface guard
-var _ caddy.Destructor = (*hints)(nil)

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 )
 
@@ -16,14 +14,14 @@ import (
 func sharing(t *testing.T, name string, h *hints) *Member {
 	t.Helper()
 	m := &Member{scope: Service, name: name, maxKeys: 10, hints: h, settings: circuit.Settings{Window: time.Hour, Ratio: .5, MinRequests: 20}}
-	val, _, err := groups.LoadOrNew(poolKey(Service, name), func() (caddy.Destructor, error) {
-		return &Group{Scope: Service, Name: name, circuits: map[string]*list.Element{}, members: []*Member{m}}, nil
+	ref, err := groups.Acquire(poolKey(Service, name), func() (*group, error) {
+		return &group{Scope: Service, Name: name, circuits: map[string]*list.Element{}, members: []*Member{m}}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.group = val.(*Group)
-	t.Cleanup(func() { _ = m.group.leave(m) })
+	m.group = ref.Value
+	t.Cleanup(func() { m.group.leave(m); _ = ref.Release() })
 	return m
 }
 
@@ -85,7 +83,7 @@ func TestHintsEndAtOnce(t *testing.T) {
 	hangs, given := make(chan struct{}), make(chan struct{})
 	h := &hints{cancel: func() {}, giveBack: func() { close(given) }}
 	h.done.Go(func() { <-hangs })
-	if err := h.Destruct(); err != nil { // would hang here
+	if err := h.close(); err != nil { // would hang here
 		t.Fatal(err)
 	}
 	select {

@@ -19,6 +19,7 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/inflight"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
@@ -50,9 +51,11 @@ type Member struct {
 	sequence uint64 // members of newer configurations have higher ones
 	config   *prometheus.Registry
 	counters [outcomes]prometheus.Counter
-	group    *Group
+	group    *group
+	groupRef *pool.Ref[*group]
 	left     atomic.Bool
-	hints    *hints
+	hints    *hints // nil without share
+	hintsRef *pool.Ref[*hints]
 	events   *caddyevents.App
 	ctx      caddy.Context
 	logger   *zap.Logger
@@ -104,14 +107,16 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	if o.Share {
 		a, err := app.Get(ctx)
 		if err == nil && a.Redis() != nil {
-			m.hints, err = acquireHints(a)
+			if m.hintsRef, err = acquireHints(a); err == nil {
+				m.hints = m.hintsRef.Value
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("share: %w", err)
 		}
 	}
 	if err := join(m); err != nil {
-		return nil, errors.Join(err, m.hints.release())
+		return nil, errors.Join(err, m.hintsRef.Release())
 	}
 	return m, nil
 }
@@ -122,7 +127,8 @@ func (m *Member) Leave() error {
 	if m == nil || m.group == nil || m.left.Swap(true) {
 		return nil
 	}
-	return errors.Join(m.group.leave(m), m.hints.release())
+	m.group.leave(m)
+	return errors.Join(m.groupRef.Release(), m.hintsRef.Release())
 }
 
 // rules are what members of one configuration must agree on.
@@ -178,7 +184,7 @@ func (m *Member) Failures() *Failures { return m.failures }
 
 // changed reports a change of state in the metrics, the log and the events, and
 // an opening to other gateways.
-func (g *Group) changed(c *Circuit, change circuit.Change) {
+func (g *group) changed(c *Circuit, change circuit.Change) {
 	transitions.WithLabelValues(g.Name, string(g.Scope), change.From.String(), change.To.String()).Inc()
 	if change.To == circuit.Open {
 		c.opening.Store(&change)

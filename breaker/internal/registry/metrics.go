@@ -102,7 +102,7 @@ type series struct {
 	ratio  float64
 }
 
-func (g *Group) collect(ch chan<- prometheus.Metric) {
+func (g *group) collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
