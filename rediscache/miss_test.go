@@ -98,3 +98,18 @@ func BenchmarkMiss(b *testing.B) {
 		})
 	}
 }
+
+// What a miss allocates is bounded, most of all where nothing can be stored: then
+// nothing is recorded, buffered or prepared. Four of the allocations are the origin's.
+func TestMissAllocations(t *testing.T) {
+	most := map[string]float64{"stored": 26, "no-store": 20, "private": 20, "user-stored": 27, "user-no-store": 20}
+	for i, tc := range missCases {
+		t.Run(tc.name, func(t *testing.T) {
+			miss := missRunner(t, i)
+			miss()
+			if n := testing.AllocsPerRun(1000, miss); n > most[tc.name] {
+				t.Errorf("%v allocations, want at most %v", n, most[tc.name])
+			}
+		})
+	}
+}

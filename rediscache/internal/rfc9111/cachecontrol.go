@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// MaxSeconds is what a larger number of seconds counts as (RFC 9111 §1.2.2).
-const MaxSeconds = 1 << 31
+// maxSeconds is what a larger number of seconds counts as (RFC 9111 §1.2.2).
+const maxSeconds = 1 << 31
 
 // Directive is one member of a Cache-Control field (RFC 9111 §5.2).
 type Directive struct {
@@ -95,7 +95,7 @@ func (d Directives) Seconds(name string) (value time.Duration, given bool) {
 		if d[i].Name != name {
 			continue
 		}
-		v, ok := ParseSeconds(d[i].Value)
+		v, ok := parseSeconds(d[i].Value)
 		if !ok || d[i].Bad {
 			v = 0
 		}
@@ -134,8 +134,8 @@ func (d Directives) Fields(name string) (fields []string, whole bool) {
 	return fields, whole
 }
 
-// ParseSeconds reads delta-seconds (RFC 9111 §1.2.2).
-func ParseSeconds(text string) (time.Duration, bool) {
+// parseSeconds reads delta-seconds (RFC 9111 §1.2.2).
+func parseSeconds(text string) (time.Duration, bool) {
 	if text == "" {
 		return 0, false
 	}
@@ -145,8 +145,8 @@ func ParseSeconds(text string) (time.Duration, bool) {
 		if c < '0' || c > '9' {
 			return 0, false
 		}
-		if n = n*10 + int64(c-'0'); n > MaxSeconds {
-			n = MaxSeconds
+		if n = n*10 + int64(c-'0'); n > maxSeconds {
+			n = maxSeconds
 		}
 	}
 	return time.Duration(n) * time.Second, true

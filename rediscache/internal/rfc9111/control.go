@@ -106,7 +106,7 @@ func formatSeconds(v int64) string {
 	if v < 0 {
 		return "" // no proper number: stale
 	}
-	return formatInt(min(v, MaxSeconds))
+	return formatInt(min(v, maxSeconds))
 }
 
 // NoStore reports whether nothing of the response may be stored. With
@@ -114,7 +114,7 @@ func formatSeconds(v int64) string {
 // §5.2.2.3).
 func (c Control) NoStore(status int) bool {
 	if c.Has("must-understand") {
-		return !Understood(status)
+		return !isUnderstood(status)
 	}
 	return c.Has("no-store")
 }
@@ -161,12 +161,12 @@ var understood = map[int]bool{
 	500: true, 501: true, 502: true, 503: true, 504: true, 505: true,
 }
 
-// Understood reports whether the caching behaviour of the status is known here.
-func Understood(status int) bool { return understood[status] }
+// isUnderstood reports whether the caching behaviour of the status is known here.
+func isUnderstood(status int) bool { return understood[status] }
 
-// Heuristic reports whether a response with the status may be given a
+// isHeuristic reports whether a response with the status may be given a
 // freshness that it does not state (RFC 9110 §15.1).
-func Heuristic(status int) bool {
+func isHeuristic(status int) bool {
 	switch status {
 	case 200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501:
 		return true

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// ParseDate reads an HTTP date (RFC 9110 §5.6.7) in one of its three forms and
+// parseDate reads an HTTP date (RFC 9110 §5.6.7) in one of its three forms and
 // no other: one blank where one belongs, two digits where two belong, GMT and
 // no other zone. The case of names does not matter. A two-digit year more than
 // 50 years after now is in the past century.
-func ParseDate(text string, now time.Time) (time.Time, bool) {
+func parseDate(text string, now time.Time) (time.Time, bool) {
 	switch {
 	case len(text) == 29 && text[3] == ',':
 		return parseFixed(text)

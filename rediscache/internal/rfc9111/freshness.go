@@ -28,36 +28,36 @@ func (c Control) Explicit(h http.Header, received time.Time) (lifetime time.Dura
 	if !ok {
 		return 0, false
 	}
-	expires, ok := Date(values, received)
+	expires, ok := readDate(values, received)
 	if !ok {
 		return 0, true // in the past (RFC 9111 §5.3)
 	}
-	date, ok := Date(h["Date"], received)
+	date, ok := readDate(h["Date"], received)
 	if !ok {
 		date = received
 	}
-	return min(max(expires.Sub(date), 0), MaxSeconds*time.Second), true
+	return min(max(expires.Sub(date), 0), maxSeconds*time.Second), true
 }
 
 // Guess returns a tenth of the time since the response was last modified (RFC
 // 9111 §4.2.2), zero if that is not known or must not be guessed.
 func (c Control) Guess(h http.Header, status int, received time.Time) time.Duration {
-	if !Heuristic(status) && !c.Has("public") {
+	if !isHeuristic(status) && !c.Has("public") {
 		return 0
 	}
-	modified, ok := Date(h["Last-Modified"], received)
+	modified, ok := readDate(h["Last-Modified"], received)
 	if !ok {
 		return 0
 	}
-	date, ok := Date(h["Date"], received)
+	date, ok := readDate(h["Date"], received)
 	if !ok {
 		date = received
 	}
 	return min(max(date.Sub(modified)/10, 0), maxHeuristic)
 }
 
-// Date reads a field that holds one date. Several differing ones are none.
-func Date(values []string, now time.Time) (time.Time, bool) {
+// readDate reads a field that holds one date. Several differing ones are none.
+func readDate(values []string, now time.Time) (time.Time, bool) {
 	if len(values) == 0 {
 		return time.Time{}, false
 	}
@@ -66,31 +66,31 @@ func Date(values []string, now time.Time) (time.Time, bool) {
 			return time.Time{}, false
 		}
 	}
-	return ParseDate(trimOWS(values[0]), now)
+	return parseDate(trimOWS(values[0]), now)
 }
 
-// InitialAge returns the corrected initial age (RFC 9111 §4.2.3). requested and
+// initialAge returns the corrected initial age (RFC 9111 §4.2.3). requested and
 // received are when the request was sent and the response came.
-func InitialAge(h http.Header, requested, received time.Time) time.Duration {
+func initialAge(h http.Header, requested, received time.Time) time.Duration {
 	apparent := time.Duration(0)
-	if date, ok := Date(h["Date"], received); ok {
+	if date, ok := readDate(h["Date"], received); ok {
 		// Dates have whole seconds: less than one says nothing.
 		if apparent = received.Sub(date); apparent < time.Second {
 			apparent = 0
 		}
 	}
-	return max(apparent, Age(h)+max(received.Sub(requested), 0))
+	return max(apparent, readAge(h)+max(received.Sub(requested), 0))
 }
 
-// Age reads the Age field: the first member counts, and what is not a whole
+// readAge reads the Age field: the first member counts, and what is not a whole
 // number is no age (RFC 9111 §5.1).
-func Age(h http.Header) time.Duration {
+func readAge(h http.Header) time.Duration {
 	values := h["Age"]
 	if len(values) == 0 {
 		return 0
 	}
 	first, _, _ := strings.Cut(values[0], ",")
-	age, _ := ParseSeconds(trimOWS(first))
+	age, _ := parseSeconds(trimOWS(first))
 	return age
 }
 

@@ -21,7 +21,7 @@ func FuzzCacheControl(f *testing.F) {
 			if one.Name != strings.ToLower(one.Name) || !isToken(one.Name) {
 				t.Fatalf("the name %q", one.Name)
 			}
-			if v, ok := d.Seconds(one.Name); !ok || v < 0 || v > MaxSeconds*time.Second {
+			if v, ok := d.Seconds(one.Name); !ok || v < 0 || v > maxSeconds*time.Second {
 				t.Fatalf("%s: %v %v", one.Name, v, ok)
 			}
 			fields, whole := d.Fields(one.Name)
@@ -70,13 +70,13 @@ func FuzzDate(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		at, ok := ParseDate(s, now)
+		at, ok := parseDate(s, now)
 		if !ok {
 			return
 		}
 		// Whatever is read is read by the library too, which is more lenient,
 		// but for leap seconds and the day's name.
-		again, ok := ParseDate(at.Format(http.TimeFormat), now)
+		again, ok := parseDate(at.Format(http.TimeFormat), now)
 		if at.Year() <= 9999 && at.Year() >= 0 && (!ok || !again.Equal(at)) {
 			t.Fatalf("%q is %v, and then %v", s, at, again)
 		}
@@ -194,13 +194,13 @@ func FuzzETags(f *testing.F) {
 	f.Add(`"a", W/"b,c", *`, `"a"`)
 	f.Add(`""`, `W/""`)
 	f.Fuzz(func(t *testing.T, list, tag string) {
-		tags, _ := ETags([]string{list})
+		tags, _ := parseETags([]string{list})
 		if strings.Count(list, ",")+1 < len(tags) {
 			t.Fatalf("%q", tags)
 		}
 		stored := http.Header{"Etag": {tag}}
 		for _, one := range tags {
-			if StrongMatch(one, tag) && !WeakMatch(one, tag) {
+			if strongMatch(one, tag) && !weakMatch(one, tag) {
 				t.Fatalf("%q and %q", one, tag)
 			}
 			if one == tag && !NotModified(http.Header{"If-None-Match": {list}}, stored, 200, now) {
@@ -215,7 +215,7 @@ func FuzzAge(f *testing.F) {
 	f.Add("60, 5")
 	f.Add("-1")
 	f.Fuzz(func(t *testing.T, s string) {
-		if v := Age(http.Header{"Age": {s}}); v < 0 || v > MaxSeconds*time.Second {
+		if v := readAge(http.Header{"Age": {s}}); v < 0 || v > maxSeconds*time.Second {
 			t.Fatal(v)
 		}
 	})

@@ -43,7 +43,7 @@ func TestDates(t *testing.T) {
 		"":                                  "",
 	} {
 		got := ""
-		if at, ok := ParseDate(text, now); ok {
+		if at, ok := parseDate(text, now); ok {
 			got = at.Format(time.RFC3339)
 		}
 		if got != want {
@@ -65,7 +65,7 @@ func TestCacheControl(t *testing.T) {
 		{lines: []string{`MAX-AGE="60"`}, maxAge: 60},
 		{lines: []string{"max-age=60, max-age=30"}, maxAge: 30},
 		{lines: []string{"max-age=60", "no-store"}, has: []string{"no-store"}, maxAge: 60},
-		{lines: []string{"max-age=99999999999999999999"}, maxAge: MaxSeconds},
+		{lines: []string{"max-age=99999999999999999999"}, maxAge: maxSeconds},
 		{lines: []string{"max-age"}, maxAge: 0},
 		{lines: []string{"max-age = 60"}, maxAge: 0},
 		{lines: []string{"max-age=-5"}, maxAge: 0},

@@ -162,27 +162,27 @@ func IfRange(request, stored http.Header, received time.Time) bool {
 	}
 	want := trimOWS(values[0])
 	if strings.HasPrefix(want, `"`) || strings.HasPrefix(want, "W/") {
-		return StrongMatch(want, first(stored["Etag"]))
+		return strongMatch(want, first(stored["Etag"]))
 	}
-	at, ok := ParseDate(want, received)
+	at, ok := parseDate(want, received)
 	if !ok {
 		return false
 	}
-	modified, ok := Date(stored["Last-Modified"], received)
+	modified, ok := readDate(stored["Last-Modified"], received)
 	return ok && modified.Equal(at) && strongDate(stored, modified, received)
 }
 
 // strongDate reports whether a date of change identifies one representation: it
 // was at least a second old when the response was made (RFC 9110 §8.8.2.2).
 func strongDate(stored http.Header, modified, received time.Time) bool {
-	date, ok := Date(stored["Date"], received)
+	date, ok := readDate(stored["Date"], received)
 	return ok && date.Sub(modified) >= time.Second
 }
 
 // Combinable reports whether two responses are parts of the same
 // representation: they share a strong validator (RFC 9111 §3.4).
 func Combinable(a, b http.Header) bool {
-	if !StrongMatch(first(a["Etag"]), first(b["Etag"])) {
+	if !strongMatch(first(a["Etag"]), first(b["Etag"])) {
 		return false
 	}
 	return first(a["Content-Encoding"]) == first(b["Content-Encoding"])

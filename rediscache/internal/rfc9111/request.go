@@ -44,7 +44,7 @@ func ReadRequestDirectives(h http.Header, honour bool) RequestDirectives {
 		}
 		if !one.Given {
 			d.AnyStale = true
-		} else if v, ok := ParseSeconds(one.Value); ok && !one.Bad {
+		} else if v, ok := parseSeconds(one.Value); ok && !one.Bad {
 			d.MaxStale = v
 		}
 	}

@@ -21,7 +21,7 @@ type Policy struct {
 	Heuristic bool
 
 	// StoreRequestError reports whether an error with the status is stored although
-	// the request itself may have caused it; see IsRequestError. Nil: none is.
+	// the request itself may have caused it; see isRequestError. Nil: none is.
 	StoreRequestError func(status int) bool
 
 	// MaxError bounds the lifetime of responses with a status of 500 and above.
@@ -98,7 +98,7 @@ func (p *Policy) Evaluate(x *Exchange) Decision {
 		return deny(NotAMethod)
 	case !Storable(x.Status), x.Status == http.StatusPartialContent && !x.Range:
 		return deny(NotAStatus)
-	case IsRequestError(x.Status) && (p.StoreRequestError == nil || !p.StoreRequestError(x.Status)):
+	case isRequestError(x.Status) && (p.StoreRequestError == nil || !p.StoreRequestError(x.Status)):
 		return deny(NotAStatus)
 	case c.NoStore(x.Status):
 		return deny(NoStore)
@@ -107,7 +107,7 @@ func (p *Policy) Evaluate(x *Exchange) Decision {
 		return deny(VaryStar)
 	}
 
-	v.Age = InitialAge(x.Header, x.Requested, x.Received)
+	v.Age = initialAge(x.Header, x.Requested, x.Received)
 	v.Immutable = c.Immutable()
 	omit, noCache := c.NoCache()
 	v.NoCache, v.Omit = noCache, omit
@@ -166,10 +166,10 @@ func Storable(status int) bool {
 	return status >= 200 && status <= 599
 }
 
-// IsRequestError reports whether the status is that of an error which the request
+// isRequestError reports whether the status is that of an error which the request
 // itself can cause: its fields, its credentials, its method or its connection,
 // which are no part of what another client asks for under the same URL.
-func IsRequestError(status int) bool {
+func isRequestError(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusProxyAuthRequired,
 		http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge,

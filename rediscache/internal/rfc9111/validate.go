@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// ETags reads the entity tags of an If-None-Match, If-Match or If-Range field
+// parseETags reads the entity tags of an If-None-Match, If-Match or If-Range field
 // (RFC 9110 §8.8.3). any is set for `*`. What is no entity tag ends a list
 // member and matches nothing but itself.
-func ETags(values []string) (tags []string, any bool) {
+func parseETags(values []string) (tags []string, any bool) {
 	for _, value := range values {
 		for rest := value; rest != ""; {
 			var item string
@@ -41,14 +41,14 @@ func cutETag(s string) (item, rest string) {
 	return s, ""
 }
 
-// WeakMatch compares two entity tags whose strength does not matter (RFC 9110
+// weakMatch compares two entity tags whose strength does not matter (RFC 9110
 // §8.8.3.2).
-func WeakMatch(a, b string) bool {
+func weakMatch(a, b string) bool {
 	return a != "" && strings.TrimPrefix(a, "W/") == strings.TrimPrefix(b, "W/")
 }
 
-// StrongMatch compares two entity tags both of which must be strong.
-func StrongMatch(a, b string) bool {
+// strongMatch compares two entity tags both of which must be strong.
+func strongMatch(a, b string) bool {
 	return a == b && IsStrong(a)
 }
 
@@ -78,12 +78,12 @@ func NotModified(request, stored http.Header, status int, received time.Time) bo
 	}
 	if values := request["If-None-Match"]; len(values) > 0 {
 		etag := first(stored["Etag"])
-		tags, all := ETags(values)
+		tags, all := parseETags(values)
 		if all {
 			return true
 		}
 		for _, tag := range tags {
-			if WeakMatch(tag, etag) {
+			if weakMatch(tag, etag) {
 				return true
 			}
 		}
@@ -93,17 +93,17 @@ func NotModified(request, stored http.Header, status int, received time.Time) bo
 	if len(values) != 1 {
 		return false
 	}
-	since, ok := ParseDate(trimOWS(values[0]), received)
+	since, ok := parseDate(trimOWS(values[0]), received)
 	if !ok {
 		return false
 	}
-	modified, ok := Date(stored["Last-Modified"], received)
+	modified, ok := readDate(stored["Last-Modified"], received)
 	if !ok {
 		if len(stored["Last-Modified"]) > 0 {
 			return false
 		}
 		// What has no date of change has not changed since it was sent.
-		if modified, ok = Date(stored["Date"], received); !ok {
+		if modified, ok = readDate(stored["Date"], received); !ok {
 			modified = received
 		}
 	}
@@ -147,7 +147,7 @@ func Confirms(stored, notModified http.Header) bool {
 		if IsStrong(tag) && IsStrong(mine) {
 			return tag == mine
 		}
-		return mine == "" || WeakMatch(tag, mine)
+		return mine == "" || weakMatch(tag, mine)
 	}
 	if modified := first(notModified["Last-Modified"]); modified != "" && first(stored["Etag"]) == "" {
 		mine := first(stored["Last-Modified"])

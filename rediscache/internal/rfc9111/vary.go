@@ -113,7 +113,7 @@ func weighted(values []string, codings bool) string {
 			if item == "" {
 				continue
 			}
-			name, weight, ok := ParseWeight(item)
+			name, weight, ok := parseWeight(item)
 			if !ok {
 				return collapse(values)
 			}
@@ -142,9 +142,9 @@ func weighted(values []string, codings bool) string {
 	return b.String()
 }
 
-// ParseWeight reads a member such as `de;q=0.5`. The name is in lower case, the
+// parseWeight reads a member such as `de;q=0.5`. The name is in lower case, the
 // weight in thousandths.
-func ParseWeight(item string) (name string, weight int, ok bool) {
+func parseWeight(item string) (name string, weight int, ok bool) {
 	name, parameter, given := strings.Cut(item, ";")
 	name = strings.ToLower(trimOWS(name))
 	if !isToken(name) {
@@ -191,7 +191,7 @@ func PrefersLanguage(request, response http.Header) bool {
 	best, weight, ties := "", 0, 0
 	for _, value := range request["Accept-Language"] {
 		for item := range strings.SplitSeq(value, ",") {
-			name, w, ok := ParseWeight(trimOWS(item))
+			name, w, ok := parseWeight(trimOWS(item))
 			switch {
 			case !ok:
 				return false

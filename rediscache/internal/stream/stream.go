@@ -20,8 +20,8 @@ var errTooSlow = errors.New("the client is too slow for a response that is not k
 // waited for as without the cache.
 const stallTimeout = 10 * time.Second
 
-// Window is how much of a response that is not kept is buffered for its readers.
-const Window = 256 << 10
+// window is how much of a response that is not kept is buffered for its readers.
+const window = 256 << 10
 
 // Stream is the content of a response. As long as it is not larger than its limit
 // all of it is kept; after that only what its readers have not read yet, and the
@@ -83,7 +83,7 @@ func (s *Stream) discharge() {
 // stopKeeping has the content only pass from now on.
 func (s *Stream) stopKeeping() {
 	s.over = true
-	s.limit = min(s.limit, Window)
+	s.limit = min(s.limit, window)
 	s.discharge()
 }
 

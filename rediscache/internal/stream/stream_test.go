@@ -22,7 +22,7 @@ func read(r *Reader) (n int, err error) {
 // A reader of a response that is not kept is waited for while nobody else reads
 // it, and cut off when it holds up others.
 func TestSlowReaders(t *testing.T) {
-	const size = 4 * Window
+	const size = 4 * window
 	for name, others := range map[string]bool{"alone": false, "before others": true} {
 		s := New(1, -1, nil, nil)
 		s.stall = 10 * time.Millisecond
