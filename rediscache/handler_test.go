@@ -376,7 +376,7 @@ func TestCacheConfiguration(t *testing.T) {
 		"http_cache {\n ttl 206 1s\n}":               "can be stored",
 		"http_cache {\n memory lots\n}":              "not a size",
 		"http_cache {\n store disk\n}":               "accepted are memory, redis and both",
-		"http_cache {\n store redis\n}":              "there is no Redis",
+		"http_cache {\n store redis\n}":              "no Redis is configured",
 		"http_cache {\n key {\n peruser\n}\n}":       `unknown option "peruser"`,
 		"http_cache {\n key {\n header Cookie\n}\n}": "use per_user",
 		"http_cache {\n cache\n}":                    `unknown option "cache"`,

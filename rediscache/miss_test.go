@@ -100,9 +100,10 @@ func BenchmarkMiss(b *testing.B) {
 }
 
 // What a miss allocates is bounded, most of all where nothing can be stored: then
-// nothing is recorded, buffered or prepared. Four of the allocations are the origin's.
+// nothing is recorded, buffered or prepared. Four of the allocations are the origin's;
+// the bounds are those of the race detector, which has the pools forget some.
 func TestMissAllocations(t *testing.T) {
-	most := map[string]float64{"stored": 26, "no-store": 20, "private": 20, "user-stored": 27, "user-no-store": 20}
+	most := map[string]float64{"stored": 30, "no-store": 20, "private": 20, "user-stored": 36, "user-no-store": 20}
 	for i, tc := range missCases {
 		t.Run(tc.name, func(t *testing.T) {
 			miss := missRunner(t, i)

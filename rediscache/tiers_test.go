@@ -111,7 +111,8 @@ func TestTiersOutliveReload(t *testing.T) {
 // Provision must not reach out: the address answers nothing, and there is
 // nothing to wait for.
 func TestTiersOffline(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // after the app, whose prober of Redis ends with it
 	ts := acquireTest(t, tierApp(t, "redis://127.0.0.1:1"), tierSettings{memory: 1 << 20, redis: &redisSettings{}})
 	if n := ts.epochs.exchange.Stats().Failures; n != 0 {
 		t.Errorf("%d failures before the start", n)
@@ -233,7 +234,7 @@ func TestAdminStats(t *testing.T) {
 		t.Errorf("%v %v", problems, err)
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP tentagate_http_cache_memory_entries Keys kept in the memory tier.
+# HELP tentagate_http_cache_memory_entries Keys stored in the memory tier.
 # TYPE tentagate_http_cache_memory_entries gauge
 tentagate_http_cache_memory_entries 1
 `), "tentagate_http_cache_memory_entries"); err != nil {
