@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/pythopus/tentagate/breaker/internal/direct"
 	"github.com/pythopus/tentagate/breaker/internal/exchange"
-	"github.com/pythopus/tentagate/breaker/upstream/direct"
 )
 
 // provisionDirect sets up the direct client, where the options allow it.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
-	"github.com/pythopus/tentagate/breaker/upstream/direct"
+	"github.com/pythopus/tentagate/breaker/internal/direct"
 )
 
 // What the direct client does not do goes through Caddy's, and the reason can be

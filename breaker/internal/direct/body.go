@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// body is the body of an answer. Its end gives the connection back.
+// body is the body of a response. Its end gives the connection back.
 type body struct {
 	x      *exchange
 	src    io.ReadCloser

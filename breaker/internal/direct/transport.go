@@ -1,11 +1,11 @@
 // Package direct is an HTTP/1.1 client transport for a proxy. It writes a request
-// and reads its answer in the goroutine that asks, where net/http's transport
+// and reads its response in the goroutine that asks, where net/http's transport
 // hands both to goroutines of the connection and back. Only a request with a body
-// gets one goroutine, which sends it while the answer may already come.
+// gets one goroutine, which sends it while the response may already come.
 //
 // Messages are written, parsed and framed by net/http: Request.Write and
 // ReadResponse. What is here is the connection: the pool, deadlines,
-// cancellation, retries over stale connections, informational answers, protocol
+// cancellation, retries over stale connections, informational responses, protocol
 // switches.
 //
 // It speaks cleartext HTTP/1.1 to the host of the URL: no TLS, no HTTP/2, no
@@ -56,8 +56,8 @@ const (
 
 // Transport sends requests. It is an http.RoundTripper.
 type Transport struct {
-	Options
-	pool *pool
+	options Options
+	pool    *pool
 }
 
 // New returns a transport with the options.
@@ -74,14 +74,14 @@ func New(o Options) *Transport {
 	if o.NoKeepAlive {
 		o.MaxIdlePerHost = 0
 	}
-	return &Transport{Options: o, pool: newPool(o, clock.New())}
+	return &Transport{options: o, pool: newPool(o, clock.New())}
 }
 
 // CloseIdleConnections closes the connections that no request uses. Those in use
 // are closed when their request is done, unless a new request came meanwhile.
 func (t *Transport) CloseIdleConnections() { t.pool.closeIdle() }
 
-// RoundTrip sends the request and returns the answer once its header came. It
+// RoundTrip sends the request and returns the response once its header came. It
 // follows the contract of http.RoundTripper. A request that met a connection
 // which the server had closed goes over another one, if the server cannot have
 // acted on it.
@@ -147,7 +147,7 @@ func (t *Transport) dial(ctx context.Context, r *http.Request, h *host) (*conn, 
 			t.pool.leave(h)
 		}
 	}()
-	nc, err := t.Dial(ctx, "tcp", address(r))
+	nc, err := t.options.Dial(ctx, "tcp", address(r))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)

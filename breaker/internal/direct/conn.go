@@ -45,8 +45,8 @@ type conn struct {
 
 func newConn(t *Transport, h *host, nc net.Conn) *conn {
 	c := &conn{t: t, host: h, nc: nc}
-	c.r = bufio.NewReaderSize(c, t.ReadBuffer)
-	c.w = bufio.NewWriterSize(c, t.WriteBuffer)
+	c.r = bufio.NewReaderSize(c, t.options.ReadBuffer)
+	c.w = bufio.NewWriterSize(c, t.options.WriteBuffer)
 	c.cancel = c.close
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -58,7 +58,7 @@ func newConn(t *Transport, h *host, nc net.Conn) *conn {
 
 // begin prepares the connection for an exchange.
 func (c *conn) begin() {
-	c.limit, c.written = c.t.MaxHeaderBytes, 0
+	c.limit, c.written = c.t.options.MaxHeaderBytes, 0
 	c.mu.Lock()
 	c.answered = false
 	c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *conn) detach() bool {
 }
 
 // usable reports whether an idle connection is open and silent. Bytes that come
-// before a request are no answer to it: a server that sends them could answer
+// before a request are no response to it: a server that sends them could answer
 // the wrong request (RFC 9112 §9.2).
 func (c *conn) usable() bool {
 	if c.closed.Load() || c.raw == nil || c.r.Buffered() > 0 {
@@ -103,9 +103,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.limit {
 		p = p[:c.limit]
 	}
-	if c.t.ReadTimeout > 0 {
+	if c.t.options.ReadTimeout > 0 {
 		c.mu.Lock()
-		c.read = time.Now().Add(c.t.ReadTimeout)
+		c.read = time.Now().Add(c.t.options.ReadTimeout)
 		c.setReadDeadline()
 		c.mu.Unlock()
 	}
@@ -119,8 +119,8 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write writes for the bufio.Writer.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.t.WriteTimeout > 0 {
-		_ = c.nc.SetWriteDeadline(time.Now().Add(c.t.WriteTimeout))
+	if c.t.options.WriteTimeout > 0 {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(c.t.options.WriteTimeout))
 	}
 	n, err := c.nc.Write(p)
 	c.written += int64(n)
@@ -158,7 +158,7 @@ func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 }
 
 // expectHeader bounds the wait for the response header from now on. The writer
-// calls it when the request is sent, perhaps after the answer.
+// calls it when the request is sent, perhaps after the response.
 func (c *conn) expectHeader(within time.Duration) {
 	if within <= 0 {
 		return
@@ -203,7 +203,7 @@ func (c *conn) setReadDeadline() {
 // idle would make it look closed.
 func (c *conn) rest() {
 	c.reused = true
-	if c.t.ReadTimeout > 0 {
+	if c.t.options.ReadTimeout > 0 {
 		_ = c.nc.SetReadDeadline(time.Time{})
 	}
 }

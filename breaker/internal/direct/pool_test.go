@@ -68,7 +68,7 @@ func TestSweep(t *testing.T) {
 	})
 	o := Options{MaxIdlePerHost: 32, IdleTimeout: 25 * time.Second, Dial: new(net.Dialer).DialContext}
 	tr := New(o)
-	tr.pool = newPool(tr.Options, mock)
+	tr.pool = newPool(tr.options, mock)
 	hold(t, tr, a.url(), 2)()
 	hold(t, tr, b.url(), 2)()
 	count := func() [2]int {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// exchange is a request and its answer on one connection.
+// exchange is a request and its response on one connection.
 type exchange struct {
 	t     *Transport
 	c     *conn
@@ -23,21 +23,21 @@ type exchange struct {
 
 	stop       func() bool   // ends the watch over the request's context
 	sent       chan struct{} // closed when the writer is done; nil if that is the reader
-	delivered  atomic.Bool   // the caller has the answer
+	delivered  atomic.Bool   // the caller has the response
 	sendErr    error         // the writer's
-	unanswered bool          // the connection ended before the first byte of an answer
-	body       body          // of the answer
+	unanswered bool          // the connection ended before the first byte of a response
+	body       body          // of the response
 }
 
 const (
-	// maxInformational is how many 1xx answers a request may have.
+	// maxInformational is how many 1xx responses a request may have.
 	maxInformational = 1000
 
-	// lastWords is for how long the answer of a server is waited for that broke
+	// lastWords is for how long the response of a server is waited for that broke
 	// the connection while the request was sent. It is there at once, if at all.
 	lastWords = time.Second
 
-	// sendGrace is how long to wait at the end of an answer for the writer, which
+	// sendGrace is how long to wait at the end of a response for the writer, which
 	// has most often sent all and only has to notice it.
 	sendGrace = 50 * time.Millisecond
 )
@@ -67,7 +67,7 @@ func (e *Error) Timeout() bool { return isTimeout(e.Err) }
 // Temporary is the same.
 func (e *Error) Temporary() bool { return e.Timeout() }
 
-// run sends the request and reads the header of the answer. The connection is
+// run sends the request and reads the header of the response. The connection is
 // given back, closed, or the body's afterwards.
 func (x *exchange) run() (*http.Response, error) {
 	x.c.begin()
@@ -79,7 +79,7 @@ func (x *exchange) run() (*http.Response, error) {
 		x.sendErr = x.write()
 		x.wrote()
 	}
-	resp, err := x.answer()
+	resp, err := x.readResponse()
 	if err != nil {
 		return nil, x.fail(err)
 	}
@@ -87,7 +87,7 @@ func (x *exchange) run() (*http.Response, error) {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return x.tunnel(resp)
 	}
-	keep := !resp.Close && !x.out.Close && !x.t.NoKeepAlive
+	keep := !resp.Close && !x.out.Close && !x.t.options.NoKeepAlive
 	if resp.Body == http.NoBody {
 		x.finish(keep)
 		return resp, nil
@@ -100,7 +100,7 @@ func (x *exchange) run() (*http.Response, error) {
 	return resp, nil
 }
 
-// deliver ends what depends on the answer.
+// deliver ends what depends on the response.
 func (x *exchange) deliver(resp *http.Response) {
 	u := x.out.upload
 	if u == nil {
@@ -116,7 +116,7 @@ func (x *exchange) deliver(resp *http.Response) {
 }
 
 // send is the writer of a request with a body. It closes the body if the caller
-// has the answer; RoundTrip does if not.
+// has the response; RoundTrip does if not.
 func (x *exchange) send() {
 	x.sendErr = x.write()
 	x.wrote()
@@ -151,14 +151,14 @@ func (x *exchange) writePlain() error {
 	return err
 }
 
-// wrote bounds the wait for the answer once the request is sent, or ends it where
+// wrote bounds the wait for the response once the request is sent, or ends it where
 // the request cannot be.
 func (x *exchange) wrote() {
 	switch err := x.c.writeErr; {
 	case x.sendErr == nil:
-		x.c.expectHeader(x.t.HeaderTimeout)
+		x.c.expectHeader(x.t.options.HeaderTimeout)
 	case x.out.upload != nil && x.out.upload.withheld:
-		// The answer is there.
+		// The response is there.
 	case err == nil:
 		x.c.close() // the body could not be read, or the request not be written
 	case isTimeout(err):
@@ -168,8 +168,8 @@ func (x *exchange) wrote() {
 	}
 }
 
-// answer reads header sections up to that of the final answer.
-func (x *exchange) answer() (*http.Response, error) {
+// readResponse reads header sections up to that of the final response.
+func (x *exchange) readResponse() (*http.Response, error) {
 	c := x.c
 	if _, err := c.r.Peek(1); err != nil {
 		x.unanswered = !isTimeout(err)
@@ -200,7 +200,7 @@ func (x *exchange) answer() (*http.Response, error) {
 // codeAt is where the code stands in `HTTP/1.1 200 OK`.
 const codeAt = len("HTTP/1.1 ")
 
-// checkStatusLine refuses a second blank before the code (RFC 9112 §4), which
+// checkStatusLine refuses a second space before the code (RFC 9112 §4), which
 // ReadResponse takes and another reader may not.
 func checkStatusLine(c *conn) error {
 	if line, err := c.r.Peek(codeAt + 1); err == nil && line[codeAt] == ' ' {
@@ -209,7 +209,7 @@ func checkStatusLine(c *conn) error {
 	return nil
 }
 
-// inform passes on an informational answer.
+// inform passes on an informational response.
 func (x *exchange) inform(resp *http.Response) error {
 	if resp.StatusCode == http.StatusContinue {
 		if u := x.out.upload; u != nil && u.proceed != nil && x.trace != nil && x.trace.Got100Continue != nil {
@@ -218,13 +218,13 @@ func (x *exchange) inform(resp *http.Response) error {
 		x.out.upload.decide(true)
 	}
 	if x.trace != nil && x.trace.Got1xxResponse != nil {
-		x.c.limit = x.t.MaxHeaderBytes
+		x.c.limit = x.t.options.MaxHeaderBytes
 		return x.trace.Got1xxResponse(resp.StatusCode, textproto.MIMEHeader(resp.Header))
 	}
 	return nil
 }
 
-// fail ends an exchange without an answer and returns the reason that the caller
+// fail ends an exchange without a response and returns the reason that the caller
 // is told.
 func (x *exchange) fail(err error) error {
 	late := x.c.headerLate()
@@ -258,9 +258,9 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// finish ends an exchange whose answer is complete. The connection is kept if
+// finish ends an exchange whose response is complete. The connection is kept if
 // both sides want to, all of the request was sent, and nothing follows the
-// answer: surplus bytes could be taken for the answer to another request.
+// response: surplus bytes could be taken for the response to another request.
 func (x *exchange) finish(keep bool) {
 	canceled := !x.stop()
 	if !keep || canceled || !x.allSent() || x.c.eof || x.c.r.Buffered() > 0 {

@@ -24,7 +24,7 @@ type outgoing struct {
 	large         bool    // the header may not fit into the buffers of the connection
 }
 
-// inlineHeader is how large a header may be to be sent before the answer is read.
+// inlineHeader is how large a header may be to be sent before the response is read.
 // Any socket buffers as much; more could block on a server that answers without
 // reading.
 const inlineHeader = 16 << 10
@@ -54,8 +54,8 @@ func (t *Transport) outgoing(r *http.Request) (*outgoing, error) {
 	if r.Body != nil && r.Body != http.NoBody {
 		out.copy()
 		out.upload = &upload{src: r.Body, trace: out.trace}
-		if t.ContinueTimeout > 0 && httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
-			out.upload.wait, out.upload.proceed = t.ContinueTimeout, make(chan bool, 1)
+		if t.options.ContinueTimeout > 0 && httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
+			out.upload.wait, out.upload.proceed = t.options.ContinueTimeout, make(chan bool, 1)
 		}
 		out.Body = out.upload
 	}
@@ -74,11 +74,11 @@ func (t *Transport) addFields(out *outgoing) {
 		out.copy().Header = h
 	}
 	h := out.Header
-	if t.NoKeepAlive && !switches(h) {
+	if t.options.NoKeepAlive && !switches(h) {
 		out.copy().Close = true
 	}
 	out.plain = out.simple()
-	if !t.NoCompression && h.Get("Accept-Encoding") == "" && h.Get("Range") == "" && out.Method != http.MethodHead {
+	if !t.options.NoCompression && h.Get("Accept-Encoding") == "" && h.Get("Range") == "" && out.Method != http.MethodHead {
 		out.gzip = true
 		if !out.plain {
 			h = maps.Clone(h)
@@ -134,7 +134,7 @@ func (out *outgoing) close() {
 }
 
 // rewind prepares the request to be sent again after an exchange on a connection
-// that gave no answer. It returns false where the server may have taken the
+// that gave no response. It returns false where the server may have taken the
 // request, or the body is not there any more (RFC 9110 §9.2.2).
 func (out *outgoing) rewind(r *http.Request, c *conn) bool {
 	if !c.reused || c.written > 0 && !replayable(r) {
@@ -204,7 +204,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// await waits for 100 Continue, for another answer, or until there was time
+// await waits for 100 Continue, for another response, or until there was time
 // enough. It reports whether to send the body.
 func (u *upload) await() bool {
 	if u.trace != nil && u.trace.Wait100Continue != nil {

@@ -7,11 +7,11 @@ import (
 	"net/http"
 )
 
-// tunnel is the body of an answer that switches protocols: the connection, both
+// tunnel is the body of a response that switches protocols: the connection, both
 // ways.
 type tunnel struct{ c *conn }
 
-// tunnel returns the answer to a request for another protocol, with which the
+// tunnel returns the response to a request for another protocol, with which the
 // connection becomes the caller's.
 func (x *exchange) tunnel(resp *http.Response) (*http.Response, error) {
 	if !switches(x.out.Header) || !switches(resp.Header) {
@@ -28,7 +28,7 @@ func (x *exchange) tunnel(resp *http.Response) (*http.Response, error) {
 	return resp, nil
 }
 
-// Read returns what came together with the answer first.
+// Read returns what came together with the response first.
 func (t tunnel) Read(p []byte) (int, error) {
 	if t.c.r.Buffered() > 0 {
 		return t.c.r.Read(p)
