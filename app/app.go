@@ -16,6 +16,7 @@ import (
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/pool"
 )
 
 // DefaultKeyPrefix begins every key of TentaGate in Redis unless the operator
@@ -44,10 +45,11 @@ type App struct {
 	SharedOptions map[string]map[string]json.RawMessage `json:"shared,omitempty"`
 
 	// given is true if the configuration has this app.
-	given   bool
-	redis   *Redis
-	logger  *zap.Logger
-	onStart []func()
+	given      bool
+	redis      *Redis
+	connection *pool.Ref[*Redis]
+	logger     *zap.Logger
+	onStart    []func()
 }
 
 // instanceID names this process among the gateways that share a Redis. It is
@@ -87,7 +89,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	settings, err := a.RedisConfig.resolve()
 	if err == nil && settings != nil {
-		a.redis, err = acquireRedis(settings, a.logger)
+		a.connection, err = acquireRedis(settings, a.logger)
+	}
+	if a.connection != nil {
+		a.redis = a.connection.Value
 	}
 	return place.Error(ctx, "redis", a.RedisConfig.Position, err)
 }
@@ -117,9 +122,8 @@ func (a *App) Cleanup() error {
 	if a.redis == nil {
 		return nil
 	}
-	rd := a.redis
 	a.redis = nil
-	return releaseRedis(rd)
+	return a.connection.Release()
 }
 
 // Get returns the app for use by a handler. It provisions a default one where

@@ -92,11 +92,7 @@ func (poolCollector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (poolCollector) Collect(ch chan<- prometheus.Metric) {
-	connections.Range(func(_, value any) bool {
-		rd, ok := value.(*Redis)
-		if !ok {
-			return true
-		}
+	connections.Range(func(_ string, rd *Redis) bool {
 		up := 0.0
 		if rd.Up() {
 			up = 1

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/pool"
 )
 
 func init() {
@@ -34,7 +35,7 @@ func (redisLogger) Printf(_ context.Context, format string, v ...any) {
 
 // connections are the open connections by the hash of their settings. They
 // survive a reload that does not change the settings.
-var connections = caddy.NewUsagePool()
+var connections = pool.New((*Redis).close)
 
 // Redis is a connection to the Redis that gateways share. It exists whether or
 // not the server answers; go-redis dials when there is something to send, and
@@ -54,19 +55,8 @@ type Redis struct {
 	logger    *zap.Logger
 }
 
-func acquireRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
-	val, _, err := connections.LoadOrNew(s.key, func() (caddy.Destructor, error) {
-		return newRedis(s, logger)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return val.(*Redis), nil
-}
-
-func releaseRedis(rd *Redis) error {
-	_, err := connections.Delete(rd.settings.key)
-	return err
+func acquireRedis(s *redisSettings, logger *zap.Logger) (*pool.Ref[*Redis], error) {
+	return connections.Acquire(s.key, func() (*Redis, error) { return newRedis(s, logger) })
 }
 
 func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
@@ -198,14 +188,13 @@ func (rd *Redis) Up() bool { return rd.availability != nil && rd.availability.Up
 // to reach the server when a configuration ends: Caddy cleans modules up in no
 // particular order.
 func (rd *Redis) Retain() (release func()) {
-	// The pool has it: whoever calls got it from an app that is in use.
-	_, _, _ = connections.LoadOrNew(rd.settings.key, func() (caddy.Destructor, error) { return rd, nil })
-	return func() { _, _ = connections.Delete(rd.settings.key) }
+	// The pool has it: the caller got it from an app that is in use.
+	ref, _ := connections.Acquire(rd.settings.key, func() (*Redis, error) { return rd, nil })
+	return func() { _ = ref.Release() }
 }
 
-// Destruct closes the connection when the last configuration that uses it is
-// gone.
-func (rd *Redis) Destruct() error {
+// close closes the connection when no configuration uses it any more.
+func (rd *Redis) close() error {
 	close(rd.stop)
 	rd.done.Wait()
 	rd.availability.Close()
@@ -218,6 +207,3 @@ func (rd *Redis) Destruct() error {
 	}
 	return err
 }
-
-// Interface guard
-var _ caddy.Destructor = (*Redis)(nil)

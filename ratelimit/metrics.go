@@ -137,10 +137,7 @@ func (zoneCollector) Collect(ch chan<- prometheus.Metric) {
 
 // eachZone calls f with every zone in use.
 func eachZone(f func(*zone)) {
-	zones.Range(func(_, value any) bool {
-		if z, ok := value.(*zone); ok {
-			f(z)
-		}
-		return true
-	})
+	for _, z := range zones.Values() {
+		f(z)
+	}
 }

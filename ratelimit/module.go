@@ -16,6 +16,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
@@ -191,7 +192,7 @@ type Handler struct {
 	tierName  string
 	statuses  statusSet
 	zone      *zone
-	zoneKey   string
+	zoneRef   *pool.Ref[*zone]
 	metrics   *zoneMetrics
 	instances func() int
 	delayed   chan struct{}

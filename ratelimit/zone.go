@@ -7,9 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
@@ -18,8 +17,8 @@ import (
 // zones are kept by store and zone id, and survive reloads. engines are kept by
 // Redis connection and key prefix.
 var (
-	zones   = caddy.NewUsagePool()
-	engines = caddy.NewUsagePool()
+	zones   = pool.New((*zone).close)
+	engines = pool.New((*engine).close)
 )
 
 // closeTimeout bounds the return of leased units at shutdown.
@@ -30,7 +29,7 @@ type zone struct {
 	id          string // of its counters, see zoneID
 	memory      *memory.Store
 	redis       *redisstore.Zone
-	engine      *engine
+	engine      *pool.Ref[*engine]
 	concurrency concurrency
 	topKeys     topKeys
 
@@ -42,12 +41,11 @@ type zone struct {
 // engine is a Redis engine in the pool.
 type engine struct {
 	*redisstore.Engine
-	key     string
 	release func()
 }
 
-// Destruct stops the engine's background work.
-func (e *engine) Destruct() error {
+// close stops the engine's background work.
+func (e *engine) close() error {
 	e.Close()
 	e.release()
 	return nil
@@ -69,18 +67,18 @@ func (h *Handler) attach(gateway *app.App, id string) error {
 		connection.Availability().Expect(time.Duration(h.Budget))
 		key = "redis/" + connection.Key() + "/" + gateway.KeyPrefix() + "/" + id
 	}
-	val, loaded, err := zones.LoadOrNew(key, func() (caddy.Destructor, error) {
+	ref, err := zones.Acquire(key, func() (*zone, error) {
 		return newZone(id, h.MaxKeys, gateway, connection)
 	})
 	if err != nil {
 		return err
 	}
-	h.zone, h.zoneKey = val.(*zone), key
+	h.zone, h.zoneRef = ref.Value, ref
 	h.zone.mu.Lock()
 	h.zone.handlers[h] = struct{}{}
 	h.zone.name = h.Zone
 	h.zone.mu.Unlock()
-	if loaded {
+	if ref.Loaded {
 		h.zone.setMaxKeys(h.MaxKeys)
 	}
 	return nil
@@ -88,16 +86,16 @@ func (h *Handler) attach(gateway *app.App, id string) error {
 
 // detach releases what attach acquired.
 func (h *Handler) detach() {
-	if h.zoneKey == "" {
+	if h.zoneRef == nil {
 		return
 	}
 	h.zone.mu.Lock()
 	delete(h.zone.handlers, h)
 	h.zone.mu.Unlock()
-	if _, err := zones.Delete(h.zoneKey); err != nil && h.logger != nil {
+	if err := h.zoneRef.Release(); err != nil && h.logger != nil {
 		h.logger.Error("releasing a zone", zap.String("zone", h.Zone), zap.Error(err))
 	}
-	h.zoneKey = ""
+	h.zoneRef = nil
 }
 
 func newZone(id string, maxKeys int, gateway *app.App, connection *app.Redis) (*zone, error) {
@@ -107,9 +105,9 @@ func newZone(id string, maxKeys int, gateway *app.App, connection *app.Redis) (*
 		return z, nil
 	}
 	key := connection.Key() + "/" + gateway.KeyPrefix()
-	val, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+	ref, err := engines.Acquire(key, func() (*engine, error) {
 		// Leases are returned at the very end.
-		return &engine{key: key, release: connection.Retain(), Engine: redisstore.NewEngine(redisstore.Options{
+		return &engine{release: connection.Retain(), Engine: redisstore.NewEngine(redisstore.Options{
 			Client:       connection.Client(),
 			Availability: connection.Availability(),
 			Cluster:      connection.Cluster(),
@@ -122,21 +120,20 @@ func newZone(id string, maxKeys int, gateway *app.App, connection *app.Redis) (*
 	if err != nil {
 		return nil, err
 	}
-	z.engine = val.(*engine)
-	z.redis = z.engine.NewZone(id, maxKeys)
+	z.engine = ref
+	z.redis = ref.Value.NewZone(id, maxKeys)
 	return z, nil
 }
 
-// Destruct closes the zone when no configuration uses it any more.
-func (z *zone) Destruct() error {
+// close ends the zone when no configuration uses it any more.
+func (z *zone) close() error {
 	if z.redis == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	z.redis.Close(ctx)
-	_, err := engines.Delete(z.engine.key)
-	return err
+	return z.engine.Release()
 }
 
 func (z *zone) setMaxKeys(n int) {
@@ -175,9 +172,3 @@ func (z *zone) plans() []*gcra.Plan {
 	}
 	return plans
 }
-
-// Interface guards
-var (
-	_ caddy.Destructor = (*zone)(nil)
-	_ caddy.Destructor = (*engine)(nil)
-)

@@ -64,13 +64,6 @@ func (p *Pool[T]) Acquire(key string, make func() (T, error)) (*Ref[T], error) {
 	return &Ref[T]{Value: val.(*entry[T]).value, Loaded: loaded, key: key, pool: p}, nil
 }
 
-// Retain returns another use of the same value, for work that outlives the one
-// that acquired it.
-func (r *Ref[T]) Retain() *Ref[T] {
-	again, _ := r.pool.Acquire(r.key, func() (T, error) { return r.Value, nil })
-	return again
-}
-
 // Release ends the use of the value. To release again, or a nil Ref, does nothing.
 func (r *Ref[T]) Release() (err error) {
 	if r == nil {

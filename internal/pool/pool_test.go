@@ -41,7 +41,7 @@ func TestPool(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if again := second.Retain(); again.Value != second.Value || !again.Loaded {
+	if again := acquire("a", "third"); again.Value != second.Value || !again.Loaded {
 		t.Errorf("got %+v", again)
 	} else if err := errors.Join(second.Release(), other.Release()); err != nil || !slices.Equal(destroyed, []string{"other"}) {
 		t.Errorf("got %v and %v", err, destroyed)
