@@ -75,7 +75,7 @@ func TestMistakes(t *testing.T) {
 		{"the cache with a block", inside("cache /users/* {\nttl 30s\n}"), `cache: "/users/*" can match nothing|, at Caddyfile:4`},
 		{"matchers that can", named("public @some @post\nratelimit @post 5/1m\nratelimit @some 6/1m\nratelimit /api/users/login 7/1m\ncache @some 10s\ncache @post 10s\ncache /API/users/* 5s"), ""},
 
-		{"bytes", inside("limits {\nmax_body_size 10\n}"), "max_body_size: 10 bytes are too few|10MiB|, at Caddyfile:5"},
+		{"bytes", inside("limits {\nmax_body_size 10\n}"), "max_body_size: 10 bytes is very small|10MiB|, at Caddyfile:5"},
 		{"bytes that are meant", inside("limits {\nmax_body_size 10B\n}"), ""},
 		{"many bytes", inside("limits {\nmax_body_size 65536\n}"), ""},
 

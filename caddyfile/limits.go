@@ -50,7 +50,7 @@ var bounds = []bound{
 			return fmt.Errorf("%q is not a size such as 512KiB or 1GiB, nor off", text)
 		}
 		if n > 0 && n < leastBody && strings.Trim(text, "0123456789") == "" {
-			return fmt.Errorf("%s bytes are too few to be meant: write a unit, such as %sMiB, or %sB", text, text, text)
+			return fmt.Errorf("%s bytes is very small: write a unit, such as %sMiB, or %sB", text, text, text)
 		}
 		return nil
 	}},

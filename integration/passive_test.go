@@ -1,15 +1,14 @@
 package integration
 
 import (
-	"bufio"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // Behind guard nothing that clients send counts in the passive health checks of
@@ -42,20 +41,7 @@ func TestClientsMarkNoUpstream(t *testing.T) {
 	}
 	send := func(t *testing.T, addr, text string) int {
 		t.Helper()
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-		if _, err = io.WriteString(conn, strings.ReplaceAll(text, "HOST", addr)); err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
+		resp, _ := testkit.Exchange(t, addr, text)
 		return resp.StatusCode
 	}
 	for name, site := range map[string]string{

@@ -1,14 +1,12 @@
 package integration
 
 import (
-	"bufio"
 	"encoding/json"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // faultyProxy is a site with Caddy's own transport behind each of the handlers.
@@ -20,44 +18,23 @@ var faultyProxy = map[string]string{
 	"all":             "guard\n\tratelimit 1000/1s\n\thttp_cache 60s\n\tcircuit_breaker faulty {\n\t\tconsecutive 1\n\t}",
 }
 
-// exchangeRaw sends a text and returns the answer with its body.
-func exchangeRaw(t *testing.T, addr, text string) (*http.Response, string) {
-	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err = io.WriteString(conn, strings.ReplaceAll(text, "HOST", addr)); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
-	return resp, string(body)
-}
-
 // A body that does not arrive in time is answered with 408 whatever the
 // transport, which Go's server and reverse_proxy take for a client that left. It
 // opens no circuit.
 func TestLateBodies(t *testing.T) {
-	backend := rawService(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	backend := testkit.RawBackend(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", nil)
 	for name, handlers := range faultyProxy {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := start(t, "{\n\tadmin $ADMIN\n\tservers {\n\t\ttimeouts {\n\t\t\tread_body 300ms\n\t\t}\n\t}\n}\nhttp://$ADDR {\n\t"+handlers+"\n\treverse_proxy "+backend+"\n}")
 			for _, framing := range []string{"Content-Length: 50\r\n\r\nonly this", "Transfer-Encoding: chunked\r\n\r\n50\r\nonly this"} {
-				resp, body := exchangeRaw(t, g.addr, "POST / HTTP/1.1\r\nHost: HOST\r\n"+framing)
+				resp, body := testkit.Exchange(t, g.addr, "POST / HTTP/1.1\r\nHost: HOST\r\n"+framing)
 				var problem struct{ Status int }
 				if err := json.Unmarshal([]byte(body), &problem); resp.StatusCode != http.StatusRequestTimeout || err != nil || problem.Status != resp.StatusCode || !resp.Close {
 					t.Errorf("%s: %d %s", framing, resp.StatusCode, body)
 				}
 			}
-			if resp, body := exchangeRaw(t, g.addr, "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"); resp.StatusCode != 200 || body != "ok" {
+			if resp, body := testkit.Exchange(t, g.addr, "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"); resp.StatusCode != 200 || body != "ok" {
 				t.Errorf("afterwards: %d %s", resp.StatusCode, body)
 			}
 		})
@@ -67,7 +44,7 @@ func TestLateBodies(t *testing.T) {
 // A change of protocols that nobody asked for is 502, not an empty 200, which
 // reverse_proxy leaves it at. It is the backend's failure.
 func TestUnaskedUpgrades(t *testing.T) {
-	backend := rawService(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	backend := testkit.RawBackend(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", nil)
 	for name, handlers := range faultyProxy {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,45 +53,10 @@ func TestUnaskedUpgrades(t *testing.T) {
 				if i > 0 && !strings.Contains(handlers, "circuit_breaker") {
 					want = 502
 				}
-				if resp, body := exchangeRaw(t, g.addr, "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"); resp.StatusCode != want || !strings.Contains(body, `"status":`) {
+				if resp, body := testkit.Exchange(t, g.addr, "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"); resp.StatusCode != want || !strings.Contains(body, `"status":`) {
 					t.Errorf("request %d: %d %s, want %d", i+1, resp.StatusCode, body, want)
 				}
 			}
 		})
 	}
-}
-
-// rawService gives the same bytes to every request, when its header has come.
-func rawService(t *testing.T, answer string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				in := bufio.NewReader(c)
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					if _, err := io.Copy(io.Discard, r.Body); err != nil {
-						return
-					}
-					if _, err := io.WriteString(c, answer); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
 }

@@ -147,7 +147,7 @@ func TestRevocationsWhileRedisIsAway(t *testing.T) {
 			is("at once, allow", allow, "good", 200)
 			testkit.Eventually(t, "revoking meanwhile", func() bool {
 				code, out := cli(t, nil, "revoke", "--sub", meanwhile, "--address", allow.admin)
-				if code == 0 && !strings.Contains(out, "will be told when Redis answers") || code != 0 && !strings.Contains(out, "revoke again") {
+				if code == 0 && !strings.Contains(out, "follow when Redis is available") || code != 0 && !strings.Contains(out, "revoke again") {
 					t.Fatalf("it does not say that the others do not know: %d %s", code, out)
 				}
 				return code == 0

@@ -15,12 +15,11 @@ import (
 // maxCacheBytes is the largest size that token_cache accepts.
 const maxCacheBytes = 1 << 40
 
-// optionArgs returns the arguments of an option that has no value by which it
-// asks for nothing.
+// optionArgs returns the arguments of an option that cannot be switched off.
 func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
 	option, ahead := d.Val(), *d
 	if rest := ahead.RemainingArgs(); len(rest) == 1 && rest[0] == "off" {
-		return nil, d.Errf("%s: off is no value of it: leave the line out", option)
+		return nil, d.Errf("%s: off is not a value: leave the line out", option)
 	}
 	args, err := parse.Args(d, minimum, maximum)
 	if err != nil {
@@ -47,7 +46,7 @@ func textOption(name string, to *string) parse.Option {
 // notOff refuses `off` where it would be taken for a value.
 func notOff(option string, values ...string) error {
 	if len(values) == 1 && values[0] == parse.Off {
-		return fmt.Errorf("%s: off is no value of it: leave the line out", option)
+		return fmt.Errorf("%s: off is not a value: leave the line out", option)
 	}
 	return nil
 }

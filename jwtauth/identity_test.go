@@ -204,7 +204,7 @@ func TestOptionsThatAskForNothing(t *testing.T) {
 	t.Setenv("COMMAS", " , ")
 	t.Setenv("TWO", "read, write")
 	for options, want := range map[string]string{
-		"require off":                                       "require: off is no value of it: leave the line out",
+		"require off":                                       "require: off is not a value: leave the line out",
 		"scopes off":                                        "scopes: off is no value",
 		"roles off":                                         "roles: off is no value",
 		"forward off":                                       "forward: off is no value",

@@ -87,7 +87,7 @@ func printRevocation(w io.Writer, result revocationResult) error {
 	case !result.Revoked || result.Expires == nil:
 		return errors.New("the gateway did not revoke anything")
 	case result.Shared == deny.SharedPending:
-		fmt.Fprintln(w, "revoked here; other gateways will be told when Redis answers:", result.ID)
+		fmt.Fprintln(w, "revoked here; other gateways follow when Redis is available:", result.ID)
 	default:
 		fmt.Fprintln(w, "revoked", result.ID, "until", result.Expires.Format(time.RFC3339))
 	}

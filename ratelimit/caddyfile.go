@@ -250,7 +250,7 @@ func (h *Handler) unmarshalTier(d *caddyfile.Dispenser) error {
 		}
 		have := h.Tier.Limits[name]
 		if len(have) > 0 && (text == unlimited || have[0] == unlimited) {
-			return d.Errf("tier %s: unlimited goes with no other limit", name)
+			return d.Errf("tier %s: unlimited excludes other limits", name)
 		}
 		for _, other := range have {
 			if other == text {

@@ -156,8 +156,7 @@ func jitter(text string) (float64, error) {
 	return v, nil
 }
 
-// size accepts a size of at least minimum. instead says what to write where 0 is
-// meant.
+// size accepts a size of at least minimum. instead says what to write instead of 0.
 func size(minimum int64, instead string) func(text string) (int64, error) {
 	return func(text string) (int64, error) {
 		v, err := parse.SizeOrOff(text)

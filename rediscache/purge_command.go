@@ -89,7 +89,7 @@ func printPurge(w io.Writer, result purgeResult) error {
 	case result.Shared == "yes":
 		fmt.Fprintln(w, "purged, also at the other gateways")
 	case result.Shared == "pending":
-		fmt.Fprintln(w, "purged here; other gateways will be told when Redis answers")
+		fmt.Fprintln(w, "purged here; other gateways follow when Redis is available")
 	default:
 		fmt.Fprintln(w, "purged")
 	}

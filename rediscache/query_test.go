@@ -307,7 +307,7 @@ func TestBrokenQueryIsNotStored(t *testing.T) {
 func TestBodyMistakes(t *testing.T) {
 	for line, want := range map[string]string{
 		"body": "", "body 1KiB": "", "body 16MiB": "", "body off": "", "body 0": "",
-		"body 17MiB": "up to 16 MiB", "body 64": "too few to be meant: write a unit, such as 64KiB", "body much": "not a size", "body 1KiB 2KiB": "unexpected argument", "body\nbody": "more than once",
+		"body 17MiB": "up to 16 MiB", "body 64": "64 bytes is too small: at least 1KiB; write a unit, such as 64KiB", "body much": "not a size", "body 1KiB 2KiB": "unexpected argument", "body\nbody": "more than once",
 	} {
 		err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser("http_cache {\nkey {\n" + line + "\n}\n}"))
 		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "body")) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // Where no circuit admits a request within the time for which reverse_proxy
@@ -118,7 +119,7 @@ func TestInvalidAnswers(t *testing.T) {
 		"101-bare": "HTTP/1.1 101 Switching Protocols\r\n\r\nok",
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr := rawBackend(t, text[:5]+"|"+text[5:], nil)
+			addr := testkit.RawBackend(t, text[:5]+"|"+text[5:], nil)
 			gateway := servertest.New(t, `
 :80 {
 	reverse_proxy `+addr+` {

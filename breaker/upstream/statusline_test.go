@@ -1,58 +1,16 @@
 package upstream_test
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
-
-// rawBackend starts an upstream that gives the same bytes to every request, in
-// pieces where they have a |, as a network may deliver them; with TLS if it has a
-// configuration. It returns its address.
-func rawBackend(t *testing.T, answer string, config *tls.Config) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	if config != nil {
-		l = tls.NewListener(l, config)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				in := bufio.NewReader(c)
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					for piece := range strings.SplitSeq(answer, "|") {
-						if _, err = io.WriteString(c, piece); err != nil {
-							return
-						}
-					}
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
 
 // serverTLS returns the configuration of a server with the certificate of
 // net/http/httptest.
@@ -99,7 +57,7 @@ func TestSpacesInStatusLines(t *testing.T) {
 				if strings.HasPrefix(version, "TLS") {
 					config = secure
 				}
-				gateway := servertest.New(t, fmt.Sprintf(":80 {\n\treverse_proxy %s {\n\t\ttransport tentagate {\n\t\t\t%s\n\t\t}\n\t}\n}", rawBackend(t, tc.answer, config), options))
+				gateway := servertest.New(t, fmt.Sprintf(":80 {\n\treverse_proxy %s {\n\t\ttransport tentagate {\n\t\t\t%s\n\t\t}\n\t}\n}", testkit.RawBackend(t, tc.answer, config), options))
 				for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodGet} {
 					if got := send(t, method, gateway.URL, strings.TrimPrefix("x"+method, "xGET")); got.status != tc.status {
 						t.Errorf("%s: got %d, want %d", method, got.status, tc.status)

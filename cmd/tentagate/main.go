@@ -1,6 +1,6 @@
-// Command tentagate is the Caddy web server with TentaGate plugged in. Besides
-// Caddy's subcommands it has `gateway`, which runs a gateway from the
-// environment alone, `token` and `healthcheck`.
+// Command tentagate is the Caddy web server with TentaGate. Besides Caddy's
+// subcommands it has gateway, token, healthcheck, limits, breakers, purge and revoke
+// (docs/commands.md).
 package main
 
 import (

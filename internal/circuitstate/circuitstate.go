@@ -1,6 +1,6 @@
 // Package circuitstate tells the handlers in front of a circuit breaker whether it
 // answered instead of the service. Such a response must not be stored, nor counted as
-// one of the service. The state of the circuit does not tell: with `mode observe` an
+// one of the service. The state of the circuit is not enough: with `mode observe` an
 // open circuit refuses nothing, and a half-open one refuses most.
 package circuitstate
 

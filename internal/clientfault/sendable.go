@@ -79,7 +79,7 @@ var refusals = []string{
 }
 
 // Refused reports whether an error of reverse_proxy's own transport means that the
-// request cannot be written. Only its text tells.
+// request cannot be written. There is only its text to recognise it by.
 func Refused(err error) bool {
 	if err == nil {
 		return false

@@ -115,16 +115,17 @@ func SizeOrOff(text string) (int64, error) {
 	return int64(v), nil
 }
 
-// AtLeast refuses a size that is below the minimum, which is mostly one that lacks
-// its unit: the error then names a unit that may be meant.
+// AtLeast refuses a size below the minimum. The unit is usually missing: the error
+// then suggests one.
 func AtLeast(text string, size, minimum int64, unit string) error {
-	switch {
-	case size >= minimum:
+	if size >= minimum {
 		return nil
-	case strings.Trim(text, "0123456789") != "":
-		return fmt.Errorf("%s is too small: at least %s", text, strings.ReplaceAll(strings.Replace(humanize.IBytes(uint64(minimum)), ".0", "", 1), " ", ""))
 	}
-	return fmt.Errorf("%d bytes are too few to be meant: write a unit, such as %d%s; accepted are %s and more", size, max(size, 1), unit, humanize.IBytes(uint64(minimum)))
+	least := strings.ReplaceAll(strings.Replace(humanize.IBytes(uint64(minimum)), ".0", "", 1), " ", "")
+	if strings.Trim(text, "0123456789") != "" {
+		return fmt.Errorf("%s is too small: at least %s", text, least)
+	}
+	return fmt.Errorf("%d bytes is too small: at least %s; write a unit, such as %d%s", size, least, max(size, 1), unit)
 }
 
 // Percent accepts a percentage above 0% and up to 100%, such as 50%, and returns

@@ -74,7 +74,7 @@ func TestAtLeast(t *testing.T) {
 		want string
 	}{
 		{"1KiB", 1 << 10, ""},
-		{"64", 64, "64 bytes are too few to be meant: write a unit, such as 64MiB; accepted are 1.0 KiB and more"},
+		{"64", 64, "64 bytes is too small: at least 1KiB; write a unit, such as 64MiB"},
 		{"64B", 64, "64B is too small: at least 1KiB"},
 	} {
 		err := parse.AtLeast(tc.text, tc.size, 1<<10, "MiB")

@@ -209,7 +209,7 @@ func (n *names) variable(key string) {
 	n.vars[key] = true
 }
 
-// module notes whether a module that is not loaded yet is of somebody else.
+// module notes whether a module that is not loaded yet is a third party's.
 func (n *names) module(id string) {
 	if info, err := caddy.GetModule(id); err == nil {
 		n.typ(reflect.TypeOf(info.New()))

@@ -124,7 +124,7 @@ func (n *names) squashed(name string) string {
 	return ""
 }
 
-// suggest names the placeholder that was probably meant.
+// suggest returns a hint with the placeholder that was probably meant, or "".
 func (n *names) suggest(name string) string {
 	candidates := slices.Clone(common)
 	for known := range n.set {

@@ -45,7 +45,7 @@ func AtLoadWith(repl *caddy.Replacer, option, text string) (string, error) {
 // Secret is AtLoad for an option that holds a secret, be it a part of the text. A
 // secret may have braces in it too, so what stands between braces is named in an
 // error only where it is one of the placeholders that are known at load, or the
-// whole text, which is then a placeholder that was meant to be one.
+// whole text, which is then clearly a placeholder.
 func Secret(option, text string) (string, error) {
 	for _, name := range Placeholders(text) {
 		if text != "{"+name+"}" && !slices.ContainsFunc(rootsAtLoad, func(root string) bool { return strings.HasPrefix(name, root) }) {
