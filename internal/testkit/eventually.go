@@ -11,12 +11,14 @@ import (
 const timeout = time.Minute
 
 // Eventually waits until ok reports true, for what another goroutine or process
-// brings about. It fails the test if that does not happen.
-func Eventually(tb testing.TB, what string, ok func() bool) {
+// brings about, and returns how long that took. It fails the test after a minute.
+func Eventually(tb testing.TB, what string, ok func() bool) time.Duration {
 	tb.Helper()
-	for end := time.Now().Add(timeout); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
+	begin := time.Now()
+	for ; !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > timeout {
 			tb.Fatalf("%s: not within %s", what, timeout)
 		}
 	}
+	return time.Since(begin)
 }

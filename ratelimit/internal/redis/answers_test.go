@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -171,7 +172,7 @@ func TestOddAnswers(t *testing.T) {
 					}
 				}
 			}
-			waitFor(t, "the breaker", func() bool { return !e.available(0) })
+			testkit.Eventually(t, "the breaker", func() bool { return !e.available(0) })
 		})
 	}
 }
@@ -212,7 +213,7 @@ func TestRefusingServer(t *testing.T) {
 				_ = other.Eval(ctx, "while true do end", nil).Err()
 			}()
 			return func() {
-				waitFor(t, "the script's end", func() bool {
+				testkit.Eventually(t, "the script's end", func() bool {
 					_ = admin.ScriptKill(ctx).Err()
 					select {
 					case <-ended:
@@ -245,16 +246,16 @@ func TestRefusingServer(t *testing.T) {
 			const rate, burst = 200.0, 100.0
 			p := plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
-			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
+			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(t, server, admin)
-			waitFor(t, "the breaker", func() bool { return !e.available(0) })
+			testkit.Eventually(t, "the breaker", func() bool { return !e.available(0) })
 			before := recoveries.Load()
 			tr.waitLocal(t)
 			if n := recoveries.Load() - before; n != 0 {
 				t.Errorf("it was taken for recovered %d times before it was", n)
 			}
 			mend()
-			took := waitFor(t, "Redis decides again", tr.shared)
+			took := testkit.Eventually(t, "Redis decides again", tr.shared)
 			tr.waitMore(t, 50)
 			tr.end()
 			tr.report(t)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -39,16 +40,16 @@ func TestFailover(t *testing.T) {
 			const rate, burst = 200.0, 100.0
 			p := plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
-			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
+			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			replica := sentinel.Replica.Client()
-			waitFor(t, "the replica has the counters", func() bool { return replica.DBSize(t.Context()).Val() > 0 })
+			testkit.Eventually(t, "the replica has the counters", func() bool { return replica.DBSize(t.Context()).Val() > 0 })
 			fault(sentinel.Master)
 			tr.waitLocal(t)
-			waitFor(t, "the promotion", func() bool {
+			testkit.Eventually(t, "the promotion", func() bool {
 				info, err := replica.Info(t.Context(), "replication").Result()
 				return err == nil && strings.Contains(info, "role:master")
 			})
-			took := waitFor(t, "the new master decides", tr.shared)
+			took := testkit.Eventually(t, "the new master decides", tr.shared)
 			tr.waitMore(t, 100)
 			if name == "frozen" {
 				// The old master is back and believes that it still is one, until the
@@ -119,14 +120,14 @@ func TestTroubledNetwork(t *testing.T) {
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
 			tr := startTraffic(z, plan(t, gcra.Rate, "200/1s burst 100"), Local)
-			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
+			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			stop, done := make(chan struct{}), make(chan struct{})
 			go func() { defer close(done); fault(proxy, stop) }()
 			local := func() int { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.sources[gcra.Local] }
-			waitFor(t, "local decisions", func() bool { return local() > 200 })
+			testkit.Eventually(t, "local decisions", func() bool { return local() > 200 })
 			close(stop)
 			<-done
-			waitFor(t, "Redis decides again", tr.shared)
+			testkit.Eventually(t, "Redis decides again", tr.shared)
 			tr.waitMore(t, 50)
 			tr.end()
 			tr.report(t)
@@ -165,7 +166,7 @@ func sporadicFailure(t *testing.T, p *gcra.Plan) {
 	}
 	// Nobody sends, so these are decided without Redis, and Redis never hears of
 	// them.
-	waitFor(t, "idleness", func() bool {
+	testkit.Eventually(t, "idleness", func() bool {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.inFlight > 0 {
@@ -185,7 +186,7 @@ func sporadicFailure(t *testing.T, p *gcra.Plan) {
 	if d := ask(5 * time.Second); d.Source != gcra.Shared {
 		t.Fatalf("%+v", d)
 	}
-	waitFor(t, "the debit", func() bool {
+	testkit.Eventually(t, "the debit", func() bool {
 		var d gcra.Decision
 		c := Call{Zone: z, Key: "k", Plan: p, Budget: 5 * time.Second, Decision: &d}
 		return c.Peek() == nil && d.Meters[0].Remaining == 95
@@ -218,9 +219,9 @@ func TestReshard(t *testing.T) {
 		}
 	}
 	tr := startTrafficOf(z, key, plan(t, gcra.Rate, "200/1s burst 100"), Local)
-	waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
+	testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 	cluster.Reshard("2000")
-	waitFor(t, "the Cluster decides", tr.shared)
+	testkit.Eventually(t, "the Cluster decides", tr.shared)
 	tr.waitMore(t, 50)
 	tr.end()
 	tr.report(t)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -63,19 +64,6 @@ func newClient(t testing.TB, addr string, dial, answer time.Duration) *redis.Cli
 	})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
-}
-
-// waitFor polls until something is so. It bounds a failing test, not the code.
-func waitFor(t *testing.T, what string, ok func() bool) time.Duration {
-	t.Helper()
-	begin := time.Now()
-	for !ok() {
-		if time.Since(begin) > 20*time.Second {
-			t.Fatalf("%s: not within 20s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return time.Since(begin)
 }
 
 // traffic sends requests of one key until it is stopped.
@@ -147,7 +135,7 @@ func (tr *traffic) report(t *testing.T) {
 // number so.
 func (tr *traffic) waitLocal(t *testing.T) {
 	t.Helper()
-	waitFor(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
+	testkit.Eventually(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
 	tr.waitMore(t, 100)
 }
 
@@ -156,5 +144,5 @@ func (tr *traffic) waitMore(t *testing.T, n int) {
 	t.Helper()
 	admitted := func() int { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.admitted) }
 	from := admitted()
-	waitFor(t, "admissions", func() bool { return admitted() >= from+n })
+	testkit.Eventually(t, "admissions", func() bool { return admitted() >= from+n })
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
@@ -42,13 +43,13 @@ func (f *leaseFixture) ask() (d gcra.Decision) {
 // warm asks until a request is answered from a lease.
 func (f *leaseFixture) warm() {
 	f.t.Helper()
-	waitFor(f.t, "a lease", func() bool { return f.ask().Source == gcra.Lease })
+	testkit.Eventually(f.t, "a lease", func() bool { return f.ask().Source == gcra.Lease })
 	// Any refill that is under way is done when nothing is in flight.
 	f.quiet()
 }
 
 func (f *leaseFixture) quiet() {
-	waitFor(f.t, "quiet", func() bool {
+	testkit.Eventually(f.t, "quiet", func() bool {
 		s := f.zone.leases.shard("k")
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -121,7 +122,7 @@ func TestLeaseReturned(t *testing.T) {
 func TestLeaseUnderWayIsReturned(t *testing.T) {
 	f := newLeaseFixture(t, "1000/10h")
 	f.warm()
-	waitFor(t, "nothing in flight", func() bool {
+	testkit.Eventually(t, "nothing in flight", func() bool {
 		f.engine.mu.Lock()
 		defer f.engine.mu.Unlock()
 		if f.engine.inFlight > 0 {
@@ -137,7 +138,7 @@ func TestLeaseUnderWayIsReturned(t *testing.T) {
 		return s.keys["k"].refilling
 	}
 	spent := f.zone.LeaseStats().Spent
-	waitFor(t, "a refill", func() bool {
+	testkit.Eventually(t, "a refill", func() bool {
 		if d := f.ask(); d.Source != gcra.Lease {
 			t.Fatalf("%+v", d)
 		}
@@ -149,7 +150,7 @@ func TestLeaseUnderWayIsReturned(t *testing.T) {
 		defer close(closed)
 		f.zone.Close(t.Context())
 	}()
-	waitFor(t, "the end of reservations", func() bool {
+	testkit.Eventually(t, "the end of reservations", func() bool {
 		f.engine.mu.Lock()
 		defer f.engine.mu.Unlock()
 		return f.zone.leases.closed

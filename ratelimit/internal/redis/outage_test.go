@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -60,17 +61,17 @@ func TestOutage(t *testing.T) {
 			const rate, burst = 200.0, 100.0
 			p := plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
-			waitFor(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
+			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(server)
 			if name == "killed" || name == "frozen" || name == "slowed" {
-				waitFor(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
+				testkit.Eventually(t, "local decisions", func() bool { return gcra.Source(tr.last.Load()) == gcra.Local })
 				tr.mu.Lock()
 				n := len(tr.admitted)
 				tr.mu.Unlock()
-				waitFor(t, "local admissions", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.admitted) > n+100 })
+				testkit.Eventually(t, "local admissions", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.admitted) > n+100 })
 			}
 			mend()
-			took := waitFor(t, "Redis decides again", tr.shared)
+			took := testkit.Eventually(t, "Redis decides again", tr.shared)
 			time.Sleep(300 * time.Millisecond)
 			tr.end()
 			tr.report(t)
@@ -282,7 +283,7 @@ func TestNoRequestWaitsDuringOutage(t *testing.T) {
 		}
 	}
 	server.Kill()
-	waitFor(t, "the outage", func() bool { ask(1); return !e.available(0) })
+	testkit.Eventually(t, "the outage", func() bool { ask(1); return !e.available(0) })
 	before := batches.Load()
 	ask(1000)
 	if n := batches.Load() - before; n != 0 {
@@ -342,5 +343,5 @@ func TestClusterNodeLost(t *testing.T) {
 		t.Errorf("one node frozen: %d by the Cluster, %d locally", shared, local)
 	}
 	cluster.Servers[2].Thaw()
-	waitFor(t, "the node is back", func() bool { shared, _ := ask(); return shared == 200 })
+	testkit.Eventually(t, "the node is back", func() bool { shared, _ := ask(); return shared == 200 })
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -55,7 +56,7 @@ func TestRubbish(t *testing.T) {
 			if o := get(s, key); o != nil {
 				t.Fatalf("got %+v", o)
 			}
-			eventually(t, "deletion", func() bool { return s.Stats().Deletes > before.Deletes })
+			testkit.Eventually(t, "deletion", func() bool { return s.Stats().Deletes > before.Deletes })
 			if s.Stats().Corrupt == before.Corrupt {
 				t.Error("not counted")
 			}
@@ -115,7 +116,7 @@ func TestFull(t *testing.T) {
 				key := object.NewKey("k", fmt.Sprint(i))
 				s.Set(key, with(key, fresh(bodies[i])))
 			}
-			eventually(t, "the writes", func() bool {
+			testkit.Eventually(t, "the writes", func() bool {
 				st := s.Stats()
 				return st.Writes+st.WriteErrors+st.Dropped == n
 			})

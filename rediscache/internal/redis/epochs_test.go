@@ -13,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
@@ -53,7 +54,7 @@ func newEpochs(t testing.TB, c redis.UniversalClient, period time.Duration) *Epo
 func inStep(t testing.TB, list ...*Epochs) {
 	t.Helper()
 	for _, e := range list {
-		eventually(t, "first look at the log", e.Ready)
+		testkit.Eventually(t, "first look at the log", e.Ready)
 	}
 }
 
@@ -85,7 +86,7 @@ func TestAcrossGateways(t *testing.T) {
 			a, b := make(t), make(t)
 			inStep(t, a, b)
 			if name == "by Pub/Sub" {
-				eventually(t, "subscriptions", func() bool {
+				testkit.Eventually(t, "subscriptions", func() bool {
 					return server.Client().PubSubNumSub(context.Background(), a.channel()).Val()[a.channel()] == 2
 				})
 			}
@@ -104,11 +105,11 @@ func TestAcrossGateways(t *testing.T) {
 				if got := a.freshness(tagged(a, tag)); got != object.Valid {
 					t.Errorf("%s: what is asked for after the invalidation is taken for older", tag)
 				}
-				eventually(t, tag+" elsewhere", func() bool { return b.freshness(atB) == want })
+				testkit.Eventually(t, tag+" elsewhere", func() bool { return b.freshness(atB) == want })
 				if got := b.freshness(other); got != object.Valid {
 					t.Errorf("%s: another tag is hit", tag)
 				}
-				eventually(t, "clock", func() bool { return b.Now() >= a.Now() })
+				testkit.Eventually(t, "clock", func() bool { return b.Now() >= a.Now() })
 				// What one stores after it, the other may use.
 				if got := b.freshness(tagged(a, tag)); got != object.Valid {
 					t.Errorf("%s: what another asked for afterwards is taken for older", tag)
@@ -130,7 +131,7 @@ func TestPurgeDuringFillElsewhere(t *testing.T) {
 	fill := tagged(a, "x")
 	b.Invalidate(object.Scope{Tag: "x"})
 	for _, e := range []*Epochs{b, c, a} {
-		eventually(t, "the invalidation", func() bool { return e.freshness(fill.Clone()) == object.Hard })
+		testkit.Eventually(t, "the invalidation", func() bool { return e.freshness(fill.Clone()) == object.Hard })
 	}
 	// A gateway that starts only now reads it from the log.
 	d := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
@@ -154,7 +155,7 @@ func TestMissedWhileCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
-		eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+		testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 	}
 }
 
@@ -172,8 +173,8 @@ func TestInvalidateWhenFull(t *testing.T) {
 	}
 	o := tagged(b, "x")
 	a.Invalidate(object.Scope{Tag: "x"})
-	eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
-	eventually(t, "the log", func() bool { return a.Stats().Pending == 0 })
+	testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	testkit.Eventually(t, "the log", func() bool { return a.Stats().Pending == 0 })
 	if c.Set(context.Background(), "more", "x", 0).Err() == nil {
 		t.Error("the server was not full")
 	}
@@ -193,7 +194,7 @@ func TestAheadOfUs(t *testing.T) {
 		return o
 	}
 	p.Swallow(true)
-	eventually(t, "noticing", func() bool { return !e.Ready() })
+	testkit.Eventually(t, "noticing", func() bool { return !e.Ready() })
 	early := ahead("x")
 	if !e.Admit(early) || e.freshness(early) != object.Valid {
 		t.Fatal("kept out without a reason")
@@ -210,8 +211,8 @@ func TestAheadOfUs(t *testing.T) {
 	}
 	p.Swallow(false)
 	p.Cut()
-	eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 && e.Ready() })
-	eventually(t, "the new epoch", func() bool { return e.Admit(tagged(e, "x")) })
+	testkit.Eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 && e.Ready() })
+	testkit.Eventually(t, "the new epoch", func() bool { return e.Admit(tagged(e, "x")) })
 	if early.Epoch >= e.Now() {
 		t.Error("the epoch in the log is not later than all that were seen")
 	}
@@ -225,7 +226,7 @@ func TestCutOff(t *testing.T) {
 	a, b := newEpochs(t, hot(t, p.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
 	inStep(t, a, b)
 	p.Swallow(true)
-	eventually(t, "noticing", func() bool { return !a.Ready() })
+	testkit.Eventually(t, "noticing", func() bool { return !a.Ready() })
 	atA, atB := tagged(a, "b's"), tagged(b, "a's")
 	if shared, _ := a.Purge(context.Background(), object.Scope{Tag: "a's"}); shared {
 		t.Error("shared while cut off")
@@ -234,11 +235,11 @@ func TestCutOff(t *testing.T) {
 		t.Error("not shared by the one that is not cut off")
 	}
 	before := a.Stats().Failures
-	eventually(t, "another try", func() bool { return a.Stats().Failures > before+1 })
+	testkit.Eventually(t, "another try", func() bool { return a.Stats().Failures > before+1 })
 	p.Swallow(false)
 	p.Cut()
-	eventually(t, "what was missed", func() bool { return a.freshness(atA) == object.Hard })
-	eventually(t, "what was not shared", func() bool { return b.freshness(atB) == object.Hard })
+	testkit.Eventually(t, "what was missed", func() bool { return a.freshness(atA) == object.Hard })
+	testkit.Eventually(t, "what was not shared", func() bool { return b.freshness(atB) == object.Hard })
 	if a.Stats().Lost != 0 {
 		t.Error("the log is taken for lost")
 	}
@@ -265,7 +266,7 @@ func TestMany(t *testing.T) {
 	}
 	wg.Wait()
 	for i, o := range objects {
-		eventually(t, fmt.Sprint("number ", i), func() bool { return b.freshness(o) == object.Hard })
+		testkit.Eventually(t, fmt.Sprint("number ", i), func() bool { return b.freshness(o) == object.Hard })
 	}
 	c := newEpochs(t, patient(t, server.Addr()), time.Hour)
 	inStep(t, c)
@@ -293,7 +294,7 @@ func TestEpochsCluster(t *testing.T) {
 			a, b := newEpochs(t, client(), period), newEpochs(t, client(), period)
 			inStep(t, a, b)
 			if period == time.Hour {
-				eventually(t, "subscriptions", func() bool {
+				testkit.Eventually(t, "subscriptions", func() bool {
 					n := int64(0)
 					for _, s := range cluster.Servers {
 						n += s.Client().PubSubNumSub(context.Background(), a.channel()).Val()[a.channel()]
@@ -304,7 +305,7 @@ func TestEpochsCluster(t *testing.T) {
 			for i := range 5 {
 				o := tagged(b, fmt.Sprint(i))
 				a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
-				eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+				testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -63,7 +64,7 @@ func TestEvictedNeverResurrects(t *testing.T) {
 		case 1:
 			admin.Del(ctx, a.epochs.generationKey())
 		}
-		eventually(t, "the purge at the other", func() bool { return stale(b) == "" })
+		testkit.Eventually(t, "the purge at the other", func() bool { return stale(b) == "" })
 		if round%3 == 0 {
 			c := newReplica(t, server, false)
 			if found := stale(c); found != "" {

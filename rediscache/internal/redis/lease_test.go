@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -74,8 +75,8 @@ func TestLeaseEnds(t *testing.T) {
 	before := a.Stats().Writes
 	free()
 	put(t, a, object.NewKey("other"), fresh(nil)) // some time passes
-	eventually(t, "a write", func() bool { return a.Stats().Writes > before })
-	eventually(t, "the queue", func() bool { return len(a.queues[key.Hash[0]%writers]) == 0 })
+	testkit.Eventually(t, "a write", func() bool { return a.Stats().Writes > before })
+	testkit.Eventually(t, "the queue", func() bool { return len(a.queues[key.Hash[0]%writers]) == 0 })
 	if _, granted := a.Lease(ctx, key, time.Minute); granted {
 		t.Error("another's lease was ended")
 	}

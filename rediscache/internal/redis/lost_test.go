@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
@@ -22,14 +23,14 @@ func TestRedisAway(t *testing.T) {
 			inStep(t, a, b)
 			early := tagged(b, "early")
 			a.Invalidate(object.Scope{Tag: "early"})
-			eventually(t, "the first", func() bool { return b.freshness(early) == object.Hard })
+			testkit.Eventually(t, "the first", func() bool { return b.freshness(early) == object.Hard })
 
 			if how == "killed" {
 				server.Kill()
 			} else {
 				server.Freeze()
 			}
-			eventually(t, "noticing", func() bool { return !a.Ready() && !b.Ready() })
+			testkit.Eventually(t, "noticing", func() bool { return !a.Ready() && !b.Ready() })
 			atA, atB := tagged(a, "late"), tagged(b, "late")
 			shared, err := a.Purge(context.Background(), object.Scope{Tag: "late"})
 			if shared || err != nil {
@@ -43,13 +44,13 @@ func TestRedisAway(t *testing.T) {
 			} else {
 				server.Thaw()
 			}
-			eventually(t, "the second", func() bool { return b.freshness(atB) == object.Hard })
+			testkit.Eventually(t, "the second", func() bool { return b.freshness(atB) == object.Hard })
 			inStep(t, a, b)
-			eventually(t, "sharing", func() bool { return a.Stats().Pending == 0 })
+			testkit.Eventually(t, "sharing", func() bool { return a.Stats().Pending == 0 })
 			// A gateway that starts now knows both, though Redis came back empty.
 			c := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
 			inStep(t, c)
-			eventually(t, "the log", func() bool {
+			testkit.Eventually(t, "the log", func() bool {
 				return c.freshness(early.Clone()) == object.Hard && c.freshness(atB.Clone()) == object.Hard
 			})
 		})
@@ -80,19 +81,19 @@ func TestLogLost(t *testing.T) {
 			a.Invalidate(object.Scope{All: true, Soft: true})
 			after := tagged(a, "x")
 			lose(server.Client(), a)
-			eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 })
+			testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 })
 			inStep(t, a)
 			if got := a.freshness(after); got != object.Valid {
 				t.Errorf("what was stored after the invalidations is hit again: %d", got)
 			}
 			b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
 			inStep(t, b)
-			eventually(t, "the log", func() bool { return b.freshness(o.Clone()) == object.Hard })
+			testkit.Eventually(t, "the log", func() bool { return b.freshness(o.Clone()) == object.Hard })
 
 			// Epochs go on from where they were.
 			late := tagged(a, "y")
 			b.Invalidate(object.Scope{Tag: "y"})
-			eventually(t, "a new invalidation", func() bool { return a.freshness(late) == object.Hard })
+			testkit.Eventually(t, "a new invalidation", func() bool { return a.freshness(late) == object.Hard })
 		})
 	}
 }
@@ -161,14 +162,14 @@ func TestClockGoesBack(t *testing.T) {
 	inStep(t, a, b)
 	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 	a.table.Advance(ahead)
-	eventually(t, "the clock", func() bool { return b.Now() >= ahead })
+	testkit.Eventually(t, "the clock", func() bool { return b.Now() >= ahead })
 	for range 3 {
 		o := tagged(b, "x")
 		a.Invalidate(object.Scope{Tag: "x"})
-		eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+		testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 		o = tagged(a, "x")
 		b.Invalidate(object.Scope{Tag: "x"})
-		eventually(t, "the invalidation back", func() bool { return a.freshness(o) == object.Hard })
+		testkit.Eventually(t, "the invalidation back", func() bool { return a.freshness(o) == object.Hard })
 	}
 }
 
@@ -208,7 +209,7 @@ func TestFullLog(t *testing.T) {
 		t.Errorf("%d of %d are known", known, count)
 	}
 	server.Flush()
-	eventually(t, "restoring", func() bool {
+	testkit.Eventually(t, "restoring", func() bool {
 		return server.Client().ZCard(context.Background(), a.logKey()).Val() == int64(count)+1
 	})
 }
@@ -224,8 +225,8 @@ func TestWithoutInfo(t *testing.T) {
 	inStep(t, a, b)
 	o := tagged(b, "x")
 	a.Invalidate(object.Scope{Tag: "x"})
-	eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
+	testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 	server.Client().Del(ctx, a.logKey())
-	eventually(t, "the loss noticed", func() bool { return a.Stats().Lost > 0 && b.Stats().Lost > 0 })
+	testkit.Eventually(t, "the loss noticed", func() bool { return a.Stats().Lost > 0 && b.Stats().Lost > 0 })
 	inStep(t, a, b)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -101,8 +102,8 @@ func TestOutages(t *testing.T) {
 				}
 
 				o.end(server, p)
-				eventually(t, "the return", func() bool { return !s.Stats().Away })
-				eventually(t, "a write", func() bool {
+				testkit.Eventually(t, "the return", func() bool { return !s.Stats().Away })
+				testkit.Eventually(t, "a write", func() bool {
 					s.Set(key, with(key, fresh(body)))
 					return get(s, key) != nil
 				})
@@ -187,7 +188,7 @@ func TestQueue(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 			server.Thaw()
-			eventually(t, "the rest", func() bool {
+			testkit.Eventually(t, "the rest", func() bool {
 				st := s.Stats()
 				return st.QueuedBytes == 0 && st.Writes+st.WriteErrors+st.Dropped == 1000
 			})

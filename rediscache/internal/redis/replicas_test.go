@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -81,7 +82,7 @@ func TestReplicas(t *testing.T) {
 				body := []byte(fmt.Sprint("answer ", i))
 				stored := a.fill(t, key, "/k", func() []byte { return body })
 				var found *object.Object
-				eventually(t, "the other replica", func() bool {
+				testkit.Eventually(t, "the other replica", func() bool {
 					o, _ := b.get(key)
 					found = o
 					return o != nil && bytes.Equal(o.Body, body)
@@ -100,7 +101,7 @@ func TestReplicas(t *testing.T) {
 				if o, from := b.get(key); o != nil {
 					t.Errorf("used after the purge, from %s", from)
 				}
-				eventually(t, "the purge", func() bool { o, _ := a.get(key); return o == nil })
+				testkit.Eventually(t, "the purge", func() bool { o, _ := a.get(key); return o == nil })
 				// A third that starts now, with nothing but Redis, knows too.
 				c := newReplica(t, server, deafened)
 				if o, _ := c.get(key); o != nil {
@@ -173,11 +174,11 @@ func TestReplicasUnderTrouble(t *testing.T) {
 	}
 	for range 2 {
 		server.Freeze()
-		eventually(t, "the outage", func() bool { return !replicas[0].epochs.Ready() })
+		testkit.Eventually(t, "the outage", func() bool { return !replicas[0].epochs.Ready() })
 		server.Thaw()
 		inStep(t, replicas[0].epochs, replicas[1].epochs, replicas[2].epochs)
 		server.Kill()
-		eventually(t, "the end", func() bool { return !replicas[1].epochs.Ready() })
+		testkit.Eventually(t, "the end", func() bool { return !replicas[1].epochs.Ready() })
 		server.Restart()
 		inStep(t, replicas[0].epochs, replicas[1].epochs, replicas[2].epochs)
 		server.Flush()
@@ -185,7 +186,7 @@ func TestReplicasUnderTrouble(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	for i, r := range replicas {
-		eventually(t, fmt.Sprint("replica ", i), func() bool {
+		testkit.Eventually(t, fmt.Sprint("replica ", i), func() bool {
 			for n := range keys {
 				if o, _ := r.get(object.NewKey(fmt.Sprint(n))); o != nil && versionOf(o) != versions[n].Load() {
 					return false

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -45,18 +46,6 @@ func newStore(t testing.TB, o Options) *Store {
 	return s
 }
 
-// eventually waits until f is true. It fails the test rather than wait forever.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
-	for !f() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 60s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func fresh(body []byte) *object.Object {
 	o := sample(body)
 	o.Vary, o.Variant = nil, ""
@@ -73,7 +62,7 @@ func put(t testing.TB, s *Store, key object.Key, o *object.Object) {
 	t.Helper()
 	before := s.Stats()
 	s.Set(key, with(key, o))
-	eventually(t, "a write", func() bool {
+	testkit.Eventually(t, "a write", func() bool {
 		now := s.Stats()
 		if now.WriteErrors+now.Dropped > before.WriteErrors+before.Dropped {
 			t.Fatalf("not written: %+v", now)
@@ -142,7 +131,7 @@ func TestStore(t *testing.T) {
 				t.Error("another key of the same hash is given the response")
 			}
 			s.Delete(key)
-			eventually(t, "deletion", func() bool { return admin.DBSize(ctx).Val() == 0 })
+			testkit.Eventually(t, "deletion", func() bool { return admin.DBSize(ctx).Val() == 0 })
 		})
 	}
 	t.Run("of no use any more", func(t *testing.T) {
@@ -183,10 +172,10 @@ func TestFoundAtOnce(t *testing.T) {
 		}
 		if i%3 == 0 {
 			s.Delete(key)
-			eventually(t, "deletion", func() bool { return get(s, key) == nil })
+			testkit.Eventually(t, "deletion", func() bool { return get(s, key) == nil })
 		}
 	}
-	eventually(t, "the writes", func() bool { return s.Stats().Writes == 600 })
+	testkit.Eventually(t, "the writes", func() bool { return s.Stats().Writes == 600 })
 	if n := s.waiting.len(); n != 0 {
 		t.Errorf("%d still wait", n)
 	}
@@ -244,7 +233,7 @@ func TestVariants(t *testing.T) {
 	for i := range maxVariants + 10 {
 		s.Set(key, with(key, variant(fmt.Sprint(i))))
 	}
-	eventually(t, "writes", func() bool { return s.Stats().Writes == maxVariants+15 })
+	testkit.Eventually(t, "writes", func() bool { return s.Stats().Writes == maxVariants+15 })
 	if n := server.Client().HLen(ctx, s.key(key, "i")).Val(); n != maxVariants {
 		t.Errorf("%d variants in the index", n)
 	}

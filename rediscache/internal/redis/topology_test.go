@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -64,13 +65,13 @@ func TestStoreCluster(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	t.Logf("after the move: %+v", s.Stats())
-	eventually(t, "all after the move", func() bool {
+	testkit.Eventually(t, "all after the move", func() bool {
 		for i := range keys {
 			s.Set(keys[i], with(keys[i], fresh(bodies[i])))
 		}
 		return look() == n
 	})
-	eventually(t, "deletion", func() bool {
+	testkit.Eventually(t, "deletion", func() bool {
 		for i := range keys {
 			s.Delete(keys[i]) // may be dropped while much is waiting
 		}
@@ -98,13 +99,13 @@ func TestStoreSentinel(t *testing.T) {
 		}
 	}
 	e.Invalidate(object.Scope{Tag: "x"})
-	eventually(t, "the failover", func() bool {
+	testkit.Eventually(t, "the failover", func() bool {
 		s.Set(key, with(key, fresh(body)))
 		return get(s, key) != nil
 	})
 	inStep(t, e)
-	eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 })
+	testkit.Eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 })
 	other := newEpochs(t, patient(t, sentinel.Replica.Addr()), 100*time.Millisecond)
 	inStep(t, other)
-	eventually(t, "the invalidation at another gateway", func() bool { return other.freshness(o.Clone()) == object.Hard })
+	testkit.Eventually(t, "the invalidation at another gateway", func() bool { return other.freshness(o.Clone()) == object.Hard })
 }
