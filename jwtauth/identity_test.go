@@ -205,10 +205,10 @@ func TestOptionsThatAskForNothing(t *testing.T) {
 	t.Setenv("TWO", "read, write")
 	for options, want := range map[string]string{
 		"require off":                                       "require: off is not a value: leave the line out",
-		"scopes off":                                        "scopes: off is no value",
-		"roles off":                                         "roles: off is no value",
-		"forward off":                                       "forward: off is no value",
-		"sources off":                                       "sources: off is no value",
+		"scopes off":                                        "scopes: off is not a value",
+		"roles off":                                         "roles: off is not a value",
+		"forward off":                                       "forward: off is not a value",
+		"sources off":                                       "sources: off is not a value",
 		`require ""`:                                        "require: an empty value",
 		`require role ""`:                                   "require: an empty value",
 		`roles any ""`:                                      "roles: an empty value",
