@@ -59,7 +59,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"ratelimit 1/1m {\n cost -1\n}":                          "whole number",
 		"ratelimit 1/1m {\n key {a\n}":                           "closing brace",
 		"ratelimit {\n tier plan {\n a 1/1m\n}\n}":               "not a placeholder",
-		"ratelimit {\n tier {p} {\n a 1/1m\n a unlimited\n}\n}":  "no other limit",
+		"ratelimit {\n tier {p} {\n a 1/1m\n a unlimited\n}\n}":  "unlimited excludes other limits",
 		"ratelimit {\n tier {p} {\n}\n}":                         "no limits",
 		"ratelimit 1/1m {\n ipv6_prefix 129\n}":                  "1 to 128",
 		"ratelimit 1/1m {\n shadow on\n}":                        "takes none",
