@@ -73,7 +73,7 @@ func (c *check) prepare(r *http.Request) {
 	if h.exempted(r) {
 		return
 	}
-	repl := c.request.replacer
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	var ok bool
 	if c.key, ok = h.key.render(r, repl, h.IPv6Prefix); !ok {
 		switch h.MissingKey {

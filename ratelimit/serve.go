@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
@@ -87,18 +86,10 @@ func (c *check) drop(o outcome) {
 	c.handler.metrics.count(o)
 }
 
-// requestVar is the name under which the checks of a request are kept in
-// Caddy's variables.
-const requestVar = "tentagate.ratelimit"
-
 // requestChecks are the checks of one request, in the order in which they were
 // decided. The ratelimit handlers of a request find one another here.
 type requestChecks struct {
 	all []*check
-
-	// replacer distinguishes the request from a copy of it, which has the same
-	// variables, but runs in another goroutine and needs separate checks.
-	replacer *caddy.Replacer
 
 	// redisWait is how long the request has waited for Redis; nil without a zone
 	// in Redis.
@@ -109,21 +100,17 @@ type requestChecks struct {
 	slots [3]*check
 }
 
-// checksOf returns the checks of a request.
+// checksOf returns the checks of a request, which provide its placeholders. A copy
+// of the request, which runs in another goroutine, has separate checks.
 func checksOf(r *http.Request) *requestChecks {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if checks, ok := caddyhttp.GetVar(r.Context(), requestVar).(*requestChecks); ok && checks.replacer == repl {
-		return checks
+	checks, ok := placeholders.Provided[*requestChecks](r)
+	if !ok {
+		checks = new(requestChecks)
+		checks.all = checks.slots[:0]
+		placeholders.Provide(r, checks)
 	}
-	checks := &requestChecks{replacer: repl}
-	checks.all = checks.slots[:0]
-	caddyhttp.SetVar(r.Context(), requestVar, checks)
-	placeholders.Provide(r, checks)
 	return checks
 }
-
-// String keeps the checks out of {http.vars.*}.
-func (*requestChecks) String() string { return "" }
 
 // of returns the check of a handler, or nil if there is none yet.
 func (rc *requestChecks) of(h *Handler) *check {

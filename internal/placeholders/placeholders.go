@@ -65,6 +65,22 @@ func Provide(r *http.Request, p Provider) {
 	s.latest.Store(added)
 }
 
+// Provided returns the latest provider of a type, which a handler has added for
+// the handlers behind it, and false if there is none.
+func Provided[P Provider](r *http.Request) (p P, ok bool) {
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	s, _ := vars[varKey].(*sources)
+	if s == nil || s.repl != r.Context().Value(caddy.ReplacerCtxKey) {
+		return p, false
+	}
+	for at := s.latest.Load(); at != nil; at = at.before {
+		if p, ok = at.Provider.(P); ok {
+			return p, true
+		}
+	}
+	return p, false
+}
+
 // of returns the sources of the request, or nil if it has no replacer.
 func of(r *http.Request) *sources {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)

@@ -77,6 +77,12 @@ func TestProvide(t *testing.T) {
 	if got := repl.ReplaceKnown("{http.auth.user.id}", ""); got != "bob" {
 		t.Errorf("the latest is %q", got)
 	}
+	if got, ok := placeholders.Provided[one](r); !ok || got.value != "bob" {
+		t.Errorf("the latest provider is %v, %v", got, ok)
+	}
+	if got, ok := placeholders.Provided[placeholders.Provider](httptest.NewRequest(http.MethodGet, "/", nil)); ok {
+		t.Errorf("a request without variables has the provider %v", got)
+	}
 	// What another handler sets goes before.
 	repl.Set("http.auth.user.id", "eve")
 	if got := repl.ReplaceKnown("{http.auth.user.id}", ""); got != "eve" {
@@ -85,6 +91,9 @@ func TestProvide(t *testing.T) {
 	// A copy of the request with the variables of the first.
 	copied, other := request(t)
 	caddyhttp.SetVar(copied.Context(), "tentagate.placeholders", caddyhttp.GetVar(r.Context(), "tentagate.placeholders"))
+	if got, ok := placeholders.Provided[one](copied); ok {
+		t.Errorf("a copy has the provider %v", got)
+	}
 	placeholders.Known(copied)
 	if got := other.ReplaceKnown("{http.auth.user.id}", ""); got != "" {
 		t.Errorf("in a copy: %q", got)
