@@ -183,7 +183,7 @@ func TestDPoP(t *testing.T) {
 	}
 }
 
-func TestConfirmationsThatNobodyKnows(t *testing.T) {
+func TestUnknownConfirmations(t *testing.T) {
 	for name, cnf := range map[string]any{
 		"a text": "x", "null": nil, "an array": []string{"x"}, "empty": map[string]any{}, "a key": map[string]any{"jwk": map[string]any{"kty": "EC"}}, "a key's name": map[string]any{"kid": "x"},
 		"jkt is a number": map[string]any{"jkt": 1}, "jkt is empty": map[string]any{"jkt": ""}, "another too": map[string]any{"jkt": "x", "kid": "y"}, "other case": map[string]any{"JKT": "x"},

@@ -128,9 +128,9 @@ func TestKeySetsFromURLs(t *testing.T) {
 	}
 }
 
-// Sources that are ill from the start: no token is accepted, and none answered
+// Sources that fail from the start: no token is accepted, and none answered
 // with a fault of the gateway.
-func TestIllSources(t *testing.T) {
+func TestFailingSources(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"500":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"HTML":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },

@@ -17,31 +17,31 @@ import (
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
-// A source that fails again and again is told once in a while, and at once where
-// the reason is another one.
-func TestFailuresAreToldOnce(t *testing.T) {
+// A source that keeps failing is logged every 30 seconds, and at once if the reason
+// changes.
+func TestFailuresAreLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watch{provider: "a"}
-		told := 0
+		logged := 0
 		observe := func(err error) {
 			before := w.logged
 			w.observe("error", nil, err)
 			if w.logged != before {
-				told++
+				logged++
 			}
 			time.Sleep(5 * time.Second)
 		}
 		for range 24 {
 			observe(errors.New("connection refused"))
 		}
-		if told != 4 {
-			t.Errorf("told %d times in two minutes", told)
+		if logged != 4 {
+			t.Errorf("logged %d times in two minutes", logged)
 		}
-		told = 0
+		logged = 0
 		observe(errors.New("another issuer"))
 		observe(errors.New("another issuer"))
-		if told != 1 {
-			t.Errorf("another reason was told %d times", told)
+		if logged != 1 {
+			t.Errorf("another reason was logged %d times", logged)
 		}
 		w.observe("ok", nil, nil)
 		if w.failure != "" {

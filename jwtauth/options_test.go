@@ -104,7 +104,7 @@ func TestOptionsOfAProvider(t *testing.T) {
 
 // A provider that asks for nothing but a signature still refuses what is no
 // token, and claims of types that they do not have.
-func TestProviderThatAsksForLittle(t *testing.T) {
+func TestMinimalProvider(t *testing.T) {
 	h := must(t, "jwt_auth {\n secret "+secret+"\n optional_exp\n}")
 	s := signer{"HS256", jwt.SigningMethodHS256, []byte(secret)}
 	for payload, want := range map[string]int{

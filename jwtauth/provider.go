@@ -181,7 +181,7 @@ func (p *Provider) provision(name string, logger *zap.Logger) (err error) {
 	case strings.Contains(p.JWKS, "://"):
 		return p.acquireRemote(p.JWKS, false)
 	}
-	source, err := keyset.File(p.JWKS, p.Algorithms, func(left []error) { logSkippedKeys(p.logger, p.name, left) }, p.reloadFailed)
+	source, err := keyset.File(p.JWKS, p.Algorithms, func(skipped []error) { logSkippedKeys(p.logger, p.name, skipped) }, p.reloadFailed)
 	if err != nil {
 		return fmt.Errorf("jwks: %w", err)
 	}

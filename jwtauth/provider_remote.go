@@ -47,7 +47,7 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 }
 
 // timing of key sets from URLs; tests have less time.
-var timing = keyset.DefaultTiming
+var timing = keyset.DefaultTiming()
 
 // watch logs and counts the fetches of one key set. The key set may outlive the
 // configuration that it was made for, and so does not use its logger.
@@ -62,7 +62,7 @@ const repeatLogAfter = 30 * time.Second
 
 // observe logs and counts a fetch. While there are no keys, failed fetches follow
 // each other fast; not each is logged.
-func (w *watch) observe(result string, left []error, err error) {
+func (w *watch) observe(result string, skipped []error, err error) {
 	refreshes.WithLabelValues(w.provider, result).Inc()
 	log := caddy.Log().Named("http.handlers.jwt_auth")
 	switch now := time.Now(); {
@@ -73,13 +73,13 @@ func (w *watch) observe(result string, left []error, err error) {
 		log.Info("fetching keys works again", zap.String("provider", w.provider))
 		w.failure = ""
 	}
-	logSkippedKeys(log, w.provider, left)
+	logSkippedKeys(log, w.provider, skipped)
 }
 
 // logSkippedKeys logs the keys of a key set that were skipped. Those for encryption
 // are expected.
-func logSkippedKeys(log *zap.Logger, provider string, left []error) {
-	for _, err := range left {
+func logSkippedKeys(log *zap.Logger, provider string, skipped []error) {
+	for _, err := range skipped {
 		level := zap.WarnLevel
 		if errors.Is(err, keyset.ErrEncryption) {
 			level = zap.DebugLevel

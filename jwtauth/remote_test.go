@@ -133,10 +133,10 @@ func TestKeysRotateTwiceInTheCooldown(t *testing.T) {
 }
 
 // Thousands of tokens with names of keys that nobody has, in a minute, while
-// the endpoint is well or ill: three fetches at most, and tokens of known keys
+// the endpoint works or fails: three fetches at most, and tokens of known keys
 // pass all the time.
 func TestRandomKeyNamesThroughTheHandler(t *testing.T) {
-	for _, ill := range []bool{false, true} {
+	for _, failing := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			e := new(endpoint)
 			one := newNamed(t, "1")
@@ -145,7 +145,7 @@ func TestRandomKeyNamesThroughTheHandler(t *testing.T) {
 			defer end()
 			synctest.Wait()
 			time.Sleep(time.Minute)
-			if ill {
+			if failing {
 				e.does(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
 			}
 			good, before := one.token(t, 0), e.fetches.Load()
@@ -165,7 +165,7 @@ func TestRandomKeyNamesThroughTheHandler(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := e.fetches.Load() - before; n > 3 {
-				t.Errorf("ill %v: %d fetches in a minute", ill, n)
+				t.Errorf("failing %v: %d fetches in a minute", failing, n)
 			}
 		})
 	}
@@ -193,10 +193,10 @@ func (w *waits) Read(p []byte) (int, error) {
 
 func (*waits) Close() error { return nil }
 
-// An endpoint that was well and falls ill in any way: for hours tokens of the
+// An endpoint that worked and then fails in any way: for hours tokens of the
 // keys that were fetched pass at once, all others get 401, and nothing gets
 // another status. When it is well again, its new keys are used.
-func TestEndpointFallsIll(t *testing.T) {
+func TestEndpointFails(t *testing.T) {
 	one, two, evil := newNamed(t, "1"), newNamed(t, "2"), newNamed(t, "2")
 	text := func(status int, body string) func(*http.Request) (*http.Response, error) {
 		return func(*http.Request) (*http.Response, error) {

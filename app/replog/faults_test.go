@@ -220,8 +220,7 @@ func TestBeforeRedisIsUsedAgain(t *testing.T) {
 		b := follow(t, keys, client(t, server.Addr()), DefaultPeriod)
 		ready(t, a, b)
 		p.Swallow(true)
-		a.Read()
-		testkit.Eventually(t, "the outage", func() bool { return !engine.Up() && !a.Ready() })
+		testkit.Eventually(t, "the outage", func() bool { a.Read(); return !engine.Up() && !a.Ready() })
 		mustShare(t, b, "missed")
 		if a.put("late", 1) {
 			t.Error("shared without Redis")

@@ -164,7 +164,7 @@ func (l *Log) Start() {
 		l.done.Go(l.write)
 		l.done.Go(l.listen)
 		if l.o.Availability != nil {
-			l.leave = l.o.Availability.Subscribe(availability.Subscriber{Name: l.o.Name, Restore: l.restored, Changed: l.changed})
+			l.leave = l.o.Availability.Subscribe(availability.Subscriber{Name: l.o.Name, Restore: l.beforeReturn, Changed: l.availabilityChanged})
 		}
 	})
 }
@@ -177,16 +177,16 @@ func (l *Log) partition() *availability.Partition {
 	return l.o.Availability.Partition(l.o.Keys.Log)
 }
 
-// restored is called before Redis is used again.
-func (l *Log) restored(ctx context.Context, p *availability.Partition) error {
+// beforeReturn is called before Redis is used again.
+func (l *Log) beforeReturn(ctx context.Context, p *availability.Partition) error {
 	if p != l.partition() {
 		return nil
 	}
-	return l.Sync(ctx)
+	return l.catchUp(ctx)
 }
 
-// changed is called when Redis was lost or is used again.
-func (l *Log) changed(p *availability.Partition, s availability.State) {
+// availabilityChanged is called when Redis was lost or is used again.
+func (l *Log) availabilityChanged(p *availability.Partition, s availability.State) {
 	if s == availability.Unavailable && p == l.partition() {
 		l.ready.Store(false)
 	}

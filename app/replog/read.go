@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 // reader is the state of the goroutine that reads the log.
@@ -30,6 +32,7 @@ func (l *Log) follow() {
 		waiting := l.waiting
 		l.waiting = nil
 		l.mu.Unlock()
+		began := time.Now()
 		err := l.sync(l.ctx)
 		if l.ctx.Err() != nil {
 			return
@@ -38,7 +41,7 @@ func (l *Log) follow() {
 			l.failures.Add(1)
 			l.ready.Store(false)
 			if p := l.partition(); p != nil {
-				p.Lost(err)
+				p.Report(availability.Call{Began: began, Write: true}, err)
 			}
 		} else {
 			l.touch()
@@ -67,8 +70,8 @@ func (l *Log) follow() {
 	}
 }
 
-// Sync reads the log and writes what is pending, and waits for both.
-func (l *Log) Sync(ctx context.Context) error {
+// catchUp reads the log and writes what is pending, and waits for both.
+func (l *Log) catchUp(ctx context.Context) error {
 	read := make(chan error, 1)
 	l.mu.Lock()
 	l.waiting = append(l.waiting, read)

@@ -1,6 +1,6 @@
-// Package deny keeps what was revoked: single tokens, by their `jti`, and all
+// Package deny is a list of revocations: of single tokens, by their `jti`, and of all
 // tokens of a subject that were issued before a moment. A look-up is in memory;
-// with Redis, gateways share what they know.
+// with Redis, gateways share the list.
 package deny
 
 import (
@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// ID names what is revoked. It is a SHA-256: neither subjects nor names of
-// tokens are kept.
+// ID identifies a revocation. It is a SHA-256, so that neither subjects nor `jti`s
+// are stored.
 type ID [sha256.Size]byte
 
 // String returns the ID in hexadecimal.
@@ -35,8 +35,8 @@ func ParseID(s string) (ID, error) {
 	return id, nil
 }
 
-// Scope says whose tokens are meant: those of a provider by its configured
-// name, or of an issuer by `iss`, or, with neither, all.
+// Scope limits a revocation to the tokens of a provider, by its configured name, or
+// of an issuer, by `iss`. An empty one covers all.
 type Scope struct{ Provider, Issuer string }
 
 // Token returns the ID of a token by its `jti`. One is unique only for its
@@ -61,7 +61,7 @@ func (s Scope) id(kind byte, value string) ID {
 	return sha256.Sum256(append(b, value...))
 }
 
-// IDs are all by which a token can be revoked.
+// IDs are all IDs that a token can be revoked by.
 type IDs struct {
 	ids  [5]ID
 	n    int
@@ -129,12 +129,12 @@ func (m mark) entry(id ID) Entry {
 	return e
 }
 
-// ErrFull says that no more can be revoked.
-var ErrFull = errors.New("the list of revocations is full: raise max_entries, or wait until some expire")
+// ErrFull means that the list takes no more revocations.
+var ErrFull = errors.New("the deny list is full: raise max_entries, or wait until revocations expire")
 
 const shards = 64 // a power of two
 
-// List is what is revoked, as far as this gateway knows.
+// List are the revocations that this gateway knows.
 type List struct {
 	shards [shards]shard
 	length atomic.Int64 // without what was taken back

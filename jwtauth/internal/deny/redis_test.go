@@ -138,7 +138,7 @@ func TestFullInRedis(t *testing.T) {
 }
 
 // Redis that does not answer makes the list untrustworthy, by the clock.
-func TestSilence(t *testing.T) {
+func TestRedisUnreachable(t *testing.T) {
 	rs := redistest.Start(t)
 	var ahead atomic.Int64
 	var told atomic.Int64

@@ -1,5 +1,5 @@
-// Package dpop checks proofs of possession (RFC 9449): that who sends a token
-// holds the private key that the token was issued to.
+// Package dpop checks proofs of possession (RFC 9449): that the client holds the
+// private key that its token is bound to.
 package dpop
 
 import (
@@ -53,8 +53,8 @@ type Rules struct {
 	Replays Replays
 }
 
-// Life is how long a proof can be accepted at most, by whatever clock its client
-// has: as long must it be remembered.
+// Life is how long a proof can be accepted at most, with any accepted clock skew of
+// the client, and so how long it must be remembered.
 func (r *Rules) Life() time.Duration { return r.MaxAge + 2*r.Leeway }
 
 // Request is what a proof must be for.
@@ -73,8 +73,8 @@ type Request struct {
 	Again bool
 }
 
-// Check evaluates a proof (RFC 9449 §4.3). The signature comes late: who has no
-// token that is bound to the proof's key cannot make the gateway compute.
+// Check evaluates a proof (RFC 9449 §4.3). The signature is checked late, so that a
+// client without a token bound to the proof's key costs no cryptography.
 func (r *Rules) Check(ctx context.Context, proof string, req *Request, now time.Time) error {
 	if len(proof) > MaxLength {
 		return fmt.Errorf("%w: it is longer than %d bytes", ErrProof, MaxLength)
@@ -105,7 +105,7 @@ func (r *Rules) Check(ctx context.Context, proof string, req *Request, now time.
 	if err := t.Verify(t.Algorithm, key.Value); err != nil {
 		return fmt.Errorf("%w: %w", ErrProof, err)
 	}
-	// A proof that shows the nonce's age was good but for that.
+	// Only a proof that is good otherwise gets a nonce.
 	if r.Nonces != nil {
 		if nonce, ok := claims["nonce"].(string); !ok || !r.Nonces.Good(nonce, now) {
 			return ErrNonce

@@ -64,9 +64,8 @@ func (r *Remote) schedule(h http.Header) time.Duration {
 	return jitter(d)
 }
 
-// retry returns the pause after a fetch that failed. With keys it is not shorter
-// than the cooldown; without, no token can be verified, and a source that comes
-// up is found soon.
+// retry returns the pause after a failed fetch. With keys it is not shorter than
+// the cooldown; without, no token can be verified, and the source is tried soon.
 func (r *Remote) retry() time.Duration {
 	if r.usable() != nil {
 		return r.Timing.Cooldown + rand.N(r.Timing.Cooldown/5+1)
@@ -84,23 +83,23 @@ func (r *Remote) retry() time.Duration {
 func (r *Remote) fetch() time.Duration {
 	ctx, cancel := context.WithTimeout(r.ctx, r.Timing.Timeout)
 	defer cancel()
-	result, left, lifetime, err := r.fetchOnce(ctx)
+	result, skipped, lifetime, err := r.fetchOnce(ctx)
 	if err != nil {
 		lifetime = r.retry()
 	} else {
 		r.failures = 0
 	}
 	if r.ctx.Err() == nil && r.Observe != nil {
-		r.Observe(result, left, err)
+		r.Observe(result, skipped, err)
 	}
 	return lifetime
 }
 
-func (r *Remote) fetchOnce(ctx context.Context) (result string, left []error, lifetime time.Duration, err error) {
-	// What an answer may make of parsers that are not ours must not end the gateway.
+func (r *Remote) fetchOnce(ctx context.Context) (result string, skipped []error, lifetime time.Duration, err error) {
+	// A document that makes a parser panic must not end the gateway.
 	defer func() {
 		if p := recover(); p != nil {
-			result, left, lifetime, err = "error", nil, 0, fmt.Errorf("panic: %v", p)
+			result, skipped, lifetime, err = "error", nil, 0, fmt.Errorf("panic: %v", p)
 		}
 	}()
 	if err := r.readCA(); err != nil {
@@ -120,18 +119,18 @@ func (r *Remote) fetchOnce(ctx context.Context) (result string, left []error, li
 		r.fetched.Store(r.now().UnixNano())
 		return "unchanged", nil, r.schedule(header), nil
 	}
-	set, left, err := ParseJWKS(data, r.Algorithms, false)
+	set, skipped, err := ParseJWKS(data, r.Algorithms, false)
 	if err != nil {
-		return "error", left, 0, fmt.Errorf("%s: %w", address, err)
+		return "error", skipped, 0, fmt.Errorf("%s: %w", address, err)
 	}
 	r.etag = header.Get("ETag")
 	if old := r.set.Load(); old == nil || !old.equal(set) {
 		r.set.Store(set)
 	} else {
-		left = nil // told before
+		skipped = nil // observed before
 	}
 	r.fetched.Store(r.now().UnixNano())
-	return "ok", left, r.schedule(header), nil
+	return "ok", skipped, r.schedule(header), nil
 }
 
 // discover reads the issuer's configuration (OpenID Connect Discovery 1.0 §4).
@@ -140,7 +139,7 @@ func (r *Remote) discover(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Exact names, none of them twice: a struct would take `ISSUER` too.
+	// Names are exact and unique: a struct would accept `ISSUER` too.
 	document, err := token.DecodeObject(string(data))
 	if err != nil {
 		return "", fmt.Errorf("%s: the issuer's configuration is not JSON", r.url)
@@ -160,7 +159,7 @@ func (r *Remote) discover(ctx context.Context) (string, error) {
 	return address, nil
 }
 
-// get returns the body, or nil if what has the tag is still current. Its errors
+// get returns the body, or nil if the server answers 304 to the tag. Its errors
 // name the address.
 func (r *Remote) get(ctx context.Context, address, etag string) (data []byte, header http.Header, err error) {
 	defer func() {

@@ -25,22 +25,22 @@ var (
 	errMixed  = errors.New("the key set has secrets and public keys: they never stand together")
 )
 
-// ErrEncryption is why a key is left out that is for encryption: providers
-// publish such keys beside those for signatures, and nothing is wrong with it.
+// ErrEncryption is why a key for encryption is skipped: providers publish such keys
+// beside those for signatures.
 var ErrEncryption = errors.New("it is for encryption, not for signatures")
 
 // ParseJWKS reads a key set (RFC 7517 §5). A key that is broken, unknown or not
-// for signatures is left out, and does not spoil the others; what was left out
-// is returned for the log. A set in which no key is left is an error.
+// for signatures is skipped without affecting the others; the reasons are returned
+// for the log. A set without a usable key is an error.
 //
 // One `kid` may stand on several keys that differ in `kty`, curve or `alg` (RFC
-// 7517 §4.5), and the same key may stand there twice. Different keys that do not
-// differ in these are all left out: which of them is meant cannot be known.
+// 7517 §4.5), and a key may be repeated. Different keys that do not differ in these
+// are all skipped, because they are ambiguous.
 //
 // secrets accepts symmetric keys (`oct`), in a set that has no others: with
 // both, a public key could be taken for a secret (RFC 8725 §2.1).
-func ParseJWKS(data []byte, accepted []string, secrets bool) (set *Set, left []error, err error) {
-	// A map has exact names: a struct would take `KEYS` too.
+func ParseJWKS(data []byte, accepted []string, secrets bool) (set *Set, skipped []error, err error) {
+	// A map has exact names: a struct would accept `KEYS` too.
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(data, &document); err != nil {
 		return nil, nil, errors.New("the key set is not a JSON object")
@@ -57,41 +57,41 @@ func ParseJWKS(data []byte, accepted []string, secrets bool) (set *Set, left []e
 	}
 	var keys []Key
 	first := map[kind]Print{}
-	twice := map[kind]bool{}
+	ambiguous := map[kind]bool{}
 	prints := map[Print]bool{}
 	for i, raw := range raws {
 		k, err := parseJWK(raw, accepted, secrets)
 		if err != nil {
-			left = append(left, fmt.Errorf("key %d: %w", i+1, err))
+			skipped = append(skipped, fmt.Errorf("key %d: %w", i+1, err))
 			continue
 		}
 		if prints[k.Print] {
 			continue
 		}
 		if print, seen := first[k.kind]; seen && print != k.Print && k.ID != "" {
-			twice[k.kind] = true
-			left = append(left, fmt.Errorf("key %d: its kid %q is also that of another key of the same kty and alg", i+1, k.ID))
+			ambiguous[k.kind] = true
+			skipped = append(skipped, fmt.Errorf("key %d: its kid %q is also that of another key of the same kty and alg", i+1, k.ID))
 			continue
 		}
 		prints[k.Print], first[k.kind] = true, k.Print
 		keys = append(keys, k)
 	}
-	keys = slices.DeleteFunc(keys, func(k Key) bool { return twice[k.kind] })
+	keys = slices.DeleteFunc(keys, func(k Key) bool { return ambiguous[k.kind] })
 	if len(keys) == 0 {
-		if len(left) > 0 {
-			return nil, left, fmt.Errorf("%w: %w", errNoKeys, left[0])
+		if len(skipped) > 0 {
+			return nil, skipped, fmt.Errorf("%w: %w", errNoKeys, skipped[0])
 		}
-		return nil, left, errNoKeys
+		return nil, skipped, errNoKeys
 	}
 	for i := range keys {
 		if keys[i].isSecret() != keys[0].isSecret() {
-			return nil, left, errMixed
+			return nil, skipped, errMixed
 		}
 	}
-	return newSet(keys, true), left, nil
+	return newSet(keys, true), skipped, nil
 }
 
-// kind is what keys of one `kid` are told apart by.
+// kind distinguishes keys with the same `kid`.
 type kind struct{ kid, kty, alg string }
 
 // jwk are the members of a JSON Web Key, by their exact names.

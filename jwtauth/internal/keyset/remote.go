@@ -15,15 +15,14 @@ import (
 type Timing struct {
 	// Timeout of one fetch, discovery and keys together.
 	Timeout time.Duration
-	// Cooldown is the shortest time between the begin of two fetches, but for
-	// those of the schedule.
+	// Cooldown is the shortest time between the starts of two unscheduled fetches.
 	Cooldown time.Duration
 	// Wait is the longest that a request waits for a fetch.
 	Wait time.Duration
 	// Refresh is the time between fetches by schedule where the source names
 	// none, and Least and Most bound what it names in Cache-Control.
 	Refresh, Least, Most time.Duration
-	// Stale is how long the last good set outlives its source.
+	// Stale is how long the last good set is used while its source is unreachable.
 	Stale time.Duration
 	// Retry is the pause after the first fetch that failed while there are no
 	// keys. It doubles up to MostRetry.
@@ -31,10 +30,12 @@ type Timing struct {
 }
 
 // DefaultTiming is what gateways use.
-var DefaultTiming = Timing{
-	Timeout: 5 * time.Second, Cooldown: 30 * time.Second, Wait: 2 * time.Second,
-	Refresh: 10 * time.Minute, Least: 5 * time.Minute, Most: time.Hour, Stale: 24 * time.Hour,
-	Retry: 250 * time.Millisecond, MostRetry: 5 * time.Second,
+func DefaultTiming() Timing {
+	return Timing{
+		Timeout: 5 * time.Second, Cooldown: 30 * time.Second, Wait: 2 * time.Second,
+		Refresh: 10 * time.Minute, Least: 5 * time.Minute, Most: time.Hour, Stale: 24 * time.Hour,
+		Retry: 250 * time.Millisecond, MostRetry: 5 * time.Second,
+	}
 }
 
 // Options describe a key set at a URL.
@@ -51,15 +52,15 @@ type Options struct {
 	Algorithms []string
 	// AllowHTTP accepts keys over plain http from other machines.
 	AllowHTTP bool
-	// CAFile is a PEM file of the authorities that may vouch for the server,
-	// instead of those of the system. It is read for each fetch.
+	// CAFile is a PEM file of the authorities that the server's certificate must be
+	// issued by, instead of those of the system. It is read for each fetch.
 	CAFile string
 	// TokenFile is a file of a bearer token that the server asks for. It is read
 	// for each fetch.
 	TokenFile string
-	// Observe is told of each fetch: ok, unchanged or error. left are the keys
-	// of a new set that were left out.
-	Observe func(result string, left []error, err error)
+	// Observe is called after each fetch: ok, unchanged or error. skipped are the
+	// reasons why keys of a new set are not used.
+	Observe func(result string, skipped []error, err error)
 	// Timing; zero is DefaultTiming.
 	Timing Timing
 	// Transport; nil is one with bounds of its own.
@@ -83,7 +84,7 @@ type Remote struct {
 	due     time.Time     // guarded by mu: the next scheduled fetch
 	started bool          // guarded by mu
 	closed  bool          // guarded by mu
-	begun   atomic.Bool   // started, for the way of every request
+	begun   atomic.Bool   // started, for the hot path
 
 	// Used by the one fetch that runs.
 	etag     string
@@ -96,7 +97,7 @@ type Remote struct {
 	done   chan struct{}
 }
 
-// CheckURL refuses addresses whose keys anybody on the way could replace.
+// CheckURL refuses addresses whose keys somebody on the network path could replace.
 func CheckURL(text string, allowHTTP bool) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil {
@@ -120,7 +121,7 @@ func loopback(host string) bool {
 // ends it.
 func NewRemote(o Options) *Remote {
 	if o.Timing == (Timing{}) {
-		o.Timing = DefaultTiming
+		o.Timing = DefaultTiming()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Remote{Options: o, url: o.URL, now: time.Now, ctx: ctx, cancel: cancel, done: make(chan struct{})}
@@ -222,7 +223,7 @@ func (r *Remote) Refresh(ctx context.Context) *Set {
 
 // start begins a fetch; r.mu is held and none runs.
 func (r *Remote) start() chan struct{} {
-	r.tried = r.now() // claimed before, whatever comes of it
+	r.tried = r.now() // before the fetch, so that a failed one counts too
 	running := make(chan struct{})
 	r.running = running
 	go func() {

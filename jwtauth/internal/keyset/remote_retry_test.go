@@ -72,13 +72,13 @@ func TestFirstFetchHangs(t *testing.T) {
 		defer r.Destruct()
 		for range 30 {
 			asked := time.Now()
-			if r.Refresh(t.Context()) != nil || time.Since(asked) > DefaultTiming.Wait {
+			if r.Refresh(t.Context()) != nil || time.Since(asked) > DefaultTiming().Wait {
 				t.Fatalf("waited %s", time.Since(asked))
 			}
 			time.Sleep(time.Second)
 		}
 		well.Store(true)
-		time.Sleep(DefaultTiming.Timeout + DefaultTiming.MostRetry + time.Second)
+		time.Sleep(DefaultTiming().Timeout + DefaultTiming().MostRetry + time.Second)
 		if r.Keys().Len() != 1 {
 			t.Error("no keys from a source that is well")
 		}

@@ -62,7 +62,7 @@ func TestRandomKeyNames(t *testing.T) {
 							if _, known := set.Find(fmt.Sprint(rand.Uint64()), "EdDSA"); known {
 								t.Error("an unknown key is known")
 							}
-							if waited := time.Since(asked); waited > DefaultTiming.Wait {
+							if waited := time.Since(asked); waited > DefaultTiming().Wait {
 								t.Errorf("a request waited %s", waited)
 							}
 						}()
@@ -86,7 +86,7 @@ func TestRandomKeyNames(t *testing.T) {
 				// In the cooldown after a fetch nothing waits.
 				time.Sleep(40 * time.Second)
 				r.Refresh(t.Context())
-				time.Sleep(DefaultTiming.Timeout)
+				time.Sleep(DefaultTiming().Timeout)
 				begin, before := time.Now(), fetches.Load()
 				for range 1000 {
 					r.Refresh(t.Context())
@@ -153,7 +153,7 @@ func TestSchedule(t *testing.T) {
 
 // The last good set is used for a day without its source, which is tried every
 // half minute or so, and no longer.
-func TestSourceAwayForADay(t *testing.T) {
+func TestSourceUnreachableForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		var tries atomic.Int64
@@ -245,22 +245,22 @@ func TestDiscoveryKeepsToSafeAddresses(t *testing.T) {
 // A parser that fails in a way of its own is a fetch that failed.
 func TestPanicIsAFailedFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var ill atomic.Bool
+		var failing atomic.Bool
 		var told error
 		r := NewRemote(Options{URL: "https://a.test/keys", Observe: func(_ string, _ []error, err error) { told = err }, Transport: transport(func(*http.Request) (*http.Response, error) {
-			if ill.Load() {
+			if failing.Load() {
 				panic("on purpose")
 			}
 			return answer(200, jwks(edJWK("one", ""))), nil
 		})})
 		r.Start()
 		synctest.Wait()
-		ill.Store(true)
+		failing.Store(true)
 		time.Sleep(time.Minute)
 		if r.Refresh(t.Context()).Len() != 1 || told == nil {
 			t.Errorf("the keys are gone, or nobody was told: %v", told)
 		}
-		ill.Store(false)
+		failing.Store(false)
 		time.Sleep(time.Minute)
 		if r.Refresh(t.Context()).Len() != 1 || told != nil {
 			t.Errorf("not well again: %v", told)

@@ -20,25 +20,23 @@ type Source interface {
 	Refresh(ctx context.Context) *Set
 }
 
-// recheck is how often files are looked at again. Secret stores that mount
-// files replace them some time after a rotation anyway.
+// recheck is how often files are read again.
 const recheck = 5 * time.Second
 
-// Reloading is a source that is built anew when what it is made of changes. It
-// is looked at again in the course of use, so it has no goroutine and needs no
-// end.
+// Reloading is a source that is rebuilt when its input changes. Use triggers the
+// check, so it has no goroutine and need not be closed.
 type Reloading struct {
 	load func() (fingerprint []byte, set *Set, err error)
 	fail func(error)
 
 	set     atomic.Pointer[Set]
-	next    atomic.Int64 // Unix nanoseconds of the next look
+	next    atomic.Int64 // Unix nanoseconds of the next check
 	mu      sync.Mutex
 	current []byte // guarded by mu
 }
 
-// NewReloading builds a source. load returns what the set is made of, and the
-// set, which may be nil if the fingerprint is still current. Its first error is
+// NewReloading builds a source. load returns a fingerprint of the input, and the
+// set, which may be nil if the fingerprint is unchanged. Its first error is
 // returned; later ones go to fail, and the last good set stays.
 func NewReloading(load func() ([]byte, *Set, error), fail func(error)) (*Reloading, error) {
 	r := &Reloading{load: load, fail: fail}
@@ -61,7 +59,7 @@ func (r *Reloading) Keys() *Set {
 	return r.set.Load()
 }
 
-// Refresh looks at once, if nobody did within the last second.
+// Refresh checks at once, unless that was done within the last second.
 func (r *Reloading) Refresh(context.Context) *Set {
 	now := time.Now().UnixNano()
 	if due := r.next.Load(); due-now < int64(recheck-time.Second) && r.next.CompareAndSwap(due, now+int64(recheck)) {
@@ -70,7 +68,7 @@ func (r *Reloading) Refresh(context.Context) *Set {
 	return r.set.Load()
 }
 
-// Due makes the next use look again.
+// Due makes the next use check.
 func (r *Reloading) Due() { r.next.Store(0) }
 
 func (r *Reloading) reload() {
@@ -88,22 +86,22 @@ func (r *Reloading) reload() {
 	r.set.Store(set)
 }
 
-// File returns a source of a JWKS file, which may hold secrets. told gets the
-// keys of new content that were left out, and fail what is wrong with it.
-func File(path string, accepted []string, told func(left []error), fail func(error)) (Source, error) {
+// File returns a source of a JWKS file, which may hold secrets. observe gets the
+// reasons why keys of new content are skipped, and fail what is wrong with it.
+func File(path string, accepted []string, observe func(skipped []error), fail func(error)) (Source, error) {
 	var current []byte
 	return NewReloading(func() ([]byte, *Set, error) {
 		data, err := os.ReadFile(path)
 		if err != nil || current != nil && bytes.Equal(data, current) {
 			return data, nil, err
 		}
-		set, left, err := ParseJWKS(data, accepted, true)
+		set, skipped, err := ParseJWKS(data, accepted, true)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", path, err)
 		}
 		current = data
-		if len(left) > 0 {
-			told(left)
+		if len(skipped) > 0 {
+			observe(skipped)
 		}
 		return data, set, nil
 	}, fail)
