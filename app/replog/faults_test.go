@@ -220,7 +220,7 @@ func TestBeforeRedisIsUsedAgain(t *testing.T) {
 		b := follow(t, keys, client(t, server.Addr()), DefaultPeriod)
 		ready(t, a, b)
 		p.Swallow(true)
-		testkit.Eventually(t, "the outage", func() bool { a.Read(); return !engine.Up() && !a.Ready() })
+		testkit.Eventually(t, "the outage", func() bool { a.Read(); return !engine.Partition(keys.Log).Readable() && !a.Ready() })
 		mustShare(t, b, "missed")
 		if a.put("late", 1) {
 			t.Error("shared without Redis")
