@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pythopus/tentagate/app/availability"
 )
 
 var (
@@ -76,7 +78,9 @@ func poolDesc(name, help string) *prometheus.Desc {
 }
 
 var (
-	upDesc        = poolDesc("up", "Whether the last heartbeat reached Redis (1) or not (0).")
+	upDesc    = poolDesc("up", "Whether Redis is available, all of it (1), or not (0).")
+	partsDesc = prometheus.NewDesc("tentagate_redis_partitions",
+		"Redis servers, or masters of the Cluster, by state.", []string{"redis", "state"}, nil)
 	instancesDesc = poolDesc("instances", "Gateways that share this Redis and key prefix, by their heartbeats.")
 	connsDesc     = poolDesc("pool_connections", "Open connections of the hot path.")
 	idleDesc      = poolDesc("pool_idle_connections", "Idle connections of the hot path.")
@@ -86,7 +90,7 @@ var (
 )
 
 func (poolCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{upDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc} {
+	for _, d := range []*prometheus.Desc{upDesc, partsDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc} {
 		ch <- d
 	}
 }
@@ -101,6 +105,13 @@ func (poolCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(d, t, v, rd.Key())
 		}
 		send(upDesc, prometheus.GaugeValue, up)
+		counts := map[availability.State]int{}
+		for _, s := range rd.availability.Status() {
+			counts[s.State]++
+		}
+		for _, s := range []availability.State{availability.Available, availability.ReadOnly, availability.Unavailable} {
+			ch <- prometheus.MustNewConstMetric(partsDesc, prometheus.GaugeValue, float64(counts[s]), rd.Key(), s.String())
+		}
 		send(instancesDesc, prometheus.GaugeValue, float64(rd.Instances()))
 		if rd.Cluster() && up == 0 {
 			return true // reading the nodes of a lost Cluster would wait for it

@@ -184,6 +184,10 @@ func (rd *Redis) Availability() *availability.Engine { return rd.availability }
 // available.
 func (rd *Redis) Up() bool { return rd.availability != nil && rd.availability.Up() }
 
+// Usable reports whether the server answered since the start, and some of it is
+// available: a Cluster that has lost a node can be used.
+func (rd *Redis) Usable() bool { return rd.availability != nil && rd.availability.Usable() }
+
 // Retain keeps the connection open until release is called, for work that has
 // to reach the server when a configuration ends: Caddy cleans modules up in no
 // particular order.

@@ -80,7 +80,7 @@ func (h *Handler) readiness(r *http.Request) (status int, body string) {
 		return http.StatusServiceUnavailable, draining
 	case h.redis == nil || h.redis.Up():
 		return http.StatusOK, ready
-	case len(h.Require) > 0:
+	case len(h.Require) > 0 && !h.redis.Usable():
 		return http.StatusServiceUnavailable, unready
 	default:
 		// An outage of a shared dependency must not take all gateways out at once.

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 	"github.com/pythopus/tentagate/internal/pool"
 )
@@ -40,9 +41,12 @@ type hint struct {
 // hints publishes the openings of this gateway in Redis and applies those of
 // others. No request waits for it; without Redis there are no hints.
 type hints struct {
-	id       string
-	channel  string
-	client   redis.UniversalClient
+	id      string
+	channel string
+	client  redis.UniversalClient
+
+	availability *availability.Engine
+
 	outgoing chan hint
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
@@ -55,7 +59,7 @@ func acquireHints(a *app.App) (*pool.Ref[*hints], error) {
 	return hintPool.Acquire(key, func() (*hints, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		h := &hints{
-			id: a.InstanceID(), channel: a.KeyPrefix() + ":breaker:opened", client: rd.Background(),
+			id: a.InstanceID(), channel: a.KeyPrefix() + ":breaker:opened", client: rd.Background(), availability: rd.Availability(),
 			outgoing: make(chan hint, hintQueue), cancel: cancel, giveBack: rd.Retain(),
 		}
 		h.done.Go(func() { h.send(ctx) })
@@ -93,7 +97,7 @@ func (h *hints) send(ctx context.Context) {
 			return
 		case out := <-h.outgoing:
 			text, err := json.Marshal(out)
-			if err != nil {
+			if err != nil || !h.availability.Partition(h.channel).Readable() {
 				continue
 			}
 			limited, cancel := context.WithTimeout(ctx, hintTimeout)
