@@ -185,7 +185,7 @@ func (c *chain) lost(want availability.State) {
 		if waited >= chainBudget {
 			waits++
 		}
-		if states(engine)[want] > 0 && waited == 0 {
+		if states(engine)[want] > 0 && (waited == 0 || want == availability.ReadOnly) {
 			break
 		}
 		if n > 1000 {
@@ -206,8 +206,11 @@ func (c *chain) lost(want availability.State) {
 // back waits until all of Redis is used again, by every feature.
 func (c *chain) back() {
 	c.t.Helper()
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
 	deadline := time.Now().Add(30 * time.Second)
-	for !observed.redis.Up() || c.get() == 0 {
+	for c.get() == 0 || !observed.redis.Up() {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("not back: %+v", observed.redis.Availability().Status())
 		}

@@ -31,7 +31,7 @@ return 0
 // same key that were asked for before.
 func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (free func(), granted bool) {
 	none := func() {}
-	if life < time.Millisecond {
+	if life < time.Millisecond || !s.partition(key).Writable() {
 		return none, true
 	}
 	token := rand.Text()

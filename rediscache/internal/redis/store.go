@@ -177,10 +177,13 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 		s.n.hits.Add(1)
 		return e
 	}
+	if !s.partition(key).Readable() {
+		s.n.skipped.Add(1)
+		return nil
+	}
 	limited, cancel := s.limit(ctx)
 	defer cancel()
-	p := s.partition(key)
-	if !p.Readable() || limited.Err() != nil || !s.o.Ready(limited) {
+	if limited.Err() != nil || !s.o.Ready(limited) {
 		s.n.skipped.Add(1)
 		return nil
 	}
