@@ -18,13 +18,13 @@ import (
 	"github.com/pythopus/tentagate/internal/clientfault"
 	sitefields "github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/framing"
-	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/requestid"
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 // noUpgrades as the only protocol accepts none.
@@ -150,9 +150,15 @@ func (h *Handler) checkOptions() error {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	id := requestid.Of(r.Header)
-	x := &exchange{id: id, forService: [1]string{id}, forClient: [1]string{id}}
-	r.Header[requestid.Header] = x.forService[:]
-	w.Header()[requestid.Header] = x.forClient[:]
+	s := requeststate.Of(r)
+	if s == nil || s.Guard.Writer.ResponseWriter != nil {
+		s = new(requeststate.State) // another guard in front has the room
+	}
+	// The request and the response have the id in slices of their own, so that a
+	// handler that edits one in place does not change the other.
+	s.Guard.ID, s.Guard.ForService[0], s.Guard.ForClient[0] = id, id, id
+	r.Header[requestid.Header] = s.Guard.ForService[:]
+	w.Header()[requestid.Header] = s.Guard.ForClient[:]
 	problem.SetRequestID(r, id)
 	logID(r, id)
 	placeholders.Known(r)
@@ -163,7 +169,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		watch, r = framing.Watch(w, r)
 		w = watch
 	}
-	x.Init(w, x)
+	x := &s.Guard.Writer
+	x.Init(w, (*exchange)(s))
 	err := problem.Serve(x, r, next, h.run)
 	if err != nil {
 		// The error is answered without this writer.
@@ -175,6 +182,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return err
 }
 
+// exchange is a request and its response.
+type exchange requeststate.State
+
+// BeforeHeader restores the id that the client gets, as a service may have
+// answered with one of its own.
+func (x *exchange) BeforeHeader(fields http.Header, _ int) {
+	if now := fields[requestid.Header]; len(now) != 1 || now[0] != x.Guard.ID {
+		fields[requestid.Header] = []string{x.Guard.ID}
+	}
+}
+
 // logID adds the id to the access log, if the server has one.
 func logID(r *http.Request, id string) {
 	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); !ok || server.Logs == nil {
@@ -182,22 +200,6 @@ func logID(r *http.Request, id string) {
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("request_id", id))
-	}
-}
-
-// exchange is a request and its response. Both have the id in a slice of their
-// own, so that a handler that edits one in place does not change the other.
-type exchange struct {
-	headers.Writer
-	id                    string
-	forService, forClient [1]string
-}
-
-// BeforeHeader restores the id that the client gets, as a service may have
-// answered with one of its own.
-func (x *exchange) BeforeHeader(fields http.Header, _ int) {
-	if now := fields[requestid.Header]; len(now) != 1 || now[0] != x.id {
-		fields[requestid.Header] = []string{x.id}
 	}
 }
 

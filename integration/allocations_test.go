@@ -111,15 +111,15 @@ func TestAllocations(t *testing.T) {
 		name, lines string
 		most        float64
 	}{
-		{"guard", "guard\n" + cannedProxy, 9},
+		{"guard", "guard\n" + cannedProxy, 4},
 		{"cors", "cors https://app.example.com\n" + cannedProxy, 3},
-		{"jwt_auth", "jwt_auth " + allocationSecret + "\n" + cannedProxy, 4},
-		{"ratelimit", "ratelimit 50000000/1m\n" + cannedProxy, 6},
+		{"jwt_auth", "jwt_auth " + allocationSecret + "\n" + cannedProxy, 3},
+		{"ratelimit", "ratelimit 50000000/1m\n" + cannedProxy, 5},
 		{"circuit_breaker", "circuit_breaker allocations1\n" + cannedProxy, 3},
-		{"http_cache", "http_cache 60s\n" + cannedProxy, 28},
-		{"the chain", allocationChain + cannedProxy, 20},
-		{"the directive", directiveOf(1), 68},
-		{"the directive, 1000 services", directiveOf(1000), 68},
+		{"http_cache", "http_cache 60s\n" + cannedProxy, 17},
+		{"the chain", allocationChain + cannedProxy, 12},
+		{"the directive", directiveOf(1), 47},
+		{"the directive, 1000 services", directiveOf(1000), 47},
 	} {
 		got := testing.AllocsPerRun(runs, gatewayUnderLoad(t, tc.lines, "/api/users0/x"))
 		if got-bare > tc.most {

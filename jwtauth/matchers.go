@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
@@ -18,15 +19,13 @@ func init() {
 	caddy.RegisterModule(&MatchScope{})
 }
 
-// verifiedVar is the request variable with the accepted token's *verified.
-const verifiedVar = "tentagate.jwt_auth.verified"
-
-// String keeps the claims out of {http.vars.*}.
-func (*verified) String() string { return "" }
-
 // claimsOf returns the claims of the token that jwt_auth accepted.
 func claimsOf(r *http.Request) (token.Claims, bool) {
-	v, ok := caddyhttp.GetVar(r.Context(), verifiedVar).(*verified)
+	s := requeststate.Peek(r)
+	if s == nil {
+		return nil, false
+	}
+	v, ok := s.Token.(*verified)
 	if !ok {
 		return nil, false
 	}

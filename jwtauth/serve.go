@@ -12,6 +12,7 @@ import (
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/placeholders"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
@@ -61,7 +62,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return err
 	}
 	identity.Set(r, &v.identity)
-	caddyhttp.SetVar(r.Context(), verifiedVar, v)
+	if s := requeststate.Of(r); s != nil {
+		s.Token = v
+	}
 	placeholders.Provide(r, v)
 	if h.StripToken {
 		for i := range h.sources {

@@ -372,7 +372,7 @@ func TestAllocations(t *testing.T) {
 	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	if n := testing.AllocsPerRun(100, func() {
-		delete(vars, "tentagate.placeholders")
+		delete(vars, "tentagate")
 		clear(w.Header())
 		_ = h.ServeHTTP(w, r, next)
 	}); n > 4 {

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
@@ -86,6 +87,7 @@ func (b *refresher) detach(r *http.Request) (*http.Request, context.CancelFunc) 
 	if fresh, ok := clone.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
 		maps.Copy(fresh, vars)
 	}
+	requeststate.Of(clone) // a state of its own, made while that of r does not change
 	if hasOriginal {
 		clone = clone.WithContext(context.WithValue(clone.Context(), caddyhttp.OriginalRequestCtxKey, original))
 	}

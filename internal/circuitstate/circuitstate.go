@@ -6,50 +6,36 @@ package circuitstate
 
 import (
 	"net/http"
-	"sync/atomic"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
-// varKey is the name of the mark among Caddy's variables of the request.
-const varKey = "tentagate.circuit_refused"
-
-// mark is added to the variables before later handlers run; afterwards only the mark
-// changes. A connection that is still being dialled may read the variables, even
-// after the proxy has returned.
-type mark struct{ refused atomic.Bool }
-
-func of(r *http.Request) *mark {
-	m, _ := caddyhttp.GetVar(r.Context(), varKey).(*mark)
-	return m
-}
-
-// Watch lets later handlers mark the request, and removes an earlier mark.
+// Watch lets the handlers behind mark the request, and removes a mark that it
+// has, before the service is asked.
 func Watch(r *http.Request) {
-	if m := of(r); m != nil {
-		m.refused.Store(false)
-		return
+	if s := requeststate.Of(r); s != nil {
+		s.Circuit.Watched.Store(true)
+		s.Circuit.Refused.Store(false)
 	}
-	caddyhttp.SetVar(r.Context(), varKey, new(mark))
 }
 
 // Refused marks the request as answered by the circuit breaker, with a fallback or an
 // error. It does nothing unless a handler in front called Watch.
 func Refused(r *http.Request) {
-	if m := of(r); m != nil {
-		m.refused.Store(true)
+	if s := requeststate.Peek(r); s != nil && s.Circuit.Watched.Load() {
+		s.Circuit.Refused.Store(true)
 	}
 }
 
 // Reset removes the mark before another upstream is tried.
 func Reset(r *http.Request) {
-	if m := of(r); m != nil {
-		m.refused.Store(false)
+	if s := requeststate.Peek(r); s != nil {
+		s.Circuit.Refused.Store(false)
 	}
 }
 
 // WasRefused reports whether a circuit breaker answered instead of the service.
 func WasRefused(r *http.Request) bool {
-	m := of(r)
-	return m != nil && m.refused.Load()
+	s := requeststate.Peek(r)
+	return s != nil && s.Circuit.Refused.Load()
 }

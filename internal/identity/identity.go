@@ -8,12 +8,9 @@ import (
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-)
 
-// varKey is the name under which the identity is kept in Caddy's variables of
-// the request.
-const varKey = "tentagate.identity"
+	"github.com/pythopus/tentagate/internal/requeststate"
+)
 
 // Identity is an authenticated client.
 type Identity struct {
@@ -32,15 +29,19 @@ type Identity struct {
 
 // Set stores id for later handlers of the request.
 func Set(r *http.Request, id *Identity) {
-	caddyhttp.SetVar(r.Context(), varKey, id)
+	if s := requeststate.Of(r); s != nil {
+		s.Identity = id
+	}
 }
 
 // From returns the identity of an authenticated request, and false for an anonymous
 // one. The user of another authentication handler is that of Caddy's placeholder
 // {http.auth.user.id}.
 func From(r *http.Request) (*Identity, bool) {
-	if id, ok := caddyhttp.GetVar(r.Context(), varKey).(*Identity); ok && id != nil {
-		return id, true
+	if s := requeststate.Peek(r); s != nil {
+		if id, ok := s.Identity.(*Identity); ok && id != nil {
+			return id, true
+		}
 	}
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
@@ -52,20 +53,19 @@ func From(r *http.Request) (*Identity, bool) {
 	return nil, false
 }
 
-// privateKey is the name of the mark of KeepPrivate.
-const privateKey = "tentagate.private"
-
 // KeepPrivate marks the response to the request as private (RFC 9111 §5.2.2.7),
 // whatever the service says: no shared cache may store it.
-func KeepPrivate(r *http.Request) { caddyhttp.SetVar(r.Context(), privateKey, private{}) }
+func KeepPrivate(r *http.Request) {
+	if s := requeststate.Of(r); s != nil {
+		s.Private = true
+	}
+}
 
 // IsPrivate reports whether KeepPrivate was called.
 func IsPrivate(r *http.Request) bool {
-	_, ok := caddyhttp.GetVar(r.Context(), privateKey).(private)
-	return ok
+	s := requeststate.Peek(r)
+	return s != nil && s.Private
 }
-
-type private struct{}
 
 // Partition returns a key that is equal for two identities only if they are the
 // same client. Its parts are length-prefixed, so that no other pair of provider and

@@ -7,17 +7,14 @@ package placeholders
 import (
 	"net/http"
 	"strings"
-	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 // roots are the prefixes of the gateway's placeholders, after `http.`.
 var roots = [...]string{"auth.user.", "auth.error.", "ratelimit.", "cache.", "circuit_breaker."}
-
-// varKey is the name of the sources among Caddy's variables of the request.
-const varKey = "tentagate.placeholders"
 
 // Provider has the values of some of the gateway's placeholders.
 type Provider interface {
@@ -25,25 +22,6 @@ type Provider interface {
 	// false if it has none.
 	Placeholder(name string) (value any, ok bool)
 }
-
-// sources are the providers of a request, the latest first. A copy of the request
-// may ask them in another goroutine.
-type sources struct {
-	repl   *caddy.Replacer
-	latest atomic.Pointer[source]
-
-	// Most requests have few providers: these need no allocation.
-	room []source
-	few  [2]source
-}
-
-type source struct {
-	Provider
-	before *source
-}
-
-// String keeps the sources out of {http.vars.*}.
-func (*sources) String() string { return "" }
 
 // Known defines all of the gateway's placeholders for the request, empty until a
 // source provides a value. It may be called again.
@@ -56,24 +34,26 @@ func Provide(r *http.Request, p Provider) {
 	if s == nil {
 		return
 	}
-	if len(s.room) == 0 {
-		s.room = make([]source, 2)
+	room := &s.Placeholders
+	var added *requeststate.Source
+	if room.Used < len(room.Room) {
+		added = &room.Room[room.Used]
+		room.Used++
+	} else {
+		added = new(requeststate.Source)
 	}
-	added := &s.room[0]
-	s.room = s.room[1:]
-	*added = source{p, s.latest.Load()}
-	s.latest.Store(added)
+	added.Provider, added.Before = p, room.Latest.Load()
+	room.Latest.Store(added)
 }
 
 // Provided returns the latest provider of a type, which a handler has added for
 // the handlers behind it, and false if there is none.
 func Provided[P Provider](r *http.Request) (p P, ok bool) {
-	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	s, _ := vars[varKey].(*sources)
-	if s == nil || s.repl != r.Context().Value(caddy.ReplacerCtxKey) {
+	s := requeststate.Peek(r)
+	if repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); s == nil || s.Replacer() != repl {
 		return p, false
 	}
-	for at := s.latest.Load(); at != nil; at = at.before {
+	for at := s.Placeholders.Latest.Load(); at != nil; at = at.Before {
 		if p, ok = at.Provider.(P); ok {
 			return p, true
 		}
@@ -81,28 +61,21 @@ func Provided[P Provider](r *http.Request) (p P, ok bool) {
 	return p, false
 }
 
-// of returns the sources of the request, or nil if it has no replacer.
-func of(r *http.Request) *sources {
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
+// of returns the state of the request, which its replacer asks, or nil if it has
+// no replacer.
+func of(r *http.Request) *requeststate.State {
+	s := requeststate.Of(r)
+	if s == nil || s.Replacer() == nil {
 		return nil
 	}
-	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	if !ok {
-		return nil
+	if !s.Placeholders.Mapped {
+		s.Placeholders.Mapped = true
+		s.Replacer().Map(func(name string) (any, bool) { return answer(s, name) })
 	}
-	// A copy of a request has a replacer of its own.
-	if s, ok := vars[varKey].(*sources); ok && s.repl == repl {
-		return s
-	}
-	s := &sources{repl: repl}
-	s.room = s.few[:]
-	repl.Map(s.answer)
-	vars[varKey] = s
 	return s
 }
 
-func (s *sources) answer(name string) (any, bool) {
+func answer(s *requeststate.State, name string) (any, bool) {
 	rest, ok := strings.CutPrefix(name, "http.")
 	if !ok {
 		return nil, false
@@ -111,8 +84,8 @@ func (s *sources) answer(name string) (any, bool) {
 		if !strings.HasPrefix(rest, root) {
 			continue
 		}
-		for at := s.latest.Load(); at != nil; at = at.before {
-			if value, ok := at.Placeholder(name); ok {
+		for at := s.Placeholders.Latest.Load(); at != nil; at = at.Before {
+			if value, ok := at.Provider.Placeholder(name); ok {
 				return value, true
 			}
 		}

@@ -90,7 +90,7 @@ func TestProvide(t *testing.T) {
 	}
 	// A copy of the request with the variables of the first.
 	copied, other := request(t)
-	caddyhttp.SetVar(copied.Context(), "tentagate.placeholders", caddyhttp.GetVar(r.Context(), "tentagate.placeholders"))
+	caddyhttp.SetVar(copied.Context(), "tentagate", caddyhttp.GetVar(r.Context(), "tentagate"))
 	if got, ok := placeholders.Provided[one](copied); ok {
 		t.Errorf("a copy has the provider %v", got)
 	}
@@ -98,7 +98,7 @@ func TestProvide(t *testing.T) {
 	if got := other.ReplaceKnown("{http.auth.user.id}", ""); got != "" {
 		t.Errorf("in a copy: %q", got)
 	}
-	if got := repl.ReplaceKnown("{http.vars.tentagate.placeholders}", ""); got != "" {
+	if got := repl.ReplaceKnown("{http.vars.tentagate}", ""); got != "" {
 		t.Errorf("the sources are seen: %q", got)
 	}
 }
@@ -108,7 +108,7 @@ func BenchmarkKnown(b *testing.B) {
 	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	b.ReportAllocs()
 	for b.Loop() {
-		delete(vars, "tentagate.placeholders")
+		delete(vars, "tentagate")
 		placeholders.Known(r)
 	}
 }

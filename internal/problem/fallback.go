@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/requestid"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/site"
 )
 
@@ -119,8 +120,8 @@ func identify(w http.ResponseWriter, r *http.Request) {
 
 // begun reports whether the answer had begun when the error came.
 func begun(r *http.Request) bool {
-	claimed, ok := caddyhttp.GetVar(r.Context(), claimVar).(*claim)
-	return ok && claimed.begun.Load()
+	s := requeststate.Peek(r)
+	return s != nil && s.Problem.Begun.Load()
 }
 
 // concerns reports whether guard is in the site of the request.

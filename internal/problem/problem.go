@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 // BlankType is the problem type of an answer that says no more than its status
@@ -80,18 +82,17 @@ func IsOwn(err error) bool {
 // SetRequestID makes id the request's id for problem bodies. The guard handler
 // calls it.
 func SetRequestID(r *http.Request, id string) {
-	if vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		c := claimOf(vars)
-		c.given = id
-		c.id.Store(&c.given)
+	if s := requeststate.Of(r); s != nil {
+		s.Problem.Given = id
+		s.Problem.ID.Store(&s.Problem.Given)
 	}
 }
 
 // RequestID returns the id that guard gave the request, or without guard
 // Caddy's own {http.request.uuid}.
 func RequestID(r *http.Request) string {
-	if claimed, ok := caddyhttp.GetVar(r.Context(), claimVar).(*claim); ok {
-		return claimed.requestID(r)
+	if s := requeststate.Peek(r); s != nil {
+		return requestID(s, r)
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		if id, ok := repl.GetString("http.request.uuid"); ok {
@@ -105,9 +106,9 @@ func RequestID(r *http.Request) string {
 // {http.request.uuid}, which is written to Caddy's variables of the request: a
 // connection that is being dialled reads them.
 func RequestIDInTransport(r *http.Request) string {
-	claimed, _ := caddyhttp.GetVar(r.Context(), claimVar).(*claim)
-	if claimed == nil {
-		claimed = new(claim)
+	s := requeststate.Peek(r)
+	if s == nil {
+		s = new(requeststate.State)
 	}
-	return claimed.requestID(r)
+	return requestID(s, r)
 }

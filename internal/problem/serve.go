@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -17,41 +16,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/pythopus/tentagate/internal/framing"
-	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
-
-// claimVar is the name under which the claim of a request is kept.
-const claimVar = "tentagate.problem"
-
-// claim is what the outermost TentaGate handler of a request leaves in Caddy's
-// variables. It is written to them before anything else runs for the request, and
-// nothing is after: a connection that the proxy still dials may read them when
-// the handlers have returned.
-type claim struct {
-	taken  atomic.Bool
-	begun  atomic.Bool // the answer had begun when an error came
-	id     atomic.Pointer[string]
-	given  string // the id that guard gave
-	answer outermost
-}
-
-// claimOf returns the claim in the variables of a request, made anew if there is
-// none.
-func claimOf(vars map[string]any) *claim {
-	claimed, _ := vars[claimVar].(*claim)
-	if claimed == nil {
-		claimed = new(claim)
-		vars[claimVar] = claimed
-	}
-	return claimed
-}
 
 // requestID returns the id that guard gave the request or, without guard,
 // Caddy's {http.request.uuid} where something asked for it, else a new one, which
 // the access log gets as well.
-func (c *claim) requestID(r *http.Request) string {
-	if id := c.id.Load(); id != nil {
+func requestID(s *requeststate.State, r *http.Request) string {
+	if id := s.Problem.ID.Load(); id != nil {
 		return *id
 	}
 	id := uuid.NewString()
@@ -60,7 +32,7 @@ func (c *claim) requestID(r *http.Request) string {
 	} else if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("uuid", id))
 	}
-	c.id.Store(&id)
+	s.Problem.ID.Store(&id)
 	return id
 }
 
@@ -74,27 +46,22 @@ type Handler func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler
 // this request, so that handle_errors keeps the last word, and when the answer
 // has already begun.
 func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve Handler) error {
-	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	if !ok {
+	s := requeststate.Of(r)
+	if s == nil || s.Problem.Taken.Swap(true) {
 		return serve(w, r, next)
 	}
-	claimed := claimOf(vars)
-	if claimed.taken.Swap(true) {
-		return serve(w, r, next)
-	}
-
-	answer := &claimed.answer
-	answer.r, answer.late = r, false
+	answer := &s.Problem.Answer
+	answer.Request, answer.Late = r, false
 	answer.Init(w, answer)
 	err := serve(answer, r, next)
 	if err == nil && !answer.Sent() {
-		err = answer.corrected()
+		err = corrected(answer)
 	}
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
-	claimed.taken.Store(false)
+	s.Problem.Taken.Store(false)
 	if err != nil && answer.Sent() {
-		claimed.begun.Store(true)
+		s.Problem.Begun.Store(true)
 	}
 	if err == nil || answer.Sent() || hasErrorRoute(r, err) {
 		return err
@@ -103,38 +70,13 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	return Write(w, r, err)
 }
 
-// outermost is the response writer of the outermost handler. It corrects what
-// reverse_proxy makes of two faults.
-type outermost struct {
-	headers.Writer
-	r    *http.Request
-	late bool // the request body did not arrive in time
-}
-
-// BeforeHeader does nothing; the writer is for Sent.
-func (*outermost) BeforeHeader(http.Header, int) {}
-
-// statusClientClosed is the status by which Caddy records that the client closed
-// its request.
-const statusClientClosed = 499
-
-// WriteHeader sends the header. Go's server cancels the request of a body that
-// does not arrive in time as if its client had left; that client is answered.
-func (o *outermost) WriteHeader(status int) {
-	if status == statusClientClosed && !o.Sent() && framing.From(o.r.Context()).Overdue() != nil {
-		o.late = true
-		return
-	}
-	o.Writer.WriteHeader(status)
-}
-
 // corrected returns the error to answer with where the handlers have not
 // answered, or nil.
-func (o *outermost) corrected() error {
+func corrected(answer *requeststate.Answer) error {
 	switch {
-	case o.late:
+	case answer.Late:
 		return Error(Standard(http.StatusRequestTimeout))
-	case DroppedUpgrade(o.r):
+	case DroppedUpgrade(answer.Request):
 		return Error(Standard(http.StatusBadGateway))
 	}
 	return nil

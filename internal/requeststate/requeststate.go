@@ -1,0 +1,122 @@
+// Package requeststate holds what TentaGate's handlers keep of one request. It is
+// one value, so that a request costs one allocation and one entry among Caddy's
+// variables, however many handlers it passes.
+package requeststate
+
+import (
+	"net/http"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/headers"
+)
+
+// varKey is the name of the state among Caddy's variables of the request.
+const varKey = "tentagate"
+
+// State is put into the variables by the first of TentaGate's handlers, before
+// any other runs. Only the state itself changes afterwards: a connection that the
+// proxy still dials may read the variables when the handlers have returned. What
+// such a reader needs is atomic, or set before the proxy is called.
+type State struct {
+	repl *caddy.Replacer
+
+	// Problem belongs to package problem.
+	Problem struct {
+		// Taken is true while the outermost handler answers the errors of all.
+		Taken atomic.Bool
+		// Begun: the answer had begun when an error came.
+		Begun atomic.Bool
+		// ID is the id of the request, Given that of guard.
+		ID    atomic.Pointer[string]
+		Given string
+		// Answer is the writer of the outermost handler.
+		Answer Answer
+	}
+
+	// Guard belongs to guard.
+	Guard struct {
+		Writer headers.Writer
+		ID     string
+		// ForService and ForClient are the values of the fields with the id.
+		ForService, ForClient [1]string
+	}
+
+	// Placeholders belongs to package placeholders: the providers of values, the
+	// latest first. A copy of the request may ask them in another goroutine.
+	Placeholders struct {
+		Mapped bool // into the replacer
+		Latest atomic.Pointer[Source]
+		// Most requests have few providers: these need no allocation.
+		Room [3]Source
+		Used int
+	}
+
+	// Identity is the *identity.Identity of an authenticated client.
+	Identity any
+	// Private: the answer is for this client alone.
+	Private bool
+
+	// Token is what jwt_auth keeps of the token that it accepted.
+	Token any
+
+	// Circuit belongs to package circuitstate.
+	Circuit struct {
+		// Watched: a handler in front asks whether a circuit breaker answered.
+		Watched atomic.Bool
+		Refused atomic.Bool
+	}
+}
+
+// Source is a provider of values of placeholders.
+type Source struct {
+	Provider interface {
+		Placeholder(name string) (value any, ok bool)
+	}
+	Before *Source
+}
+
+// String keeps the state out of {http.vars.*}.
+func (*State) String() string { return "" }
+
+// Replacer returns the replacer of the request, or nil.
+func (s *State) Replacer() *caddy.Replacer { return s.repl }
+
+// Of returns the state of the request, which it makes at the first call. It is nil
+// where a request has no variables, as in tests of a handler alone.
+func Of(r *http.Request) *State {
+	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok {
+		return nil
+	}
+	s, _ := vars[varKey].(*State)
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	switch {
+	case s == nil:
+		s = &State{repl: repl}
+	case s.repl == repl:
+		return s
+	default:
+		s = s.fork(repl) // a copy of a request has a replacer of its own
+	}
+	vars[varKey] = s
+	return s
+}
+
+// Peek returns the state of the request, or nil if it has none yet.
+func Peek(r *http.Request) *State {
+	s, _ := caddyhttp.GetVar(r.Context(), varKey).(*State)
+	return s
+}
+
+// fork returns the state of a copy of the request: who asks, and under which id.
+// What handlers behind add is the copy's own.
+func (s *State) fork(repl *caddy.Replacer) *State {
+	own := &State{repl: repl, Identity: s.Identity, Private: s.Private, Token: s.Token}
+	own.Problem.Taken.Store(s.Problem.Taken.Load())
+	own.Problem.Begun.Store(s.Problem.Begun.Load())
+	own.Problem.ID.Store(s.Problem.ID.Load())
+	return own
+}
