@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	paceGC()
 	caddy.CustomBinaryName = "tentagate"
 	if caddy.CustomVersion == "" {
 		caddy.CustomVersion = "TentaGate " + caddyfile.Version() + " with Caddy"
