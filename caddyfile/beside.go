@@ -16,8 +16,8 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 )
 
-// answering are the directives that answer requests, and those that only stand
-// behind this one, in the order that they have unless the operator has another.
+// answering are the directives that answer requests, and those that only make
+// sense after this one, in Caddy's default order.
 var answering = []string{
 	"redir", "invoke", "handle", "route", "abort", "error", "respond", "metrics", directiveName,
 	"circuit_breaker", "reverse_proxy", "php_fastcgi", "file_server", "acme_server",
@@ -27,12 +27,12 @@ var answering = []string{
 type level struct {
 	segments []caddyfile.Segment
 	ours     int  // the directive, or the block in which it is
-	written  bool // whether they are asked in the order in which they are written
+	written  bool // whether they run in the order in which they are written
 }
 
-// checkNeighbours refuses what stands beside the directive, or beside a block in
-// which it is, where one of the two would never be asked, since the other one
-// answers every request. What cannot be told is accepted.
+// checkNeighbours refuses a directive beside this one, or beside a block that
+// contains it, where one of the two would never be reached because the other
+// answers every request. Doubtful cases are accepted.
 func checkNeighbours(h httpcaddyfile.Helper) error {
 	d := h.Dispenser
 	order, ok := h.Option("order").([]string) // of the operator
@@ -53,10 +53,10 @@ func checkNeighbours(h httpcaddyfile.Helper) error {
 				if ours.Directive() != directiveName {
 					who = fmt.Sprintf("%s at %s, with tentagate in it,", ours.Directive(), place.At(ours[0].File, ours[0].Line))
 				}
-				return d.Errf("tentagate: %s at %s is never asked, since %s answers every request: put it into a `handle <matcher>` beside tentagate, or make it a `service` in it",
+				return d.Errf("tentagate: %s at %s is never reached, because %s answers every request: put it into a `handle <matcher>` beside tentagate, or make it a `service` in it",
 					name, place.At(other[0].File, other[0].Line), who)
 			case answersAll(other) && l.before(i, l.ours, order):
-				return d.Errf("tentagate: it is never asked, since %s at %s answers every request before it: give that a matcher, as in `%s /path/*`",
+				return d.Errf("tentagate: it is never reached, because %s at %s answers every request before it: give that a matcher, as in `%s /path/*`",
 					name, place.At(other[0].File, other[0].Line), name)
 			case catchesAll(ours) && catchesAll(other):
 				first, second := l.segments[min(i, l.ours)][0], l.segments[max(i, l.ours)][0]
@@ -68,14 +68,14 @@ func checkNeighbours(h httpcaddyfile.Helper) error {
 	return nil
 }
 
-// before reports whether one of the level's directives is certainly asked before
+// before reports whether one of the level's directives certainly runs before
 // another.
 func (l level) before(first, second int, order []string) bool {
 	if l.written {
 		return first < second
 	}
 	one, other := orderName(l.segments[first]), orderName(l.segments[second])
-	// Of several handle blocks the one that fits best is asked.
+	// Of several handle blocks, Caddy runs the one with the most specific matcher.
 	at, behind := slices.Index(order, one), slices.Index(order, other)
 	return at >= 0 && behind >= 0 && one != other && at < behind
 }
@@ -88,8 +88,7 @@ func orderName(s caddyfile.Segment) string {
 	return s.Directive()
 }
 
-// transparent reports whether a block has directives in it that are asked where
-// the block stands.
+// transparent reports whether the directives in a block run where the block is.
 func transparent(s caddyfile.Segment) bool {
 	name := orderName(s)
 	return name == "handle" || name == "route"
@@ -225,7 +224,7 @@ func (g *gateway) checkMatcher(option string, token caddyfile.Token, set caddy.M
 		return fmt.Errorf("%s: %q can match nothing: the paths of services begin with %s and the service's name, as in %susers/login, at %s",
 			option, token.Text, apiPath, apiPath, at)
 	}
-	caddy.Log().Named(directiveName).Warn(option+" names a service that there is not, so that it matches nothing",
+	caddy.Log().Named(directiveName).Warn(option+" names an unknown service and so matches nothing",
 		zap.Strings("paths", paths), zap.String("service", unknown), zap.String("at", at))
 	return nil
 }

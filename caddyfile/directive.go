@@ -21,7 +21,7 @@ func init() {
 	httpcaddyfile.RegisterDirective(directiveName, parseCaddyfile)
 }
 
-// off is the one value with which a part of the gateway is left out.
+// off is the value that disables a part of the gateway.
 const off = "off"
 
 // optionNames are the options of the directive, in the order of the
@@ -113,7 +113,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	d := h.Dispenser
 	d.Next() // the directive's name
 	if secondInBlock(h) {
-		return nil, d.Err("tentagate: given more than once in one block: the first answers every request. Put its services into that one, or each into a `handle` or a site of its own")
+		return nil, d.Err("tentagate: given more than once in one block: the first answers every request. Move the services into it, or put each directive into its own `handle` or site")
 	}
 	if err := checkNeighbours(h); err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 	default:
 		directive := directives[option]
 		if args := argsOf(segment); len(args) == 1 && option != "guard" && slices.Contains([]string{"none", "false", "no", "disabled"}, args[0]) {
-			return d.Errf("%s: %q: write `%s off` where it is not wanted", option, args[0], option)
+			return d.Errf("%s: %q: to disable it, write `%s off`", option, args[0], option)
 		}
 		if option == "metrics" {
 			if segment, err = g.unmarshalReaders(segment); err != nil {
@@ -244,7 +244,7 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 			return d.Errf("public: %q is not a matcher: accepted are a path such as /api/users/login and a named matcher such as @open", d.Val())
 		}
 		if len(set) == 0 {
-			return d.Err("public: * would let everybody in everywhere: write `jwt off` if that is meant")
+			return d.Err("public: * would allow every request without a token: write `jwt off` if this is intended")
 		}
 		g.public, g.publicAt = append(g.public, set), append(g.publicAt, d.Token())
 	}
@@ -259,18 +259,18 @@ func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, se
 	args := d.RemainingArgs()
 	segment = withoutEmptyBlocks(segment)
 	if len(args) == 1 && slices.Contains([]string{"on", "true", "yes", "enabled"}, args[0]) {
-		return d.Errf("%s: %q: it is on unless it is off: leave the line out, or write options: %s", option, args[0], valuesOf(option))
+		return d.Errf("%s: %q: it is on by default: remove the line, or set options: %s", option, args[0], valuesOf(option))
 	}
 	if len(args) == 1 && args[0] == off && option != "guard" {
 		if len(f.segments) > 0 || f.off {
-			return d.Errf("%s: off does not go with another %s", option, option)
+			return d.Errf("%s: off cannot be combined with another %s", option, option)
 		}
 		f.off = true
 		return noBlock(d, option+" off")
 	}
 	switch {
 	case f.off:
-		return d.Errf("%s: it was off before", option)
+		return d.Errf("%s: already set to off", option)
 	case len(segment) == 1:
 		return d.Errf("%s: missing value: %s", option, valuesOf(option))
 	case len(args) > 0 && (option == "circuit_breaker" || option == "guard" || option == "health"):

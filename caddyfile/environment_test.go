@@ -137,7 +137,7 @@ func TestParseOrigins(t *testing.T) {
 		"https://a.example.com, https://b.example.com/,": "[https://a.example.com https://b.example.com]",
 		"HTTPS://A.example.com:443":                      "[https://a.example.com]",
 		`["https://a.example.com","http://localhost:*"]`: "[https://a.example.com http://localhost:*]",
-		`["https://a.example.com"`:                       "error: it begins like a JSON list, but is none",
+		`["https://a.example.com"`:                       "error: not a valid JSON list",
 		`["https://a.example.com", 5]`:                   "error: JSON list",
 		"https://a.example.com https://b.example.com":    "error: entry 1 of 1",
 		"https://a.example.com,{x}":                      "error: entry 2 of 2",
@@ -167,7 +167,7 @@ func TestBlankVariables(t *testing.T) {
 			_, services := servicesOfEnvironment()
 			_, origins := originsOfEnvironment()
 			_, auth := authOfEnvironment(nil, "")
-			if err := errors.Join(services, origins, auth); err == nil || !strings.Contains(err.Error(), name+": it has nothing but white space") {
+			if err := errors.Join(services, origins, auth); err == nil || !strings.Contains(err.Error(), name+": it contains only white space") {
 				t.Errorf("got %v, want an error that names the variable", err)
 			}
 		})

@@ -32,7 +32,7 @@ func (g *gateway) complete() (err error) {
 			"; or give the directive lines `service <name> <url>`")
 	}
 	if g.features["jwt"].off && len(g.public) > 0 {
-		return errors.New("public: with `jwt off` everything is public")
+		return errors.New("public: it has no effect with `jwt off`")
 	}
 	if err := g.completeTimeout(); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (g *gateway) completeOrigins() (err error) {
 	}
 	switch {
 	case named && len(g.origins) > 0:
-		return errors.New("allowed_origins: the origins are in cors too: write them in one place")
+		return errors.New("allowed_origins: also set in cors: set the origins in one place")
 	case !named && len(g.origins) == 0:
 		if g.origins, err = originsOfEnvironment(); err != nil {
 			return err
@@ -133,7 +133,7 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 	routes := e.chain(auth...)
 	for i := range routes {
 		if len(routes[i].MatcherSetsRaw) > 0 {
-			e.err = errors.Join(e.err, e.h.Err("jwt: it takes no matcher: what needs no token is named with `public <matcher>`"))
+			e.err = errors.Join(e.err, e.h.Err("jwt: it takes no matcher: exempt requests with `public <matcher>`"))
 		}
 		if len(g.public) > 0 {
 			routes[i].MatcherSetsRaw = []caddy.ModuleMap{{"not": caddyconfig.JSON(g.public, nil)}}

@@ -36,7 +36,7 @@ func (g *gateway) nameSite(h httpcaddyfile.Helper) {
 	at := place.At(g.file, g.line)
 	if g.site != "" {
 		if first, taken := names[g.site]; taken && first != at {
-			caddy.Log().Named(directiveName).Warn("two directives have one name, so that services of the same name share their circuits and all share limits: give each a name of its own, unless that is meant",
+			caddy.Log().Named(directiveName).Warn("two tentagate directives have the same name and so share limits, and the circuits of services with the same name; give each its own name unless this is intended",
 				zap.String("name", g.site), zap.String("first", first), zap.String("second", at))
 		}
 		names[g.site] = at
