@@ -99,7 +99,7 @@ func TestMistakes(t *testing.T) {
 		case test.want == "":
 			continue
 		default:
-			for _, want := range strings.Split(test.want, "|") {
+			for want := range strings.SplitSeq(test.want, "|") {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%s: got %v, want %q in it", test.name, err, want)
 				}

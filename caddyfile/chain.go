@@ -2,6 +2,7 @@ package caddyfile
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,10 +22,10 @@ func compile(ctx caddy.Context, routes caddyhttp.RouteList) caddyhttp.Handler {
 	if !simple {
 		return perRequest(routes)
 	}
-	var next caddyhttp.Handler = nothing
-	for i := len(routes) - 1; i >= 0; i-- {
+	next := nothing
+	for i := range slices.Backward(routes) {
 		rest := next
-		for j := len(routes[i].Handlers) - 1; j >= 0; j-- {
+		for j := range slices.Backward(routes[i].Handlers) {
 			next = &link{routes[i].Handlers[j], next}
 		}
 		if len(routes[i].MatcherSets) > 0 {

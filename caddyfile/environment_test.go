@@ -215,7 +215,7 @@ func TestAuthOfEnvironment(t *testing.T) {
 		t.Run(text, func(t *testing.T) {
 			clearEnvironment(t)
 			given, jwks := map[string]bool{}, ""
-			for _, assignment := range strings.Fields(text) {
+			for assignment := range strings.FieldsSeq(text) {
 				switch name, value, _ := strings.Cut(assignment, "="); name {
 				case "WRITTEN":
 					given[value] = true

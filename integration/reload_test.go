@@ -29,9 +29,7 @@ func lostUnderReload(t *testing.T, g *gateway, path, bearer string, step func(i 
 	var first atomic.Value
 	var wg sync.WaitGroup
 	for worker := range 4 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: worker%2 == 0}, Timeout: 20 * time.Second}
 			defer client.CloseIdleConnections()
 			for ctx.Err() == nil {
@@ -52,7 +50,7 @@ func lostUnderReload(t *testing.T, g *gateway, path, bearer string, step func(i 
 					t.Errorf("during a reload: %d %q %v", resp.StatusCode, body, err)
 				}
 			}
-		}()
+		})
 	}
 	for i := range reloads {
 		step(i)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,8 +86,8 @@ func through(t testing.TB, set func(r *http.Request), handlers ...*Handler) (*ht
 	}
 	var seen *http.Request
 	next := caddyhttp.Handler(caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error { seen = r; return nil }))
-	for i := len(handlers) - 1; i >= 0; i-- {
-		h, inner := handlers[i], next
+	for _, handler := range slices.Backward(handlers) {
+		h, inner := handler, next
 		next = caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return h.ServeHTTP(w, r, inner) })
 	}
 	_ = next.ServeHTTP(w, r)

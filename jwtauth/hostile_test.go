@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,7 +195,7 @@ func TestHostileCatalogue(t *testing.T) {
 				"deep header": s.sign(t, head(`"x":`+strings.Repeat("[", 50)+strings.Repeat("]", 50)), goodPayload("")),
 				// Signature.
 				"other payload": b64([]byte(s.header())) + "." + b64([]byte(goodPayload(`"admin":true`))) + "." + sig, "signature of zeros": resigned(make([]byte, len(signature))),
-				"signature with a zero in front": resigned(append([]byte{0}, signature...)), "signature with a zero behind": resigned(append(signature[:len(signature):len(signature)], 0)),
+				"signature with a zero in front": resigned(append([]byte{0}, signature...)), "signature with a zero behind": resigned(append(slices.Clip(signature), 0)),
 				"signature of one byte": input + ".AA", "signature flipped": resigned(append([]byte{signature[0] ^ 1}, signature[1:]...)),
 				"huge signature": input + "." + strings.Repeat("A", 8000),
 				// Payload.

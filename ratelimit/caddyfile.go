@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -252,10 +253,8 @@ func (h *Handler) unmarshalTier(d *caddyfile.Dispenser) error {
 		if len(have) > 0 && (text == unlimited || have[0] == unlimited) {
 			return d.Errf("tier %s: unlimited excludes other limits", name)
 		}
-		for _, other := range have {
-			if other == text {
-				return d.Errf("tier %s: limit %s given more than once", name, text)
-			}
+		if slices.Contains(have, text) {
+			return d.Errf("tier %s: limit %s given more than once", name, text)
 		}
 		h.Tier.Limits[name] = append(have, text)
 	}

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -49,7 +50,7 @@ func (g *groupCache) members(r *http.Request, h *Handler) []*Handler {
 		}
 		if match {
 			// Copied on append: the slice belongs to the cache.
-			members = append(members[:len(members):len(members)], run.handlers...)
+			members = append(slices.Clip(members), run.handlers...)
 		}
 	}
 	return members

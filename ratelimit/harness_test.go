@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,10 +101,9 @@ func (s *testServer) send(c client) *httptest.ResponseRecorder {
 		}
 		return caddyhttp.Error(http.StatusBadGateway, fmt.Errorf("no backend"))
 	})
-	for i := len(s.server.Routes) - 1; i >= 0; i-- {
-		route := s.server.Routes[i]
-		for j := len(route.Handlers) - 1; j >= 0; j-- {
-			h, after := route.Handlers[j], next
+	for _, route := range slices.Backward(s.server.Routes) {
+		for _, v := range slices.Backward(route.Handlers) {
+			h, after := v, next
 			next = caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 				if match, _ := route.MatcherSets.AnyMatchWithError(r); !match {
 					return after.ServeHTTP(w, r)

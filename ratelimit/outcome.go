@@ -1,6 +1,9 @@
 package ratelimit
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // outcome is what became of a request in a zone.
 type outcome uint8
@@ -27,8 +30,7 @@ func (rc *requestChecks) Placeholder(name string) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	for i := len(rc.all) - 1; i >= 0; i-- {
-		c := rc.all[i]
+	for _, c := range slices.Backward(rc.all) {
 		if property, ok := strings.CutPrefix(name, c.handler.Zone); ok && strings.HasPrefix(property, ".") {
 			if value, ok := c.property(property[1:]); ok {
 				return value, true

@@ -265,6 +265,7 @@ func (x *exchange) wait(c *call) waitOutcome {
 		return notForThisRequest
 	case originError:
 		return resultFits
+	case arrivingResponse, storedResponse, staleResponse:
 	}
 	o := res.object
 	if rfc9111.Variant(o.Vary, x.r.Header) != o.Variant {
@@ -310,6 +311,7 @@ func (x *exchange) follow(res result) error {
 		return res.err
 	case staleResponse:
 		return x.h.responder.stale(x.w, x.r, &match{object: res.object, key: res.key}, now, "stale-if-error")
+	case nothingShared, arrivingResponse, storedResponse:
 	}
 	results.collapsed.Inc()
 	status := rfc9111.Status{Fwd: x.fwd(), Collapsed: true}

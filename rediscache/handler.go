@@ -100,6 +100,7 @@ func (h *Handler) serveFromMemory(w http.ResponseWriter, r *http.Request, next c
 		return true, h.responder.stale(w, r, &q.hit, now, "")
 	case rfc9111.UseStale:
 		return true, h.responder.stale(w, r, &q.hit, now, "")
+	case rfc9111.Validate:
 	}
 	return false, nil
 }
@@ -130,6 +131,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return serveOtherMethod(x)
 	case bypassingRequest:
 		return x.h.pass(w, r, next, x.bypass)
+	case cacheableRequest:
 	}
 	switch {
 	case x.directives.OnlyIfCached:

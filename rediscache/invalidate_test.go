@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 )
 
@@ -16,12 +17,7 @@ func TestInvalidateOnWrite(t *testing.T) {
 	none := func(string) bool { return false }
 	in := func(list ...string) func(string) bool {
 		return func(path string) bool {
-			for _, p := range list {
-				if p == path {
-					return true
-				}
-			}
-			return false
+			return slices.Contains(list, path)
 		}
 	}
 	above := in(paths[:8]...)

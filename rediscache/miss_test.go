@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -73,9 +74,7 @@ func missRunner(tb testing.TB, i int) func() {
 	r, w, outer := missRequest(tb, path, tc.user)
 	return func() {
 		w.reset()
-		for name, values := range outer {
-			w.header[name] = values
-		}
+		maps.Copy(w.header, outer)
 		if tc.stored {
 			r.URL.Path = fmt.Sprintf("%s/%d", path, sent)
 		}

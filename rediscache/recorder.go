@@ -237,6 +237,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	case recording, relaying:
 		r.written += int64(len(p))
 		return r.keep(p)
+	case awaitingHeader, invalid, withheld, complete, aborted: // nobody is to get it
 	}
 	return len(p), nil
 }

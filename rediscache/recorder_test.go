@@ -3,6 +3,7 @@ package rediscache
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -82,9 +83,7 @@ func TestFieldsOfHandlersInFront(t *testing.T) {
 	send := func(outer http.Header, service func(http.Header)) http.Header {
 		r := httptest.NewRequest(http.MethodGet, "http://front.test/", nil)
 		w := httptest.NewRecorder()
-		for name, values := range outer {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), outer)
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 		if err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 			service(w.Header())

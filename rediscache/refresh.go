@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -109,7 +110,7 @@ func (b *refresher) detach(r *http.Request) (*http.Request, context.CancelFunc) 
 func (b *refresher) copyPlaceholders(r *http.Request, from, to *caddy.Replacer) {
 	names := b.h.keys.chains.of(r).placeholders
 	for _, v := range b.h.Key.Values {
-		names = append(names[:len(names):len(names)], resolve.Placeholders(v)...)
+		names = append(slices.Clip(names), resolve.Placeholders(v)...)
 	}
 	for _, name := range names {
 		if _, known := to.Get(name); known {

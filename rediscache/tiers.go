@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -185,8 +186,8 @@ func (t *tiers) start() {
 func (t *tiers) release() error {
 	var errs []error
 	t.local.setBudget(t, 0)
-	for i := len(t.releases) - 1; i >= 0; i-- {
-		errs = append(errs, t.releases[i]())
+	for _, v := range slices.Backward(t.releases) {
+		errs = append(errs, v())
 	}
 	t.releases = nil
 	return errors.Join(errs...)

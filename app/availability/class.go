@@ -3,6 +3,7 @@ package availability
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -79,12 +80,7 @@ func Classify(err error) Class {
 
 func hasCode(text string, codes []string) bool {
 	first, _, _ := strings.Cut(text, " ")
-	for _, code := range codes {
-		if first == code {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(codes, first)
 }
 
 // IsDenied reports whether the user may not run the command. Users that may run

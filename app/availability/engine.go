@@ -115,8 +115,8 @@ func (e *Engine) Close() {
 	e.cancel()
 	e.mu.Unlock()
 	for _, p := range e.all() {
-		p.mu.Lock() // a prober that is being started has started
-		p.mu.Unlock()
+		p.mu.Lock()   // a prober that is being started has started
+		p.mu.Unlock() //nolint:staticcheck // it only waits
 	}
 	e.probers.Wait()
 }

@@ -148,7 +148,7 @@ var behaviours = []struct {
 	{name: "informational flood", do: says(strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 50) + plain)},
 	{name: "endless informational", do: func(c *net.TCPConn, in *bufio.Reader) {
 		hears(in)
-		for i := 0; i < 2000; i++ {
+		for range 2000 {
 			if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
 				return
 			}

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/breaker/internal/direct"
 	"github.com/pythopus/tentagate/breaker/internal/exchange"

@@ -176,8 +176,7 @@ func TestServer(t *testing.T) {
 	serve := func(method, body string, handler caddy.AdminHandlerFunc) (*httptest.ResponseRecorder, string) {
 		w := httptest.NewRecorder()
 		err := handler(w, httptest.NewRequest(method, "/", strings.NewReader(body)))
-		var refused caddy.APIError
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[caddy.APIError](err); ok {
 			w.Code = refused.HTTPStatus
 		}
 		return w, fmt.Sprint(err)

@@ -5,6 +5,7 @@ package forwarded
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -48,10 +49,8 @@ func Join(all ...*Fields) *Fields {
 }
 
 func (f *Fields) add(name string) {
-	for _, have := range f.plain {
-		if have == name {
-			return
-		}
+	if slices.Contains(f.plain, name) {
+		return
 	}
 	f.plain = append(f.plain, name)
 }

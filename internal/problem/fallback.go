@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -39,10 +40,8 @@ func Install(ctx caddy.Context) {
 	if server.Errors == nil {
 		server.Errors = new(caddyhttp.HTTPErrorConfig)
 	}
-	for _, route := range server.Errors.Routes {
-		if IsFallback(route) {
-			return
-		}
+	if slices.ContainsFunc(server.Errors.Routes, IsFallback) {
+		return
 	}
 	for i := range server.Errors.Routes {
 		if route := &server.Errors.Routes[i]; route.Terminal {

@@ -169,7 +169,7 @@ func (n *names) handler(handler any) {
 	}
 	if m, ok := handler.(caddy.Module); ok && m.CaddyModule().ID == "http.handlers.map" {
 		if f := v.FieldByName("Destinations"); f.IsValid() {
-			destinations, _ := f.Interface().([]string)
+			destinations, _ := reflect.TypeAssert[[]string](f)
 			for _, d := range destinations {
 				n.destination(d)
 			}

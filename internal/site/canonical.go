@@ -46,7 +46,7 @@ func (c *canonical) value(v reflect.Value) {
 			c.b = append(c.b, "null"...)
 			return
 		}
-		if module, ok := v.Interface().(caddy.Module); ok && v.Kind() == reflect.Interface {
+		if module, ok := reflect.TypeAssert[caddy.Module](v); ok && v.Kind() == reflect.Interface {
 			c.text(moduleID(module))
 		}
 		if v.Kind() == reflect.Pointer && v.Elem().Kind() != reflect.Struct && c.marshalled(v) {

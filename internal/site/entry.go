@@ -33,7 +33,7 @@ func OnEntry(ctx caddy.Context, make func(handlers []caddyhttp.MiddlewareHandler
 			// A site: who matches it enters it.
 			e.routes = server.Routes[i : i+1]
 			for j, set := range sets {
-				sets[j] = append(set[:len(set):len(set)], e)
+				sets[j] = append(slices.Clip(set), e)
 			}
 		case route.Terminal:
 			e.routes = server.Routes[i : i+1]

@@ -166,7 +166,7 @@ var placeholder = regexp.MustCompile(`\{([^{}"\s]+)\}`)
 func (p *Place) ServerHandlers() []caddyhttp.MiddlewareHandler {
 	list := p.server.Routes
 	if p.server.Errors != nil {
-		list = append(list[:len(list):len(list)], p.server.Errors.Routes...)
+		list = append(slices.Clip(list), p.server.Errors.Routes...)
 	}
 	return unique(p.server, list)
 }

@@ -50,7 +50,7 @@ func walk(server *caddyhttp.Server, routes caddyhttp.RouteList, before []step, l
 	}
 	for i := range routes {
 		for j, h := range routes[i].Handlers {
-			steps := append(before[:len(before):len(before)], step{label: label, routes: routes, route: i, handler: j})
+			steps := append(slices.Clip(before), step{label: label, routes: routes, route: i, handler: j})
 			f(steps, h)
 			if invokes(before, h) {
 				continue // a named route that invokes itself

@@ -37,7 +37,7 @@ func RawBackend(tb testing.TB, answer string, config *tls.Config) string {
 }
 
 func serveRaw(c net.Conn, answer string) {
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	in := bufio.NewReader(c)
 	for {
 		r, err := http.ReadRequest(in)
@@ -63,7 +63,7 @@ func Exchange(tb testing.TB, addr, request string) (*http.Response, string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if _, err = io.WriteString(conn, strings.ReplaceAll(request, "HOST", addr)); err != nil {
 		tb.Fatal(err)

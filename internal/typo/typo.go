@@ -2,7 +2,7 @@
 package typo
 
 // Nearest returns the candidate that is closest to the text, the first of several,
-// if it differs in at most most letters; otherwise "".
+// if it differs in at most letters; otherwise "".
 func Nearest(text string, candidates []string, most int) string {
 	best := ""
 	for _, c := range candidates {

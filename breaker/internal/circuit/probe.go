@@ -113,6 +113,7 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 			b.machine.Success()
 			return
 		}
+	case Neutral, Ignored:
 	}
 	// The time of the probes still in progress counts from here; without any, from
 	// the next one.

@@ -33,9 +33,9 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if b.done.CompareAndSwap(false, true) {
-		b.x.finish(b.keep && err == io.EOF)
+		b.x.finish(b.keep && errors.Is(err, io.EOF))
 	}
-	if ctx := b.x.r.Context(); err != io.EOF && ctx.Err() != nil {
+	if ctx := b.x.r.Context(); !errors.Is(err, io.EOF) && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return n, err

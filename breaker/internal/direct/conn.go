@@ -111,7 +111,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.nc.Read(p)
 	c.limit -= int64(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		c.eof = true
 	}
 	return n, err

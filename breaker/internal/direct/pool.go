@@ -2,6 +2,7 @@ package direct
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -252,8 +253,8 @@ func (p *pool) sweepHost(key string) (dead []*conn) {
 	if h == nil {
 		return nil
 	}
-	for i := len(h.idle) - 1; i >= 0; i-- {
-		if p.expired(h.idle[i], now) || !h.idle[i].usable() {
+	for i, v := range slices.Backward(h.idle) {
+		if p.expired(v, now) || !v.usable() {
 			dead = append(dead, p.remove(h, i))
 		}
 	}

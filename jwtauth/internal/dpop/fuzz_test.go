@@ -12,7 +12,7 @@ func FuzzProof(f *testing.F) {
 	h := newHolder(f, "ES256")
 	good := h.sign(f, h.header(), claims())
 	f.Add(good)
-	for _, part := range strings.Split(good, ".") {
+	for part := range strings.SplitSeq(good, ".") {
 		f.Add(part)
 		f.Add("e30." + part + "." + part)
 	}

@@ -96,6 +96,7 @@ func (u Unit) Start(t time.Time) time.Time {
 		return time.Date(y, m, 1, 0, 0, 0, 0, time.UTC)
 	case Year:
 		return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)
+	case Day:
 	}
 	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 }
@@ -112,6 +113,7 @@ func (u Unit) Next(t time.Time) time.Time {
 		return s.AddDate(0, 1, 0)
 	case Year:
 		return s.AddDate(1, 0, 0)
+	case Day:
 	}
 	return s.AddDate(0, 0, 1)
 }

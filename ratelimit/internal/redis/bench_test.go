@@ -104,7 +104,7 @@ func BenchmarkLeased(b *testing.B) {
 				c.Decide()
 				return d.Source
 			}
-			for i := 0; i < 200_000; i++ {
+			for i := range 200_000 {
 				ask(i)
 			}
 			leased, i := 0, 0

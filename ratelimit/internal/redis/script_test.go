@@ -274,7 +274,7 @@ func checkTTL(t *testing.T, client *redis.Client, now int64) {
 			continue
 		}
 		far := 0.0
-		for _, f := range strings.Fields(text) {
+		for f := range strings.FieldsSeq(text) {
 			v, err := strconv.ParseFloat(f, 64)
 			if err != nil {
 				t.Fatalf("%s = %q", key, text)

@@ -331,6 +331,7 @@ func (c *Call) Refund(at int64, source gcra.Source) {
 	case gcra.Lease:
 		z.refundLease(c)
 		return
+	case gcra.Shared:
 	}
 	s := c.subject()
 	s.cost = -c.Cost

@@ -216,8 +216,8 @@ func normalHost(host string) (string, error) {
 
 // withoutQuery returns the part of a name before the query.
 func withoutQuery(name []byte) []byte {
-	if i := bytes.IndexByte(name, '?'); i >= 0 {
-		return name[:i]
+	if before, _, ok := bytes.Cut(name, []byte{'?'}); ok {
+		return before
 	}
 	return name
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 
@@ -112,7 +113,7 @@ func (h *head) unpack(chunks [][]byte) (*object.Object, error) {
 		if err != nil || len(raw) != h.rawSize {
 			return nil, errCorrupt
 		}
-		body = raw[:len(raw):len(raw)]
+		body = slices.Clip(raw)
 	}
 	h.object.Body = body
 	return h.object, nil
