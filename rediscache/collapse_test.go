@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 func TestOneFetchForAll(t *testing.T) {
@@ -26,7 +28,7 @@ func TestOneFetchForAll(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(body), err)
 		}
 	})
-	within(t, "waiting", func() bool { return waiting() == clients-1 })
+	testkit.Eventually(t, "waiting", func() bool { return waiting() == clients-1 })
 	s.release()
 	wait()
 	if whole.Load() != clients {
@@ -84,7 +86,7 @@ func TestNobodySeesAnothersAnswer(t *testing.T) {
 				})
 			}
 			wait := round("at first")
-			within(t, "the first", func() bool { return s.asked.Load() > 0 && int(s.asked.Load())+waiting() >= clients })
+			testkit.Eventually(t, "the first", func() bool { return s.asked.Load() > 0 && int(s.asked.Load())+waiting() >= clients })
 			s.release()
 			wait()
 			round("then")()
@@ -122,7 +124,7 @@ func TestCookiesAreApart(t *testing.T) {
 		leader := all(1, get(first))
 		s.wantAsked(1)
 		with, without := all(3, get("session=1")), all(3, get(""))
-		within(t, "waiting", func() bool { return waiting() == 6 })
+		testkit.Eventually(t, "waiting", func() bool { return waiting() == 6 })
 		s.release()
 		leader()
 		with()
@@ -173,7 +175,7 @@ func TestFillOutlivesItsClient(t *testing.T) {
 				defer close(gone)
 				_, got, _ = s.do("GET", "/")
 			}()
-			within(t, "following", func() bool { return waiting() == 1 })
+			testkit.Eventually(t, "following", func() bool { return waiting() == 1 })
 			_ = conn.Close()
 			s.release()
 			<-gone
@@ -220,7 +222,7 @@ func TestBrokenOff(t *testing.T) {
 						halves.Add(1)
 					}
 				})
-				within(t, "waiting", func() bool { return waiting() == 2 })
+				testkit.Eventually(t, "waiting", func() bool { return waiting() == 2 })
 				s.release()
 				wait()
 				if halves.Load() == 0 {

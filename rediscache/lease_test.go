@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // With `lease`, a gateway waits for what another one is fetching already.
@@ -31,7 +32,7 @@ func TestLeaseBetweenGateways(t *testing.T) {
 	// A gateway waits for Redis no longer than its budget, which a busy machine
 	// may need: then it asks for itself, rightly, and it is tried again.
 	attempt := 0
-	within(t, "an attempt with one fetch for both", func() bool {
+	testkit.Eventually(t, "an attempt with one fetch for both", func() bool {
 		attempt++
 		path := fmt.Sprint("/", attempt)
 		hold := make(chan struct{})
@@ -43,10 +44,10 @@ func TestLeaseBetweenGateways(t *testing.T) {
 			answers <- fmt.Sprint(r.status, " ", r.body, " ", err)
 		}
 		go get(a)
-		within(t, "the first fetch", func() bool { return asked.Load() == before+1 })
+		testkit.Eventually(t, "the first fetch", func() bool { return asked.Load() == before+1 })
 		waits := waitsForLeases(t, redisServer)
 		go get(b)
-		within(t, "the second gateway", func() bool {
+		testkit.Eventually(t, "the second gateway", func() bool {
 			return waitsForLeases(t, redisServer) > waits || asked.Load() > before+1
 		})
 		close(hold)
@@ -90,7 +91,7 @@ func TestLeaseOfTheStuck(t *testing.T) {
 		defer close(done)
 		_, _ = a.do(http.MethodGet, "/x")
 	}()
-	within(t, "the first fetch", func() bool { return asked.Load() == 1 })
+	testkit.Eventually(t, "the first fetch", func() bool { return asked.Load() == 1 })
 	if r := b.get("/x"); r.status != http.StatusOK || r.body != "answer" || asked.Load() != 2 {
 		t.Errorf("%+v, asked %d times", r, asked.Load())
 	}

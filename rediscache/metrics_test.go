@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // numbers are the series of the feature: counters, gauges, and of histograms how
@@ -54,7 +55,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	})
 	// The numbers are the process's. What an earlier test left to run must not
 	// count here.
-	within(t, "an end of what earlier tests have begun", func() bool {
+	testkit.Eventually(t, "an end of what earlier tests have begun", func() bool {
 		n, _ := calls.Stats()
 		return n == 0
 	})
@@ -80,7 +81,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		before := numbers(t)
 		step.do()
 		for name, want := range step.want {
-			within(t, step.name+": "+name, func() bool { return numbers(t)[name]-before[name] >= want })
+			testkit.Eventually(t, step.name+": "+name, func() bool { return numbers(t)[name]-before[name] >= want })
 			if got := numbers(t)[name] - before[name]; got != want {
 				t.Errorf("%s: %s: %v more, want %v", step.name, name, got, want)
 			}

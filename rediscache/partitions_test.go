@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -179,7 +180,7 @@ func TestRefreshStaysInPartition(t *testing.T) {
 	for kind, p := range partitions() {
 		t.Run(kind, func(t *testing.T) {
 			r, origin := p.run(t, "", "max-age=0, stale-while-revalidate=600")
-			within(t, "refreshes that are found", func() bool {
+			testkit.Eventually(t, "refreshes that are found", func() bool {
 				done := true
 				for _, c := range p.clients {
 					resp, body := r.ask(c, "/")
@@ -291,7 +292,7 @@ func TestQueryInRedis(t *testing.T) {
 					return string(text)
 				}
 				// Redis may take longer than its budget, and then the origin is asked again.
-				within(t, "answers from Redis", func() bool {
+				testkit.Eventually(t, "answers from Redis", func() bool {
 					before := o.times("/"+protocol, "first") + o.times("/"+protocol, "second")
 					for range 2 {
 						for _, name := range []string{"first", "second"} {

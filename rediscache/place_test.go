@@ -15,6 +15,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // running is a configuration that runs in this process. In its text $1 to $9
@@ -278,7 +279,7 @@ func TestReplicasShareByPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		within(t, "the other gateway has it", func() bool {
+		testkit.Eventually(t, "the other gateway has it", func() bool {
 			r, err := b.do(http.MethodGet, "/", "X-Vip", vip, "Cache-Control", "only-if-cached")
 			return err == nil && r.hit() && r.body == first.body
 		})

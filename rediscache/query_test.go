@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
@@ -223,7 +224,7 @@ func TestQueriesCollapse(t *testing.T) {
 			t.Errorf("got %s, %v, want %s", got, err, want)
 		}
 	})
-	within(t, "waiting", func() bool { return waiting() == 3*each-3 })
+	testkit.Eventually(t, "waiting", func() bool { return waiting() == 3*each-3 })
 	s.release()
 	wait()
 	s.wantAsked(3)
@@ -262,7 +263,7 @@ func TestQueryIsRefreshed(t *testing.T) {
 			if got, want := <-seen, `QUERY a ["\"a\""] text/plain`; got != want {
 				t.Errorf("the service got %s, want %s", got, want)
 			}
-			within(t, "the refreshed answer", func() bool { got, stored := s.ask(q); return stored && got == "found" })
+			testkit.Eventually(t, "the refreshed answer", func() bool { got, stored := s.ask(q); return stored && got == "found" })
 		})
 	}
 }

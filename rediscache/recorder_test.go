@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // However a response ends, the memory that it took while it arrived is given back,
@@ -36,7 +38,7 @@ func TestEndsOfResponses(t *testing.T) {
 			w := httptest.NewRecorder()
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 			// What earlier tests have left to run must not count here.
-			within(t, "an end of what runs", func() bool { n, _ := calls.Stats(); return n == 0 && h.storage.budget.Used() == 0 })
+			testkit.Eventually(t, "an end of what runs", func() bool { n, _ := calls.Stats(); return n == 0 && h.storage.budget.Used() == 0 })
 			var used int64
 			var late http.ResponseWriter
 			func() {

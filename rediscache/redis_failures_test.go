@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // load asks gateways for a thousand URLs all the while, and looks at each answer.
@@ -76,7 +77,7 @@ func (l *load) set(name string) {
 // wait waits for n answers in the phase.
 func (l *load) wait(name string, n int) {
 	l.t.Helper()
-	within(l.t, name, func() bool {
+	testkit.Eventually(l.t, name, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.t.Failed() || len(l.took[name]) > n
@@ -97,7 +98,7 @@ func (l *load) inUse() bool {
 // in use again, so that no trouble hides behind the one before.
 func (l *load) run(name string, begin, end func()) {
 	l.t.Helper()
-	within(l.t, "Redis in use before "+name, func() bool { return l.t.Failed() || l.inUse() })
+	testkit.Eventually(l.t, "Redis in use before "+name, func() bool { return l.t.Failed() || l.inUse() })
 	begin()
 	l.set(name)
 	l.wait(name, 1500)
@@ -113,7 +114,7 @@ func (l *load) end(goroutines []int) {
 	close(l.stop)
 	l.wg.Wait()
 	for i, g := range l.gateways {
-		within(l.t, "the end of what was begun in trouble", func() bool {
+		testkit.Eventually(l.t, "the end of what was begun in trouble", func() bool {
 			return g.goroutines() <= goroutines[i]+20 && g.stats().Arriving == 0
 		})
 	}
@@ -197,7 +198,7 @@ func TestGatewaysWhileRedisFails(t *testing.T) {
 		}
 	}
 	l.run("corrupted", spoil, nothing)
-	within(t, "reading what is corrupted", func() bool {
+	testkit.Eventually(t, "reading what is corrupted", func() bool {
 		if t.Failed() || gateways[0].stats().Redis[0].Corrupt > 0 {
 			return true
 		}
@@ -224,14 +225,14 @@ func TestGatewaysWhileRedisFails(t *testing.T) {
 // purgedAcross purges at one gateway and sees that at the other.
 func purgedAcross(t *testing.T, origin *versions, a, b *gatewayProcess) {
 	t.Helper()
-	within(t, "a hit at both", func() bool { return a.get("/purged").hit() && b.get("/purged").hit() })
+	testkit.Eventually(t, "a hit at both", func() bool { return a.get("/purged").hit() && b.get("/purged").hit() })
 	version := origin.version.Add(1)
 	a.purge(`{"tag":"purged"}`)
 	want := fmt.Sprint("/purged version ", version)
 	if r := a.get("/purged"); r.body != want {
 		t.Errorf("here: %+v", r)
 	}
-	within(t, "the other gateway", func() bool { return b.get("/purged").body == want })
+	testkit.Eventually(t, "the other gateway", func() bool { return b.get("/purged").body == want })
 }
 
 // A master is lost under load, and its replica takes over.
@@ -249,10 +250,10 @@ func TestGatewaysFailover(t *testing.T) {
 		}
 		return n
 	}
-	within(t, "hits in Redis", func() bool { return hits() > 100 })
+	testkit.Eventually(t, "hits in Redis", func() bool { return hits() > 100 })
 	l.run("failed over", sentinel.Master.Kill, func() {
 		had := hits()
-		within(t, "hits in the new master", func() bool { return t.Failed() || hits() > had+100 })
+		testkit.Eventually(t, "hits in the new master", func() bool { return t.Failed() || hits() > had+100 })
 	})
 	l.end(before)
 	purgedAcross(t, origin, gateways[0], gateways[1])

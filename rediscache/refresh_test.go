@@ -3,6 +3,8 @@ package rediscache
 import (
 	"strings"
 	"testing"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // A refresh in the background asks for what the request asked for, whichever
@@ -24,7 +26,7 @@ func TestRefreshKeepsPlaceholders(t *testing.T) {
 			if want["1"] == want["2"] {
 				t.Fatalf("both are %s", want["1"])
 			}
-			within(t, "refreshes", func() bool {
+			testkit.Eventually(t, "refreshes", func() bool {
 				for tenant, body := range want {
 					if got := r.get(1, "/", "Host", "a.test", "X-T", tenant); !strings.HasSuffix(got, " "+body) {
 						t.Fatalf("after %d requests to the service: %s, want %s", r.asked.Load(), got, body)

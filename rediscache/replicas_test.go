@@ -26,6 +26,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // gatewayEnv holds the Caddyfile for a process that is a gateway.
@@ -235,16 +236,6 @@ func newVersions(t testing.TB) *versions {
 	return v
 }
 
-func within(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !f(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 15s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // Two gateways with one Redis are one cache.
 func TestTwoGateways(t *testing.T) {
 	redisServer := redistest.Start(t)
@@ -254,12 +245,12 @@ func TestTwoGateways(t *testing.T) {
 	if r := a.get("/x"); r.hit() || r.body != "/x version 0" {
 		t.Fatalf("%+v", r)
 	}
-	within(t, "the write", func() bool { return redisServer.Client().DBSize(context.Background()).Val() >= 4 })
+	testkit.Eventually(t, "the write", func() bool { return redisServer.Client().DBSize(context.Background()).Val() >= 4 })
 	b := startGateway(t, redisServer.URL(), site)
 	if r := b.get("/x"); !r.hit() || r.body != "/x version 0" {
 		// It waits no longer than 20ms for Redis, which a busy machine may need.
 		t.Logf("the first request of the second gateway: %+v", r)
-		within(t, "a hit at the second gateway", func() bool { return b.get("/x").hit() })
+		testkit.Eventually(t, "a hit at the second gateway", func() bool { return b.get("/x").hit() })
 	} else if n := origin.asked.Load(); n != 1 {
 		t.Errorf("the service was asked %d times", n)
 	}
@@ -285,7 +276,7 @@ func TestTwoGateways(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if !a.get("/x").hit() || !b.get("/x").hit() {
 				a.get("/x")
-				within(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
+				testkit.Eventually(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
 			}
 			want := fmt.Sprint("/x version ", origin.version.Add(1))
 			if name == "POST" {
@@ -295,7 +286,7 @@ func TestTwoGateways(t *testing.T) {
 			if r := a.get("/x"); r.body != want {
 				t.Errorf("here: %+v", r)
 			}
-			within(t, "the other gateway", func() bool { return b.get("/x").body == want })
+			testkit.Eventually(t, "the other gateway", func() bool { return b.get("/x").body == want })
 			if r := a.get("/x"); r.body != want {
 				t.Errorf("here, after the other gateway stored: %+v", r)
 			}
@@ -305,14 +296,14 @@ func TestTwoGateways(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	t.Run("soft", func(t *testing.T) {
-		within(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
+		testkit.Eventually(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
 		want := fmt.Sprint("/x version ", origin.version.Add(1))
 		old := a.get("/x").body
 		a.purge(`{"tag":"all","soft":true}`)
 		if r := a.get("/x"); r.body != old || !r.hit() {
 			t.Errorf("what may be used stale is not: %+v", r)
 		}
-		within(t, "the refresh", func() bool { return a.get("/x").body == want && b.get("/x").body == want })
+		testkit.Eventually(t, "the refresh", func() bool { return a.get("/x").body == want && b.get("/x").body == want })
 	})
 }
 
@@ -331,11 +322,11 @@ func TestPurgeWithoutPubSub(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		within(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
+		testkit.Eventually(t, "a hit at both", func() bool { return a.get("/x").hit() && b.get("/x").hit() })
 		want := fmt.Sprint("/x version ", origin.version.Add(1))
 		began := time.Now()
 		a.purge(`{"url":"http://gateway.test/x"}`)
-		within(t, "the other gateway", func() bool { return b.get("/x").body == want })
+		testkit.Eventually(t, "the other gateway", func() bool { return b.get("/x").body == want })
 		t.Logf("purge %d: seen at the other gateway after %v", i, time.Since(began).Round(time.Millisecond))
 	}
 }
@@ -351,7 +342,7 @@ func TestReloadKeeps(t *testing.T) {
 				return "http_cache {\n\t\tstore " + store + "\n" + more + "\t}\n\treverse_proxy " + origin.URL
 			}
 			g := startGateway(t, redisServer.URL(), site(""))
-			within(t, "hits", func() bool { return g.get("/kept").hit() && g.get("/purged").hit() })
+			testkit.Eventually(t, "hits", func() bool { return g.get("/kept").hit() && g.get("/purged").hit() })
 			g.purge(`{"tag":"purged"}`)
 			for _, reload := range []struct {
 				more   string

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 func init() { caddy.RegisterModule(namer{}) }
@@ -129,7 +130,7 @@ func (s *site) get(path string, fields ...string) (*http.Response, string) {
 // wantAsked waits until the service was asked n times.
 func (s *site) wantAsked(n int64) {
 	s.t.Helper()
-	within(s.t, "asking the service", func() bool { return s.asked.Load() >= n })
+	testkit.Eventually(s.t, "asking the service", func() bool { return s.asked.Load() >= n })
 	if got := s.asked.Load(); got != n {
 		s.t.Errorf("the service was asked %d times, want %d", got, n)
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"runtime"
 	"testing"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // A service that stalls in the middle of an answer: those who wait have what
@@ -50,7 +52,7 @@ func TestStallInTheMiddle(t *testing.T) {
 	}
 	s.wantAsked(2)
 	httpClient.CloseIdleConnections()
-	within(t, "the end of what served them", func() bool { return waiting() == 0 && runtime.NumGoroutine() <= began+10 })
+	testkit.Eventually(t, "the end of what served them", func() bool { return waiting() == 0 && runtime.NumGoroutine() <= began+10 })
 }
 
 // Variants beyond the number that is kept take the place of the oldest.

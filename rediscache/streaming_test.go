@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // The first bytes arrive while the service still sends, at the client that asked
@@ -106,7 +108,7 @@ func TestSlowLeader(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	})
-	within(t, "following", func() bool { return waiting() == 3 })
+	testkit.Eventually(t, "following", func() bool { return waiting() == 3 })
 	s.release()
 	done()
 	s.wantAsked(1)
@@ -135,7 +137,7 @@ func TestRefreshOnce(t *testing.T) {
 		}
 	})()
 	s.release()
-	within(t, "the refresh", func() bool { _, body := s.get("/"); return body == "new" })
+	testkit.Eventually(t, "the refresh", func() bool { _, body := s.get("/"); return body == "new" })
 	s.wantAsked(2)
 }
 
