@@ -105,7 +105,7 @@ func (p *entraProvider) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			p.logger.Warn("no token of Microsoft Entra ID for redis", zap.Error(err), zap.Duration("retry_in", retry))
+			p.logger.Warn("fetching a Microsoft Entra ID token for Redis failed", zap.Error(err), zap.Duration("retry_in", retry))
 			wait, retry = retry+rand.N(retry/2), min(2*retry, entraRetryMax)
 		} else {
 			retry = entraRetryFirst

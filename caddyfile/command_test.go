@@ -247,7 +247,9 @@ func TestBuiltinCaddyfile(t *testing.T) {
 		{gatewayCommand{listen: ":x"}, "error: --listen"},
 		{gatewayCommand{listen: "a b:80"}, "error: --listen"},
 		{gatewayCommand{listen: "{x}:80"}, "error: --listen"},
-		{gatewayCommand{admin: "x"}, "error: --admin=x: accepted are host:port, as in --admin=localhost:2019, and off"},
+		{gatewayCommand{admin: "x"}, "error: --admin=x: accepted are host:port, as in --admin=localhost:2019, a Unix socket, as in --admin=unix//run/tentagate.sock, and off"},
+		{gatewayCommand{admin: "unix//run/x.sock|0600"}, "\tadmin unix//run/x.sock|0600\n"},
+		{gatewayCommand{admin: "unix/x.sock"}, "error: --admin=unix/x.sock"},
 	} {
 		tc.command.print = true
 		var out bytes.Buffer
@@ -269,6 +271,10 @@ func TestCheckEnvironment(t *testing.T) {
 		{"GRACE_PERIOD", "1m", "", ""},
 		{"TRUSTED_PROXIES", "private_ranges, 10.0.0.0/8 192.0.2.1", "", ""},
 		{"TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/33", "", "TRUSTED_PROXIES: entry 2 of 2"},
+		{"TENTAGATE_ADMIN", "on", "", `TENTAGATE_ADMIN: "on"`},
+		{"TENTAGATE_ADMIN", "unix//run/x.sock|0600", "", ""},
+		{"TENTAGATE_ADMIN", "tcp/127.0.0.1:2019", "", ""},
+		{"TENTAGATE_ADMIN", "off", "", ""},
 		{"SERVER_NAME", "example.com", ":80", "both given"},
 		{"SERVER_NAME", " ", ":80", ""},
 	} {

@@ -196,8 +196,8 @@ func (c *gatewayCommand) caddyfile() (string, error) {
 		text = strings.Replace(text, builtinSite, site, 1)
 	}
 	if c.admin != "" {
-		if _, _, err := splitAddress(c.admin); err != nil && c.admin != off {
-			return "", fmt.Errorf("--admin=%s: accepted are host:port, as in --admin=localhost:2019, and off", c.admin)
+		if !isAdminAddress(c.admin) {
+			return "", fmt.Errorf("--admin=%s: accepted are host:port, as in --admin=localhost:2019, a Unix socket, as in --admin=unix//run/tentagate.sock, and off", c.admin)
 		}
 		text = strings.Replace(text, builtinAdmin, "admin "+c.admin, 1)
 	}
@@ -270,6 +270,18 @@ func splitAddress(address string) (host, port string, err error) {
 	return host, port, nil
 }
 
+// isAdminAddress reports whether the admin API can listen there, or is off.
+func isAdminAddress(address string) bool {
+	if address == off || strings.ContainsAny(address, " \t\r\n{}\"`") {
+		return address == off
+	}
+	if a, err := caddy.ParseNetworkAddress(address); err == nil && a.Network != "tcp" {
+		return a.IsUnixNetwork() && strings.HasPrefix(a.Host, "/") || a.IsFdNetwork()
+	}
+	_, _, err := splitAddress(strings.TrimPrefix(address, "tcp/"))
+	return err == nil
+}
+
 // freePort returns a free port.
 func freePort(host string) (string, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -311,6 +323,9 @@ func (c *gatewayCommand) checkEnvironment() error {
 				return err
 			}
 		}
+	}
+	if text, ok := os.LookupEnv("TENTAGATE_ADMIN"); ok && !isAdminAddress(text) {
+		return fmt.Errorf("TENTAGATE_ADMIN: %q is none of host:port, a Unix socket such as unix//run/tentagate.sock, and off", text)
 	}
 	for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT"} {
 		text, ok := os.LookupEnv(name)

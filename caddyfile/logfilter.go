@@ -68,7 +68,10 @@ func (*CredentialsFilter) CaddyModule() caddy.ModuleInfo {
 //	<field> credentials [<parameter...>]
 func (f *CredentialsFilter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the filter's name
-	f.Parameters = d.RemainingArgs()
+	for _, arg := range d.RemainingArgs() {
+		// Lists in variables have spaces or commas between their entries.
+		f.Parameters = append(f.Parameters, strings.FieldsFunc(arg, func(c rune) bool { return c == ',' })...)
+	}
 	return noBlock(d, "credentials")
 }
 

@@ -11,13 +11,17 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/credentials"
 )
 
 func TestCredentialsFilter(t *testing.T) {
-	f := &CredentialsFilter{Parameters: []string{"Tok"}}
+	f := new(CredentialsFilter)
+	if err := f.UnmarshalCaddyfile(caddyfile.NewTestDispenser("credentials other,Tok more")); err != nil {
+		t.Fatal(err)
+	}
 	if err := f.Provision(caddy.Context{}); err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +37,7 @@ func TestCredentialsFilter(t *testing.T) {
 		"/a?x;token=s3cret":                     "/a?x;token=REDACTED",
 		"/%zz?token=s3cret%zz&x=%zz":            "/%zz?token=REDACTED&x=%zz",
 		"/a?tok=s3cret&token_type=x":            "/a?tok=REDACTED&token_type=x",
+		"/a?more=s3cret&other=x":                "/a?more=REDACTED&other=REDACTED",
 		"/a?api_key=&x":                         "/a?api_key=REDACTED&x",
 		"/a?x=1?token=s3cret":                   "/a?x=1?token=REDACTED",
 		"https://h/cb#access_token=s3cret&x=1":  "https://h/cb#access_token=REDACTED&x=1",

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -45,7 +46,9 @@ func TestLateBodies(t *testing.T) {
 // reverse_proxy leaves it at. It is the backend's failure.
 func TestUnaskedUpgrades(t *testing.T) {
 	backend := testkit.RawBackend(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", nil)
-	for name, handlers := range faultyProxy {
+	handlersOf := maps.Clone(faultyProxy)
+	handlersOf["http_cache"] = "http_cache 60s"
+	for name, handlers := range handlersOf {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := start(t, "{\n\tadmin $ADMIN\n}\nhttp://$ADDR {\n\t"+handlers+"\n\treverse_proxy "+backend+"\n}")

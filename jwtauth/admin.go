@@ -206,7 +206,7 @@ func revokeIn(ctx context.Context, stores []*deny.Store, q *revocation) (revocat
 		case errors.Is(err, deny.ErrFull):
 			return result, admin.Error(http.StatusInsufficientStorage, err)
 		case err != nil:
-			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, revoke again: %w", err))
+			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis unreachable, so the revocation is not shared; retry: %w", err))
 		}
 		if result.Shared == "" || result.Shared == deny.SharedNo || shared == deny.SharedPending {
 			result.Shared = shared
@@ -226,7 +226,7 @@ func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revoca
 		}
 		ok, err := s.Restore(ctx, id)
 		if err != nil {
-			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis does not answer, nothing is restored: %w", err))
+			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis unreachable, nothing is restored; retry: %w", err))
 		}
 		result.ID, result.Restored = id.String(), result.Restored || ok
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/hostname"
+	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
@@ -159,6 +160,9 @@ func (f *fetch) do() error {
 	panicked, err := f.callNext()
 	if err == nil {
 		err = rec.invalid
+	}
+	if err == nil && panicked == nil && rec.phase == awaitingHeader && problem.DroppedUpgrade(f.out) {
+		err = problem.Error(problem.Standard(http.StatusBadGateway))
 	}
 	switch {
 	case panicked != nil:

@@ -21,7 +21,7 @@ import (
 // setRoots are the beginnings of the placeholders that handlers and matchers of
 // Caddy and of TentaGate set under names of the operator's choice.
 var setRoots = []string{
-	"http.auth.", "http.regexp.", "http.url_pattern.", "http.matchers.",
+	"http.auth.user.", "http.auth.error.", "http.regexp.", "http.url_pattern.", "http.matchers.",
 	"http.ratelimit.", "http.cache.", "http.circuit_breaker.",
 }
 
@@ -63,6 +63,8 @@ func (n *names) check(ctx caddy.Context, name string) error {
 		return fmt.Errorf("never has a value: no vars handler sets %s%s", rest, n.suggest(name))
 	case slices.ContainsFunc(setRoots, func(root string) bool { return strings.HasPrefix(name, root) }):
 		return nil
+	case strings.HasPrefix(name, "http.auth.") && strings.HasSuffix(name, ".error"):
+		return nil // of Caddy's authentication handler, by provider
 	case ofRequest(name):
 		return nil
 	case n.foreign && !strings.HasPrefix(name, "http.request.") && n.squashed(name) == "":

@@ -231,7 +231,17 @@ func startRemote(t *testing.T, address string, discovery bool) (*Remote, chan st
 }
 
 // due makes the next unknown key fetch.
-func due(r *Remote) { r.mu.Lock(); r.tried = time.Time{}; r.mu.Unlock() }
+func due(r *Remote) {
+	r.mu.Lock()
+	running := r.running
+	r.mu.Unlock()
+	if running != nil {
+		<-running // it reports its result before it ends
+	}
+	r.mu.Lock()
+	r.tried = time.Time{}
+	r.mu.Unlock()
+}
 
 func TestRemote(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
