@@ -126,7 +126,7 @@ func TestBreakersAdminRefuses(t *testing.T) {
 		{"POST", "/nobody", `{"state":"open"}`, 404, `no breaker \"nobody\"`},
 		{"POST", "/users/nobody", `{"state":"open"}`, 404, `has no key \"nobody\"`},
 		{"POST", "/users?scope=upstream", `{"state":"open"}`, 404, `no breaker`},
-		{"PUT", "/users", `{"state":"open"}`, 405, `accepted are GET and POST`},
+		{"PUT", "/users", `{"state":"open"}`, 405, `accepted methods: GET, POST`},
 		{"GET", "/nobody", ``, 404, `no breaker \"nobody\"`},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), tc.method, "http://"+g.admin+"/tentagate/breakers"+tc.path, strings.NewReader(tc.body))

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
@@ -54,8 +55,12 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	answer.Request, answer.Late = r, false
 	answer.Init(w, answer)
 	err := serve(answer, r, next)
-	if err == nil && !answer.Sent() {
-		err = corrected(answer)
+	if !answer.Sent() {
+		if err == nil {
+			err = corrected(answer)
+		} else if lateBody(r, err) {
+			err = Error(Standard(http.StatusRequestTimeout))
+		}
 	}
 	// The next run of the handler chain for this request (an error route that
 	// leads through TentaGate again) has an outermost handler of its own.
@@ -80,6 +85,21 @@ func corrected(answer *requeststate.Answer) error {
 		return Error(Standard(http.StatusBadGateway))
 	}
 	return nil
+}
+
+// lateBody reports whether an error that reads as the service's is that of a
+// request body which did not arrive in time.
+func lateBody(r *http.Request, err error) bool {
+	he, ok := errors.AsType[caddyhttp.HandlerError](err)
+	if !ok || he.StatusCode != http.StatusBadGateway && he.StatusCode != http.StatusGatewayTimeout {
+		return false
+	}
+	watch := framing.From(r.Context())
+	if watch == nil {
+		return false
+	}
+	failure := watch.Failure()
+	return failure != nil && framing.Late(failure)
 }
 
 // DroppedUpgrade reports whether reverse_proxy has a 101 (Switching Protocols)

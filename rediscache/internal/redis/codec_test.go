@@ -102,7 +102,7 @@ func TestAllFieldsAreKept(t *testing.T) {
 	o := sample([]byte("x"))
 	v := reflect.ValueOf(o).Elem()
 	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.IsExported() && v.Field(i).IsZero() {
+		if f := v.Type().Field(i); f.IsExported() && v.Field(i).IsZero() && f.Name != "Arriving" { // no stored one is
 			t.Errorf("the sample has no %s: the round trip does not test it", f.Name)
 		}
 	}
