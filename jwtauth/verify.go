@@ -2,11 +2,15 @@ package jwtauth
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -153,7 +157,10 @@ func (h *Handler) verifyUncached(ctx context.Context, text string, key *cache.Ke
 		}
 	}
 	v := &verified{claims: claims, typ: t.Type, key: used.Print, placeholders: claimPlaceholders(claims), confirmation: confirmationOf(claims)}
-	v.identity = identity.Identity{Provider: p.name, Subject: claims.Name("sub")}
+	v.identity = identity.Identity{
+		Provider: p.name, Issuer: claims.Text("iss"), Subject: claims.Name("sub"),
+		Rights: sync.OnceValue(func() [16]byte { return rightsOf(claims) }),
+	}
 	if v.identity.Subject == "" {
 		if h.cache == nil {
 			*key = cache.KeyOf(0, text)
@@ -162,6 +169,26 @@ func (h *Handler) verifyUncached(ctx context.Context, text string, key *cache.Ke
 	}
 	v.set.Store(set)
 	return v, p, t, nil
+}
+
+// noRights are claims that differ between tokens of one client which allow the same.
+var noRights = []string{
+	"iss", "sub", "exp", "iat", "nbf", "jti", "auth_time", "nonce", "at_hash", "c_hash", "s_hash", "sid", "session_state", "cnf",
+	"uti", "aio", "rh", // Microsoft Entra ID
+}
+
+// rightsOf returns a hash of what a token says besides who and when.
+func rightsOf(claims token.Claims) [16]byte {
+	rest := maps.Clone(claims)
+	for _, name := range noRights {
+		delete(rest, name)
+	}
+	text, err := json.Marshal(rest) // sorted by name
+	if err != nil {
+		text = fmt.Append(text, rest)
+	}
+	sum := sha256.Sum256(text)
+	return [16]byte(sum[:16])
 }
 
 // verifySignature returns the key that verifies the token, and its set. If none

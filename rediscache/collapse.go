@@ -264,6 +264,9 @@ func (x *exchange) wait(c *call) waitOutcome {
 	case nothingShared:
 		return notForThisRequest
 	case originError:
+		if res.partition != x.target.private.Full || !x.sharesErrors() {
+			return notForThisRequest
+		}
 		return resultFits
 	case arrivingResponse, storedResponse, staleResponse:
 	}
@@ -275,6 +278,12 @@ func (x *exchange) wait(c *call) waitOutcome {
 		return notForThisRequest
 	}
 	return resultFits
+}
+
+// sharesErrors reports whether an error of the origin may be that of other requests
+// too: those of the same user, or those that do not say who asks.
+func (x *exchange) sharesErrors() bool {
+	return x.target.hasPartition() || !x.target.client.authorized && !x.target.client.credentials
 }
 
 // mayFollow reports whether the request may be answered with what another one

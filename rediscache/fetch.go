@@ -219,12 +219,15 @@ func (f *fetch) fail(err error) error {
 		if x.mayServeStale(time.Now(), true) {
 			return f.serveStale()
 		}
-		// Those who wait would learn no more if they asked.
-		var fields http.Header
-		if rec.phase == awaitingHeader {
-			fields = rfc9111.StoredFields(rec.ownFields(), "Set-Cookie").Clone()
+		// Those who wait would learn no more if they asked, unless the error may speak
+		// of this client.
+		if x.sharesErrors() {
+			var fields http.Header
+			if rec.phase == awaitingHeader {
+				fields = rfc9111.StoredFields(rec.ownFields(), "Set-Cookie").Clone()
+			}
+			f.call.Publish(result{kind: originError, err: err, fields: fields, partition: x.target.private.Full})
 		}
-		f.call.Publish(result{kind: originError, err: err, fields: fields})
 	}
 	if rec.phase != awaitingHeader {
 		rec.restoreHeader()

@@ -14,6 +14,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/hostname"
+	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
@@ -223,7 +224,13 @@ func (k *keyer) setKeys(t *target, common []byte, r *http.Request) {
 		t.shared.Full = string(common)
 		return
 	}
-	b := cachekey.AppendPart(append(common, 'u'), user)
+	b := common
+	if id, ok := identity.From(r); ok && id.Rights != nil {
+		// Two tokens of one user may get different answers.
+		rights := id.Rights()
+		b = append(append(b, 'a'), rights[:]...)
+	}
+	b = cachekey.AppendPart(append(b, 'u'), user)
 	full := string(b)
 	t.shared.Full = full[:len(common)]
 	t.client.user = full[len(full)-len(user):]

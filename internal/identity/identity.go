@@ -22,6 +22,14 @@ type Identity struct {
 	// empty: not every token names one.
 	Subject string
 
+	// Issuer is `iss` of the token. A provider may accept several issuers, and each
+	// names its subjects itself.
+	Issuer string
+
+	// Rights returns a hash of what the token says besides who and when: two tokens of
+	// one client may allow different things. It is nil where no token says anything.
+	Rights func() [16]byte
+
 	// Token is a hash of the whole verified token. It separates clients whose
 	// tokens carry no subject.
 	Token [16]byte
@@ -83,6 +91,8 @@ func (id *Identity) AppendPartition(b []byte) []byte {
 	}
 	b = strconv.AppendInt(append(b, kind), int64(len(id.Provider)), 10)
 	b = append(append(b, ':'), id.Provider...)
+	b = append(strconv.AppendInt(b, int64(len(id.Issuer)), 10), ':')
+	b = append(b, id.Issuer...)
 	if id.Subject == "" {
 		return hex.AppendEncode(b, id.Token[:])
 	}
