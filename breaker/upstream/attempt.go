@@ -29,6 +29,9 @@ func (a *attempt) run() (*http.Response, error) {
 			a.Ignore() // a panic passes on; the permit must not be lost with it
 		}
 	}()
+	if a.trial != nil && a.trial.spent {
+		return nil, errSpent // no upstream's failure
+	}
 	resp, err := a.send()
 	returned = true
 	if err != nil {
@@ -95,6 +98,7 @@ func (a *attempt) failed(err error) (*http.Response, error) {
 	if a.t.member != nil {
 		a.Failed(err, a.t.member.Failures().Transport(err))
 	}
+	a.trial.spend(a.Body.Started())
 	if a.trial.again(a.Request) {
 		return nil, retryable{reverseproxy.NewDialError(err), err}
 	}

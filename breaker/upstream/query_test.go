@@ -24,6 +24,9 @@ func TestQueryIsTriedAgain(t *testing.T) {
 		again   bool
 	}{
 		"GET":                       {"GET", 0, false, "", true},
+		"GET with a small one":      {"GET", 10, true, "", true},
+		"GET, of known length":      {"GET", 10, false, "", true},
+		"GET with a large one":      {"GET", kept + 1, true, "", false},
 		"no body":                   {"QUERY", 0, false, "", true},
 		"an empty one, chunked":     {"QUERY", 0, true, "", true},
 		"a small one":               {"QUERY", 10, false, "", true},

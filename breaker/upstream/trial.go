@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -25,7 +26,11 @@ type trial struct {
 	balance  *reverseproxy.LoadBalancing
 	content  []byte // the body, kept for a retry
 	kept     bool
+	spent    bool // the body was read and not kept: there is nothing to send again
 }
+
+// errSpent is the error of another attempt without a body to send.
+var errSpent = errors.New("the request body was sent to another upstream, and was too large to be kept for a retry")
 
 // trial returns the trial of a request that begins another attempt.
 func (t *Transport) trial(vars map[string]any) *trial {
@@ -96,7 +101,7 @@ func (l *trial) again(r *http.Request) bool {
 // keeps reports whether the body of a request is kept for a retry.
 func (l *trial) keeps(r *http.Request) bool {
 	return l != nil && l.balance != nil && l.balance.RetryMatch == nil && l.attempts == 1 &&
-		r.Method == methodQuery && r.ContentLength <= maxKept && len(r.Trailer) == 0
+		(r.Method == methodQuery || r.Method == http.MethodGet) && r.ContentLength <= maxKept && len(r.Trailer) == 0
 }
 
 // keep reads the body of a request and replaces it with the copy. One that is too
@@ -116,6 +121,13 @@ func (l *trial) keep(r *http.Request) error {
 	l.content, l.kept = content, true
 	r.Body, r.ContentLength = l.body(), int64(len(content))
 	return nil
+}
+
+// spend notes that an attempt has failed which read the body.
+func (l *trial) spend(started bool) {
+	if l != nil && started && !l.kept {
+		l.spent = true
+	}
 }
 
 // replays reports whether a body was kept.

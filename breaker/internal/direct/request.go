@@ -55,7 +55,8 @@ func (t *Transport) outgoing(r *http.Request) (*outgoing, error) {
 		out.copy()
 		out.upload = &upload{src: r.Body, trace: out.trace}
 		if t.options.ContinueTimeout > 0 && httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
-			out.upload.wait, out.upload.proceed = t.options.ContinueTimeout, make(chan bool, 1)
+			out.upload.timeout = t.options.ContinueTimeout
+			out.upload.wait, out.upload.proceed = out.upload.timeout, make(chan bool, 1)
 		}
 		out.Body = out.upload
 	}
@@ -144,7 +145,12 @@ func (out *outgoing) rewind(r *http.Request, c *conn) bool {
 		return true
 	}
 	if !out.upload.used.Load() {
-		return c.written == 0
+		if c.written > 0 {
+			return false
+		}
+		out.upload = out.upload.renewed(out.upload.src)
+		out.Body = out.upload
+		return true
 	}
 	if r.GetBody == nil {
 		return false
@@ -154,12 +160,18 @@ func (out *outgoing) rewind(r *http.Request, c *conn) bool {
 		return false
 	}
 	_ = out.upload.closeSource()
-	out.upload = &upload{src: body, trace: out.upload.trace, wait: out.upload.wait}
-	if out.upload.wait > 0 {
-		out.upload.proceed = make(chan bool, 1)
-	}
+	out.upload = out.upload.renewed(body)
 	out.Body = out.upload
 	return true
+}
+
+// renewed returns the upload of another attempt.
+func (u *upload) renewed(src io.ReadCloser) *upload {
+	again := &upload{src: src, trace: u.trace, timeout: u.timeout}
+	if again.timeout > 0 {
+		again.wait, again.proceed = again.timeout, make(chan bool, 1)
+	}
+	return again
 }
 
 // replayable reports whether a request may be sent twice. The rules are those of
@@ -179,7 +191,8 @@ func replayable(r *http.Request) bool {
 type upload struct {
 	src     io.ReadCloser
 	trace   *httptrace.ClientTrace
-	wait    time.Duration // how long at most to wait for 100 Continue, or 0
+	timeout time.Duration // how long at most to wait for 100 Continue, or 0
+	wait    time.Duration // the same, until it was waited
 	proceed chan bool     // whether to send the body, where there is a wait
 
 	used     atomic.Bool // reading began

@@ -21,6 +21,8 @@ type Body struct {
 	// Ended, if set, is called once, when there is nothing more to wait for.
 	Ended func()
 
+	started atomic.Bool // reading began
+
 	fault  atomic.Pointer[clientfault.Error]
 	since  atomic.Int64 // start of the read in progress, in Unix nanoseconds, or 0
 	closed atomic.Bool
@@ -40,6 +42,7 @@ func HasBody(r *http.Request) bool {
 
 // Read reads from the client.
 func (b *Body) Read(p []byte) (int, error) {
+	b.started.Store(true)
 	began := registry.Now()
 	b.since.Store(began.UnixNano())
 	n, err := b.read(p)
@@ -56,6 +59,9 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Started reports whether any of the body may have been read.
+func (b *Body) Started() bool { return b.started.Load() }
 
 // addWait counts the wait that started at began, unless Close has.
 func (b *Body) addWait(began time.Time) {
