@@ -28,15 +28,20 @@ var credentialParameters = []string{
 	"token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
 }
 
-// credentialFields are the header fields in which credentials are commonly sent.
-// Caddy itself leaves out Authorization, Proxy-Authorization, Cookie and Set-Cookie.
-var credentialFields = []string{
-	"Api-Key", "Apikey", "Dpop", "Ocp-Apim-Subscription-Key", "Sec-Websocket-Protocol", "X-Access-Token", "X-Amz-Security-Token", "X-Api-Key",
-	"X-Auth-Token", "X-Csrf-Token",
+// isCredential reports whether a header field holds credentials, in any spelling
+// that services take for it. Caddy itself leaves out Authorization,
+// Proxy-Authorization, Cookie and Set-Cookie.
+func isCredential(name string) bool {
+	if strings.ContainsAny(name, "_.") {
+		name = http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+	}
+	return name == "Sec-Websocket-Protocol" || slices.Contains(credentials.Fields, name) || credentials.IsField(name)
 }
 
 // addressFields are the header fields that hold a URL.
-var addressFields = []string{"Referer", "Location", "Content-Location"}
+var addressFields = []string{
+	"Content-Location", "Link", "Location", "Origin", "Referer", "Refresh", "X-Forwarded-Uri", "X-Original-Uri", "X-Original-Url", "X-Rewrite-Url",
+}
 
 // redacted stands in a log where there was a credential.
 const redacted = "REDACTED"
@@ -108,7 +113,7 @@ func (f *CredentialsFilter) redactHeader(header http.Header) http.Header {
 	clean := make(http.Header, len(header))
 	for name, values := range header {
 		switch {
-		case slices.Contains(credentialFields, name) || credentials.IsField(name):
+		case isCredential(name):
 			values = []string{redacted}
 		case slices.Contains(addressFields, name):
 			values = slices.Clone(values)

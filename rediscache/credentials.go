@@ -13,18 +13,6 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 )
 
-// defaultCredentials are request fields, beside Authorization and Cookie, that
-// identify a client.
-var defaultCredentials = []string{
-	"Proxy-Authorization", "X-Api-Key", "Api-Key", "Apikey", "X-Apikey", "X-Api-Token", "X-Auth-Token", "X-Auth-Key", "X-Access-Token",
-	"X-Access-Key", "X-Token", "X-Session-Token", "X-Session-Id", "X-Csrf-Token", "X-Xsrf-Token", "X-Authorization", "X-Amz-Security-Token",
-	"X-Goog-Api-Key", "X-Goog-Iap-Jwt-Assertion", "X-Functions-Key", "Ocp-Apim-Subscription-Key", "Private-Token", "Job-Token", "X-Vault-Token",
-	"X-Shopify-Access-Token", "X-Client-Cert", "X-Ssl-Client-Cert", "X-Ssl-Client-Verify", "X-Forwarded-Client-Cert", "X-Forwarded-User",
-	"X-Forwarded-Email", "X-Forwarded-Access-Token", "X-Remote-User", "Remote-User", "X-Auth-Request-User", "X-Auth-Request-Email",
-	"X-Auth-Request-Access-Token", "X-Ms-Client-Principal", "X-Ms-Client-Principal-Id", "X-User", "X-User-Id", "Cf-Access-Jwt-Assertion",
-	"Cf-Access-Client-Id", "Dpop", "Client-Cert",
-}
-
 // identify reads what a request says about its client, and appends the text that
 // tells its user from others to b. It appends nothing if the user is not known, or
 // has no partition.

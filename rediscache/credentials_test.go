@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/identity"
 )
 
@@ -61,7 +63,7 @@ func field(name, value string) func(*http.Request) {
 }
 
 func init() {
-	for _, name := range defaultCredentials {
+	for _, name := range slices.Concat(credentials.Fields, credentials.UserFields) {
 		persons[name] = func(value string) func(*http.Request) { return field(name, value) }
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/place"
@@ -113,7 +114,7 @@ func (h *Handler) setParts(t *tiers) {
 	h.keys.chains.dropsQuery = h.keys.query.Drops()
 	h.keys.chains.keyHeaders = h.Key.Headers
 	h.keys.credentials = map[string]bool{}
-	for _, name := range slices.Concat(defaultCredentials, canonical(h.Key.Credentials)) {
+	for _, name := range slices.Concat([]string{"Proxy-Authorization"}, credentials.Fields, credentials.UserFields, canonical(h.Key.Credentials)) {
 		if !slices.Contains(h.Key.Headers, name) {
 			h.keys.credentials[name] = true
 		}
