@@ -10,7 +10,17 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
-// Two directives with one name are told, with both places; one that is imported
+// warnings adapts a Caddyfile and returns what is logged meanwhile.
+func warnings(config string) (*observer.ObservedLogs, error) {
+	core, logs := observer.New(zap.WarnLevel)
+	_, before, buffer := caddy.BufferedLog()
+	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), map[string]any{"filename": "Caddyfile"})
+	buffer.FlushTo(zap.New(core))
+	caddy.UnbufferDefaultLogger(before)
+	return logs, err
+}
+
+// Two directives with one name are reported, with both places; one that is imported
 // twice is meant, and names that nobody wrote are never equal.
 func TestEqualNames(t *testing.T) {
 	environment(t, "BACKEND_SERVICES=users=http://users:8000", "JWT_SECRET_KEY=0123456789abcdefghijklmnopqrstuvwxyz")
@@ -22,11 +32,7 @@ func TestEqualNames(t *testing.T) {
 		{"none", ":80 {\ntentagate\n}\n:81 {\ntentagate\n}", "", ""},
 		{"a snippet", "(gw) {\ntentagate x\n}\nhttp://a.test {\nimport gw\n}\nhttp://b.test {\nimport gw\n}", "", ""},
 	} {
-		core, logs := observer.New(zap.WarnLevel)
-		_, before, buffer := caddy.BufferedLog()
-		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(test.config), map[string]any{"filename": "Caddyfile"})
-		buffer.FlushTo(zap.New(core))
-		caddy.UnbufferDefaultLogger(before)
+		logs, err := warnings(test.config)
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue

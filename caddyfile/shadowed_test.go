@@ -4,10 +4,6 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
 // Of several handle blocks without a matcher Caddy runs the first: the others
@@ -23,11 +19,7 @@ func TestShadowedHandles(t *testing.T) {
 		{"handle_path", ":80 {\nhandle {\ntentagate\n}\nhandle_path /x/* {\nrespond no\n}\n}", "", ""},
 		{"another site", ":80 {\nhandle {\ntentagate\n}\n}\n:81 {\nhandle {\nrespond no\n}\n}", "", ""},
 	} {
-		core, logs := observer.New(zap.WarnLevel)
-		_, before, buffer := caddy.BufferedLog()
-		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(test.config), map[string]any{"filename": "Caddyfile"})
-		buffer.FlushTo(zap.New(core))
-		caddy.UnbufferDefaultLogger(before)
+		logs, err := warnings(test.config)
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue
