@@ -193,7 +193,7 @@ func TestTrip(t *testing.T) {
 }
 
 // One prober finds out when the server is back, however many see that it is
-// down; each change is told of once.
+// down; each change is reported once.
 func TestOneProber(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.answer("", errDown)
@@ -225,7 +225,7 @@ func TestOneProber(t *testing.T) {
 			t.Error("an available server is probed")
 		}
 		if !slices.Equal(f.changes, []State{Unavailable, Available}) {
-			t.Errorf("told of %v", f.changes)
+			t.Errorf("reported %v", f.changes)
 		}
 		if f.overlap.Load() {
 			t.Error("two probes at one time")
@@ -301,7 +301,7 @@ func TestReadOnly(t *testing.T) {
 			t.Errorf("%v, restored %d times", p.State(), restored)
 		}
 		if !slices.Equal(f.changes, []State{Unavailable, ReadOnly, Unavailable, ReadOnly, Available}) {
-			t.Errorf("told of %v", f.changes)
+			t.Errorf("reported %v", f.changes)
 		}
 	})
 }
@@ -412,15 +412,15 @@ func TestSubscribeDuringOutage(t *testing.T) {
 		p := f.Partition("key")
 		fail(p, tripStreak, errDown)
 		synctest.Wait()
-		var told []State
-		cancel := f.Subscribe(Subscriber{Changed: func(_ *Partition, s State) { told = append(told, s) }})
+		var reported []State
+		cancel := f.Subscribe(Subscriber{Changed: func(_ *Partition, s State) { reported = append(reported, s) }})
 		f.answer("", nil)
 		sleep(10 * time.Second)
 		cancel()
 		fail(p, tripStreak, errDown)
 		sleep(10 * time.Second)
-		if !slices.Equal(told, []State{Unavailable, Available}) {
-			t.Errorf("told of %v", told)
+		if !slices.Equal(reported, []State{Unavailable, Available}) {
+			t.Errorf("reported %v", reported)
 		}
 	})
 }

@@ -63,8 +63,8 @@ type Engine struct {
 
 	mu          sync.Mutex // guards changes of nodes and of subscribers
 	subscribers []*subscriber
-	telling     sync.Mutex           // guards told, and orders what is told
-	told        map[*Partition]State // of partitions that are not available
+	reporting   sync.Mutex           // guards reported, and orders the reports
+	reported    map[*Partition]State // of partitions that are not available
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -82,7 +82,7 @@ func New(o Options) *Engine {
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
-	e := &Engine{budget: o.Budget, onChange: o.OnChange, told: map[*Partition]State{}}
+	e := &Engine{budget: o.Budget, onChange: o.OnChange, reported: map[*Partition]State{}}
 	e.slowest.Store(int64(o.Budget))
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.whole = newPartition(e, "")

@@ -50,7 +50,7 @@ type Subscriber struct {
 
 	// Changed is called after the state changed, one call at a time, and when
 	// subscribing for each partition that is not available. It must not block.
-	// Default: nobody is told.
+	// Default: changes are not reported.
 	Changed func(p *Partition, s State)
 }
 
@@ -62,13 +62,13 @@ type subscriber struct {
 // Subscribe adds a subscriber until cancel is called.
 func (e *Engine) Subscribe(s Subscriber) (cancel func()) {
 	sub := &subscriber{Subscriber: s}
-	e.telling.Lock()
-	defer e.telling.Unlock()
+	e.reporting.Lock()
+	defer e.reporting.Unlock()
 	e.mu.Lock()
 	e.subscribers = append(e.subscribers, sub)
 	e.mu.Unlock()
 	if s.Changed != nil {
-		for p, state := range e.told {
+		for p, state := range e.reported {
 			s.Changed(p, state)
 		}
 	}
@@ -87,13 +87,13 @@ func (e *Engine) subscribed() []*subscriber {
 
 // tell tells everybody of the state of a partition, if it is news.
 func (e *Engine) tell(c Change) {
-	e.telling.Lock()
-	defer e.telling.Unlock()
-	if e.told[c.Partition] == c.State {
+	e.reporting.Lock()
+	defer e.reporting.Unlock()
+	if e.reported[c.Partition] == c.State {
 		return
 	}
-	if e.told[c.Partition] = c.State; c.State == Available {
-		delete(e.told, c.Partition)
+	if e.reported[c.Partition] = c.State; c.State == Available {
+		delete(e.reported, c.Partition)
 	}
 	e.onChange(c)
 	for _, s := range e.subscribed() {

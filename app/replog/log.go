@@ -241,7 +241,7 @@ func (l *Log) Contact() time.Time {
 // Read has the log read soon.
 func (l *Log) Read() { signal(l.kick) }
 
-// signal wakes whoever waits on the channel, which has room for one.
+// signal wakes the goroutine that waits on the channel, which has room for one.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
