@@ -91,6 +91,9 @@ type callHashes struct {
 	led     collapse.Hash
 }
 
+// passed reports whether a hit-for-miss sent the request to the origin on its own.
+func (c *callHashes) passed() bool { return c.skipped[1] != collapse.Hash{} }
+
 // maxCalls is how many calls a request waits for one after the other: a first one,
 // one of its own variant, one of its user, and one in place of a call that was stuck.
 const maxCalls = 4

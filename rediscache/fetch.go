@@ -53,10 +53,11 @@ func newFetch(x *exchange, c *call) *fetch {
 	f.recorder.init(f)
 	f.lifetime.f = f
 	ctx := x.r.Context()
-	if x.r.Method != http.MethodPost {
+	if x.r.Method != http.MethodPost && !x.calls.passed() {
 		// What is asked for on behalf of several, or to be stored, does not end with the
 		// client that happened to be the first, nor a refresh with the configuration
-		// while somebody reads it.
+		// while somebody reads it. After a hit-for-miss it most likely is for the client
+		// alone.
 		ctx = f.lifetime.begin(ctx)
 	}
 	f.out = x.r.WithContext(ctx)
