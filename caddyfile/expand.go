@@ -190,13 +190,18 @@ func jwksOf(segment caddyfile.Segment) string {
 // service returns the routes of one service.
 func (g *gateway) service(e *expansion, s *service) caddyhttp.RouteList {
 	base := apiPath + s.name
-	segments := []caddyfile.Segment{words("uri", "strip_prefix", base).segment()}
+	segments := []caddyfile.Segment{
+		// For services that write links to themselves; it overwrites what a client
+		// sent. With header_up, reverse_proxy would copy every request's header.
+		words("request_header", "X-Forwarded-Prefix", base).segment(),
+		words("uri", "strip_prefix", base).segment(),
+	}
 	if s.prefix != "" {
 		// A dollar sign would be a group of the expression.
 		segments = append(segments, words("uri", "path_regexp", "^", strings.ReplaceAll(s.prefix, "$", "$$")).segment())
 	}
 	segments = append(segments, g.breaker(s)...)
-	return e.chain(append(segments, g.proxy(s, base))...)
+	return e.chain(append(segments, g.proxy(s))...)
 }
 
 // notFound returns a route that answers 404.

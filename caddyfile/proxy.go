@@ -40,13 +40,8 @@ func headerTimeout(text string) (time.Duration, error) {
 }
 
 // proxy returns the reverse_proxy directive of a service.
-func (g *gateway) proxy(s *service, base string) caddyfile.Segment {
-	proxy := statement{
-		words: append([]string{"reverse_proxy"}, s.upstreams...),
-		// For services that write links to themselves. It also overwrites what a
-		// client sent.
-		block: []statement{words("header_up", "X-Forwarded-Prefix", base)},
-	}
+func (g *gateway) proxy(s *service) caddyfile.Segment {
+	proxy := statement{words: append([]string{"reverse_proxy"}, s.upstreams...)}
 	given := map[string]bool{}
 	options := make([]caddyfile.Segment, len(s.options))
 	ours := true // whether the transport is ours

@@ -118,8 +118,8 @@ func TestAllocations(t *testing.T) {
 		{"circuit_breaker", "circuit_breaker allocations1\n" + cannedProxy, 3},
 		{"http_cache", "http_cache 60s\n" + cannedProxy, 17},
 		{"the chain", allocationChain + cannedProxy, 12},
-		{"the directive", directiveOf(1), 47},
-		{"the directive, 1000 services", directiveOf(1000), 47},
+		{"the directive", directiveOf(1), 30},
+		{"the directive, 1000 services", directiveOf(1000), 30},
 	} {
 		got := testing.AllocsPerRun(runs, gatewayUnderLoad(t, tc.lines, "/api/users0/x"))
 		if got-bare > tc.most {
