@@ -15,70 +15,79 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-// callers runs f in n goroutines until b.N calls are made.
-func callers(b *testing.B, n int, f func(caller, i int)) {
+// plainScript is the same algorithm for one key and one limit, as one would
+// write it for one request at a time.
+var plainScript = redis.NewScript(`
+local t = redis.call('TIME')
+local now = (t[1] - 1735689600) * 1e6 + t[2]
+local T, tau, c = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local tat = tonumber(redis.call('GET', KEYS[1]) or now)
+if tat < now then tat = now elseif tat > now + tau then tat = now + tau end
+local wait = tat + c * T - tau - now
+if wait > 0 then return { math.ceil(wait), math.ceil(tat - now) } end
+tat = tat + c * T
+redis.call('SET', KEYS[1], string.format('%.17g', tat), 'PX', math.ceil((tat - now) / 1000))
+return { 0, math.ceil(tat - now) }`)
+
+// turn makes total calls of f in n goroutines, and returns how long they took.
+func turn(n, total int, f func(i int)) time.Duration {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	b.ResetTimer()
-	for c := range n {
+	began := time.Now()
+	for range n {
 		wg.Go(func() {
-			for {
-				i := next.Add(1)
-				if i > int64(b.N) {
-					return
-				}
-				f(c, int(i))
+			for i := next.Add(1); i <= int64(total); i = next.Add(1) {
+				f(int(i))
 			}
 		})
 	}
 	wg.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+	return time.Since(began)
 }
 
-// The batcher against one EVALSHA per request by the same client, 64 callers,
-// 1000 keys.
+// Strict decisions against one EVALSHA per request by the same client. They take
+// turns, so that a change of the machine's load meets both.
 func BenchmarkStrict(b *testing.B) {
+	const perTurn = 4096
 	server := redistest.Start(b)
-	client := hotClient(b, server.Addr())
-	e := newTestEngine(b, client, false)
-	z := e.NewZone("z", 0)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
+	b.Cleanup(func() { _ = client.Close() })
+	z := newTestEngine(b, client, false).NewZone("z", 0)
 	p := plan(b, gcra.Rate, "1000000/1s")
-	keys := make([]string, 1000)
-	for i := range keys {
-		keys[i] = "10.0.0." + strconv.Itoa(i)
-	}
-	patient := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	b.Cleanup(func() { _ = patient.Close() })
 	ctx := context.Background()
-	if err := patient.ScriptLoad(ctx, decideSameSource).Err(); err != nil {
+	if err := plainScript.Load(ctx, client).Err(); err != nil {
 		b.Fatal(err)
 	}
-	for _, n := range []int{1, 8, 64} {
-		b.Run(fmt.Sprintf("plain/callers=%d", n), func(b *testing.B) {
-			callers(b, n, func(_, i int) {
-				var enc encoder
-				enc.reset()
-				k := keys[i%1000]
-				part := partition("z", k)
-				enc.add(take, []subject{{key: e.redisKey(part, "z", k), plan: p, cost: 1}})
-				if err := patient.Do(ctx, enc.evalsha()...).Err(); err != nil {
-					b.Error(err)
-				}
-			})
-		})
-		b.Run(fmt.Sprintf("batched/callers=%d", n), func(b *testing.B) {
-			var other atomic.Int64
-			callers(b, n, func(_, i int) {
-				var d gcra.Decision
-				c := Call{Zone: z, Key: keys[i%1000], Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
-				c.Decide()
-				if d.Source != gcra.Shared {
-					other.Add(1)
-				}
-			})
-			if n := other.Load(); n > 0 {
-				b.Errorf("%d decisions were not made by Redis", n)
+	for _, tc := range []struct{ callers, keys int }{{64, 1000}, {64, 1}, {8, 1000}, {1, 1000}} {
+		b.Run(fmt.Sprintf("callers=%d/keys=%d", tc.callers, tc.keys), func(b *testing.B) {
+			keys := make([]string, tc.keys)
+			for i := range keys {
+				keys[i] = "10.0.0." + strconv.Itoa(i)
 			}
+			var plain, strict time.Duration
+			var failed, other atomic.Int64
+			turns := 0
+			for b.Loop() {
+				plain += turn(tc.callers, perTurn, func(i int) {
+					if client.EvalSha(ctx, plainScript.Hash(), []string{"plain:" + keys[i%tc.keys]}, 1, 1_000_000, 1).Err() != nil {
+						failed.Add(1)
+					}
+				})
+				strict += turn(tc.callers, perTurn, func(i int) {
+					var d gcra.Decision
+					c := Call{Zone: z, Key: keys[i%tc.keys], Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
+					if c.Decide(); d.Source != gcra.Shared {
+						other.Add(1)
+					}
+				})
+				turns++
+			}
+			if failed.Load()+other.Load() > 0 {
+				b.Errorf("%d commands failed, and %d decisions were not made by Redis", failed.Load(), other.Load())
+			}
+			b.ReportMetric(float64(turns*perTurn)/plain.Seconds(), "evalsha/s")
+			b.ReportMetric(float64(turns*perTurn)/strict.Seconds(), "decisions/s")
+			b.ReportMetric(plain.Seconds()/strict.Seconds(), "ratio")
 		})
 	}
 }
