@@ -53,8 +53,8 @@ func TestLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bothKinds(t, func(t *testing.T, keys Keys) {
 				server := redistest.Start(t)
-				a := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
-				b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+				a := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
+				b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 				ready(t, a, b)
 				for _, key := range []string{"one", "two", "gone", "three"} {
 					mustShare(t, a, key)
@@ -67,7 +67,7 @@ func TestLost(t *testing.T) {
 				lose(server, keys)
 				testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 || b.Stats().Lost > 0 })
 				ready(t, a, b)
-				c := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+				c := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 				testkit.Eventually(t, "a new gateway", func() bool { return c.knows("one", "two", "three") })
 				mustShare(t, c, "four")
 				testkit.Eventually(t, "a new change", func() bool { return a.knows("four") && b.knows("four") })
@@ -83,7 +83,7 @@ func TestLost(t *testing.T) {
 func TestRestartWithOlderData(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
-		a, b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond), follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+		a, b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond), follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 		ready(t, a, b)
 		mustShare(t, a, "before")
 		mustShare(t, a, "gone")
@@ -100,7 +100,7 @@ func TestRestartWithOlderData(t *testing.T) {
 		server.Restart()
 		testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost == 1 && b.Stats().Lost == 1 })
 		ready(t, a, b)
-		c := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+		c := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 		testkit.Eventually(t, "a new gateway", func() bool { return c.knows("before", "after") && (keys.Expires == "" || !c.knows("gone")) })
 		if keys.Expires != "" && (a.knows("gone") || b.knows("gone")) {
 			t.Error("what was removed came back")
@@ -116,7 +116,7 @@ func TestFailoverLosesTheEnd(t *testing.T) {
 		host, port, _ := net.SplitHostPort(master.Addr())
 		replica := redistest.Start(t, "--replicaof", host+" "+port)
 		p := redistest.NewProxy(t, master.Addr())
-		a, b := follow(t, keys, deafen(t, client(t, p.Addr())), time.Hour), follow(t, keys, deafen(t, client(t, p.Addr())), time.Hour)
+		a, b := follow(t, keys, redistest.WithoutMessages(t, redistest.BackgroundClient(t, p.Addr())), time.Hour), follow(t, keys, redistest.WithoutMessages(t, redistest.BackgroundClient(t, p.Addr())), time.Hour)
 		ready(t, a, b)
 		testkit.Eventually(t, "the replica", func() bool { return replica.Client().Exists(t.Context(), keys.Log, keys.State).Val() == 2 })
 		if err := replica.Client().Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
@@ -149,7 +149,7 @@ func TestFailoverLosesTheEnd(t *testing.T) {
 func TestRestoredIsRead(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
-		a, b := follow(t, keys, deafen(t, client(t, server.Addr())), time.Hour), follow(t, keys, deafen(t, client(t, server.Addr())), time.Hour)
+		a, b := follow(t, keys, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), time.Hour), follow(t, keys, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), time.Hour)
 		ready(t, a, b)
 		mustShare(t, a, "x")
 		server.Flush()
@@ -172,10 +172,10 @@ func TestAway(t *testing.T) {
 				server := redistest.Start(t)
 				var observed atomic.Int64
 				a := followWith(t, Options{
-					Client: client(t, server.Addr()), Keys: keys, Period: 20 * time.Millisecond,
+					Client: redistest.BackgroundClient(t, server.Addr()), Keys: keys, Period: 20 * time.Millisecond,
 					Observe: func(error) { observed.Add(1) },
 				})
-				b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+				b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 				ready(t, a, b)
 				mustShare(t, a, "early")
 				if how == "killed" {
@@ -200,7 +200,7 @@ func TestAway(t *testing.T) {
 				}
 				testkit.Eventually(t, "what was pending", func() bool { return b.knows("early", "late") && a.Stats().Pending == 0 })
 				testkit.Eventually(t, "the return", func() bool { return observed.Load() == 2 && a.Contact().After(contact) })
-				c := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+				c := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 				testkit.Eventually(t, "a new gateway", func() bool { return c.knows("early", "late") })
 			})
 		})
@@ -213,11 +213,11 @@ func TestBeforeRedisIsUsedAgain(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
 		p := redistest.NewProxy(t, server.Addr())
-		engine := availability.New(availability.Options{Client: client(t, p.Addr()), Budget: 200 * time.Millisecond})
+		engine := availability.New(availability.Options{Client: redistest.BackgroundClient(t, p.Addr()), Budget: 200 * time.Millisecond})
 		t.Cleanup(engine.Close)
 		// Without the engine, it would be read in an hour.
-		a := followWith(t, Options{Client: deafen(t, client(t, p.Addr())), Keys: keys, Period: time.Hour, Availability: engine, Name: "test"})
-		b := follow(t, keys, client(t, server.Addr()), DefaultPeriod)
+		a := followWith(t, Options{Client: redistest.WithoutMessages(t, redistest.BackgroundClient(t, p.Addr())), Keys: keys, Period: time.Hour, Availability: engine, Name: "test"})
+		b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), DefaultPeriod)
 		ready(t, a, b)
 		p.Swallow(true)
 		testkit.Eventually(t, "the outage", func() bool { a.Read(); return !engine.Partition(keys.Log).Readable() && !a.Ready() })
@@ -246,7 +246,7 @@ func TestLoading(t *testing.T) {
 			}
 		}
 		start := func() *gateway {
-			return followWith(t, Options{Client: client(t, server.Addr()), Keys: keys, Period: 5 * time.Millisecond, Observe: observe})
+			return followWith(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Keys: keys, Period: 5 * time.Millisecond, Observe: observe})
 		}
 		a := start()
 		ready(t, a)
@@ -300,9 +300,9 @@ func TestAnswerLost(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
 		hook := new(lostReplies)
-		c := client(t, server.Addr())
+		c := redistest.BackgroundClient(t, server.Addr())
 		c.AddHook(hook)
-		a, b := follow(t, keys, c, 20*time.Millisecond), follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+		a, b := follow(t, keys, c, 20*time.Millisecond), follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 		ready(t, a, b)
 		hook.on.Store(true)
 		if a.put("x", 7) {
@@ -324,7 +324,7 @@ func TestValueWithoutPosition(t *testing.T) {
 	server := redistest.Start(t)
 	c := server.Client()
 	c.HSet(t.Context(), withValues.State, "before", "3 99999999999999", "epoch", "x", "seq", "1", "bad", "1 x", "worse", "")
-	a := follow(t, withValues, client(t, server.Addr()), 20*time.Millisecond)
+	a := follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 	ready(t, a)
 	if live := a.m.live(); len(live) != 1 || live["before"] != 3 {
 		t.Errorf("got %v", live)
@@ -332,7 +332,7 @@ func TestValueWithoutPosition(t *testing.T) {
 	mustShare(t, a, "x")
 	c.Del(t.Context(), withValues.Log)
 	a.Close()
-	b := follow(t, withValues, client(t, server.Addr()), 20*time.Millisecond)
+	b := follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 	ready(t, b)
 	if !b.knows("before", "x") {
 		t.Errorf("got %v", b.m.live())
@@ -345,7 +345,7 @@ func TestForbiddenCommands(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		for _, command := range []string{"zadd", "publish", "info"} {
 			server := redistest.Start(t)
-			a, b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond), follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+			a, b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond), follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 			ready(t, a, b)
 			acl := func(rule string) {
 				if err := server.Client().Do(t.Context(), "ACL", "SETUSER", "default", rule).Err(); err != nil {
@@ -373,7 +373,7 @@ func TestForbiddenCommands(t *testing.T) {
 func TestFullRedis(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
-		a, b := follow(t, keys, client(t, server.Addr()), 50*time.Millisecond), follow(t, keys, client(t, server.Addr()), 50*time.Millisecond)
+		a, b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond), follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 		ready(t, a, b)
 		c := server.Client()
 		for size, refused := 10_000, 0; refused < 100; {
@@ -402,7 +402,7 @@ func TestCluster(t *testing.T) {
 			}
 		}
 		for name, period := range map[string]time.Duration{"Pub/Sub": time.Hour, "reading": 20 * time.Millisecond} {
-			a, b := follow(t, keys, client(t, cluster.Addrs()...), period), follow(t, keys, client(t, cluster.Addrs()...), period)
+			a, b := follow(t, keys, redistest.BackgroundClient(t, cluster.Addrs()...), period), follow(t, keys, redistest.BackgroundClient(t, cluster.Addrs()...), period)
 			ready(t, a, b)
 			if period == time.Hour {
 				testkit.Eventually(t, "subscriptions", func() bool {
@@ -425,7 +425,7 @@ func TestCluster(t *testing.T) {
 func TestClockGoesBack(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
-		a, b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond), follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+		a, b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond), follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 		ready(t, a, b)
 		ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 		a.m.Advance(ahead)
@@ -443,7 +443,7 @@ func TestClockGoesBack(t *testing.T) {
 func TestMany(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
-		a := follow(t, keys, client(t, server.Addr()), 50*time.Millisecond)
+		a := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 		ready(t, a)
 		var entries []Entry
 		for i := range 2*pageSize + 100 {
@@ -461,7 +461,7 @@ func TestMany(t *testing.T) {
 			if flush {
 				server.Flush()
 			}
-			b := follow(t, keys, client(t, server.Addr()), 20*time.Millisecond)
+			b := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 			testkit.Eventually(t, fmt.Sprint("all, flushed ", flush), func() bool { return len(b.m.live()) == len(entries) })
 		}
 	})

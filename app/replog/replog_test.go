@@ -118,30 +118,6 @@ func (g *gateway) remove(t *testing.T, key string) {
 	}
 }
 
-func client(t testing.TB, addrs ...string) redis.UniversalClient {
-	t.Helper()
-	c := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: addrs, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, DialTimeout: 3 * time.Second,
-		MaxRetries: -1, DialerRetries: 1, PoolSize: 4, ContextTimeoutEnabled: true,
-	})
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// deaf is a client whose subscriptions hear nothing.
-type deaf struct {
-	redis.UniversalClient
-	nowhere redis.UniversalClient
-}
-
-func (d deaf) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
-	return d.nowhere.Subscribe(ctx, channels...)
-}
-
-func deafen(t testing.TB, c redis.UniversalClient) redis.UniversalClient {
-	return deaf{c, client(t, "127.0.0.1:1")}
-}
-
 var (
 	withoutValues = Keys{Log: "{t}:log", State: "{t}:state", Channel: "{t}"}
 	withValues    = Keys{Log: "{t}:log", State: "{t}:state", Expires: "{t}:expires", Channel: "{t}"}
@@ -191,8 +167,10 @@ func TestTwoWays(t *testing.T) {
 	server := redistest.Start(t)
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		for name, start := range map[string]func() *gateway{
-			"Pub/Sub": func() *gateway { return follow(t, keys, client(t, server.Addr()), time.Hour) },
-			"reading": func() *gateway { return follow(t, keys, deafen(t, client(t, server.Addr())), DefaultPeriod) },
+			"Pub/Sub": func() *gateway { return follow(t, keys, redistest.BackgroundClient(t, server.Addr()), time.Hour) },
+			"reading": func() *gateway {
+				return follow(t, keys, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), DefaultPeriod)
+			},
 		} {
 			server.Flush()
 			a, b := start(), start()
@@ -223,12 +201,12 @@ func TestTwoWays(t *testing.T) {
 // Values of one key are merged, and a removal ends them.
 func TestValues(t *testing.T) {
 	server := redistest.Start(t)
-	a, b := follow(t, withValues, client(t, server.Addr()), DefaultPeriod), follow(t, withValues, client(t, server.Addr()), DefaultPeriod)
+	a, b := follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), DefaultPeriod), follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), DefaultPeriod)
 	ready(t, a, b)
 	for i, value := range []int64{5, 9, 7} {
 		[]*gateway{a, b, a}[i].put("x", value)
 	}
-	for _, g := range []*gateway{a, b, follow(t, withValues, client(t, server.Addr()), DefaultPeriod)} {
+	for _, g := range []*gateway{a, b, follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), DefaultPeriod)} {
 		testkit.Eventually(t, "the largest", func() bool { return g.m.live()["x"] == 9 })
 	}
 	a.remove(t, "x")
@@ -243,7 +221,7 @@ func TestValues(t *testing.T) {
 // What has expired leaves Redis, and so does what was removed.
 func TestExpired(t *testing.T) {
 	server := redistest.Start(t)
-	a := follow(t, withValues, client(t, server.Addr()), DefaultPeriod)
+	a := follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), DefaultPeriod)
 	ready(t, a)
 	old := time.Now().Add(-time.Hour).UnixMilli()
 	for _, key := range []string{"old", "removed"} {
@@ -264,7 +242,7 @@ func TestExpired(t *testing.T) {
 // that reading closes, all replicas become equal.
 func TestAnyOrder(t *testing.T) {
 	server := redistest.Start(t)
-	writer := follow(t, withValues, client(t, server.Addr()), DefaultPeriod)
+	writer := follow(t, withValues, redistest.BackgroundClient(t, server.Addr()), DefaultPeriod)
 	ready(t, writer)
 	sub := server.Client().Subscribe(t.Context(), withValues.Channel)
 	defer sub.Close()
@@ -288,7 +266,7 @@ func TestAnyOrder(t *testing.T) {
 		}
 		next()
 	}
-	want, c := writer.m.live(), client(t, server.Addr())
+	want, c := writer.m.live(), redistest.BackgroundClient(t, server.Addr())
 	for seed := range 200 {
 		g := unstarted(Options{Client: c, Keys: withValues, Life: time.Hour})
 		order := append(shuffled(messages, seed), shuffled(messages, seed+1)...)

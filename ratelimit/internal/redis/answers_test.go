@@ -154,7 +154,7 @@ func TestOddAnswers(t *testing.T) {
 	} {
 		t.Run(strconv.Quote(answer), func(t *testing.T) {
 			server := startOddServer(t, answer)
-			e := newTestEngine(t, hotClient(t, server.listener.Addr().String()), false)
+			e := newTestEngine(t, redistest.RequestClient(t, server.listener.Addr().String()), false)
 			z := e.NewZone("z", 0)
 			for name, p := range map[string]*gcra.Plan{"rate": plan(t, gcra.Rate, "2/1h"), "window": plan(t, gcra.Window, "2/1h"), "quota": plan(t, gcra.Rate, "2/1h", "2/day")} {
 				for policy, want := range map[string]int{Local: 2, Allow: 10, Deny: 0} {
@@ -236,7 +236,7 @@ func TestRefusingServer(t *testing.T) {
 			t.Cleanup(func() { _ = admin.Close() })
 			must(t, admin.Ping(ctx).Err())
 			var recoveries atomic.Int64
-			e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool) {
+			e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool) {
 				if !down {
 					recoveries.Add(1)
 				}

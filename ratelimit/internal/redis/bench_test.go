@@ -95,7 +95,7 @@ func BenchmarkStrict(b *testing.B) {
 // A key whose units are reserved: no round trip.
 func BenchmarkLeased(b *testing.B) {
 	server := redistest.Start(b)
-	e := newTestEngine(b, hotClient(b, server.Addr()), false)
+	e := newTestEngine(b, redistest.RequestClient(b, server.Addr()), false)
 	for _, name := range []string{"one key", "10 keys"} {
 		b.Run(name, func(b *testing.B) {
 			z := e.NewZone(name, 0)
@@ -133,7 +133,7 @@ func BenchmarkLeased(b *testing.B) {
 // Refusals that are remembered.
 func BenchmarkRemembered(b *testing.B) {
 	server := redistest.Start(b)
-	e := newTestEngine(b, hotClient(b, server.Addr()), false)
+	e := newTestEngine(b, redistest.RequestClient(b, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	p := plan(b, gcra.Rate, "1/1h")
 	b.ReportAllocs()

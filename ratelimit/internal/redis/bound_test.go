@@ -146,7 +146,7 @@ func worst(admitted []admission, burst, perSecond float64) float64 {
 
 func TestBound(t *testing.T) {
 	server := redistest.Start(t)
-	client := func() redis.UniversalClient { return patientClient(t, server.Addr()) }
+	client := func() redis.UniversalClient { return redistest.BackgroundClient(t, server.Addr()) }
 	for _, leased := range []bool{false, true} {
 		for instances := 1; instances <= 4; instances++ {
 			for _, shape := range []string{"steady hot", "pulsed hot", "steady many", "pulsed many"} {
@@ -202,7 +202,7 @@ func TestNothingIsLost(t *testing.T) {
 		t.Run(fmt.Sprintf("leased=%v/%d", tc.leased, tc.instances), func(t *testing.T) {
 			l := load{
 				instances: tc.instances, keys: 1, duration: 2 * time.Second, leased: tc.leased, plan: plan(t, gcra.Rate, "1000/1s"),
-				client:  func() redis.UniversalClient { return patientClient(t, server.Addr()) },
+				client:  func() redis.UniversalClient { return redistest.BackgroundClient(t, server.Addr()) },
 				callers: 24 / tc.instances, pause: 4 * time.Millisecond,
 			}
 			admitted, asked, took := l.run(t)
@@ -224,7 +224,7 @@ func TestClockSkew(t *testing.T) {
 		for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
 			l := load{
 				instances: 3, keys: 1, duration: 900 * time.Millisecond, skew: skew, plan: plan(t, algorithm, "100/1s"), pause: 2 * time.Millisecond,
-				client: func() redis.UniversalClient { return patientClient(t, server.Addr()) },
+				client: func() redis.UniversalClient { return redistest.BackgroundClient(t, server.Addr()) },
 			}
 			admitted, _, took := l.run(t)
 			if over := worst(admitted[0], 100, 100); over > 0 {

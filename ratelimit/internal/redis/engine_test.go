@@ -36,7 +36,7 @@ func TestQueueIsBounded(t *testing.T) {
 // After the end nothing is sent and nothing waits.
 func TestClosed(t *testing.T) {
 	server := redistest.Start(t)
-	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg"})
+	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg"})
 	z := e.NewZone("z", 0)
 	e.Close()
 	var d gcra.Decision
@@ -49,7 +49,7 @@ func TestClosed(t *testing.T) {
 // Requests that were given up before they were sent take nothing.
 func TestAbandonedCallsAreNotSent(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	p := plan(t, gcra.Rate, "100/10h")
 	e.mu.Lock()
@@ -75,7 +75,7 @@ func TestAbandonedCallsAreNotSent(t *testing.T) {
 // the key.
 func TestForeignValue(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	for _, limits := range [][]string{{"5/1h"}, {"5/1h", "9/10h"}} {
 		for _, value := range []string{"", "text", "text more", "1e99", "-5", " ", "nan", "-nan 5", "inf", "5 1e99", "5 nan nan", "0x10"} {
@@ -110,7 +110,7 @@ func TestForeignValue(t *testing.T) {
 func TestNoBudgetNoRequest(t *testing.T) {
 	server := redistest.Start(t)
 	batches := 0
-	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches++ }})
+	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches++ }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
 	spent := new(availability.Budget)
@@ -143,7 +143,7 @@ func TestEnginesShareOneLimit(t *testing.T) {
 	admitted, trips, asked := 0, 0, 0
 	var wg sync.WaitGroup
 	for range 4 {
-		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
+		e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
 			if err != nil {
 				t.Errorf("batch: %v", err)
 			}
@@ -182,7 +182,7 @@ func TestEnginesShareOneLimit(t *testing.T) {
 func TestWaitIsTrue(t *testing.T) {
 	server := redistest.Start(t)
 	for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
-		e := newTestEngine(t, hotClient(t, server.Addr()), false)
+		e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 		z := e.NewZone(fmt.Sprint("z", algorithm), 0)
 		p := plan(t, algorithm, "5/300ms")
 		var d gcra.Decision

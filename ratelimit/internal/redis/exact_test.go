@@ -101,7 +101,7 @@ func TestExactScriptAgainstModel(t *testing.T) {
 
 func TestExactThroughZone(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	p := plan(t, gcra.Window, "5/1h", "3/day")
 	var d gcra.Decision
@@ -191,7 +191,7 @@ func TestDenials(t *testing.T) {
 // the other.
 func TestDecideAll(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	global, own := e.NewZone("global", 0), e.NewZone("own", 0)
 	pg, po := plan(t, gcra.Rate, "10/1h"), plan(t, gcra.Rate, "3/1h")
 	var dg, do gcra.Decision

@@ -116,7 +116,7 @@ func TestTroubledNetwork(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			proxy := redistest.NewProxy(t, server.Addr())
-			e := newTestEngine(t, hotClient(t, proxy.Addr()), false)
+			e := newTestEngine(t, redistest.RequestClient(t, proxy.Addr()), false)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
 			tr := startTraffic(z, plan(t, gcra.Rate, "200/1s burst 100"), Local)
@@ -154,7 +154,7 @@ func TestSporadicFailureIsDebited(t *testing.T) {
 
 func sporadicFailure(t *testing.T, p *gcra.Plan) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	ask := func(budget time.Duration) (d gcra.Decision) {
 		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: budget, Decision: &d}

@@ -42,30 +42,6 @@ func newTestEngine(t testing.TB, client redis.UniversalClient, cluster bool) *En
 	return e
 }
 
-// hotClient is a client with the settings of the app.
-func hotClient(t testing.TB, addr string) *redis.Client {
-	t.Helper()
-	return newClient(t, addr, 250*time.Millisecond, 100*time.Millisecond)
-}
-
-// patientClient is for what has to be decided by Redis however busy the machine
-// is.
-func patientClient(t testing.TB, addr string) *redis.Client {
-	t.Helper()
-	return newClient(t, addr, 5*time.Second, 5*time.Second)
-}
-
-func newClient(t testing.TB, addr string, dial, answer time.Duration) *redis.Client {
-	t.Helper()
-	c := redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, DialerRetries: 1, DialTimeout: dial,
-		ReadTimeout: answer, WriteTimeout: answer, PoolTimeout: answer,
-		ContextTimeoutEnabled: true, PipelinePoolSize: 8,
-	})
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
 // traffic sends requests of one key until it is stopped.
 type traffic struct {
 	mu        sync.Mutex

@@ -25,7 +25,7 @@ func newLeaseFixture(t *testing.T, limit string) *leaseFixture {
 	server := redistest.Start(t)
 	f := &leaseFixture{t: t, plan: plan(t, gcra.Rate, limit)}
 	f.clock.Store(memory.Monotonic())
-	f.engine = NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Clock: f.clock.Load})
+	f.engine = NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Clock: f.clock.Load})
 	t.Cleanup(f.engine.Close)
 	f.zone = f.engine.NewZone("z", 0)
 	return f

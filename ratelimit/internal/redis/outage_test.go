@@ -56,7 +56,7 @@ func TestOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
-			e := newTestEngine(t, hotClient(t, server.Addr()), false)
+			e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
 			p := plan(t, gcra.Rate, "200/1s burst 100")
@@ -101,7 +101,7 @@ return 0`
 
 func TestPolicies(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, hotClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	p := plan(t, gcra.Rate, "2/1h")
 	server.Kill()
@@ -134,7 +134,7 @@ func TestLocalShare(t *testing.T) {
 	p := plan(t, gcra.Rate, "100/1h")
 	var zones []*Zone
 	for range 4 {
-		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return 4 }})
+		e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return 4 }})
 		t.Cleanup(e.Close)
 		zones = append(zones, e.NewZone("z", 0))
 	}
@@ -183,7 +183,7 @@ func TestLocalQuota(t *testing.T) {
 		{[]string{"8/10h", "1000/month"}, 2, 4, 2},
 	} {
 		server := redistest.Start(t)
-		e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return tc.instances }})
+		e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return tc.instances }})
 		t.Cleanup(e.Close)
 		z := e.NewZone("z", 0)
 		p := plan(t, gcra.Rate, tc.limits...)
@@ -230,7 +230,7 @@ func TestRecoveryDebits(t *testing.T) {
 func recoveryDebits(t *testing.T, p *gcra.Plan, meter int, share int64) {
 	server := redistest.Start(t)
 	outages := make(chan bool, 10)
-	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool) { outages <- down }})
+	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", OnOutage: func(down bool) { outages <- down }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
 	ask := func(n int) (admitted int, last gcra.Decision) {
@@ -271,7 +271,7 @@ func recoveryDebits(t *testing.T, p *gcra.Plan, meter int, share int64) {
 func TestNoRequestWaitsDuringOutage(t *testing.T) {
 	server := redistest.Start(t)
 	var batches atomic.Int64
-	e := NewEngine(Options{Client: hotClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches.Add(1) }})
+	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches.Add(1) }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
 	p := plan(t, gcra.Rate, "1000000/1s")
