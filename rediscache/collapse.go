@@ -213,7 +213,7 @@ func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
 	if x.target.hasPartition() {
 		key = x.target.private
 	}
-	release, granted := redis.Lease(x.target.redisContext(x.r), key, time.Duration(x.h.CollapseTimeout))
+	release, granted := redis.Lease(redisContext(x.r), key, time.Duration(x.h.CollapseTimeout))
 	if granted {
 		return release, false, nil
 	}
@@ -232,7 +232,7 @@ func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
 		return none, false, nil
 	}
 	x.hit = found
-	x.h.storage.putInMemory(x.r, key, found.object)
+	x.h.storage.putInMemory(key, found.object)
 	if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
 		c.Publish(x.target.found(storedResponse, found.object, key))
 	}
@@ -297,7 +297,7 @@ func (x *exchange) mayFollow(res *result) bool {
 	case res.partition != "" && res.partition != x.target.private.Full,
 		res.partition == "" && !s.mayUse(&x.target, x.target.shared, o):
 		return false
-	case s.epochs.Check(res.key, o) != object.Valid:
+	case s.epochs.Check(o) != object.Valid:
 		return false // what was invalidated since is for nobody who comes after
 	case res.kind == arrivingResponse:
 		return o.Fresh(time.Now()) > 0

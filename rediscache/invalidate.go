@@ -27,7 +27,7 @@ func serveOtherMethod(x *exchange) error {
 	done := false
 	invalidate := func(fields http.Header, status int) {
 		if !done && rfc9111.Invalidates(r.Method, status) {
-			h.writes.invalidate(h.storage.epochs, &x.target, fields)
+			h.storage.epochs.Invalidate(r, h.writes.invalidated(&x.target, fields)...)
 		}
 		done = true
 	}
@@ -82,10 +82,10 @@ const (
 	maxSegments = 16
 )
 
-// invalidate invalidates what the answer to an unsafe request says: its target,
+// invalidated returns what the answer to an unsafe request invalidates: its target,
 // Location and Content-Location of the same origin, and cache groups (RFC 9875 §3);
 // and what the operator wants to be invalid after a write.
-func (w *writeRules) invalidate(epochs *invalidations, t *target, fields http.Header) {
+func (w *writeRules) invalidated(t *target, fields http.Header) []object.Scope {
 	scopes := []object.Scope{{URL: t.url()}}
 	if target, err := url.Parse(t.url()); err == nil {
 		for _, u := range rfc9111.AlsoInvalid(target, fields) {
@@ -100,7 +100,7 @@ func (w *writeRules) invalidate(epochs *invalidations, t *target, fields http.He
 	}
 	scopes = append(scopes, w.scopes(t)...)
 	invalidated.Add(float64(len(scopes)))
-	epochs.Invalidate(scopes...)
+	return scopes
 }
 
 // scopes returns what a write to the target invalidates for the user who wrote:

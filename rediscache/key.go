@@ -132,9 +132,9 @@ func (t *target) searchHost() string {
 	return t.host
 }
 
-// redisContext returns the context for look-ups in the Redis tier, which share
-// one budget with all that the request waits for in Redis.
-func (*target) redisContext(r *http.Request) context.Context {
+// redisContext returns the context for what a request waits for in Redis, which
+// shares one budget with the request's other features.
+func redisContext(r *http.Request) context.Context {
 	return availability.WithBudget(r.Context(), app.WaitBudget(r))
 }
 

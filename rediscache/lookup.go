@@ -38,11 +38,11 @@ func (s *storage) findInMemory(r *http.Request, t *target) (found match) {
 		return match{}
 	}
 	if t.hasPartition() {
-		if found = s.selectVariant(r, t, t.private, s.memory.Get(r.Context(), t.private)); found.object != nil {
+		if found = s.selectVariant(r, t, t.private, s.memory.Get(t.private)); found.object != nil {
 			return found
 		}
 	}
-	return s.selectVariant(r, t, t.shared, s.memory.Get(r.Context(), t.shared))
+	return s.selectVariant(r, t, t.shared, s.memory.Get(t.shared))
 }
 
 // findInRedis looks into the Redis tier, and puts what it finds into the memory tier.
@@ -52,7 +52,7 @@ func (s *storage) findInRedis(r *http.Request, t *target) (found match) {
 	}
 	filter := s.variantFilter(r)
 	t.eachKey(func(key object.Key) bool {
-		found = s.selectVariant(r, t, key, s.redis.Select(t.redisContext(r), key, filter))
+		found = s.selectVariant(r, t, key, s.redis.Select(redisContext(r), key, filter))
 		if found.object == nil {
 			return false
 		}
@@ -60,7 +60,7 @@ func (s *storage) findInRedis(r *http.Request, t *target) (found match) {
 			found.object = o.Clone()
 			found.object.Keep = s.staleWhenDisconnected
 		}
-		s.putInMemory(r, key, found.object)
+		s.putInMemory(key, found.object)
 		return true
 	})
 	return found
@@ -88,7 +88,7 @@ func (s *storage) selectVariant(r *http.Request, t *target, key object.Key, e *o
 			continue
 		}
 		fits := len(o.Vary) == 0 || s.fits(r, t, o)
-		state := s.epochs.Check(key, o)
+		state := s.epochs.Check(o)
 		if state == object.Hard {
 			continue
 		}

@@ -21,26 +21,26 @@ const maxParts = 8
 var anyStored atomic.Bool
 
 // get returns the stored parts of a key, of both tiers.
-func (s partStore) get(r *http.Request, t *target, key object.Key) []*object.Object {
+func (s partStore) get(r *http.Request, key object.Key) []*object.Object {
+	var e *object.Entry
 	if s.memory != nil {
-		if e := s.memory.Get(r.Context(), key); e != nil {
-			return e.Variants
-		}
+		e = s.memory.Get(key)
 	}
-	if s.redis != nil {
-		if e := s.redis.Get(t.redisContext(r), key); e != nil {
-			return e.Variants
-		}
+	if e == nil && s.redis != nil {
+		e = s.redis.Get(redisContext(r), key)
 	}
-	return nil
+	if e == nil {
+		return nil
+	}
+	return e.Variants
 }
 
 // getFast is get without a look into the Redis tier, unless there is no other.
-func (s partStore) getFast(r *http.Request, t *target, key object.Key) []*object.Object {
+func (s partStore) getFast(r *http.Request, key object.Key) []*object.Object {
 	if s.memory == nil {
-		return s.get(r, t, key)
+		return s.get(r, key)
 	}
-	if e := s.memory.Get(r.Context(), key); e != nil {
+	if e := s.memory.Get(key); e != nil {
 		return e.Variants
 	}
 	return nil
@@ -65,11 +65,11 @@ func (s partStore) completable(r *http.Request, t *target) (best *object.Object)
 	now := time.Now()
 	t.eachKey(func(key object.Key) bool {
 		key = partKey(key)
-		for _, o := range s.getFast(r, t, key) {
+		for _, o := range s.getFast(r, key) {
 			p := s.prepare(o)
 			switch {
 			case p.part.Start != 0, p.part.End != int64(len(o.Body)), p.size <= p.part.End, !s.matches(o, r),
-				s.epochs.Check(key, o) != object.Valid, !s.mayUse(t, key, o), o.Fresh(now) <= 0,
+				s.epochs.Check(o) != object.Valid, !s.mayUse(t, key, o), o.Fresh(now) <= 0,
 				!rfc9111.IsStrong(o.Header.Get("Etag")) && !s.lenient:
 			case best == nil || len(o.Body) > len(best.Body):
 				best = o
@@ -91,11 +91,11 @@ func (s partStore) put(r *http.Request, t *target, key object.Key, o *object.Obj
 	if !exact && !s.lenient {
 		return // its Content-Range is wrong, or something is missing
 	}
-	entry := &object.Entry{Key: key, Variants: s.get(r, t, key)}
+	entry := &object.Entry{Key: key, Variants: s.get(r, key)}
 	for _, other := range entry.Variants {
 		p := s.prepare(other)
 		if !exact || !rfc9111.Combinable(o.Header, other.Header) || p.part.Len() != int64(len(other.Body)) || size != p.size ||
-			s.epochs.Check(key, other) != object.Valid || !s.matches(other, r) {
+			s.epochs.Check(other) != object.Valid || !s.matches(other, r) {
 			continue
 		}
 		if joined, at, ok := join(o.Body, span, other.Body, p.part); ok && int64(len(joined)) <= s.maxObjectSize {
@@ -114,7 +114,7 @@ func (s partStore) put(r *http.Request, t *target, key object.Key, o *object.Obj
 		s.memory.Set(key, entry.With(key, o, maxParts))
 	}
 	if s.redis != nil {
-		s.redis.Set(key, (*object.Entry)(nil).With(key, o, maxParts))
+		s.redis.Set(key, o)
 	}
 }
 
@@ -129,7 +129,7 @@ func (s partStore) putWhole(r *http.Request, t *target, key object.Key, part *ob
 	if t.hasPartition() && key.Full == partKey(t.private).Full {
 		at = t.private
 	}
-	s.storage.put(r, at, whole)
+	s.storage.put(at, whole)
 	s.removeKey(key)
 }
 

@@ -105,11 +105,6 @@ func (p *PurgeMethod) allowed(r *http.Request) bool {
 	return len(p.networks)+len(p.users) > 0
 }
 
-// purger carries out purge requests.
-type purger interface {
-	Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error)
-}
-
 // handles reports whether the request is one for serve. A nil p handles none.
 func (p *PurgeMethod) handles(r *http.Request) bool {
 	return p != nil && r.Method == methodPurge
@@ -117,7 +112,7 @@ func (p *PurgeMethod) handles(r *http.Request) bool {
 
 // serve carries out a purge request. url is the one that stored responses have
 // for this request, with its scheme and host.
-func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, to purger) error {
+func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, epochs *invalidations) error {
 	if !p.allowed(r) {
 		return problem.Error(problem.New(http.StatusForbidden, "this client may not purge"))
 	}
@@ -137,14 +132,15 @@ func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, 
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), purgeWait)
 	defer cancel()
-	shared, err := to.Purge(ctx, scopes...)
+	shared, err := epochs.Purge(ctx, scopes...)
 	if err != nil {
 		return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
 	}
 	result := purgeResult{Purged: true, Shared: "pending"}
-	if i, ok := to.(*invalidations); ok && i.exchange == nil {
+	switch {
+	case epochs.exchange == nil:
 		result.Shared = "no"
-	} else if shared {
+	case shared:
 		result.Shared = "yes"
 	}
 	for _, s := range scopes {

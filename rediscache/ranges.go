@@ -55,9 +55,9 @@ func (rs *responder) storedPart(w http.ResponseWriter, r *http.Request, q *reque
 	s := rs.storage.parts()
 	t.eachKey(func(key object.Key) bool {
 		key = partKey(key)
-		for _, o := range s.get(r, t, key) {
+		for _, o := range s.get(r, key) {
 			found := match{object: o, key: key}
-			state := s.epochs.Check(key, o)
+			state := s.epochs.Check(o)
 			if state == object.Hard || !s.mayUse(t, key, o) || !rfc9111.IfRange(r.Header, o.Header, o.ResponseTime) {
 				continue
 			}

@@ -363,7 +363,7 @@ func (r *recorder) store(body []byte, trailer http.Header) {
 		x.h.storage.parts().put(x.r, &x.target, r.record.key, o)
 		return
 	}
-	x.h.storage.put(x.r, r.record.key, o)
+	x.h.storage.put(r.record.key, o)
 }
 
 // abort ends a response that broke off: it is not stored, and nobody who has a part

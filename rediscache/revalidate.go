@@ -34,12 +34,12 @@ func (f *fetch) freshen() error {
 	fields := f.recorder.fields.own
 	o, key, ok := f.freshened(fields)
 	if ok {
-		h.storage.put(x.r, key, o)
+		h.storage.put(key, o)
 		if isReusable(&f.recorder.record.decision) {
 			f.call.Publish(x.target.found(storedResponse, o, key))
 		}
 	} else {
-		h.storage.remove(x.r, x.hit.key, x.hit.object)
+		h.storage.remove(x.hit.key, x.hit.object)
 	}
 	results.revalidated.Inc()
 	if x.background {
@@ -87,14 +87,14 @@ func fetchHead(x *exchange) error {
 
 // compareHead compares the response to a HEAD request with the stored one.
 func (f *fetch) compareHead(stored match) {
-	x, s := f.x, f.x.h.storage
+	s := f.x.h.storage
 	f.recorder.received = time.Now()
 	fields := f.recorder.ownFields()
 	if rfc9111.SameRepresentation(stored.object.Header, fields, int64(len(stored.object.Body))) {
 		if o, key, ok := f.freshened(fields); ok && key.Full == stored.key.Full {
-			s.put(x.r, key, o)
+			s.put(key, o)
 			return
 		}
 	}
-	s.remove(x.r, stored.key, stored.object) // or it is no longer for whom it was stored
+	s.remove(stored.key, stored.object) // or it is no longer for whom it was stored
 }

@@ -65,10 +65,10 @@ func newObject(f *fetch, fields http.Header, status int, d *rfc9111.Decision) *o
 func isReusable(d *rfc9111.Decision) bool { return !d.NoCache && d.Lifetime > d.Age }
 
 // put stores a response in the tiers.
-func (s *storage) put(r *http.Request, key object.Key, o *object.Object) {
-	s.putInMemory(r, key, o)
+func (s *storage) put(key object.Key, o *object.Object) {
+	s.putInMemory(key, o)
 	if s.redis != nil {
-		s.redis.Set(key, (*object.Entry)(nil).With(key, o, s.maxVariants))
+		s.redis.Set(key, o)
 	}
 }
 
@@ -78,20 +78,20 @@ func (s *storage) put(r *http.Request, key object.Key, o *object.Object) {
 var entryLocks [64]sync.Mutex
 
 // putInMemory adds the response to the variants in the memory tier.
-func (s *storage) putInMemory(r *http.Request, key object.Key, o *object.Object) {
+func (s *storage) putInMemory(key object.Key, o *object.Object) {
 	if s.memory == nil {
 		return
 	}
 	lock := &entryLocks[key.Hash[0]%uint8(len(entryLocks))]
 	lock.Lock()
 	defer lock.Unlock()
-	s.memory.Set(key, s.memory.Get(r.Context(), key).With(key, o, s.maxVariants))
+	s.memory.Set(key, s.memory.Get(key).With(key, o, s.maxVariants))
 }
 
 // remove removes a response that must not be used any more.
-func (s *storage) remove(r *http.Request, key object.Key, o *object.Object) {
+func (s *storage) remove(key object.Key, o *object.Object) {
 	if s.memory != nil {
-		if e := s.memory.Get(r.Context(), key); e != nil && slices.Contains(e.Variants, o) {
+		if e := s.memory.Get(key); e != nil && slices.Contains(e.Variants, o) {
 			s.memory.Delete(key)
 		}
 	}

@@ -52,7 +52,7 @@ func TestManyTags(t *testing.T) {
 			if tc.field == "Cache-Groups" {
 				scope = object.Scope{Group: tc.last, Origin: "http://" + g.host}
 			}
-			g.h.storage.epochs.Invalidate(scope)
+			g.h.storage.epochs.Table.Invalidate(scope)
 			g.send("GET", "/")
 			if g.asked.Load() != 2 {
 				t.Error("the purge missed it")

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
@@ -47,7 +50,7 @@ func newLocal() (*local, error) {
 	l.table.OnAll(func() {
 		l.memory.Sweep(func(e *object.Entry) bool {
 			for _, o := range e.Variants {
-				if l.table.Check(e.Key, o) != object.Hard {
+				if l.table.Check(o) != object.Hard {
 					return false
 				}
 			}
@@ -133,13 +136,13 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	}
 
 	exchange, err := exchanges.Acquire(rd.Key(), func() (*redis.Epochs, error) {
-		return redis.NewEpochs(t.local.table, redis.EpochsOptions{Client: rd.Background(), Availability: rd.Availability(), Prefix: a.KeyPrefix()}), nil
+		return redis.NewEpochs(t.local.table, replog.Options{Client: rd.Background(), Availability: rd.Availability()}, a.KeyPrefix()), nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, t.release())
 	}
 	t.releases = append(t.releases, exchange.Release)
-	t.epochs.exchange = exchange.Value
+	t.epochs.exchange, t.epochs.budget = exchange.Value, rd.Availability().Budget()
 	if s.redis == nil {
 		return t, nil
 	}
@@ -149,7 +152,7 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 		return redis.NewStore(redis.Options{
 			Client: rd.Client(), Background: rd.Background(), Prefix: a.KeyPrefix(),
 			Availability: rd.Availability(), Budget: s.redis.budget, MaxBody: s.redis.maxBody, Compress: s.redis.compress,
-			Ready: inStep(t.epochs.exchange), Admit: t.epochs.exchange.Admit,
+			Ready: t.epochs.exchange.Ready, Admit: t.epochs.exchange.Admit,
 		}), nil
 	})
 	if err != nil {
@@ -158,11 +161,6 @@ func acquireTiers(a *app.App, s tierSettings) (*tiers, error) {
 	t.releases = append(t.releases, store.Release)
 	t.redis = store.Value
 	return t, nil
-}
-
-// inStep reports whether all invalidations are known. It does not wait: start has.
-func inStep(e *redis.Epochs) func(context.Context) bool {
-	return func(context.Context) bool { return e.Ready() }
 }
 
 // startWait is how long the first requests wait for the invalidations of other
@@ -198,15 +196,19 @@ func (t *tiers) release() error {
 type invalidations struct {
 	*epoch.Table
 	exchange *redis.Epochs
+	budget   time.Duration // the longest that a request waits for the exchange
 }
 
-// Invalidate makes the scopes unusable here at once and at all other gateways.
-func (i *invalidations) Invalidate(scopes ...object.Scope) {
-	if i.exchange != nil {
-		i.exchange.Invalidate(scopes...)
+// Invalidate makes the scopes unusable here at once and at all other gateways. What
+// it waits for Redis is charged to the budget of the request.
+func (i *invalidations) Invalidate(r *http.Request, scopes ...object.Scope) {
+	if i.exchange == nil {
+		i.Table.Invalidate(scopes...)
 		return
 	}
-	i.Table.Invalidate(scopes...)
+	ctx, end := availability.Limit(redisContext(r), i.budget)
+	defer end()
+	i.exchange.Invalidate(ctx, scopes...)
 }
 
 // Purge is Invalidate that returns an error for an invalid scope, and whether the

@@ -20,11 +20,13 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// testApp returns an app with the Redis at the address, or without one.
+// tierApp returns an app with the Redis at the address, or without one.
 func tierApp(t *testing.T, url string) *app.App {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
@@ -56,34 +58,33 @@ func acquireTest(t *testing.T, a *app.App, s tierSettings) *tiers {
 	return ts
 }
 
-func keepObject(ts *tiers, name string, tags ...string) (object.Key, *object.Object) {
+func keepObject(ts *tiers, name string, tags ...string) *object.Object {
 	key := object.NewKey(name)
 	o := &object.Object{
 		Status: 200, Header: http.Header{}, Body: []byte(name), Scheme: "https", Host: "example.com", Path: "/" + name, Tags: tags,
 		ResponseTime: time.Now(), Lifetime: time.Hour, Epoch: ts.epochs.Now(),
 	}
 	ts.memory.Set(key, (*object.Entry)(nil).With(key, o, 8))
-	return key, o
+	return o
 }
 
 func TestTiersOutliveReload(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	a := tierApp(t, "")
-	ctx := context.Background()
 	first := acquireTest(t, a, tierSettings{memory: 1 << 20})
-	key, o := keepObject(first, "a")
-	_, old := keepObject(first, "b")
-	first.epochs.Invalidate(object.Scope{URL: "https://example.com/b"})
+	key, o := object.NewKey("a"), keepObject(first, "a")
+	old := keepObject(first, "b")
+	first.epochs.Table.Invalidate(object.Scope{URL: "https://example.com/b"})
 
 	// A reload: the next configuration is there before the last one goes.
 	second := acquireTest(t, a, tierSettings{memory: 2 << 20})
 	if err := first.release(); err != nil {
 		t.Fatal(err)
 	}
-	if second.memory.Get(ctx, key) == nil || second.epochs.Check(key, o) != object.Valid {
+	if second.memory.Get(key) == nil || second.epochs.Check(o) != object.Valid {
 		t.Error("a stored response does not survive")
 	}
-	if second.epochs.Check(key, old) != object.Hard {
+	if second.epochs.Check(old) != object.Hard {
 		t.Error("an invalidation does not survive")
 	}
 	if got := second.memory.Stats().Maximum; got != 2<<20 {
@@ -97,12 +98,12 @@ func TestTiersOutliveReload(t *testing.T) {
 		}
 		_ = third.release()
 	}
-	if got := second.memory.Stats().Maximum; got != 2<<20 || second.memory.Get(ctx, key) == nil {
+	if got := second.memory.Stats().Maximum; got != 2<<20 || second.memory.Get(key) == nil {
 		t.Errorf("a budget of %d bytes after the refused configuration", got)
 	}
 	_ = second.release()
 	fourth := acquireTest(t, a, tierSettings{memory: 1 << 20})
-	if fourth.memory.Get(ctx, key) != nil {
+	if fourth.memory.Get(key) != nil {
 		t.Error("what nobody uses is kept")
 	}
 	_ = fourth.release()
@@ -121,6 +122,31 @@ func TestTiersOffline(t *testing.T) {
 	ts.start()
 	if err := ts.release(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a write waits for Redis is charged to its request: when the budget is used up,
+// nothing waits any more, and the invalidation is shared later.
+func TestInvalidationIsCharged(t *testing.T) {
+	server := redistest.Start(t)
+	ts := acquireTest(t, tierApp(t, server.URL()), tierSettings{memory: 1 << 20})
+	testkit.Eventually(t, "the log", func() bool { ts.start(); return ts.epochs.exchange.Ready() })
+	server.Freeze()
+	defer server.Thaw()
+	r := purgeRequestFrom("10.0.0.1", "")
+	budget := app.WaitBudget(r)
+	o := keepObject(ts, "a", "one")
+	ts.epochs.Invalidate(r, object.Scope{Tag: "one"})
+	if budget.Left(ts.epochs.budget) > 0 {
+		t.Errorf("charged %v of %v", budget.Waited(), ts.epochs.budget)
+	}
+	if ts.epochs.Check(o) != object.Hard {
+		t.Error("not invalidated here")
+	}
+	ctx, end := availability.Limit(redisContext(r), ts.epochs.budget)
+	defer end()
+	if ctx.Err() == nil {
+		t.Error("there is something left to wait for")
 	}
 }
 
@@ -163,17 +189,17 @@ func TestAdminPurge(t *testing.T) {
 		`{"all":true}`:                                {object.Hard, object.Hard},
 		`{"tag":"other"}`:                             {object.Valid, object.Valid},
 	} {
-		key, a := keepObject(ts, "a", "one")
-		_, b := keepObject(ts, "b", "two")
+		a := keepObject(ts, "a", "one")
+		b := keepObject(ts, "b", "two")
 		before := testutil.ToFloat64(purges.WithLabelValues("tag"))
 		status, text := adminCall(t, http.MethodPost, purgeURI, body)
 		if status != http.StatusOK || text != `{"purged":true,"shared":"no"}` {
 			t.Errorf("%s: %d %s", body, status, text)
 		}
-		if got := ts.epochs.Check(key, a); got != want.a {
+		if got := ts.epochs.Check(a); got != want.a {
 			t.Errorf("%s: a is %d, want %d", body, got, want.a)
 		}
-		if got := ts.epochs.Check(key, b); got != want.b {
+		if got := ts.epochs.Check(b); got != want.b {
 			t.Errorf("%s: b is %d, want %d", body, got, want.b)
 		}
 		if strings.Contains(body, "tag") && testutil.ToFloat64(purges.WithLabelValues("tag")) == before {
@@ -288,15 +314,15 @@ func TestPurgeCommand(t *testing.T) {
 		{[]string{"--host", "example.org"}, object.Valid},
 		{[]string{"--all"}, object.Hard},
 	} {
-		key, o := keepObject(ts, "a", "one")
+		o := keepObject(ts, "a", "one")
 		if err := run(append(tc.args, address)...); err != nil {
 			t.Errorf("%s: %v", tc.args, err)
 		}
-		if got := ts.epochs.Check(key, o); got != tc.want {
+		if got := ts.epochs.Check(o); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.args, got, tc.want)
 		}
 	}
-	key, o := keepObject(ts, "a", "one")
+	o := keepObject(ts, "a", "one")
 	for _, args := range [][]string{
 		{"--tag", "one", "--url", "https://example.com/a"},
 		{"--tag=one", "--all"},
@@ -308,7 +334,7 @@ func TestPurgeCommand(t *testing.T) {
 			t.Errorf("%s: %v", args, err)
 		}
 	}
-	if got := ts.epochs.Check(key, o); got != object.Valid {
+	if got := ts.epochs.Check(o); got != object.Valid {
 		t.Errorf("what was refused is carried out: %v", got)
 	}
 	for part, args := range map[string][]string{

@@ -51,3 +51,16 @@ func BudgetFrom(ctx context.Context) *Budget {
 	b, _ := ctx.Value(budgetKey{}).(*Budget)
 	return b
 }
+
+// Limit returns ctx with what the request has left of the limit, by the budget that
+// the context carries. end must be called when the wait is over: it charges it to
+// that budget. Without a budget the limit is for this wait alone.
+func Limit(ctx context.Context, limit time.Duration) (limited context.Context, end func()) {
+	budget := BudgetFrom(ctx)
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, budget.Left(limit))
+	return limited, func() {
+		cancel()
+		budget.Spend(time.Since(began))
+	}
+}

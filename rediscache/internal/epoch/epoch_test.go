@@ -69,10 +69,12 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+func urlOf(o *object.Object) string { return o.Scheme + "://" + o.Host + o.Path }
+
 func check(t *testing.T, table *Table, o *object.Object, want object.Freshness) {
 	t.Helper()
-	if got := table.Check(object.Key{}, o); got != want {
-		t.Errorf("%s: got %d, want %d", o.URL(), got, want)
+	if got := table.Check(o); got != want {
+		t.Errorf("%s: got %d, want %d", urlOf(o), got, want)
 	}
 }
 
@@ -158,7 +160,7 @@ func TestUnusualTargets(t *testing.T) {
 	for _, path := range []string{"/ä", "/a b", `/a?q="x"<y>`, "/a?x#y", "/%2Fb", "/a?é", "/" + strings.Repeat("x", 3*MaxPrefix)} {
 		table := New()
 		o := stored(table, path)
-		table.Invalidate(object.Scope{URL: o.URL()})
+		table.Invalidate(object.Scope{URL: urlOf(o)})
 		check(t, table, o, object.Hard)
 	}
 }
@@ -264,7 +266,7 @@ func TestCollisions(t *testing.T) {
 	}
 	wrong := 0
 	for _, o := range objects {
-		if table.Check(object.Key{}, o) != object.Valid {
+		if table.Check(o) != object.Valid {
 			wrong++
 		}
 	}
@@ -281,10 +283,10 @@ func TestConcurrent(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 500 {
-				table.Check(object.Key{}, o)
+				table.Check(o)
 				fill := stored(table, "/x", "hot")
 				table.Invalidate(object.Scope{Tag: "hot", Soft: i%2 == 0})
-				if table.Check(object.Key{}, fill) == object.Valid {
+				if table.Check(fill) == object.Valid {
 					t.Error("a response asked for before the invalidation is valid after it")
 				}
 			}
@@ -303,7 +305,7 @@ func FuzzScopeURL(f *testing.F) {
 			t.Skip()
 		}
 		o := &object.Object{Scheme: "http", Host: host, Path: path}
-		s := object.Scope{URL: o.URL()}
+		s := object.Scope{URL: urlOf(o)}
 		if _, err := Marks(s); err != nil {
 			t.Skip()
 		}
@@ -326,7 +328,7 @@ func BenchmarkCheck(b *testing.B) {
 					table.version.Add(1)
 					table.last.Store(9)
 				}
-				table.Check(object.Key{}, o)
+				table.Check(o)
 			}
 		})
 	}

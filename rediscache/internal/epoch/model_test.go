@@ -91,7 +91,7 @@ func TestModel(t *testing.T) {
 			default:
 				for _, o := range objects {
 					checks++
-					if got, want := table.Check(object.Key{}, o.Object), m.check(o.Object, o.since); got != want {
+					if got, want := table.Check(o.Object), m.check(o.Object, o.since); got != want {
 						t.Fatalf("seed %d: %+v since %d of %+v: got %d, want %d", seed, o.Object, o.since, m.log, got, want)
 					}
 				}

@@ -110,6 +110,16 @@ func Marks(scopes ...object.Scope) ([]Mark, error) {
 	return all, nil
 }
 
+// ValidMarks is Marks that passes invalid scopes over.
+func ValidMarks(scopes ...object.Scope) []Mark {
+	var all []Mark
+	for _, s := range scopes {
+		marks, _ := scopeMarks(s)
+		all = append(all, marks...)
+	}
+	return all
+}
+
 func scopeMarks(s object.Scope) ([]Mark, error) {
 	if err := validate(s); err != nil {
 		return nil, err

@@ -36,15 +36,10 @@ func New() *Table {
 func (t *Table) Now() uint64 { return t.clock.Load() }
 
 // Invalidate covers everything that the scopes name and whose request was sent
-// until now. A scope that makes no sense names nothing.
+// until now. An invalid scope covers nothing.
 func (t *Table) Invalidate(scopes ...object.Scope) {
-	var all []Mark
-	for _, s := range scopes {
-		marks, _ := scopeMarks(s)
-		all = append(all, marks...)
-	}
-	if len(all) > 0 {
-		t.Bump(all)
+	if marks := ValidMarks(scopes...); len(marks) > 0 {
+		t.Bump(marks)
 	}
 }
 
@@ -140,7 +135,7 @@ func (t *Table) Each(since uint64, f func(Mark, uint64)) {
 // Check says whether the response is still usable. While nothing was
 // invalidated since it was asked for, or since the last check of the same
 // response, that costs two loads.
-func (t *Table) Check(_ object.Key, o *object.Object) object.Freshness {
+func (t *Table) Check(o *object.Object) object.Freshness {
 	if t.last.Load() <= o.Epoch {
 		return object.Valid
 	}

@@ -8,7 +8,6 @@
 package memory
 
 import (
-	"context"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -91,7 +90,7 @@ func (s *Store) deleted(e otter.DeletionEvent[[16]byte, *item]) {
 }
 
 // Get returns the entry of the key, or nil. It copies nothing.
-func (s *Store) Get(_ context.Context, key object.Key) *object.Entry {
+func (s *Store) Get(key object.Key) *object.Entry {
 	it, ok := s.cache.GetIfPresent(key.Hash)
 	if !ok || it.entry.Key.Full != key.Full {
 		return nil
@@ -128,9 +127,6 @@ func (s *Store) Set(key object.Key, e *object.Entry) {
 
 // Delete forgets the entry.
 func (s *Store) Delete(key object.Key) { s.cache.Invalidate(key.Hash) }
-
-// Clear forgets everything.
-func (s *Store) Clear() { s.cache.InvalidateAll() }
 
 // Sweep forgets, in the background, all entries that dead says are of no use
 // any more. It asks a second time if it is called while it is at work.

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -50,28 +49,23 @@ func entry(k object.Key, now time.Time, life time.Duration, size int) *object.En
 
 func TestStore(t *testing.T) {
 	s, clock := newTest(t, 1<<20)
-	k, ctx := key(1), context.Background()
-	if got := s.Get(ctx, k); got != nil {
+	k := key(1)
+	if got := s.Get(k); got != nil {
 		t.Fatalf("an empty tier has %v", got)
 	}
 	e := entry(k, clock.time(), time.Minute, 100)
 	s.Set(k, e)
-	if got := s.Get(ctx, k); got != e {
+	if got := s.Get(k); got != e {
 		t.Fatalf("got %v, want the entry itself", got)
 	}
 	other := k
 	other.Full = "of the same hash"
-	if got := s.Get(ctx, other); got != nil {
+	if got := s.Get(other); got != nil {
 		t.Error("another key of the same hash is given the entry")
 	}
 	s.Delete(k)
-	if got := s.Get(ctx, k); got != nil {
+	if got := s.Get(k); got != nil {
 		t.Error("still there after Delete")
-	}
-	s.Set(k, e)
-	s.Clear()
-	if got := s.Get(ctx, k); got != nil {
-		t.Error("still there after Clear")
 	}
 	if st := s.Stats(); st.Bytes != 0 || st.Entries != 0 {
 		t.Errorf("empty, but %+v", st)
@@ -80,7 +74,6 @@ func TestStore(t *testing.T) {
 
 func TestEndsAtLastUsefulMoment(t *testing.T) {
 	s, clock := newTest(t, 1<<20)
-	ctx := context.Background()
 	short, long := key(1), key(2)
 	s.Set(short, entry(short, clock.time(), 10*time.Second, 10))
 	e := entry(long, clock.time(), 10*time.Second, 10)
@@ -88,32 +81,32 @@ func TestEndsAtLastUsefulMoment(t *testing.T) {
 	s.Set(long, e)
 
 	clock.advance(9 * time.Second)
-	if s.Get(ctx, short) == nil || s.Get(ctx, long) == nil {
+	if s.Get(short) == nil || s.Get(long) == nil {
 		t.Fatal("ended too early")
 	}
 	clock.advance(2 * time.Second)
-	if s.Get(ctx, short) != nil {
+	if s.Get(short) != nil {
 		t.Error("still there when it is of no use")
 	}
-	if s.Get(ctx, long) == nil {
+	if s.Get(long) == nil {
 		t.Error("gone although it may serve on error")
 	}
 	clock.advance(time.Minute)
-	if s.Get(ctx, long) != nil {
+	if s.Get(long) != nil {
 		t.Error("still there after the stale window")
 	}
 
 	// What is of no use any more is not kept, and replaces what was.
 	s.Set(short, entry(short, clock.time(), time.Minute, 10))
 	s.Set(short, entry(short, clock.time().Add(-time.Hour), time.Minute, 10))
-	if s.Get(ctx, short) != nil {
+	if s.Get(short) != nil {
 		t.Error("the older entry is served after the newer one was refused")
 	}
 	// A replacement has a life of its own.
 	s.Set(short, entry(short, clock.time(), time.Second, 10))
 	s.Set(short, entry(short, clock.time(), time.Hour, 10))
 	clock.advance(time.Minute)
-	if s.Get(ctx, short) == nil {
+	if s.Get(short) == nil {
 		t.Error("the replacement ended when the replaced entry would have")
 	}
 }
@@ -154,10 +147,10 @@ func TestBudget(t *testing.T) {
 
 func TestTooLarge(t *testing.T) {
 	s, clock := newTest(t, 1<<20)
-	k, ctx := key(1), context.Background()
+	k := key(1)
 	s.Set(k, entry(k, clock.time(), time.Minute, 10))
 	s.Set(k, entry(k, clock.time(), time.Minute, 1<<20))
-	if s.Get(ctx, k) != nil {
+	if s.Get(k) != nil {
 		t.Error("an entry beyond the budget is kept, or the one before it is")
 	}
 	if s.Stats().Refused != 1 {
@@ -168,22 +161,21 @@ func TestTooLarge(t *testing.T) {
 // What is read often survives a flood of what is read once.
 func TestAdmission(t *testing.T) {
 	s, clock := newTest(t, 2<<20)
-	ctx := context.Background()
 	const hot = 100
 	for i := range hot {
 		k := key(i)
 		s.Set(k, entry(k, clock.time(), time.Hour, 5000))
 	}
 	for i := range 20_000 {
-		s.Get(ctx, key(i%hot))
+		s.Get(key(i % hot))
 		k := key(1000 + i)
-		if s.Get(ctx, k) == nil {
+		if s.Get(k) == nil {
 			s.Set(k, entry(k, clock.time(), time.Hour, 5000))
 		}
 	}
 	kept := 0
 	for i := range hot {
-		if s.Get(ctx, key(i)) != nil {
+		if s.Get(key(i)) != nil {
 			kept++
 		}
 	}
@@ -250,7 +242,7 @@ func TestConcurrent(t *testing.T) {
 				case 1, 2, 3:
 					s.Set(k, entry(k, time.Now(), time.Minute, r.IntN(20_000)))
 				default:
-					if e := s.Get(context.Background(), k); e != nil && e.Key.Full != k.Full {
+					if e := s.Get(k); e != nil && e.Key.Full != k.Full {
 						t.Error("an entry of another key")
 					}
 				}
@@ -267,11 +259,10 @@ func TestConcurrent(t *testing.T) {
 // Sweep removes what is dead, in the background, and nothing that was set since.
 func TestSweep(t *testing.T) {
 	s, clock := newTest(t, 1<<24)
-	ctx := context.Background()
 	for i := range 1000 {
 		s.Set(key(i), entry(key(i), clock.time(), time.Hour, 10))
 	}
-	old := s.Get(ctx, key(2))
+	old := s.Get(key(2))
 	var replaced atomic.Bool
 	dead := func(e *object.Entry) bool {
 		if e == old && replaced.CompareAndSwap(false, true) {
@@ -284,7 +275,7 @@ func TestSweep(t *testing.T) {
 	for deadline := time.Now().Add(10 * time.Second); s.Stats().Entries > 2 && time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
-	if s.Get(ctx, key(1)) == nil || s.Get(ctx, key(2)) == nil || s.Get(ctx, key(3)) != nil {
+	if s.Get(key(1)) == nil || s.Get(key(2)) == nil || s.Get(key(3)) != nil {
 		t.Errorf("%+v", s.Stats())
 	}
 	s.Sweep(func(*object.Entry) bool { return false })
@@ -306,7 +297,6 @@ func BenchmarkGet(b *testing.B) {
 				keys[i] = key(i)
 				s.Set(keys[i], &object.Entry{Key: keys[i], Variants: []*object.Object{o}})
 			}
-			ctx := context.Background()
 			s.cache.CleanUp()
 			runtime.GC()
 			b.ReportAllocs()
@@ -315,7 +305,7 @@ func BenchmarkGet(b *testing.B) {
 				r := rand.New(rand.NewPCG(1, 2))
 				z := rand.NewZipf(r, 1.05, 1, uint64(n-1))
 				for pb.Next() {
-					if s.Get(ctx, keys[z.Uint64()]) == nil {
+					if s.Get(keys[z.Uint64()]) == nil {
 						b.Error("missing")
 						return
 					}

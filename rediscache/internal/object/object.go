@@ -264,6 +264,3 @@ type Scope struct {
 	// Soft makes objects stale instead of unusable.
 	Soft bool `json:"soft,omitempty"`
 }
-
-// URL returns what Scope.URL compares for the object.
-func (o *Object) URL() string { return o.Scheme + "://" + o.Host + o.Path }

@@ -53,9 +53,9 @@ func (d *deadlines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 // there are.
 func TestBudgetOfEveryCommand(t *testing.T) {
 	server := redistest.Start(t)
-	client := hot(t, server.Addr())
+	client := redistest.RequestClient(t, server.Addr())
 	const budget = 10 * time.Second
-	s := newStore(t, Options{Client: client, Background: patient(t, server.Addr()), Budget: budget})
+	s := newStore(t, Options{Client: client, Background: redistest.BackgroundClient(t, server.Addr()), Budget: budget})
 	o := fresh(noise(3 * chunkSize))
 	o.Vary, o.Variant = []string{"Accept"}, "a"
 	key := object.NewKey("k")
@@ -90,7 +90,7 @@ func TestBudgetOfEveryCommand(t *testing.T) {
 // What one look-up has used the next one of the same request has not.
 func TestBudgetIsShared(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	server.Freeze()
 	defer server.Thaw()
 	ctx := availability.WithBudget(context.Background(), new(availability.Budget))

@@ -17,7 +17,7 @@ func TestRubbish(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	for name, spoil := range map[string]func(key object.Key){
 		"flipped": func(key object.Key) {
 			admin.SetRange(ctx, s.key(key, "v:0"), 40, "\xff\xfe")
@@ -85,7 +85,7 @@ func TestEvicted(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	body := noise(2*chunkSize + 1)
 	for _, gone := range []string{"i", "v:0", "c:0:0", "c:0:2"} {
 		server.Flush()
@@ -108,13 +108,13 @@ func TestFull(t *testing.T) {
 	for _, policy := range []string{"allkeys-lru", "volatile-ttl", "noeviction"} {
 		t.Run(policy, func(t *testing.T) {
 			server := redistest.Start(t, "--maxmemory", "6mb", "--maxmemory-policy", policy)
-			s := newStore(t, Options{Client: hot(t, server.Addr()), QueueBytes: 1 << 30})
+			s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 			const n = 400
 			bodies := make([][]byte, n)
 			for i := range bodies {
 				bodies[i] = append(noise(100_000), fmt.Sprint(i)...)
 				key := object.NewKey("k", fmt.Sprint(i))
-				s.Set(key, with(key, fresh(bodies[i])))
+				s.Set(key, fresh(bodies[i]))
 			}
 			testkit.Eventually(t, "the writes", func() bool {
 				st := s.Stats()
@@ -148,7 +148,7 @@ func TestFull(t *testing.T) {
 
 func TestFlushed(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	key := object.NewKey("k")
 	put(t, s, key, fresh(text(100)))
 	server.Flush()

@@ -4,9 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -15,75 +12,27 @@ import (
 // logLife is how long invalidations are kept: longer than any response.
 const logLife = maxLife + 24*time.Hour
 
-// EpochsOptions are what the exchange of invalidations needs.
-type EpochsOptions struct {
-	// Client is for commands and the subscription; no request waits for it
-	// longer than Budget.
-	Client redis.UniversalClient
-	// Availability tells when Redis can be used. Default: nothing does.
-	Availability *availability.Engine
-	// Prefix begins every key. Default: "tentagate".
-	Prefix string
-	// Budget is how long Invalidate waits for Redis. Default: 25ms.
-	Budget time.Duration
-	// Period is the time between two reads of the log. Default: 400ms.
-	Period time.Duration
-}
-
 // Epochs shares invalidations with all gateways that use the same Redis and
-// prefix. What is invalidated here counts here at once; elsewhere as soon as
+// prefix. What is invalidated here takes effect here at once; elsewhere as soon as
 // Redis can be reached.
 //
 // The marks of the table are the keys of a replicated log, and their positions
 // in it the epochs.
 type Epochs struct {
+	*replog.Log
 	table *epoch.Table
-	log   *replog.Log
-	o     EpochsOptions
 }
 
-// NewEpochs returns an exchange of invalidations for the table. It does
-// nothing until Start, and Ready is false until the log was read for the first
-// time. Close ends it; the client stays open.
-func NewEpochs(table *epoch.Table, o EpochsOptions) *Epochs {
-	if o.Prefix == "" {
-		o.Prefix = "tentagate"
-	}
-	if o.Budget <= 0 {
-		o.Budget = availability.DefaultBudget
-	}
-	key := o.Prefix + ":cache:{epochs}"
-	return &Epochs{table: table, o: o, log: replog.New(marks{table}, replog.Options{
-		Client: o.Client, Availability: o.Availability, Name: "invalidations", Period: o.Period, Life: logLife,
-		Keys: replog.Keys{Log: key + ":log", State: key + ":generation", Channel: key},
-	})}
+// NewEpochs returns an exchange of invalidations for the table, whose keys in Redis
+// begin with the prefix. Of the options Client, Availability and Period count. It
+// does nothing until the log is started or awaited, or something is invalidated; it
+// is not Ready until the log was read for the first time.
+func NewEpochs(table *epoch.Table, o replog.Options, prefix string) *Epochs {
+	key := prefix + ":cache:{epochs}"
+	o.Name, o.Life = "invalidations", logLife
+	o.Keys = replog.Keys{Log: key + ":log", State: key + ":generation", Channel: key}
+	return &Epochs{Log: replog.New(marks{table}, o), table: table}
 }
-
-// Start begins the exchange, unless it has begun or ended. It does not wait.
-func (e *Epochs) Start() { e.log.Start() }
-
-// Close ends the exchange.
-func (e *Epochs) Close() { e.log.Close() }
-
-// Now returns the epoch for a response whose request is sent after the call.
-func (e *Epochs) Now() uint64 { return e.table.Now() }
-
-// Check says whether the response is still usable.
-func (e *Epochs) Check(key object.Key, o *object.Object) object.Freshness {
-	return e.table.Check(key, o)
-}
-
-// Ready reports whether all invalidations are known here that were made until
-// a moment ago. While it is false, what others stored cannot be judged.
-func (e *Epochs) Ready() bool { return e.log.Ready() }
-
-// Tried reports whether reading the log was attempted since the start.
-func (e *Epochs) Tried() bool { return e.log.Tried() }
-
-// Await is Ready that waits for the first attempt to read the log, so that a
-// gateway that starts does not pass by what is stored already, and does not give
-// what it stores an epoch from before all others.
-func (e *Epochs) Await(ctx context.Context) bool { return e.log.Await(ctx) }
 
 // Admit reports whether a response that another gateway stored may come in. Its
 // epoch is of that gateway, which may be ahead of this one. So it is not
@@ -91,7 +40,7 @@ func (e *Epochs) Await(ctx context.Context) bool { return e.log.Await(ctx) }
 // what they concern stays out until they have. And this gateway catches up, so
 // that the next invalidation is later than all it has seen.
 func (e *Epochs) Admit(o *object.Object) (admitted bool) {
-	e.log.Unshared(func(has func(key string) bool) {
+	e.Unshared(func(has func(key string) bool) {
 		if has != nil && epoch.Look(o, func(m epoch.Mark) bool { return has(m.String()) }) != object.Valid {
 			return
 		}
@@ -101,25 +50,16 @@ func (e *Epochs) Admit(o *object.Object) (admitted bool) {
 	return admitted
 }
 
-// Invalidate makes the scopes unusable here at once and at all other gateways.
-// It waits for Redis no longer than the budget, and not at all while Redis is
-// away; what was not shared then is shared later. A scope that makes no sense
-// names nothing.
-func (e *Epochs) Invalidate(scopes ...object.Scope) {
-	ctx, cancel := context.WithTimeout(context.Background(), e.o.Budget)
-	defer cancel()
-	var all []epoch.Mark
-	for _, s := range scopes {
-		marks, _ := epoch.Marks(s)
-		all = append(all, marks...)
-	}
-	e.purge(ctx, all)
+// Invalidate makes the scopes unusable here at once and at all other gateways. It
+// waits for Redis until ctx is done, and not at all while Redis is unavailable;
+// what was not shared then is shared later. An invalid scope covers nothing.
+func (e *Epochs) Invalidate(ctx context.Context, scopes ...object.Scope) {
+	e.purge(ctx, epoch.ValidMarks(scopes...))
 }
 
-// Purge is Invalidate with the context's deadline for the wait. It reports
-// whether the invalidation is in the log already. If it is not, it will be: that
-// is no error. An error is a scope that makes no sense; then nothing is
-// invalidated.
+// Purge is Invalidate that reports whether the invalidation is in the log already;
+// if it is not, it will be, which is no error. With an invalid scope it returns an
+// error, and invalidates nothing.
 func (e *Epochs) Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error) {
 	marks, err := epoch.Marks(scopes...)
 	if err != nil {
@@ -136,7 +76,7 @@ func (e *Epochs) purge(ctx context.Context, marks []epoch.Mark) (shared bool) {
 	for i, m := range marks {
 		entries[i].Key = m.String()
 	}
-	return e.log.Append(ctx, func() { e.table.Bump(marks) }, entries...)
+	return e.Append(ctx, func() { e.table.Bump(marks) }, entries...)
 }
 
 // EpochsStats are numbers of the exchange since the start.
@@ -156,7 +96,7 @@ type EpochsStats struct {
 
 // Stats returns the present numbers.
 func (e *Epochs) Stats() EpochsStats {
-	s := e.log.Stats()
+	s := e.Log.Stats()
 	return EpochsStats{
 		Shared: s.Appended, Learned: s.Learned, Pending: s.Pending, Lost: s.Lost, Failures: s.Failures, Ready: s.Ready,
 	}

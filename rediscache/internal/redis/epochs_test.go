@@ -18,37 +18,19 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// patient returns a client as the app makes it for the background.
-func patient(t testing.TB, addrs ...string) redis.UniversalClient {
-	t.Helper()
-	c := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: addrs, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second,
-		DialTimeout: 3 * time.Second, MaxRetries: 1, DialerRetries: 1, PoolSize: 4, ContextTimeoutEnabled: true,
-	})
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// deaf is a client whose subscriptions hear nothing.
-type deaf struct {
-	redis.UniversalClient
-	nowhere redis.UniversalClient
-}
-
-func (d deaf) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
-	return d.nowhere.Subscribe(ctx, channels...)
-}
-
-func deafen(t testing.TB, c redis.UniversalClient) redis.UniversalClient {
-	return deaf{c, patient(t, "127.0.0.1:1")}
-}
-
 func newEpochs(t testing.TB, c redis.UniversalClient, period time.Duration) *Epochs {
 	t.Helper()
-	e := NewEpochs(epoch.New(), EpochsOptions{Client: c, Period: period, Budget: time.Second})
+	e := NewEpochs(epoch.New(), replog.Options{Client: c, Period: period}, prefix)
 	e.Start()
 	t.Cleanup(e.Close)
 	return e
+}
+
+// invalidate is Invalidate by a request that waits long enough for a busy machine.
+func (e *Epochs) invalidate(s object.Scope) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	e.Invalidate(ctx, s)
 }
 
 func inStep(t testing.TB, list ...*Epochs) {
@@ -59,7 +41,7 @@ func inStep(t testing.TB, list ...*Epochs) {
 }
 
 func tagged(e *Epochs, tag string) *object.Object {
-	return &object.Object{Epoch: e.Now(), Host: "example.com", Path: "/" + tag, Tags: []string{tag}}
+	return &object.Object{Epoch: e.table.Now(), Host: "example.com", Path: "/" + tag, Tags: []string{tag}}
 }
 
 // The names in Redis.
@@ -67,7 +49,7 @@ func (*Epochs) logKey() string        { return "tentagate:cache:{epochs}:log" }
 func (*Epochs) generationKey() string { return "tentagate:cache:{epochs}:generation" }
 func (*Epochs) channel() string       { return "tentagate:cache:{epochs}" }
 
-func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.Check(object.Key{}, o) }
+func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.table.Check(o) }
 
 // The two ways in which one gateway hears of another's invalidation are tested
 // apart: Pub/Sub with a log that is never looked at again, and the log with
@@ -75,11 +57,15 @@ func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.Check(o
 func TestAcrossGateways(t *testing.T) {
 	server := redistest.Start(t)
 	for name, make := range map[string]func(t *testing.T) *Epochs{
-		"by Pub/Sub": func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Hour) },
-		"by the log": func(t *testing.T) *Epochs {
-			return newEpochs(t, deafen(t, patient(t, server.Addr())), replog.DefaultPeriod)
+		"by Pub/Sub": func(t *testing.T) *Epochs {
+			return newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 		},
-		"by whichever wins": func(t *testing.T) *Epochs { return newEpochs(t, patient(t, server.Addr()), time.Millisecond) },
+		"by the log": func(t *testing.T) *Epochs {
+			return newEpochs(t, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), replog.DefaultPeriod)
+		},
+		"by whichever wins": func(t *testing.T) *Epochs {
+			return newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Millisecond)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.Flush()
@@ -98,7 +84,7 @@ func TestAcrossGateways(t *testing.T) {
 					want = object.Soft
 				}
 				atA, atB, other := tagged(a, tag), tagged(b, tag), tagged(b, "other")
-				a.Invalidate(object.Scope{Tag: tag, Soft: soft})
+				a.invalidate(object.Scope{Tag: tag, Soft: soft})
 				if got := a.freshness(atA); got != want {
 					t.Fatalf("%s: got %d at once, want %d", tag, got, want)
 				}
@@ -109,7 +95,7 @@ func TestAcrossGateways(t *testing.T) {
 				if got := b.freshness(other); got != object.Valid {
 					t.Errorf("%s: another tag is hit", tag)
 				}
-				testkit.Eventually(t, "clock", func() bool { return b.Now() >= a.Now() })
+				testkit.Eventually(t, "clock", func() bool { return b.table.Now() >= a.table.Now() })
 				// What one stores after it, the other may use.
 				if got := b.freshness(tagged(a, tag)); got != object.Valid {
 					t.Errorf("%s: what another asked for afterwards is taken for older", tag)
@@ -126,15 +112,15 @@ func TestAcrossGateways(t *testing.T) {
 // must not be used by a third.
 func TestPurgeDuringFillElsewhere(t *testing.T) {
 	server := redistest.Start(t)
-	a, b, c := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
+	a, b, c := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), replog.DefaultPeriod)
 	inStep(t, a, b, c)
 	fill := tagged(a, "x")
-	b.Invalidate(object.Scope{Tag: "x"})
+	b.invalidate(object.Scope{Tag: "x"})
 	for _, e := range []*Epochs{b, c, a} {
 		testkit.Eventually(t, "the invalidation", func() bool { return e.freshness(fill.Clone()) == object.Hard })
 	}
 	// A gateway that starts only now reads it from the log.
-	d := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
+	d := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), replog.DefaultPeriod)
 	inStep(t, d)
 	if d.freshness(fill.Clone()) != object.Hard {
 		t.Error("a new gateway does not know of it")
@@ -146,7 +132,7 @@ func TestPurgeDuringFillElsewhere(t *testing.T) {
 
 func TestMissedWhileCut(t *testing.T) {
 	server := redistest.Start(t)
-	a, b := newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, patient(t, server.Addr()), replog.DefaultPeriod)
+	a, b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), replog.DefaultPeriod), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), replog.DefaultPeriod)
 	inStep(t, a, b)
 	ctx := context.Background()
 	for i := range 6 {
@@ -154,7 +140,7 @@ func TestMissedWhileCut(t *testing.T) {
 		if err := server.Client().ClientKillByFilter(ctx, "TYPE", "pubsub").Err(); err != nil {
 			t.Fatal(err)
 		}
-		a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
+		a.invalidate(object.Scope{Tag: fmt.Sprint(i)})
 		testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 	}
 }
@@ -162,7 +148,7 @@ func TestMissedWhileCut(t *testing.T) {
 // An invalidation must get through to a Redis that is full and evicts nothing.
 func TestInvalidateWhenFull(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
-	a, b := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+	a, b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 	inStep(t, a, b)
 	c := server.Client()
 	// Full to the brim: not even a short value is taken any more.
@@ -172,7 +158,7 @@ func TestInvalidateWhenFull(t *testing.T) {
 		}
 	}
 	o := tagged(b, "x")
-	a.Invalidate(object.Scope{Tag: "x"})
+	a.invalidate(object.Scope{Tag: "x"})
 	testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 	testkit.Eventually(t, "the log", func() bool { return a.Stats().Pending == 0 })
 	if c.Set(context.Background(), "more", "x", 0).Err() == nil {
@@ -186,7 +172,7 @@ func TestInvalidateWhenFull(t *testing.T) {
 func TestAheadOfUs(t *testing.T) {
 	server := redistest.Start(t)
 	p := redistest.NewProxy(t, server.Addr())
-	e := newEpochs(t, hot(t, p.Addr()), 50*time.Millisecond)
+	e := newEpochs(t, redistest.RequestClient(t, p.Addr()), 50*time.Millisecond)
 	inStep(t, e)
 	ahead := func(tag string) *object.Object {
 		o := tagged(e, tag)
@@ -199,7 +185,7 @@ func TestAheadOfUs(t *testing.T) {
 	if !e.Admit(early) || e.freshness(early) != object.Valid {
 		t.Fatal("kept out without a reason")
 	}
-	e.Invalidate(object.Scope{Tag: "x"})
+	e.invalidate(object.Scope{Tag: "x"})
 	if e.freshness(early) != object.Hard {
 		t.Error("what came in before is used after the invalidation")
 	}
@@ -213,7 +199,7 @@ func TestAheadOfUs(t *testing.T) {
 	p.Cut()
 	testkit.Eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 && e.Ready() })
 	testkit.Eventually(t, "the new epoch", func() bool { return e.Admit(tagged(e, "x")) })
-	if early.Epoch >= e.Now() {
+	if early.Epoch >= e.table.Now() {
 		t.Error("the epoch in the log is not later than all that were seen")
 	}
 }
@@ -223,7 +209,7 @@ func TestAheadOfUs(t *testing.T) {
 func TestCutOff(t *testing.T) {
 	server := redistest.Start(t)
 	p := redistest.NewProxy(t, server.Addr())
-	a, b := newEpochs(t, hot(t, p.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+	a, b := newEpochs(t, redistest.RequestClient(t, p.Addr()), 50*time.Millisecond), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 	inStep(t, a, b)
 	p.Swallow(true)
 	testkit.Eventually(t, "noticing", func() bool { return !a.Ready() })
@@ -248,8 +234,8 @@ func TestCutOff(t *testing.T) {
 // More than a page of the log, from many goroutines.
 func TestMany(t *testing.T) {
 	server := redistest.Start(t)
-	a := newEpochs(t, deafen(t, patient(t, server.Addr())), time.Hour)
-	b := newEpochs(t, deafen(t, patient(t, server.Addr())), 100*time.Millisecond)
+	a := newEpochs(t, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), time.Hour)
+	b := newEpochs(t, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), 100*time.Millisecond)
 	inStep(t, a, b)
 	const n, each = 8, 400
 	objects := make([]*object.Object, n*each)
@@ -260,7 +246,7 @@ func TestMany(t *testing.T) {
 	for g := range n {
 		wg.Go(func() {
 			for i := range each {
-				a.Invalidate(object.Scope{Tag: fmt.Sprint(g*each + i)})
+				a.invalidate(object.Scope{Tag: fmt.Sprint(g*each + i)})
 			}
 		})
 	}
@@ -268,7 +254,7 @@ func TestMany(t *testing.T) {
 	for i, o := range objects {
 		testkit.Eventually(t, fmt.Sprint("number ", i), func() bool { return b.freshness(o) == object.Hard })
 	}
-	c := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	c := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 	inStep(t, c)
 	for i, o := range objects {
 		if c.freshness(o.Clone()) != object.Hard {
@@ -285,9 +271,9 @@ func TestEpochsCluster(t *testing.T) {
 	for name, period := range map[string]time.Duration{"by Pub/Sub": time.Hour, "by the log": 50 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			client := func() redis.UniversalClient {
-				c := patient(t, cluster.Addrs()...)
+				c := redistest.BackgroundClient(t, cluster.Addrs()...)
 				if period < time.Hour {
-					c = deafen(t, c)
+					c = redistest.WithoutMessages(t, c)
 				}
 				return c
 			}
@@ -304,7 +290,7 @@ func TestEpochsCluster(t *testing.T) {
 			}
 			for i := range 5 {
 				o := tagged(b, fmt.Sprint(i))
-				a.Invalidate(object.Scope{Tag: fmt.Sprint(i)})
+				a.invalidate(object.Scope{Tag: fmt.Sprint(i)})
 				testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 			}
 		})
@@ -314,11 +300,11 @@ func TestEpochsCluster(t *testing.T) {
 // An invalidation by one client at a time, and by many, which share round trips.
 func BenchmarkInvalidate(b *testing.B) {
 	server := redistest.Start(b)
-	e := newEpochs(b, patient(b, server.Addr()), replog.DefaultPeriod)
+	e := newEpochs(b, redistest.BackgroundClient(b, server.Addr()), replog.DefaultPeriod)
 	inStep(b, e)
 	var n atomic.Int64
 	run := func() {
-		e.Invalidate(object.Scope{URL: fmt.Sprint("https://example.com/", n.Add(1))})
+		e.invalidate(object.Scope{URL: fmt.Sprint("https://example.com/", n.Add(1))})
 	}
 	b.Run("one", func(b *testing.B) {
 		b.ReportAllocs()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -35,8 +36,8 @@ func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (
 		return none, true
 	}
 	token := rand.Text()
-	limited, cancel := s.limit(ctx)
-	defer cancel()
+	limited, end := availability.Limit(ctx, s.o.Budget)
+	defer end()
 	if limited.Err() != nil {
 		return none, true
 	}

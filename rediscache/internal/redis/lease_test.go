@@ -25,7 +25,7 @@ func TestLease(t *testing.T) {
 	var wg, tried sync.WaitGroup
 	tried.Add(5)
 	for range 5 {
-		s := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
+		s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Budget: time.Second})
 		wg.Go(func() {
 			ctx := context.Background()
 			free, granted := s.Lease(ctx, key, time.Minute)
@@ -38,7 +38,7 @@ func TestLease(t *testing.T) {
 			}
 			asked.Add(1)
 			tried.Wait() // whoever comes later would find no lease
-			s.Set(key, with(key, fresh([]byte("answer"))))
+			s.Set(key, fresh([]byte("answer")))
 			free()
 		})
 	}
@@ -50,8 +50,8 @@ func TestLease(t *testing.T) {
 
 func TestLeaseEnds(t *testing.T) {
 	server := redistest.Start(t)
-	a := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
-	b := newStore(t, Options{Client: hot(t, server.Addr()), Budget: time.Second})
+	a := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Budget: time.Second})
+	b := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Budget: time.Second})
 	ctx := context.Background()
 	key := object.NewKey("k")
 
@@ -98,7 +98,7 @@ func TestLeaseEnds(t *testing.T) {
 	seen := 0
 	e := b.Await(ctx, old, anyVariant, func(e *object.Entry) bool {
 		if seen++; seen == 2 {
-			a.Set(old, with(old, fresh([]byte("new"))))
+			a.Set(old, fresh([]byte("new")))
 			free()
 		}
 		return string(e.Variants[0].Body) == "new"
@@ -116,7 +116,7 @@ func TestLeaseEnds(t *testing.T) {
 
 func TestLeaseWithoutRedis(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	server.Freeze()
 	for range 6 {
 		free, granted := s.Lease(context.Background(), object.NewKey("k"), time.Minute)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
@@ -19,10 +20,10 @@ func TestRedisAway(t *testing.T) {
 	for _, how := range []string{"killed", "frozen"} {
 		t.Run(how, func(t *testing.T) {
 			server := redistest.Start(t)
-			a, b := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+			a, b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 			inStep(t, a, b)
 			early := tagged(b, "early")
-			a.Invalidate(object.Scope{Tag: "early"})
+			a.invalidate(object.Scope{Tag: "early"})
 			testkit.Eventually(t, "the first", func() bool { return b.freshness(early) == object.Hard })
 
 			if how == "killed" {
@@ -48,7 +49,7 @@ func TestRedisAway(t *testing.T) {
 			inStep(t, a, b)
 			testkit.Eventually(t, "sharing", func() bool { return a.Stats().Pending == 0 })
 			// A gateway that starts now knows both, though Redis came back empty.
-			c := newEpochs(t, patient(t, server.Addr()), 50*time.Millisecond)
+			c := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 			inStep(t, c)
 			testkit.Eventually(t, "the log", func() bool {
 				return c.freshness(early.Clone()) == object.Hard && c.freshness(atB.Clone()) == object.Hard
@@ -73,12 +74,12 @@ func TestLogLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
-			a := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+			a := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 			inStep(t, a)
 			o := tagged(a, "x")
-			a.Invalidate(object.Scope{Tag: "w"})
-			a.Invalidate(object.Scope{Tag: "x"})
-			a.Invalidate(object.Scope{All: true, Soft: true})
+			a.invalidate(object.Scope{Tag: "w"})
+			a.invalidate(object.Scope{Tag: "x"})
+			a.invalidate(object.Scope{All: true, Soft: true})
 			after := tagged(a, "x")
 			lose(server.Client(), a)
 			testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 })
@@ -86,13 +87,13 @@ func TestLogLost(t *testing.T) {
 			if got := a.freshness(after); got != object.Valid {
 				t.Errorf("what was stored after the invalidations is hit again: %d", got)
 			}
-			b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+			b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 			inStep(t, b)
 			testkit.Eventually(t, "the log", func() bool { return b.freshness(o.Clone()) == object.Hard })
 
 			// Epochs go on from where they were.
 			late := tagged(a, "y")
-			b.Invalidate(object.Scope{Tag: "y"})
+			b.invalidate(object.Scope{Tag: "y"})
 			testkit.Eventually(t, "a new invalidation", func() bool { return a.freshness(late) == object.Hard })
 		})
 	}
@@ -102,16 +103,16 @@ func TestLogLost(t *testing.T) {
 // nothing that was stored before.
 func TestNoLogNoTrust(t *testing.T) {
 	server := redistest.Start(t)
-	a := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	a := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 	inStep(t, a)
 	o := tagged(a, "x")
 	server.Flush()
-	b := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 	inStep(t, b)
 	if b.freshness(o) != object.Hard {
 		t.Error("what was stored before the log was lost is used")
 	}
-	c := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	c := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 	inStep(t, c)
 	if c.freshness(tagged(b, "x")) != object.Valid {
 		t.Error("what was stored after it is not used")
@@ -124,10 +125,10 @@ func TestYoungLogNoTrust(t *testing.T) {
 	for _, lose := range []string{"both", "log", "generation"} {
 		t.Run(lose, func(t *testing.T) {
 			server := redistest.Start(t)
-			a := newEpochs(t, deafen(t, patient(t, server.Addr())), time.Hour)
+			a := newEpochs(t, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), time.Hour)
 			inStep(t, a)
 			o := tagged(a, "x")
-			a.Invalidate(object.Scope{Tag: "x"})
+			a.invalidate(object.Scope{Tag: "x"})
 			kept := tagged(a, "x")
 			var keys []string
 			if lose != "log" {
@@ -138,7 +139,7 @@ func TestYoungLogNoTrust(t *testing.T) {
 			}
 			server.Client().Del(context.Background(), keys...)
 			for i := range 3 {
-				e := newEpochs(t, patient(t, server.Addr()), time.Hour)
+				e := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 				inStep(t, e)
 				if e.freshness(o.Clone()) != object.Hard {
 					t.Errorf("gateway %d uses what was purged", i)
@@ -158,17 +159,17 @@ func TestYoungLogNoTrust(t *testing.T) {
 // behind.
 func TestClockGoesBack(t *testing.T) {
 	server := redistest.Start(t)
-	a, b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+	a, b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 	inStep(t, a, b)
 	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 	a.table.Advance(ahead)
-	testkit.Eventually(t, "the clock", func() bool { return b.Now() >= ahead })
+	testkit.Eventually(t, "the clock", func() bool { return b.table.Now() >= ahead })
 	for range 3 {
 		o := tagged(b, "x")
-		a.Invalidate(object.Scope{Tag: "x"})
+		a.invalidate(object.Scope{Tag: "x"})
 		testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 		o = tagged(a, "x")
-		b.Invalidate(object.Scope{Tag: "x"})
+		b.invalidate(object.Scope{Tag: "x"})
 		testkit.Eventually(t, "the invalidation back", func() bool { return a.freshness(o) == object.Hard })
 	}
 }
@@ -177,7 +178,7 @@ func TestClockGoesBack(t *testing.T) {
 // full reads all of it, and gives all of it back when it is lost.
 func TestFullLog(t *testing.T) {
 	server := redistest.Start(t)
-	a := newEpochs(t, patient(t, server.Addr()), time.Hour)
+	a := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 	inStep(t, a)
 	table := epoch.New()
 	now := uint64(time.Now().UnixMicro())
@@ -197,7 +198,7 @@ func TestFullLog(t *testing.T) {
 	}
 	server.Client().ZAdd(context.Background(), a.logKey(), members...)
 
-	b := NewEpochs(table, EpochsOptions{Client: patient(t, server.Addr()), Period: 50 * time.Millisecond})
+	b := NewEpochs(table, replog.Options{Client: redistest.BackgroundClient(t, server.Addr()), Period: 50 * time.Millisecond}, prefix)
 	began := time.Now()
 	b.Start()
 	t.Cleanup(b.Close)
@@ -221,10 +222,10 @@ func TestWithoutInfo(t *testing.T) {
 	if err := server.Client().Do(ctx, "ACL", "SETUSER", "default", "-info").Err(); err != nil {
 		t.Fatal(err)
 	}
-	a, b := newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond), newEpochs(t, patient(t, server.Addr()), 20*time.Millisecond)
+	a, b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 	inStep(t, a, b)
 	o := tagged(b, "x")
-	a.Invalidate(object.Scope{Tag: "x"})
+	a.invalidate(object.Scope{Tag: "x"})
 	testkit.Eventually(t, "the invalidation", func() bool { return b.freshness(o) == object.Hard })
 	server.Client().Del(ctx, a.logKey())
 	testkit.Eventually(t, "the loss noticed", func() bool { return a.Stats().Lost > 0 && b.Stats().Lost > 0 })

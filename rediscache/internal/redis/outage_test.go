@@ -20,7 +20,7 @@ import (
 
 // careless returns a client that waits for a minute: with it the budget can
 // only be the store's own.
-func careless(t testing.TB, addr string) redis.UniversalClient {
+func unboundedClient(t testing.TB, addr string) redis.UniversalClient {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{
 		Addr: addr, ReadTimeout: time.Minute, WriteTimeout: time.Minute, DialTimeout: time.Minute, PoolTimeout: time.Minute, MaxRetries: -1, DialerRetries: 1,
@@ -60,14 +60,14 @@ func TestOutages(t *testing.T) {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				server := redistest.Start(t)
 				p := redistest.NewProxy(t, server.Addr())
-				client := hot(t, p.Addr())
+				client := redistest.RequestClient(t, p.Addr())
 				if kind == "careless client" {
-					client = careless(t, p.Addr())
+					client = unboundedClient(t, p.Addr())
 				}
 				var changes atomic.Int32
 				engine := availability.New(availability.Options{Client: client, OnChange: func(availability.Change) { changes.Add(1) }})
 				t.Cleanup(engine.Close)
-				s := newStore(t, Options{Client: client, Background: hot(t, p.Addr()), Availability: engine})
+				s := newStore(t, Options{Client: client, Background: redistest.RequestClient(t, p.Addr()), Availability: engine})
 				key, body := object.NewKey("k"), text(1000)
 				put(t, s, key, fresh(body))
 				if get(s, key) == nil {
@@ -96,7 +96,7 @@ func TestOutages(t *testing.T) {
 				if !s.Stats().Away {
 					t.Error("Redis is still asked")
 				}
-				s.Set(key, with(key, fresh(body)))
+				s.Set(key, fresh(body))
 				if s.Stats().Dropped == 0 {
 					t.Error("a write waits for a Redis that is away")
 				}
@@ -104,7 +104,7 @@ func TestOutages(t *testing.T) {
 				o.end(server, p)
 				testkit.Eventually(t, "the return", func() bool { return !s.Stats().Away })
 				testkit.Eventually(t, "a write", func() bool {
-					s.Set(key, with(key, fresh(body)))
+					s.Set(key, fresh(body))
 					return get(s, key) != nil
 				})
 				if changes.Load() < 2 {
@@ -120,7 +120,7 @@ func TestOutages(t *testing.T) {
 func TestMatchIsOfTheRequest(t *testing.T) {
 	server := redistest.Start(t)
 	p := redistest.NewProxy(t, server.Addr())
-	s := newStore(t, Options{Client: hot(t, p.Addr()), Budget: 5 * time.Millisecond})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, p.Addr()), Budget: 5 * time.Millisecond})
 	key := object.NewKey("k")
 	for i := range 3 {
 		o := fresh(noise(1000))
@@ -140,7 +140,7 @@ func TestMatchIsOfTheRequest(t *testing.T) {
 // A request that is given up says nothing of Redis.
 func TestGivenUp(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for range 30 {
@@ -154,7 +154,7 @@ func TestGivenUp(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	server := redistest.Start(t)
 	var ready atomic.Bool
-	s := newStore(t, Options{Client: hot(t, server.Addr()), Ready: func(context.Context) bool { return ready.Load() }})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Ready: ready.Load})
 	key := object.NewKey("k")
 	put(t, s, key, fresh(nil))
 	if get(s, key) != nil || s.Stats().Skipped != 1 {
@@ -169,28 +169,26 @@ func TestNotReady(t *testing.T) {
 // The queue is bounded by length and by bytes. What is too much is dropped, at
 // once.
 func TestQueue(t *testing.T) {
-	for name, o := range map[string]Options{
-		"length": {QueueLength: 40},
-		"bytes":  {QueueLength: 100_000, QueueBytes: 1 << 20},
+	for name, tc := range map[string]struct{ writes, size, dropped int }{
+		"length": {3000, 100, 1900},
+		"bytes":  {200, 1 << 20, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
-			o.Client = hot(t, server.Addr())
-			s := newStore(t, o)
+			s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Background: redistest.BackgroundClient(t, server.Addr())})
 			server.Freeze()
-			body := noise(10_000)
-			for i := range 1000 {
-				key := object.NewKey(fmt.Sprint(i))
-				s.Set(key, with(key, fresh(body)))
+			body := noise(tc.size)
+			for i := range tc.writes {
+				s.Set(object.NewKey(fmt.Sprint(i)), fresh(body))
 			}
 			st := s.Stats()
-			if st.Dropped < 800 || st.QueuedBytes > 1<<20 {
+			if st.Dropped < int64(tc.dropped) || st.QueuedBytes > queueBytes {
 				t.Errorf("%+v", st)
 			}
 			server.Thaw()
 			testkit.Eventually(t, "the rest", func() bool {
 				st := s.Stats()
-				return st.QueuedBytes == 0 && st.Writes+st.WriteErrors+st.Dropped == 1000
+				return st.QueuedBytes == 0 && st.Writes+st.WriteErrors+st.Dropped == int64(tc.writes)
 			})
 		})
 	}
@@ -198,10 +196,10 @@ func TestQueue(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	server := redistest.Start(t)
-	s := NewStore(Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	for i := range 100 {
 		key := object.NewKey(fmt.Sprint(i))
-		s.Set(key, with(key, fresh(text(100))))
+		s.Set(key, fresh(text(100)))
 	}
 	s.Close()
 	s.Close()
@@ -209,7 +207,7 @@ func TestClose(t *testing.T) {
 		t.Errorf("%d keys: what was waiting is not written", n)
 	}
 	key := object.NewKey("late")
-	s.Set(key, with(key, fresh(nil)))
+	s.Set(key, fresh(nil))
 	s.Delete(key)
 	if get(s, key) != nil {
 		t.Error("found after Close")

@@ -15,18 +15,6 @@ import (
 // errNotAsked says that Redis is away or has too much to do.
 var errNotAsked = errors.New("redis is not asked")
 
-// limit returns ctx with what the request may still wait. end must be called
-// when the wait is over.
-func (s *Store) limit(ctx context.Context) (limited context.Context, end func()) {
-	budget := availability.BudgetFrom(ctx)
-	began := time.Now()
-	limited, cancel := context.WithTimeout(ctx, budget.Left(s.o.Budget))
-	return limited, func() {
-		cancel()
-		budget.Spend(time.Since(began))
-	}
-}
-
 // ask calls f and returns what it returns, within what is left of the budget:
 // limited is ctx with it. It reports how it went. f runs in a
 // goroutine of its own, so the budget holds even where the client's deadlines do

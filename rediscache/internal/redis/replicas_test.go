@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/app/replog"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
@@ -34,15 +35,15 @@ func newReplica(t testing.TB, server *redistest.Server, deafened bool) *replica 
 // startReplica returns a replica that may not know of the invalidations yet.
 func startReplica(t testing.TB, server *redistest.Server, deafened bool) *replica {
 	t.Helper()
-	background := patient(t, server.Addr())
+	background := redistest.BackgroundClient(t, server.Addr())
 	if deafened {
-		background = deafen(t, background)
+		background = redistest.WithoutMessages(t, background)
 	}
 	r := &replica{memory: memory.New(16 << 20)}
 	t.Cleanup(r.memory.Close)
-	r.epochs = NewEpochs(epoch.New(), EpochsOptions{Client: background, Budget: time.Second})
+	r.epochs = NewEpochs(epoch.New(), replog.Options{Client: background}, prefix)
 	t.Cleanup(r.epochs.Close)
-	r.redis = newStore(t, Options{Client: hot(t, server.Addr()), Background: background, Ready: r.epochs.Await, Admit: r.epochs.Admit, Budget: time.Second})
+	r.redis = newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Background: background, Ready: r.epochs.Ready, Admit: r.epochs.Admit, Budget: time.Second})
 	return r
 }
 
@@ -50,10 +51,10 @@ func startReplica(t testing.TB, server *redistest.Server, deafened bool) *replic
 // and only what no invalidation concerns.
 func (r *replica) get(key object.Key) (*object.Object, string) {
 	ctx := context.Background()
-	if e := r.memory.Get(ctx, key); e != nil && r.epochs.Check(key, e.Variants[0]) == object.Valid {
+	if e := r.memory.Get(key); e != nil && r.epochs.table.Check(e.Variants[0]) == object.Valid {
 		return e.Variants[0], "memory"
 	}
-	if e := r.redis.Get(ctx, key); e != nil && r.epochs.Check(key, e.Variants[0]) == object.Valid {
+	if e := r.redis.Get(ctx, key); e != nil && r.epochs.table.Check(e.Variants[0]) == object.Valid {
 		r.memory.Set(key, e)
 		return e.Variants[0], "redis"
 	}
@@ -63,9 +64,9 @@ func (r *replica) get(key object.Key) (*object.Object, string) {
 // fill asks the origin and stores what it says.
 func (r *replica) fill(t testing.TB, key object.Key, path string, origin func() []byte) *object.Object {
 	o := fresh(nil)
-	o.Path, o.Tags, o.Epoch = path, []string{"all"}, r.epochs.Now()
+	o.Path, o.Tags, o.Epoch = path, []string{"all"}, r.epochs.table.Now()
 	o.Body = origin()
-	r.memory.Set(key, with(key, o))
+	r.memory.Set(key, only(key, o))
 	put(t, r.redis, key, o)
 	return o
 }
@@ -97,7 +98,7 @@ func TestReplicas(t *testing.T) {
 				if i%2 == 1 {
 					purge = object.Scope{Tag: "all"}
 				}
-				b.epochs.Invalidate(purge)
+				b.epochs.invalidate(purge)
 				if o, from := b.get(key); o != nil {
 					t.Errorf("used after the purge, from %s", from)
 				}
@@ -119,12 +120,16 @@ func TestFirstRequest(t *testing.T) {
 	key := object.NewKey("k")
 	a.fill(t, key, "/k", func() []byte { return []byte("answer") })
 	b := startReplica(t, server, false)
+	b.epochs.Await(t.Context())
 	if o, from := b.get(key); o == nil || from != "redis" {
 		t.Errorf("got %v from %q", o, from)
 	}
 	// Without Redis it waits for no longer than it must.
 	server.Kill()
 	c := startReplica(t, server, false)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	c.epochs.Await(ctx)
 	if o, _ := c.get(key); o != nil {
 		t.Errorf("got %v", o)
 	}
@@ -154,7 +159,7 @@ func TestReplicasUnderTrouble(t *testing.T) {
 					case i%17 == 0:
 						// The origin changes, then the purge.
 						after := versions[n].Add(1)
-						r.epochs.Invalidate(object.Scope{URL: "https://example.com" + path})
+						r.epochs.invalidate(object.Scope{URL: "https://example.com" + path})
 						if o, from := r.get(key); o != nil && versionOf(o) < after {
 							t.Errorf("%s: version %d from %s after the purge of %d", path, versionOf(o), from, after)
 						}
@@ -163,10 +168,10 @@ func TestReplicasUnderTrouble(t *testing.T) {
 							continue
 						}
 						o := fresh(nil)
-						o.Path, o.Epoch = path, r.epochs.Now()
+						o.Path, o.Epoch = path, r.epochs.table.Now()
 						o.Body = []byte(fmt.Sprint(versions[n].Load()))
-						r.memory.Set(key, with(key, o))
-						r.redis.Set(key, with(key, o))
+						r.memory.Set(key, only(key, o))
+						r.redis.Set(key, o)
 					}
 				}
 			})
@@ -207,7 +212,7 @@ func BenchmarkGet(b *testing.B) {
 	server := redistest.Start(b)
 	for name, body := range map[string][]byte{"1k": noise(1 << 10), "100k": noise(100 << 10), "1M": noise(1 << 20)} {
 		b.Run(name, func(b *testing.B) {
-			s := newStore(b, Options{Client: hot(b, server.Addr()), Background: patient(b, server.Addr()), Budget: time.Minute})
+			s := newStore(b, Options{Client: redistest.RequestClient(b, server.Addr()), Background: redistest.BackgroundClient(b, server.Addr()), Budget: time.Minute})
 			key := object.NewKey(name)
 			put(b, s, key, fresh(body))
 			b.ReportAllocs()

@@ -14,13 +14,6 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// Defaults of Options.
-const (
-	DefaultMaxBody     = 8 << 20
-	DefaultQueueLength = 1024
-	DefaultQueueBytes  = 64 << 20
-)
-
 const (
 	// maxLife is the longest that anything is kept. Invalidations are
 	// remembered for longer than that.
@@ -31,40 +24,37 @@ const (
 	maxFetched = 8
 	// maxReads is how many reads may be under way.
 	maxReads = 512
+	// queueLength and queueBytes bound the writes that wait.
+	queueLength = 1024
+	queueBytes  = 64 << 20
 	// writeTimeout bounds one write. No request waits for it.
 	writeTimeout = 2 * time.Second
 )
 
-// Options are what the second tier needs.
+// Options are what the second tier needs. All but Budget and Compress must be set.
 type Options struct {
 	// Client is for the path of a request. It must honour the deadline of a
 	// context and must not retry.
 	Client redis.UniversalClient
-	// Background is for writes and administration. Default: Client.
+	// Background is for writes and administration.
 	Background redis.UniversalClient
-	// Prefix begins every key. Default: "tentagate".
+	// Prefix begins every key.
 	Prefix string
-	// Availability says which parts of Redis can be used. Default: an engine of
-	// its own.
+	// Availability says which parts of Redis can be used.
 	Availability *availability.Engine
 	// Budget is the longest that a request waits in Get, Select and Lease; what
 	// the context's availability.Budget has spent counts. Default: that of
 	// Availability.
 	Budget time.Duration
-	// MaxBody is the largest body that is kept, in bytes. Default: 8 MiB.
+	// MaxBody is the largest body that is kept, in bytes.
 	MaxBody int
 	// Compress has text without a content coding kept compressed with zstd.
 	Compress bool
-	// QueueLength and QueueBytes bound the writes that wait. Default: 1024 of
-	// them, 64 MiB.
-	QueueLength int
-	QueueBytes  int64
-	// Ready reports whether what is read can be judged: whether the
-	// invalidations made elsewhere are known here. It may wait for that until
-	// its context is done, which is within the budget. Default: always.
-	Ready func(context.Context) bool
+	// Ready reports whether the invalidations made elsewhere are known here.
+	// Nothing is read before.
+	Ready func() bool
 	// Admit reports whether a response that was read may be used at all; see
-	// Epochs.Admit. Default: always.
+	// Epochs.Admit.
 	Admit func(*object.Object) bool
 }
 
@@ -83,7 +73,6 @@ type Store struct {
 
 	waiting waiting
 	cluster bool
-	end     func()
 
 	n counters
 }
@@ -91,43 +80,16 @@ type Store struct {
 // NewStore returns the tier. It dials when there is something to do. Close ends
 // it; the clients stay open.
 func NewStore(o Options) *Store {
-	if o.Background == nil {
-		o.Background = o.Client
-	}
-	if o.Prefix == "" {
-		o.Prefix = "tentagate"
-	}
-	end := func() {}
-	if o.Availability == nil {
-		o.Availability = availability.New(availability.Options{Client: o.Client, Prefix: o.Prefix})
-		end = o.Availability.Close
-	}
 	if o.Budget <= 0 {
 		o.Budget = o.Availability.Budget()
 	}
 	o.Availability.Expect(o.Budget)
-	if o.MaxBody <= 0 {
-		o.MaxBody = DefaultMaxBody
-	}
-	if o.QueueLength <= 0 {
-		o.QueueLength = DefaultQueueLength
-	}
-	if o.QueueBytes <= 0 {
-		o.QueueBytes = DefaultQueueBytes
-	}
-	if o.Ready == nil {
-		o.Ready = func(context.Context) bool { return true }
-	}
-	if o.Admit == nil {
-		o.Admit = func(*object.Object) bool { return true }
-	}
-	s := &Store{o: o, reads: make(chan struct{}, maxReads), end: end}
+	s := &Store{o: o, reads: make(chan struct{}, maxReads)}
 	_, s.cluster = o.Client.(*redis.ClusterClient)
 	s.waiting.m = map[[16]byte][]waitingObject{}
 	for i := range s.queues {
-		s.queues[i] = make(chan job, max(o.QueueLength/writers, 1))
-		s.done.Add(1)
-		go s.write(s.queues[i])
+		s.queues[i] = make(chan job, queueLength/writers)
+		s.done.Go(func() { s.write(s.queues[i]) })
 	}
 	return s
 }
@@ -170,8 +132,8 @@ func (s *Store) Get(ctx context.Context, key object.Key) *object.Entry {
 }
 
 // Select returns those variants of the key that match accepts, newest first,
-// or nil. It takes no longer than the budget, or than what the request has left of
-// it (WithSpent).
+// or nil. It takes no longer than what the request has left of the budget
+// (availability.WithBudget).
 func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []string, variant string) bool) *object.Entry {
 	if e := s.waiting.get(key, match); e != nil {
 		s.n.hits.Add(1)
@@ -181,9 +143,9 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 		s.n.skipped.Add(1)
 		return nil
 	}
-	limited, cancel := s.limit(ctx)
-	defer cancel()
-	if limited.Err() != nil || !s.o.Ready(limited) {
+	limited, end := availability.Limit(ctx, s.o.Budget)
+	defer end()
+	if limited.Err() != nil || !s.o.Ready() {
 		s.n.skipped.Add(1)
 		return nil
 	}

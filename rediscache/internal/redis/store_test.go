@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -26,21 +27,30 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// hot returns a client as the app makes it for the path of a request.
-func hot(t testing.TB, addrs ...string) redis.UniversalClient {
-	t.Helper()
-	o := &redis.UniversalOptions{
-		Addrs: addrs, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond,
-		PoolTimeout: 100 * time.Millisecond, DialTimeout: 250 * time.Millisecond,
-		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
-	}
-	c := redis.NewUniversalClient(o)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
+// prefix begins the keys of the tests.
+const prefix = "tentagate"
 
+// newStore returns a store with the options, and usable values for those that are
+// not given.
 func newStore(t testing.TB, o Options) *Store {
 	t.Helper()
+	o.Prefix = prefix
+	if o.Background == nil {
+		o.Background = o.Client
+	}
+	if o.Availability == nil {
+		o.Availability = availability.New(availability.Options{Client: o.Client})
+		t.Cleanup(o.Availability.Close)
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = 8 << 20
+	}
+	if o.Ready == nil {
+		o.Ready = func() bool { return true }
+	}
+	if o.Admit == nil {
+		o.Admit = func(*object.Object) bool { return true }
+	}
 	s := NewStore(o)
 	t.Cleanup(s.Close)
 	return s
@@ -53,15 +63,23 @@ func fresh(body []byte) *object.Object {
 	return o
 }
 
-func with(key object.Key, o *object.Object) *object.Entry {
-	return (*object.Entry)(nil).With(key, o, 8)
+// only returns an entry with one variant.
+func only(key object.Key, o *object.Object) *object.Entry {
+	return &object.Entry{Key: key, Variants: []*object.Object{o}}
+}
+
+// unwritten returns how many keys have objects that are not written yet.
+func (s *Store) unwritten() int {
+	s.waiting.mu.RLock()
+	defer s.waiting.mu.RUnlock()
+	return len(s.waiting.m)
 }
 
 // put writes and waits until it is written.
 func put(t testing.TB, s *Store, key object.Key, o *object.Object) {
 	t.Helper()
 	before := s.Stats()
-	s.Set(key, with(key, o))
+	s.Set(key, o)
 	testkit.Eventually(t, "a write", func() bool {
 		now := s.Stats()
 		if now.WriteErrors+now.Dropped > before.WriteErrors+before.Dropped {
@@ -82,7 +100,7 @@ func TestStore(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
-	s := newStore(t, Options{Client: hot(t, server.Addr()), Compress: true})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Compress: true})
 
 	for name, body := range map[string][]byte{
 		"short": []byte("hello"), "empty": nil, "text": text(20_000), "large": noise(3*chunkSize + 5),
@@ -144,9 +162,9 @@ func TestStore(t *testing.T) {
 		}
 	})
 	t.Run("too large", func(t *testing.T) {
-		small := newStore(t, Options{Client: hot(t, server.Addr()), MaxBody: 100})
+		small := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), MaxBody: 100})
 		key := object.NewKey("large")
-		small.Set(key, with(key, fresh(text(101))))
+		small.Set(key, fresh(text(101)))
 		if small.Stats().Oversize != 1 {
 			t.Errorf("%+v", small.Stats())
 		}
@@ -160,11 +178,11 @@ func TestStore(t *testing.T) {
 // What was set is found at once, while it waits to be written and afterwards.
 func TestFoundAtOnce(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	for i := range 300 {
 		key := object.NewKey(fmt.Sprint(i))
-		s.Set(key, with(key, fresh([]byte("old"))))
-		s.Set(key, with(key, fresh([]byte(fmt.Sprint(i)))))
+		s.Set(key, fresh([]byte("old")))
+		s.Set(key, fresh([]byte(fmt.Sprint(i))))
 		for range 3 {
 			if o := get(s, key); o == nil || string(o.Body) != fmt.Sprint(i) {
 				t.Fatalf("%d: got %v", i, o)
@@ -176,7 +194,7 @@ func TestFoundAtOnce(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "the writes", func() bool { return s.Stats().Writes == 600 })
-	if n := s.waiting.len(); n != 0 {
+	if n := s.unwritten(); n != 0 {
 		t.Errorf("%d still wait", n)
 	}
 	// What does not wait any more because it was dropped is not found.
@@ -185,8 +203,8 @@ func TestFoundAtOnce(t *testing.T) {
 		get(s, object.NewKey("x"))
 	}
 	key := object.NewKey("dropped")
-	s.Set(key, with(key, fresh(nil)))
-	if get(s, key) != nil || s.waiting.len() != 0 {
+	s.Set(key, fresh(nil))
+	if get(s, key) != nil || s.unwritten() != 0 {
 		t.Error("a dropped response is kept")
 	}
 	server.Thaw()
@@ -194,7 +212,7 @@ func TestFoundAtOnce(t *testing.T) {
 
 func TestVariants(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	key := object.NewKey("k")
 	ctx := context.Background()
 	variant := func(name string) *object.Object {
@@ -231,7 +249,7 @@ func TestVariants(t *testing.T) {
 	}
 	// More than the index may have: the oldest go.
 	for i := range maxVariants + 10 {
-		s.Set(key, with(key, variant(fmt.Sprint(i))))
+		s.Set(key, variant(fmt.Sprint(i)))
 	}
 	testkit.Eventually(t, "writes", func() bool { return s.Stats().Writes == maxVariants+15 })
 	if n := server.Client().HLen(ctx, s.key(key, "i")).Val(); n != maxVariants {
@@ -247,7 +265,7 @@ func TestVariants(t *testing.T) {
 
 func TestManyFields(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: hot(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	key := object.NewKey("k")
 	o := fresh(nil)
 	o.Header = http.Header{}

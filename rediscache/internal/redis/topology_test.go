@@ -16,7 +16,7 @@ import (
 
 func TestStoreCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t)
-	s := newStore(t, Options{Client: hot(t, cluster.Addrs()...), Background: patient(t, cluster.Addrs()...)})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, cluster.Addrs()...), Background: redistest.BackgroundClient(t, cluster.Addrs()...)})
 	const n = 60
 	keys, bodies := make([]object.Key, n), make([][]byte, n)
 	for i := range keys {
@@ -57,7 +57,7 @@ func TestStoreCluster(t *testing.T) {
 				if o := get(s, keys[i]); o != nil && !bytes.Equal(o.Body, bodies[i]) {
 					t.Errorf("%d: a wrong body", i)
 				}
-				s.Set(keys[i], with(keys[i], fresh(bodies[i])))
+				s.Set(keys[i], fresh(bodies[i]))
 			}
 		})
 	}
@@ -67,7 +67,7 @@ func TestStoreCluster(t *testing.T) {
 	t.Logf("after the move: %+v", s.Stats())
 	testkit.Eventually(t, "all after the move", func() bool {
 		for i := range keys {
-			s.Set(keys[i], with(keys[i], fresh(bodies[i])))
+			s.Set(keys[i], fresh(bodies[i]))
 		}
 		return look() == n
 	})
@@ -98,14 +98,14 @@ func TestStoreSentinel(t *testing.T) {
 			t.Error("a wrong body")
 		}
 	}
-	e.Invalidate(object.Scope{Tag: "x"})
+	e.invalidate(object.Scope{Tag: "x"})
 	testkit.Eventually(t, "the failover", func() bool {
-		s.Set(key, with(key, fresh(body)))
+		s.Set(key, fresh(body))
 		return get(s, key) != nil
 	})
 	inStep(t, e)
 	testkit.Eventually(t, "sharing", func() bool { return e.Stats().Pending == 0 })
-	other := newEpochs(t, patient(t, sentinel.Replica.Addr()), 100*time.Millisecond)
+	other := newEpochs(t, redistest.BackgroundClient(t, sentinel.Replica.Addr()), 100*time.Millisecond)
 	inStep(t, other)
 	testkit.Eventually(t, "the invalidation at another gateway", func() bool { return other.freshness(o.Clone()) == object.Hard })
 }

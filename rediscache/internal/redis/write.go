@@ -27,13 +27,9 @@ type job struct {
 	size    int64
 }
 
-// Set writes the newest variant of the entry, later. What was not written in
-// time, or would be too much, is dropped and counted.
-func (s *Store) Set(key object.Key, e *object.Entry) {
-	if e == nil || len(e.Variants) == 0 {
-		return
-	}
-	o := e.Variants[0]
+// Set writes a variant of the key, later. What was not written in time, or would
+// be too much, is dropped and counted.
+func (s *Store) Set(key object.Key, o *object.Object) {
 	if len(o.Body) > s.o.MaxBody {
 		s.n.oversize.Add(1)
 		return
@@ -55,7 +51,7 @@ func (s *Store) enqueue(j job) {
 		s.n.dropped.Add(1)
 		return
 	}
-	if s.queued.Add(j.size) > s.o.QueueBytes {
+	if s.queued.Add(j.size) > queueBytes {
 		s.queued.Add(-j.size)
 		s.n.dropped.Add(1)
 		return
@@ -110,12 +106,6 @@ func (w *waiting) forget(key object.Key) {
 	delete(w.m, key.Hash)
 }
 
-func (w *waiting) len() int {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return len(w.m)
-}
-
 // get returns the variants that match accepts, newest first, or nil.
 func (w *waiting) get(key object.Key, match func([]string, string) bool) *object.Entry {
 	w.mu.RLock()
@@ -144,7 +134,6 @@ func (s *Store) Close() {
 	}
 	s.mu.Unlock()
 	s.done.Wait()
-	s.end()
 	// Reads that were given up end by their deadline.
 	for range maxReads {
 		s.reads <- struct{}{}
@@ -152,7 +141,6 @@ func (s *Store) Close() {
 }
 
 func (s *Store) write(queue <-chan job) {
-	defer s.done.Done()
 	var last time.Time // until when to write after Close
 	for j := range queue {
 		s.queued.Add(-j.size)
