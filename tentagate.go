@@ -15,6 +15,7 @@ import (
 	_ "github.com/pythopus/tentagate/breaker"
 	_ "github.com/pythopus/tentagate/caddyfile"
 	_ "github.com/pythopus/tentagate/cors"
+	_ "github.com/pythopus/tentagate/discovery"
 	_ "github.com/pythopus/tentagate/guard"
 	_ "github.com/pythopus/tentagate/health"
 	_ "github.com/pythopus/tentagate/jwtauth"

@@ -67,6 +67,7 @@ type gateway struct {
 //
 //	tentagate [<name>] {
 //		service         <name> <url...> {
+//			discover dns [<interval>]
 //			<options of reverse_proxy>
 //		}
 //		public          <matcher...>
@@ -227,9 +228,16 @@ func (g *gateway) unmarshalService(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	for d.NextBlock(0) {
-		s.options = append(s.options, d.NextSegment())
+		if segment := d.NextSegment(); segment.Directive() == "discover" {
+			err = s.unmarshalDiscover(segment)
+		} else {
+			s.options = append(s.options, segment)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.checkDiscovered(d)
 }
 
 // unmarshalPublic reads `public <matcher...>`.

@@ -59,7 +59,10 @@ func (g *gateway) proxy(s *service) caddyfile.Segment {
 		option, _ := g.transport(s, words("transport", "tentagate").segment())
 		options = slices.Insert(options, 0, option)
 	}
-	if len(s.upstreams) > 1 {
+	if s.discovered {
+		proxy.block = append(proxy.block, s.discovery()...)
+	}
+	if s.several() {
 		if ours {
 			options = balanced(options, given)
 		}
@@ -85,8 +88,11 @@ func (g *gateway) transport(s *service, written caddyfile.Segment) (caddyfile.Se
 	if g.headerTimeout > 0 {
 		standard = append(standard, words("response_header_timeout", g.headerTimeout.String()))
 	}
-	if len(s.upstreams) > 1 {
+	if s.several() {
 		standard = append(standard, statement{words: []string{"breaker", g.stateName(s.name)}, block: upstreamRules})
+	}
+	if host, secure := s.secureName(); secure {
+		standard = append(standard, words("tls_server_name", host))
 	}
 	given := optionsOf(segment)
 	for _, l := range linesOf(segment) {

@@ -26,7 +26,14 @@ type service struct {
 	// options are the lines of the block that the operator wrote for
 	// reverse_proxy, each with its own arguments and block.
 	options []caddyfile.Segment
+	// discovered is set if the address stands for all those that the DNS has for
+	// its name, looked up every refresh, or as often as by default if that is empty.
+	discovered bool
+	refresh    string
 }
+
+// several reports whether requests go to more than one address.
+func (s *service) several() bool { return s.discovered || len(s.upstreams) > 1 }
 
 // newService checks a name and the addresses that serve it. The errors say what
 // is wrong and what is accepted, but not where it was written.
