@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"os"
 	"sync"
 
 	"go.uber.org/zap"
@@ -32,8 +33,9 @@ func init() {
 // everything is kept in the memory of this process.
 //
 // A configuration that does not mention the app at all takes the connection
-// from the REDIS_URL environment variable, if that is set. A configuration that
-// has the app, but no `redis` in it, keeps everything in memory.
+// from the environment variable REDIS_URL, or from the file that REDIS_URL_FILE
+// names, if one is set. A configuration that has the app, but no `redis` in it,
+// keeps everything in memory.
 type App struct {
 	// The Redis that all gateways share. Default: none, everything is kept in
 	// memory.
@@ -81,7 +83,7 @@ func (a *App) UnmarshalJSON(data []byte) error {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	if !a.given && a.RedisConfig == nil {
-		a.RedisConfig = &RedisConfig{URLs: []string{"{env." + envURL + "}"}}
+		a.RedisConfig = ofEnvironment()
 	}
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	if a.RedisConfig == nil {
@@ -110,7 +112,23 @@ func (a *App) Start() error {
 	if a.redis != nil {
 		a.redis.start()
 	}
+	if warning := a.Warning(); warning != "" {
+		warned.Do(func() { a.logger.Warn(warning) })
+	}
 	return nil
+}
+
+// warned has the warning logged once in the process, not at each reload.
+var warned sync.Once
+
+// Warning says what is probably wrong with the configuration of Redis, for the log
+// and the details of the health; mostly it is empty. Pods of Kubernetes are rarely
+// alone, and without Redis none knows of the others.
+func (a *App) Warning() string {
+	if a.redis != nil || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return ""
+	}
+	return "no Redis in Kubernetes: with more than one replica each has its own limits, cache and revoked tokens; set REDIS_URL or REDIS_URL_FILE"
 }
 
 // Stop ends nothing: the connection outlives a reload, and is closed by

@@ -29,7 +29,8 @@ const (
 
 // RedisConfig says which Redis the gateways share. Every text may be a
 // placeholder, `{env.REDIS_URL}` or `{file./run/secrets/redis}`; it is resolved
-// when the configuration is loaded and appears nowhere else. One that has no
+// when the configuration is loaded and appears nowhere else. A user name and
+// password from a file are read again for each new connection. One that has no
 // value then is an error, so that a misspelt variable cannot switch Redis or its
 // password off; `{env.REDIS_URL}` alone may be unset.
 type RedisConfig struct {
@@ -110,8 +111,20 @@ type redisSettings struct {
 	key     string
 }
 
-// envURL is the variable that a gateway takes its Redis from by itself.
-const envURL = "REDIS_URL"
+// The variables that a gateway takes its Redis from by itself: the addresses, or
+// the name of a file that has them.
+const (
+	envURL     = "REDIS_URL"
+	envURLFile = "REDIS_URL_FILE"
+)
+
+// ofEnvironment returns the Redis of a configuration that does not have the app.
+func ofEnvironment() *RedisConfig {
+	if file := os.Getenv(envURLFile); file != "" && os.Getenv(envURL) == "" {
+		return &RedisConfig{URLs: []string{"{file." + file + "}"}}
+	}
+	return &RedisConfig{URLs: []string{"{env." + envURL + "}"}}
+}
 
 // resolve replaces the placeholders and reads the addresses. It returns nil
 // settings if everything is to be kept in memory.
@@ -199,6 +212,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 		}
 	}
 	s.options.TLSConfig = tlsConfig
+	s.options.CredentialsProviderContext = c.rotating(s.options.Username, s.options.Password)
 	s.key = s.hash()
 	return s, nil
 }

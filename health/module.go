@@ -71,6 +71,7 @@ type Handler struct {
 
 	details *nearby.Networks // nil: everybody
 	redis   *app.Redis
+	warning string          // of the app, mostly empty
 	run     problem.Handler // serve
 	ctx     caddy.Context
 }
@@ -99,7 +100,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return place.Error(ctx, "health", h.Position, err)
 	}
-	h.redis = a.Redis()
+	h.redis, h.warning = a.Redis(), a.Warning()
 	h.run = h.serve
 	return nil
 }

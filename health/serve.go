@@ -125,9 +125,13 @@ func (h *Handler) report(r *http.Request, structured bool) report {
 		result.Checks["redis:connection"] = []check{{ComponentType: "datastore", Status: state}}
 		result.Checks["gateway:instances"] = []check{{ComponentType: "system", Value: &instances, Status: state}}
 	}
+	if h.warning != "" {
+		result.Status = "warn"
+		result.Notes = append(result.Notes, h.warning)
+	}
 	if shuttingDown(r) {
 		result.Status = "warn"
-		result.Notes = []string{"the server is shutting down"}
+		result.Notes = append(result.Notes, "the server is shutting down")
 	}
 	return result
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pythopus/tentagate/internal/freeport"
+	"github.com/pythopus/tentagate/internal/redistest"
 )
 
 const podSecret = "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"
@@ -52,10 +53,11 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	if err := os.WriteFile(secret, []byte(podSecret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var env []string
+	env := []string{"KUBERNETES_SERVICE_HOST=10.0.0.1"} // as every pod has it
 	for name, value := range variables {
 		env = append(env, name+"="+value)
 	}
+	redisNote := true
 	for _, v := range pod.Env {
 		switch v.Name {
 		case "JWT_SECRET_KEY_FILE":
@@ -63,7 +65,18 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 				t.Errorf("%s is %s", v.Name, v.Value)
 			}
 			env = append(env, v.Name+"="+secret)
-		case "REDIS_URL": // optional, and no Redis is here
+		case "REDIS_URL_FILE":
+			if path.Base(v.Value) != "REDIS_URL" {
+				t.Errorf("%s is %s", v.Name, v.Value)
+			}
+			url := filepath.Join(g.home, "REDIS_URL")
+			redis := redistest.Start(t, "--requirepass", podSecret).Addr()
+			if err := os.WriteFile(url, []byte("redis://:"+podSecret+"@"+redis+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			env, redisNote = append(env, v.Name+"="+url), false
+		case "REDIS_URL": // of a Redis in the cluster, which is not here
+			env = append(env, v.Name+"=")
 		default:
 			t.Errorf("unknown variable %s", v.Name)
 		}
@@ -91,6 +104,12 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 		if a := probe(path); a.status != http.StatusOK {
 			t.Errorf("%s on the internal port: %d", path, a.status)
 		}
+	}
+	if a := probe("/health?verbose"); strings.Contains(a.body, "no Redis in Kubernetes") != redisNote {
+		t.Errorf("whether Redis is missing (%v) is not in the details: %s", redisNote, a.body)
+	}
+	if n := strings.Count(g.log.String(), "no Redis in Kubernetes"); (n == 1) != redisNote || n > 1 {
+		t.Errorf("Redis is missing (%v), and %d warnings say so", redisNote, n)
 	}
 	if a := g.get("/api/users/x"); a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("without a token: %d %v", a.status, a.header)
