@@ -1,0 +1,102 @@
+package tree
+
+// Writer writes JSON without white space. Its methods are called in the order of
+// the text; commas and colons are put in by it.
+type Writer struct {
+	buffer []byte
+	// comma: a value that follows needs a comma in front of it.
+	comma bool
+}
+
+// NewWriter returns a writer with room for a text of the size.
+func NewWriter(size int) *Writer { return &Writer{buffer: make([]byte, 0, size)} }
+
+// Bytes returns what was written.
+func (w *Writer) Bytes() []byte { return w.buffer }
+
+// Len returns the number of bytes that were written.
+func (w *Writer) Len() int { return len(w.buffer) }
+
+// Truncate takes back what was written behind the first n bytes, which end with a
+// value if value is true, and else with the beginning of an array or object.
+func (w *Writer) Truncate(n int, value bool) { w.buffer, w.comma = w.buffer[:n], value }
+
+// Comma reports whether a value that follows needs a comma, for Truncate.
+func (w *Writer) Comma() bool { return w.comma }
+
+func (w *Writer) before() {
+	if w.comma {
+		w.buffer = append(w.buffer, ',')
+	}
+	w.comma = true
+}
+
+// Begin begins an object or array: '{' or '['.
+func (w *Writer) Begin(c byte) {
+	w.before()
+	w.buffer = append(w.buffer, c)
+	w.comma = false
+}
+
+// End ends an object or array: '}' or ']'.
+func (w *Writer) End(c byte) {
+	w.buffer = append(w.buffer, c)
+	w.comma = true
+}
+
+// Name writes the name of a member. Its value follows.
+func (w *Writer) Name(text string) {
+	w.before()
+	w.buffer = append(AppendString(w.buffer, text), ':')
+	w.comma = false
+}
+
+// Text writes a string.
+func (w *Writer) Text(text string) {
+	w.before()
+	w.buffer = AppendString(w.buffer, text)
+}
+
+// Raw writes a value that is JSON already.
+func (w *Writer) Raw(text []byte) {
+	w.before()
+	w.buffer = append(w.buffer, text...)
+}
+
+// Value writes a value of a tree as it is, without white space and without members
+// that are there again.
+func (w *Writer) Value(v Value) {
+	switch v.Kind() {
+	case Missing:
+		w.Raw([]byte("null"))
+	case Object:
+		w.Begin('{')
+		for i, value := range v.members() {
+			w.rawName(v.tree, i)
+			w.Value(value)
+		}
+		w.End('}')
+	case Array:
+		w.Begin('[')
+		for item := range v.Items() {
+			w.Value(item)
+		}
+		w.End(']')
+	default:
+		w.Raw(v.Raw())
+	}
+}
+
+// rawName writes a name as it is spelled in the tree.
+func (w *Writer) rawName(t *Tree, index uint32) {
+	n := &t.nodes[index]
+	w.before()
+	w.buffer = append(append(w.buffer, t.source[n.start:n.end]...), ':')
+	w.comma = false
+}
+
+// Member writes a name and a string.
+func (w *Writer) Member(member, text string) {
+	w.Name(member)
+	w.Text(text)
+}
