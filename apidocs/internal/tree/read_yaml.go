@@ -147,12 +147,7 @@ func (c *converter) pairs(n *yaml.Node, depth int) (members []pair, err error) {
 	for _, m := range members {
 		own[m.key] = true
 	}
-	for _, source := range merged {
-		if members, err = c.merge(members, own, source, depth+1); err != nil {
-			return nil, err
-		}
-	}
-	return members, nil
+	return c.mergeAll(members, own, merged, depth+1)
 }
 
 // merge appends the members of the mapping, or mappings, that a merge key names.
@@ -161,22 +156,13 @@ func (c *converter) merge(members []pair, own map[string]bool, source *yaml.Node
 	if depth > c.limits.Depth || c.nodes > c.limits.Nodes {
 		return nil, fmt.Errorf("line %d: merge keys go too deep", source.Line)
 	}
-	var err error
 	switch source.Kind {
 	case yaml.AliasNode:
 		return c.merge(members, own, source.Alias, depth+1)
 	case yaml.SequenceNode:
-		for _, item := range source.Content {
-			if members, err = c.merge(members, own, item, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		return members, nil
+		return c.mergeAll(members, own, source.Content, depth+1)
 	case yaml.MappingNode:
 		inner, err := c.pairs(source, depth+1)
-		if err != nil {
-			return nil, err
-		}
 		c.nodes += len(inner)
 		for _, m := range inner {
 			if !own[m.key] {
@@ -184,9 +170,19 @@ func (c *converter) merge(members []pair, own map[string]bool, source *yaml.Node
 				members = append(members, m)
 			}
 		}
-		return members, nil
+		return members, err
+	default:
+		return nil, fmt.Errorf("line %d: a merge key whose value is not a mapping", source.Line)
 	}
-	return nil, fmt.Errorf("line %d: a merge key whose value is not a mapping", source.Line)
+}
+
+func (c *converter) mergeAll(members []pair, own map[string]bool, sources []*yaml.Node, depth int) (_ []pair, err error) {
+	for _, source := range sources {
+		if members, err = c.merge(members, own, source, depth); err != nil {
+			return nil, err
+		}
+	}
+	return members, nil
 }
 
 func (c *converter) scalar(n *yaml.Node) {

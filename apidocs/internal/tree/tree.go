@@ -8,6 +8,7 @@ package tree
 
 import (
 	"iter"
+	"math"
 	"strings"
 )
 
@@ -179,6 +180,13 @@ func (v Value) Empty() bool {
 // Pointer returns the value that a JSON pointer (RFC 6901), without the leading #,
 // leads to from here.
 func (v Value) Pointer(pointer string) Value {
+	steps := math.MaxInt
+	return v.Find(pointer, &steps)
+}
+
+// Find is Pointer with a bound: it takes from steps the number of members and items
+// that it passes, and finds nothing once there are none left.
+func (v Value) Find(pointer string, steps *int) Value {
 	if pointer == "" {
 		return v
 	}
@@ -189,32 +197,50 @@ func (v Value) Pointer(pointer string) Value {
 	for ok && v.Exists() {
 		var token string
 		token, rest, ok = strings.Cut(rest, "/")
-		v = v.step(Unescape(token))
+		v = v.step(Unescape(token), steps)
 	}
 	return v
 }
 
-func (v Value) step(token string) Value {
-	if v.Kind() != Array {
-		return v.Get(token)
+func (v Value) step(token string, steps *int) Value {
+	for key, value := range v.members() {
+		if *steps--; *steps < 0 || v.tree.named(key, token) {
+			return value.within(*steps)
+		}
 	}
-	n := 0
-	if token == "" || len(token) > 9 || token[0] == '0' && token != "0" {
+	n, ok := arrayIndex(token)
+	if !ok {
 		return Value{}
 	}
-	for _, c := range []byte(token) {
-		if c < '0' || c > '9' {
-			return Value{}
-		}
-		n = n*10 + int(c-'0')
-	}
 	for item := range v.Items() {
-		if n == 0 {
-			return item
+		if *steps--; *steps < 0 || n == 0 {
+			return item.within(*steps)
 		}
 		n--
 	}
 	return Value{}
+}
+
+// within returns the value, unless there are no steps left.
+func (v Value) within(steps int) Value {
+	if steps < 0 {
+		return Value{}
+	}
+	return v
+}
+
+// arrayIndex reads the token of a pointer that is the index of an item.
+func arrayIndex(token string) (n int, ok bool) {
+	if token == "" || len(token) > 9 || token[0] == '0' && token != "0" {
+		return 0, false
+	}
+	for _, c := range []byte(token) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, true
 }
 
 var (
@@ -227,3 +253,12 @@ func Unescape(token string) string { return unescapeToken.Replace(token) }
 
 // Escape returns the token of a JSON pointer for a name.
 func Escape(member string) string { return escapeToken.Replace(member) }
+
+// Repeated returns the names that stand more than once in one object of the
+// document: see Tree.
+func (v Value) Repeated() []string {
+	if v.tree == nil {
+		return nil
+	}
+	return v.tree.Repeated
+}

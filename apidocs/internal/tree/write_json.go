@@ -17,12 +17,17 @@ func (w *Writer) Bytes() []byte { return w.buffer }
 // Len returns the number of bytes that were written.
 func (w *Writer) Len() int { return len(w.buffer) }
 
-// Truncate takes back what was written behind the first n bytes, which end with a
-// value if value is true, and else with the beginning of an array or object.
-func (w *Writer) Truncate(n int, value bool) { w.buffer, w.comma = w.buffer[:n], value }
+// Mark is a place in what was written.
+type Mark struct {
+	length int
+	comma  bool
+}
 
-// Comma reports whether a value that follows needs a comma, for Truncate.
-func (w *Writer) Comma() bool { return w.comma }
+// Mark returns the place of the end.
+func (w *Writer) Mark() Mark { return Mark{len(w.buffer), w.comma} }
+
+// Back takes back what was written behind a place. The zero Mark is the beginning.
+func (w *Writer) Back(to Mark) { w.buffer, w.comma = w.buffer[:to.length], to.comma }
 
 func (w *Writer) before() {
 	if w.comma {

@@ -1,0 +1,58 @@
+package merge
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/pythopus/tentagate/apidocs/internal/tree"
+)
+
+// base returns the path at the service that the paths under these servers begin
+// with. The gateway asks its own address of the service, so that only the path of
+// the first server counts.
+func (b *builder) base(servers tree.Value) string {
+	for server := range servers.Items() {
+		return b.basePath(server)
+	}
+	return ""
+}
+
+func (b *builder) basePath(server tree.Value) string {
+	text := server.Get("url").Text()
+	for name, variable := range server.Get("variables").Members() {
+		text = strings.ReplaceAll(text, "{"+name+"}", variable.Get("default").Text())
+		if len(text) > maxURL {
+			break // a default may have the names of others in it
+		}
+	}
+	if len(text) > maxURL {
+		b.problem("the URL of a server is longer than %d bytes", maxURL)
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		b.problem("the URL of a server cannot be read: %.100q", text)
+		return ""
+	}
+	path := strings.TrimRight(u.EscapedPath(), "/")
+	if path != "" && path[0] != '/' {
+		path = "/" + path
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			b.problem("the URL of a server has a dot segment in its path: %.100q", text)
+			return ""
+		}
+	}
+	// A service that knows where it is at the gateway, or whose paths the gateway
+	// completes, says so.
+	for _, prefix := range []string{b.service.Base, b.service.Prefix} {
+		if rest, ok := strings.CutPrefix(path, prefix); ok && prefix != "" && (rest == "" || rest[0] == '/') {
+			return rest
+		}
+	}
+	return path
+}
+
+// maxURL is the longest URL of a server, in bytes.
+const maxURL = 200
