@@ -2,21 +2,15 @@ package breaker
 
 import (
 	"bufio"
-	"errors"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	grpcstatus "google.golang.org/grpc/status"
+	"golang.org/x/net/websocket"
 
 	"github.com/pythopus/tentagate/internal/servertest"
 )
@@ -30,16 +24,13 @@ func TestStreamsOfTenMinutes(t *testing.T) {
 	p := newFakeBackend(t)
 	p.handle(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "websocket" {
-			conn, err := websocket.Accept(w, r, nil)
-			if err != nil {
-				return
-			}
-			kind, message, err := conn.Read(r.Context())
-			if err == nil {
-				_ = conn.Write(r.Context(), kind, message)
-			}
-			<-end
-			_ = conn.CloseNow()
+			websocket.Server{Handler: func(conn *websocket.Conn) {
+				var message string
+				if websocket.Message.Receive(conn, &message) == nil {
+					_ = websocket.Message.Send(conn, message)
+				}
+				<-end
+			}}.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -66,21 +57,22 @@ func TestStreamsOfTenMinutes(t *testing.T) {
 	if line, err := events.ReadString('\n'); err != nil || line != "data: 1\n" {
 		t.Fatalf("first event: %q %v", line, err)
 	}
-	conn, _, err := websocket.Dial(t.Context(), gateway.URL, nil)
+	conn, err := websocket.Dial("ws"+strings.TrimPrefix(gateway.URL, "http"), "", gateway.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow() //nolint:errcheck // it is closed by the backend
-	if err := conn.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+	defer conn.Close()
+	if err := websocket.Message.Send(conn, "hello"); err != nil {
 		t.Fatal(err)
 	}
-	if _, message, err := conn.Read(t.Context()); err != nil || string(message) != "hello" {
+	var message string
+	if err := websocket.Message.Receive(conn, &message); err != nil || message != "hello" {
 		t.Fatalf("%q %v", message, err)
 	}
 	testClock.Add(minutes)
 	close(end)
 	_, _ = io.Copy(io.Discard, events)
-	_, _, _ = conn.Read(t.Context())
+	_ = websocket.Message.Receive(conn, &message)
 	p.handle(nil)
 	if a := fetch(t, http.MethodGet, gateway.URL, nil); a.status != 200 {
 		t.Errorf("after the streams: %d", a.status)
@@ -90,88 +82,90 @@ func TestStreamsOfTenMinutes(t *testing.T) {
 	}
 }
 
-// The status of a gRPC call is in the trailer.
+// The status of a gRPC call is in the trailer, or in the header of a response
+// without a body. The integration tests have the same with a real client.
 func TestGRPC(t *testing.T) {
-	var answers atomic.Uint32 // the status of the service
-	// It takes all of the request before it answers: Caddy's proxy races with
-	// itself when the answer comes while it sends.
-	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
-		for {
-			if err := s.RecvMsg(new(healthpb.HealthCheckRequest)); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				return err
-			}
+	var status atomic.Value
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// It takes all of the request before it answers: Caddy's proxy races with
+		// itself when the answer comes while it sends.
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/grpc")
+		switch status := status.Load().(string); status {
+		case grpcOK:
+			_, _ = w.Write(make([]byte, 5)) // an empty message
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", grpcOK)
+		case grpcInternal: // after a header of its own
+			_ = http.NewResponseController(w).Flush()
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", grpcInternal)
+		default:
+			w.Header().Set("Grpc-Status", status)
 		}
-		answer := codes.Code(answers.Load())
-		if answer == codes.OK {
-			return s.SendMsg(new(healthpb.HealthCheckResponse))
-		}
-		if answer == codes.Internal {
-			// With a header of its own, so that the status is in a trailer.
-			_ = s.SendHeader(nil)
-		}
-		return grpcstatus.Error(answer, "as set")
 	}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = server.Serve(l) }()
-	defer server.Stop()
-
-	gateway := grpcGateway(t, `
+	backend.Config.Protocols = protocols
+	backend.Start()
+	defer backend.Close()
+	gateway := httptest.NewUnstartedServer(servertest.Handler(t, `
 :80 {
 	circuit_breaker grpc {
 		consecutive 2
 		open_for 5s
 		half_open 1
 	}
-	reverse_proxy h2c://`+l.Addr().String()+`
-}`)
-	conn, err := grpc.NewClient("passthrough:///"+gateway, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
+	reverse_proxy h2c://`+backend.Listener.Addr().String()+`
+}`))
+	gateway.Config.Protocols = protocols
+	gateway.Start()
+	defer gateway.Close()
+	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
+	defer client.CloseIdleConnections()
+	call := func(code string) (int, string) {
+		t.Helper()
+		status.Store(code)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, gateway.URL+"/Service/Method", strings.NewReader("\x00\x00\x00\x00\x00"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode, resp.Header.Get("Grpc-Status") + resp.Trailer.Get("Grpc-Status")
 	}
-	defer conn.Close()
-	client := healthpb.NewHealthClient(conn)
-	call := func(code codes.Code) codes.Code {
-		answers.Store(uint32(code))
-		_, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{})
-		return grpcstatus.Code(err)
-	}
-	for _, code := range []codes.Code{codes.OK, codes.NotFound, codes.NotFound, codes.InvalidArgument, codes.Unauthenticated, codes.Unavailable, codes.OK, codes.Unavailable, codes.Internal} {
-		if got := call(code); got != code {
+	for _, code := range []string{grpcOK, grpcNotFound, grpcNotFound, grpcInvalidArgument, grpcUnauthenticated, grpcUnavailable, grpcOK, grpcUnavailable, grpcInternal} {
+		if _, got := call(code); got != code {
 			t.Fatalf("got %v, want %v", got, code)
 		}
 	}
 	expectState(t, "grpc", "open")
-	if got := call(codes.OK); got != codes.Unavailable {
+	if got, _ := call(grpcOK); got != http.StatusServiceUnavailable {
 		t.Errorf("when open: %v", got)
 	}
 	halfOpens(t, "grpc", 5*time.Second)
-	if got := call(codes.DeadlineExceeded); got != codes.DeadlineExceeded {
+	if _, got := call(grpcDeadlineExceeded); got != grpcDeadlineExceeded {
 		t.Errorf("probe: %v", got)
 	}
 	expectState(t, "grpc", "open")
 	halfOpens(t, "grpc", 10*time.Second)
-	call(codes.OK)
+	call(grpcOK)
 	expectState(t, "grpc", "closed")
 }
 
-// grpcGateway serves the Caddyfile over HTTP/2 without TLS.
-func grpcGateway(t *testing.T, caddyfile string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{Handler: servertest.Handler(t, caddyfile), ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
-	s.Protocols.SetUnencryptedHTTP2(true)
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Close() })
-	return l.Addr().String()
-}
+// Status codes of gRPC.
+const (
+	grpcOK               = "0"
+	grpcInvalidArgument  = "3"
+	grpcDeadlineExceeded = "4"
+	grpcNotFound         = "5"
+	grpcInternal         = "13"
+	grpcUnavailable      = "14"
+	grpcUnauthenticated  = "16"
+)
 
 // A body that is larger than request_body allows is the client's doing, wherever
 // the bound stands.

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/websocket"
 
 	_ "github.com/pythopus/tentagate/guard"
 	"github.com/pythopus/tentagate/internal/requestid"
@@ -46,18 +46,12 @@ func backend(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "websocket" {
-			conn, err := websocket.Accept(w, r, nil)
-			if err != nil {
-				t.Errorf("the upgrade failed: %v", err)
-				return
-			}
-			defer conn.CloseNow()
-			kind, message, err := conn.Read(r.Context())
-			if err == nil {
-				_ = conn.Write(r.Context(), kind, append([]byte("echo "), message...))
-			}
-			// The client closes.
-			_, _, _ = conn.Read(r.Context())
+			websocket.Server{Handler: func(conn *websocket.Conn) {
+				var message string
+				for websocket.Message.Receive(conn, &message) == nil {
+					_ = websocket.Message.Send(conn, "echo "+message)
+				}
+			}}.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("X-Request-Id", "the-services-own")
@@ -163,21 +157,33 @@ func TestForeignUpgradeGoesOnWithoutIt(t *testing.T) {
 
 func TestWebSocket(t *testing.T) {
 	server := servertest.New(t, ":80 {\n\tguard\n\treverse_proxy "+backend(t)+"\n}")
-	conn, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http")+"/chat", &websocket.DialOptions{
-		HTTPHeader: http.Header{"X-Request-Id": {"ws-1"}},
-	})
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow()
-	if resp.Header.Get("X-Request-Id") != "ws-1" {
-		t.Errorf("the 101 has %q", resp.Header["X-Request-Id"])
-	}
-	if err = conn.Write(t.Context(), websocket.MessageText, []byte("hi")); err != nil {
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /chat HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Request-Id: ws-1\r\n\r\n"+maskedHi)
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, message, err := conn.Read(t.Context()); err != nil || string(message) != "echo hi" {
-		t.Errorf("got %q, %v", message, err)
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("X-Request-Id") != "ws-1" {
+		t.Errorf("%s has %q", resp.Status, resp.Header["X-Request-Id"])
+	}
+	expectEcho(t, in)
+}
+
+// maskedHi is a text frame "hi" with a mask of zeros.
+const maskedHi = "\x81\x82\x00\x00\x00\x00hi"
+
+// expectEcho reads the backend's frame in return.
+func expectEcho(t *testing.T, in io.Reader) {
+	t.Helper()
+	frame := make([]byte, 2+len("echo hi"))
+	if _, err := io.ReadFull(in, frame); err != nil || string(frame[2:]) != "echo hi" {
+		t.Errorf("got %q, %v", frame, err)
 	}
 }
 
@@ -206,14 +212,10 @@ func TestWebSocketOverHTTP2(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		t.Fatalf("got %d %s", resp.StatusCode, body)
 	}
-	// One masked text frame "hi" with a mask of zeros, and one in return.
-	if _, err := out.Write([]byte{0x81, 0x82, 0, 0, 0, 0, 'h', 'i'}); err != nil {
+	if _, err := io.WriteString(out, maskedHi); err != nil {
 		t.Fatal(err)
 	}
-	frame := make([]byte, 2+len("echo hi"))
-	if _, err := io.ReadFull(resp.Body, frame); err != nil || string(frame[2:]) != "echo hi" {
-		t.Errorf("got %q, %v", frame, err)
-	}
+	expectEcho(t, resp.Body)
 	_ = out.Close()
 
 	resp, out = connect("connect-udp")

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,10 +19,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/quic-go/quic-go/http3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/pythopus/tentagate/internal/testkit"
 )
@@ -191,6 +195,74 @@ func TestGRPC(t *testing.T) {
 	}
 	if err := stream.RecvMsg(&reply); err != nil || reply.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("stream: %v, %v", reply.Status, err)
+	}
+}
+
+// The status of a call counts, wherever it is sent: with the header or in the
+// trailer. While the circuit is open, clients get Unavailable.
+func TestGRPCBreaker(t *testing.T) {
+	var code atomic.Uint32 // the status of the service
+	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		// It takes all of the request before it answers: Caddy's proxy races with
+		// itself when the answer comes while it sends.
+		err := s.RecvMsg(new(healthpb.HealthCheckRequest))
+		for err == nil {
+			err = s.RecvMsg(new(healthpb.HealthCheckRequest))
+		}
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+		switch code := codes.Code(code.Load()); code {
+		case codes.OK:
+			return s.SendMsg(new(healthpb.HealthCheckResponse))
+		case codes.Internal:
+			// With a header of its own, so that the status is in a trailer.
+			_ = s.SendHeader(nil)
+			fallthrough
+		default:
+			return status.Error(code, "as set")
+		}
+	}))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(l) }()
+	defer server.Stop()
+	g := start(t, `{
+	admin $ADMIN
+	servers {
+		protocols h1 h2 h2c
+	}
+}
+http://$ADDR {
+	circuit_breaker grpc {
+		consecutive 2
+		open_for 1h
+	}
+	reverse_proxy h2c://`+l.Addr().String()+`
+}
+`)
+	conn, err := grpc.NewClient("passthrough:///"+g.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := healthpb.NewHealthClient(conn)
+	call := func(want codes.Code) codes.Code {
+		code.Store(uint32(want))
+		_, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{})
+		return status.Code(err)
+	}
+	for _, want := range []codes.Code{codes.OK, codes.NotFound, codes.NotFound, codes.InvalidArgument, codes.Unauthenticated, codes.Unavailable, codes.OK, codes.Unavailable, codes.Internal} {
+		g.expectState("grpc", "", "closed")
+		if got := call(want); got != want {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+	g.expectState("grpc", "", "open")
+	if got := call(codes.OK); got != codes.Unavailable {
+		t.Errorf("when open: %v", got)
 	}
 }
 
