@@ -110,7 +110,7 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 	case Success:
 		b.recovered++
 		if b.recovered >= s.probes() {
-			b.machine.Success()
+			b.recover(now)
 			return
 		}
 	case Neutral, Ignored:
