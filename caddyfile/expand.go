@@ -1,11 +1,11 @@
 package caddyfile
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/version"
 )
 
 // apiPath is what the paths of all services begin with.
@@ -221,7 +223,7 @@ func (g *gateway) welcome() caddyhttp.Route {
 		Name    string            `json:"name"`
 		Version string            `json:"version"`
 		Links   map[string]string `json:"links"`
-	}{"TentaGate", version(), links})
+	}{"TentaGate", Version(), links})
 	if err != nil {
 		panic(err) // texts alone are always encoded
 	}
@@ -236,31 +238,5 @@ func (g *gateway) welcome() caddyhttp.Route {
 	}
 }
 
-// modulePath is the Go module of TentaGate.
-const modulePath = "github.com/pythopus/tentagate"
-
 // Version returns the version of TentaGate in this binary, for its own command.
-func Version() string { return version() }
-
-// version returns the version of TentaGate in this binary, which may be the
-// main module or, in a binary of xcaddy, one among others.
-func version() string {
-	const unknown = "devel"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return unknown
-	}
-	modules := append([]*debug.Module{&info.Main}, info.Deps...)
-	for _, m := range modules {
-		if m.Path != modulePath {
-			continue
-		}
-		if m.Replace != nil && m.Replace.Version != "" {
-			m = m.Replace
-		}
-		if m.Version != "" && m.Version != "(devel)" {
-			return m.Version
-		}
-	}
-	return unknown
-}
+func Version() string { return cmp.Or(version.Of(), "devel") }

@@ -4,20 +4,16 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/version"
 )
-
-// modulePath is the name of this module in the build information.
-const modulePath = "github.com/pythopus/tentagate"
 
 const (
 	typeJSON = "application/json"
@@ -108,7 +104,7 @@ func (h *Handler) report(r *http.Request, structured bool) report {
 	uptime := int64(time.Since(started) / time.Second)
 	result := report{
 		Status:  "healthy", // as in the plain response
-		Version: version(),
+		Version: version.Of(),
 		Checks: map[string][]check{
 			"uptime": {{ComponentType: "system", Value: &uptime, Unit: "s", Status: "pass"}},
 		},
@@ -167,28 +163,6 @@ func shuttingDown(r *http.Request) bool {
 	down, _ := value.(bool)
 	return down
 }
-
-// version is the version of this module in the running binary, empty if the build
-// has none.
-var version = sync.OnceValue(func() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	modules := append([]*debug.Module{&info.Main}, info.Deps...)
-	for _, module := range modules {
-		if module.Path != modulePath {
-			continue
-		}
-		if module.Replace != nil && module.Replace.Version != "" {
-			module = module.Replace
-		}
-		if module.Version != "(devel)" {
-			return module.Version
-		}
-	}
-	return ""
-})
 
 func respond(w http.ResponseWriter, r *http.Request, status int, contentType, body string) {
 	w.Header().Set("Content-Type", contentType)

@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(adminRevocations{})
+	admin.RegisterAPI("revocations", map[string]caddy.AdminHandlerFunc{revocationsURI: serveRevocations})
 }
 
 const (
@@ -35,32 +35,6 @@ const (
 	// clockSkew is how far in the future `before` may be.
 	clockSkew = 5 * time.Minute
 )
-
-// adminRevocations adds the deny list to Caddy's admin API, which listens on
-// localhost only unless told otherwise:
-//
-//   - `POST /tentagate/revocations` revokes. The body is
-//     `{"jti": "…", "provider": "main"}` (or `"issuer": "https://…"`), of those
-//     that are configured, or
-//     `{"sub": "…"}` with, if wanted, `provider` or `issuer` and
-//     `"before": "2026-01-01T00:00:00Z"` (default: now). `"ttl": "48h"` says how
-//     long it lasts.
-//   - `DELETE` with the same body, or with `{"id": "…"}`, takes it back.
-//   - `GET` answers with the number of revocations, and lists up to 1000.
-type adminRevocations struct{}
-
-// CaddyModule returns the Caddy module information.
-func (adminRevocations) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "admin.api.tentagate_revocations",
-		New: func() caddy.Module { return new(adminRevocations) },
-	}
-}
-
-// Routes returns the route of the endpoint.
-func (a adminRevocations) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: revocationsURI, Handler: caddy.AdminHandlerFunc(a.serve)}}
-}
 
 // revocation is the body of a request.
 type revocation struct {
@@ -153,7 +127,17 @@ type revocationList struct {
 	Revocations []revocationResult `json:"revocations"`
 }
 
-func (a adminRevocations) serve(w http.ResponseWriter, r *http.Request) error {
+// serveRevocations is the endpoint of the deny list:
+//
+//   - `POST /tentagate/revocations` revokes. The body is
+//     `{"jti": "…", "provider": "main"}` (or `"issuer": "https://…"`), of those
+//     that are configured, or
+//     `{"sub": "…"}` with, if wanted, `provider` or `issuer` and
+//     `"before": "2026-01-01T00:00:00Z"` (default: now). `"ttl": "48h"` is how
+//     long it lasts.
+//   - `DELETE` with the same body, or with `{"id": "…"}`, removes a revocation.
+//   - `GET` returns the number of revocations, and lists up to 1000.
+func serveRevocations(w http.ResponseWriter, r *http.Request) error {
 	var stores []*deny.Store
 	for _, l := range denyLists.Values() {
 		stores = append(stores, l.Store)
@@ -274,9 +258,3 @@ func listRevocations(stores []*deny.Store) revocationList {
 	}
 	return l
 }
-
-// Interface guards
-var (
-	_ caddy.Module      = adminRevocations{}
-	_ caddy.AdminRouter = adminRevocations{}
-)

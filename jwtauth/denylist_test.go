@@ -19,6 +19,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/servertest"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
@@ -45,14 +46,11 @@ func denyHandler(t *testing.T, options string) *Handler {
 
 func adminServer(t *testing.T) *httptest.Server {
 	t.Helper()
-	route := adminRevocations{}.Routes()[0]
-	mux := http.NewServeMux()
-	mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-		if err := route.Handler.ServeHTTP(w, r); err != nil {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := serveRevocations(w, r); err != nil {
 			http.Error(w, err.Error(), err.(caddy.APIError).HTTPStatus)
 		}
-	})
-	server := httptest.NewServer(mux)
+	}))
 	t.Cleanup(server.Close)
 	return server
 }
@@ -108,7 +106,7 @@ func TestRevocations(t *testing.T) {
 		if status, got := tell(t, server, "GET", ""); status != 200 || !strings.Contains(got, `"count":1`) || strings.Contains(got, "secret-name") {
 			t.Errorf("list: %d %s", status, got)
 		}
-		if n := testutil.CollectAndCount(revocationCollector{}); n != 2 {
+		if n := testutil.CollectAndCount(metrics.Collector(collectRevocations, revocationsDesc, revocationsFreshDesc)); n != 2 {
 			t.Errorf("%d series", n)
 		}
 		if status, got := tell(t, server, "DELETE", body); status != 200 || !strings.Contains(got, `"restored":true`) {

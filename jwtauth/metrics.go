@@ -3,74 +3,65 @@ package jwtauth
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
+func opts(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Namespace: "tentagate", Subsystem: "jwt", Name: name, Help: help}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tentagate_jwt_"+name, help, labels, nil)
+}
+
 var (
-	verifications = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "jwt",
-		Name:      "verifications_total",
-		Help:      "Requests by provider and outcome: ok, anonymous, or the reason of the refusal.",
-	}, []string{"provider", "outcome"})
-	refreshes = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "jwt",
-		Name:      "jwks_refresh_total",
-		Help:      "Fetches of key sets by result: ok, unchanged, error.",
-	}, []string{"provider", "result"})
-	cacheRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "jwt",
-		Name:      "token_cache_requests_total",
-		Help:      "Look-ups in the cache of verified tokens by result: hit, refused (remembered to be bad), miss.",
-	}, []string{"result"})
+	verifications = prometheus.NewCounterVec(opts("verifications_total",
+		"Requests by provider and outcome: ok, anonymous, or the reason of the refusal."), []string{"provider", "outcome"})
+	refreshes = prometheus.NewCounterVec(opts("jwks_refresh_total",
+		"Fetches of key sets by result: ok, unchanged, error."), []string{"provider", "result"})
+	cacheRequests = prometheus.NewCounterVec(opts("token_cache_requests_total",
+		"Look-ups in the cache of verified tokens by result: hit, refused (cached as invalid), miss."), []string{"result"})
 	cacheHits, cacheRefused, cacheMisses = cacheRequests.WithLabelValues("hit"), cacheRequests.WithLabelValues("refused"), cacheRequests.WithLabelValues("miss")
 
-	cacheEntriesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_entries",
-		"Verified tokens that are remembered.", nil, nil)
-	cacheBytesDesc = prometheus.NewDesc("tentagate_jwt_token_cache_bytes",
-		"Memory of the verified tokens that are remembered, as estimated.", nil, nil)
-	cacheEvictionsDesc = prometheus.NewDesc("tentagate_jwt_token_cache_evictions_total",
-		"Verified tokens that were forgotten before they expired, to make room for others.", nil, nil)
+	cacheEntriesDesc   = desc("token_cache_entries", "Verified tokens in the cache.")
+	cacheBytesDesc     = desc("token_cache_bytes", "Estimated memory of the verified tokens in the cache.")
+	cacheEvictionsDesc = desc("token_cache_evictions_total",
+		"Verified tokens that were evicted before they expired, to make room for others.")
 
-	replayStore = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "jwt",
-		Name:      "dpop_replay_store_requests_total",
-		Help:      "DPoP proofs told to Redis by result: ok, error.",
-	}, []string{"result"})
+	replayStore = prometheus.NewCounterVec(opts("dpop_replay_store_requests_total",
+		"DPoP proofs written to Redis by result: ok, error."), []string{"result"})
 	replayStoreOK, replayStoreError = replayStore.WithLabelValues("ok"), replayStore.WithLabelValues("error")
 
-	proofsDesc = prometheus.NewDesc("tentagate_jwt_dpop_proofs",
-		"DPoP proofs that are remembered in memory.", nil, nil)
-	proofsEarlyDesc = prometheus.NewDesc("tentagate_jwt_dpop_proofs_forgotten_early_total",
-		"DPoP proofs that were forgotten to make room while they might have been used again.", nil, nil)
+	proofsDesc      = desc("dpop_proofs", "DPoP proofs that are remembered in memory.")
+	proofsEarlyDesc = desc("dpop_proofs_forgotten_early_total",
+		"DPoP proofs that were forgotten to make room while they might have been used again.")
 
-	revocationsDesc = prometheus.NewDesc("tentagate_jwt_revocations",
-		"Revocations that this gateway knows and that have not expired.", nil, nil)
-	revocationsFreshDesc = prometheus.NewDesc("tentagate_jwt_revocations_fresh",
-		"1 if the revocations can be read from Redis, or need none; 0 if not for 10 seconds.", nil, nil)
+	revocationsDesc      = desc("revocations", "Revocations that this gateway knows and that have not expired.")
+	revocationsFreshDesc = desc("revocations_fresh",
+		"1 if the revocations can be read from Redis, or need none; 0 if not for 10 seconds.")
 
-	ageDesc = prometheus.NewDesc("tentagate_jwt_jwks_age_seconds",
-		"Time since a key set was last fetched well.", []string{"source"}, nil)
+	ageDesc = desc("jwks_age_seconds", "Time since the last successful fetch of a key set.", "source")
 )
 
+// collectors are all collectors of the feature.
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{verifications, refreshes, cacheRequests, replayStore, ageCollector{}, cacheCollector{}, revocationCollector{}, proofCollector{}}
+	return []prometheus.Collector{
+		verifications, refreshes, cacheRequests, replayStore,
+		metrics.Collector(collectAges, ageDesc),
+		metrics.Collector(collectCaches, cacheEntriesDesc, cacheBytesDesc, cacheEvictionsDesc),
+		metrics.Collector(collectRevocations, revocationsDesc, revocationsFreshDesc),
+		metrics.Collector(collectProofs, proofsDesc, proofsEarlyDesc),
+	}
 }
 
 func count(provider, outcome string) { verifications.WithLabelValues(provider, outcome).Inc() }
 
-// ageCollector reads the ages when it is asked. The label is a hash of the
-// source's settings. A key set that was never fetched has no age: zero would
-// say that it is fresh.
-type ageCollector struct{}
-
-func (ageCollector) Describe(ch chan<- *prometheus.Desc) { ch <- ageDesc }
-
-func (ageCollector) Collect(ch chan<- prometheus.Metric) {
+// collectAges reads the ages of key sets. The label is a hash of the source's
+// settings. A key set that was never fetched has no age: zero would mean that it is
+// fresh.
+func collectAges(ch chan<- prometheus.Metric) {
 	remotes.Range(func(key string, r *keyset.Remote) bool {
 		if age := r.Age(); age > 0 {
 			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds(), key[:16])
@@ -79,16 +70,8 @@ func (ageCollector) Collect(ch chan<- prometheus.Metric) {
 	})
 }
 
-// cacheCollector adds up the caches when it is asked.
-type cacheCollector struct{}
-
-func (cacheCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- cacheEntriesDesc
-	ch <- cacheBytesDesc
-	ch <- cacheEvictionsDesc
-}
-
-func (cacheCollector) Collect(ch chan<- prometheus.Metric) {
+// collectCaches adds up the caches.
+func collectCaches(ch chan<- prometheus.Metric) {
 	entries, bytes, evictions := 0, int64(0), evictedBefore.Load()
 	for _, c := range caches.Values() {
 		n, size, evicted := c.good.Stats()
@@ -101,16 +84,8 @@ func (cacheCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(cacheEvictionsDesc, prometheus.CounterValue, float64(evictions))
 }
 
-// revocationCollector counts when it is asked. Without a deny list there is
-// nothing to tell.
-type revocationCollector struct{}
-
-func (revocationCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- revocationsDesc
-	ch <- revocationsFreshDesc
-}
-
-func (revocationCollector) Collect(ch chan<- prometheus.Metric) {
+// collectRevocations counts revocations. Without a deny list there are no series.
+func collectRevocations(ch chan<- prometheus.Metric) {
 	lists := denyLists.Values()
 	n, fresh := 0, 1.0
 	for _, l := range lists {
@@ -125,15 +100,8 @@ func (revocationCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// proofCollector counts when it is asked. Without dpop there is nothing to tell.
-type proofCollector struct{}
-
-func (proofCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- proofsDesc
-	ch <- proofsEarlyDesc
-}
-
-func (proofCollector) Collect(ch chan<- prometheus.Metric) {
+// collectProofs counts proofs. Without dpop there are no series.
+func collectProofs(ch chan<- prometheus.Metric) {
 	all := replays.Values()
 	n := 0
 	for _, s := range all {
@@ -145,7 +113,7 @@ func (proofCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// observeReplays counts what became of a proof that was told to Redis.
+// observeReplays counts a proof that was written to Redis.
 func observeReplays(err error) {
 	if err != nil {
 		replayStoreError.Inc()

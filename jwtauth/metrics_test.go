@@ -11,6 +11,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/pythopus/tentagate/internal/metrics"
 )
 
 // value returns the only value of a series of the collector, and false if it
@@ -34,7 +36,7 @@ func value(t *testing.T, c prometheus.Collector, name string) (float64, bool) {
 
 func TestEvictionsAreCounted(t *testing.T) {
 	evictions := func() float64 {
-		n, ok := value(t, cacheCollector{}, "tentagate_jwt_token_cache_evictions_total")
+		n, ok := value(t, metrics.Collector(collectCaches, cacheEntriesDesc, cacheBytesDesc, cacheEvictionsDesc), "tentagate_jwt_token_cache_evictions_total")
 		if !ok {
 			t.Fatal("no series")
 		}
@@ -74,7 +76,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		}
 	}
 	all := func() (n int) {
-		for _, c := range []prometheus.Collector{verifications, refreshes, cacheRequests, cacheCollector{}} {
+		for _, c := range []prometheus.Collector{verifications, refreshes, cacheRequests, metrics.Collector(collectCaches, cacheEntriesDesc, cacheBytesDesc, cacheEvictionsDesc)} {
 			n += testutil.CollectAndCount(c)
 		}
 		return n
@@ -104,7 +106,7 @@ func TestAgeOfKeysThatNeverCame(t *testing.T) {
 		fmt.Fprint(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)
 	}))
 	defer issuer.Close()
-	ages := func() int { return testutil.CollectAndCount(ageCollector{}) }
+	ages := func() int { return testutil.CollectAndCount(metrics.Collector(collectAges, ageDesc)) }
 	before := ages()
 	h := must(t, "jwt_auth {\n jwks "+issuer.URL+"\n}")
 	text := strings.Join([]string{b64([]byte(`{"alg":"EdDSA"}`)), b64([]byte(`{}`)), b64(make([]byte, 64))}, ".")

@@ -40,13 +40,13 @@ type Breaker struct {
 	forced     atomic.Pointer[forced]
 
 	mu          sync.Mutex
-	window      window // guarded by mu
-	consecutive int    // failures in a row; guarded by mu
-	recovered   int    // successful probes of this half-open state; guarded by mu
-	uploads     int    // probes that wait for their client's upload; guarded by mu
-	unanswered  int64  // how long canceled probes waited for an answer; guarded by mu
-	notBefore   int64  // until when Retry-After asks for no requests; guarded by mu
-	last        Result // the last failure; guarded by mu
+	window      window       // guarded by mu
+	consecutive int          // failures in a row; guarded by mu
+	recovered   int          // successful probes of this half-open state; guarded by mu
+	uploads     int          // probes that wait for their client's upload; guarded by mu
+	unanswered  int64        // how long canceled probes waited for an answer; guarded by mu
+	notBefore   int64        // until when Retry-After asks for no requests; guarded by mu
+	last        Result       // the last failure; guarded by mu
 	openTime    openTime     // guarded by mu
 	timer       *clock.Timer // ends the open state; guarded by mu
 	closed      bool         // guarded by mu

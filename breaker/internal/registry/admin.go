@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(adminAPI{})
+	admin.RegisterAPI("breakers", map[string]caddy.AdminHandlerFunc{adminPath: serveAdmin, adminPath + "/": serveAdmin})
 }
 
 // adminPath is the endpoint of the admin API.
@@ -32,37 +32,6 @@ const (
 
 // maxForceBody bounds the body of a request, in bytes.
 const maxForceBody = 4096
-
-// adminAPI shows breakers and forces their states:
-//
-//	GET  /tentagate/breakers               all of them
-//	GET  /tentagate/breakers/{name}        those of a name
-//	POST /tentagate/breakers/{name}        {"state": "open|closed|auto", "for": "10m"}
-//	POST /tentagate/breakers/{name}/{key}  the same for one key or upstream
-//
-// The key may also be given as the query parameter `key`, and `scope` narrows a
-// name that a handler and a transport share. A forced state ends by itself, after
-// 10 minutes unless `for` says otherwise; it survives a reload, not a restart.
-//
-// It finds the breakers in the pool of this process: the admin server is set up
-// before the handlers are.
-type adminAPI struct{}
-
-// CaddyModule returns the Caddy module information.
-func (adminAPI) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "admin.api.tentagate_breakers",
-		New: func() caddy.Module { return new(adminAPI) },
-	}
-}
-
-// Routes returns the admin API's routes.
-func (a adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{
-		{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.serve)},
-		{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.serve)},
-	}
-}
 
 // breakerState is how a breaker stands.
 type breakerState struct {
@@ -130,7 +99,17 @@ func breakerNames() (names []string) {
 	return slices.Compact(names)
 }
 
-func (adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+// serveAdmin shows breakers and forces their states:
+//
+//	GET  /tentagate/breakers               all of them
+//	GET  /tentagate/breakers/{name}        those of a name
+//	POST /tentagate/breakers/{name}        {"state": "open|closed|auto", "for": "10m"}
+//	POST /tentagate/breakers/{name}/{key}  the same for one key or upstream
+//
+// The key may also be given as the query parameter `key`, and `scope` narrows a
+// name that a handler and a transport share. A forced state ends by itself, after
+// 10 minutes unless `for` says otherwise; it survives a reload, not a restart.
+func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	t, err := parseTarget(r.URL)
 	if err != nil {
 		return admin.Error(http.StatusBadRequest, err)
@@ -240,9 +219,3 @@ func (g *group) describe(t *target) (list []breakerState) {
 	}
 	return list
 }
-
-// Interface guards
-var (
-	_ caddy.Module      = adminAPI{}
-	_ caddy.AdminRouter = adminAPI{}
-)

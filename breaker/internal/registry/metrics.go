@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/internal/metrics"
 )
 
 // Outcome is how the metrics count a request.
@@ -56,7 +57,7 @@ var (
 
 // Collectors returns the collectors of all breakers of the process.
 func Collectors() []prometheus.Collector {
-	return []prometheus.Collector{requests, transitions, stateCollector{}}
+	return []prometheus.Collector{requests, transitions, metrics.Collector(collectStates, stateDesc, ratioDesc, inFlightDesc, limitDesc, openDesc)}
 }
 
 // Count counts a request.
@@ -80,17 +81,9 @@ func (m *Member) CountResult(r circuit.Result) {
 // the key "other".
 const maxUpstreamSeries = 100
 
-// stateCollector reads the circuits at scrape time. Keys of a service are no
-// labels, as requests choose them.
-type stateCollector struct{}
-
-func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{stateDesc, ratioDesc, inFlightDesc, limitDesc, openDesc} {
-		ch <- d
-	}
-}
-
-func (stateCollector) Collect(ch chan<- prometheus.Metric) {
+// collectStates reads the circuits. Keys of a service are no labels, as requests
+// choose them.
+func collectStates(ch chan<- prometheus.Metric) {
 	for _, g := range eachGroup() {
 		g.collect(ch)
 	}
