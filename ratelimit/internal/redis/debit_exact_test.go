@@ -26,29 +26,29 @@ func TestExactDebit(t *testing.T) {
 		{"a rate is used up", gcra.Rate, []string{"10/10h", "100/year"}, []int64{7, 7}, []int64{0, 89}},
 	} {
 		p := plan(t, tc.algorithm, tc.limits...)
-		call := func(op string, cost int64, costs []int64) gcra.Decision {
+		call := func(k kind, cost int64, costs []int64) *gcra.Decision {
 			t.Helper()
-			x := exactCall{op: op, key: "debit " + tc.name, plan: p, cost: cost, costs: costs, wall: time.Now()}
-			values, err := server.Client().Do(t.Context(), x.command("eval", exactSource)...).Int64Slice()
+			x := &roundTrip{kind: k, calls: []Call{{name: "debit " + tc.name, Plan: p, Cost: cost}}, costs: costs}
+			values, err := server.Client().Do(t.Context(), x.exactCommand("eval", exactSource, time.Now())...).Int64Slice()
 			if err == nil {
-				err = x.read(&reader{values})
+				err = x.readExact(&reader{values})
 			}
 			if err != nil {
 				t.Fatalf("%s: %v", tc.name, err)
 			}
-			return x.decision
+			return x.exact
 		}
-		if d := call("take", 4, nil); !d.Admitted() {
+		if d := call(take, 4, nil); !d.Admitted() {
 			t.Fatalf("%s: %+v", tc.name, d)
 		}
-		call("debit", 0, tc.costs)
-		d := call("take", 0, nil)
+		call(debit, 0, tc.costs)
+		d := call(take, 0, nil)
 		for i, want := range tc.remaining {
 			if d.Meters[i].Remaining != want {
 				t.Errorf("%s: of meter %d remain %d, want %d", tc.name, i, d.Meters[i].Remaining, want)
 			}
 		}
-		if d := call("take", min(tc.remaining[0], tc.remaining[1])+1, nil); d.Admitted() {
+		if d := call(take, min(tc.remaining[0], tc.remaining[1])+1, nil); d.Admitted() {
 			t.Errorf("%s: more than remains was admitted", tc.name)
 		}
 	}

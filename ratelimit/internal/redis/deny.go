@@ -2,7 +2,6 @@ package redis
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -25,8 +24,6 @@ const (
 // be admitted before, unless units are given back.
 type denials struct {
 	shards [denyShards]denyShard
-	// generation invalidates everything at once.
-	generation atomic.Uint64
 }
 
 type denyShard struct {
@@ -35,12 +32,11 @@ type denyShard struct {
 }
 
 type denial struct {
-	plan       *gcra.Plan
-	cost       int64
-	received   int64
-	until      int64
-	generation uint64
-	decision   *gcra.Decision
+	plan     *gcra.Plan
+	cost     int64
+	received int64
+	until    int64
+	decision *gcra.Decision
 }
 
 func (n *denials) shard(key string) *denyShard {
@@ -56,7 +52,7 @@ func (n *denials) find(key string, plan *gcra.Plan, cost, now int64, d *gcra.Dec
 	if !ok {
 		return false
 	}
-	if now >= have.until || have.generation != n.generation.Load() {
+	if now >= have.until {
 		delete(s.keys, key)
 		return false
 	}
@@ -78,8 +74,8 @@ func (n *denials) find(key string, plan *gcra.Plan, cost, now int64, d *gcra.Dec
 	return true
 }
 
-// add remembers a refusal that was received at now.
-func (n *denials) add(key string, plan *gcra.Plan, cost, now int64, d *gcra.Decision, generation uint64) {
+// add remembers a decision that was received at now, if it is a refusal.
+func (n *denials) add(key string, plan *gcra.Plan, cost, now int64, d *gcra.Decision) {
 	if d.Wait <= 0 || d.Wait == gcra.Never {
 		return
 	}
@@ -102,7 +98,7 @@ func (n *denials) add(key string, plan *gcra.Plan, cost, now int64, d *gcra.Deci
 			}
 		}
 	}
-	s.keys[key] = denial{plan: plan, cost: cost, received: now, until: now + min(d.Wait, int64(recheck)), generation: generation, decision: &keep}
+	s.keys[key] = denial{plan: plan, cost: cost, received: now, until: now + min(d.Wait, int64(recheck)), decision: &keep}
 }
 
 // forget removes a key whose units were given back.

@@ -17,7 +17,7 @@ type encoder struct {
 	// plain is true while the special script for single limits will do.
 	plain bool
 	// same is true while the special script for equal requests will do: each takes
-	// cost units, of the subject that where has for it.
+	// cost units, of the key that where has for it.
 	same  bool
 	cost  int64
 	where []int
@@ -60,25 +60,26 @@ func (e *encoder) plan(p *gcra.Plan) int {
 	return len(e.plans)
 }
 
-// add appends a request.
-func (e *encoder) add(k kind, subjects []subject) {
-	e.plain = e.plain && k == take && len(subjects) == 1
-	s := subjects[0]
+// add appends a request for one call, or for several that are decided together.
+func (e *encoder) add(k kind, calls []Call) {
+	e.plain = e.plain && k == take && len(calls) == 1
+	c := &calls[0]
 	if len(e.where) == 0 {
-		e.cost = s.cost
+		e.cost = c.Cost
 	}
-	e.same = e.same && s.cost > 0 && s.cost == e.cost
+	e.same = e.same && c.Cost > 0 && c.Cost == e.cost
 	switch {
 	case k != take:
-		e.body = append(e.body, -e.key(s.key), int(k), e.plan(s.plan), s.cost)
-	case len(subjects) == 1:
-		key := e.key(s.key)
-		e.body = append(e.body, key, e.plan(s.plan), s.cost)
+		e.body = append(e.body, -e.key(c.name), int(k), e.plan(c.Plan), c.Cost)
+	case len(calls) == 1:
+		key := e.key(c.name)
+		e.body = append(e.body, key, e.plan(c.Plan), c.Cost)
 		e.where = append(e.where, key-1)
 	default:
-		e.body = append(e.body, 0, len(subjects))
-		for _, s := range subjects {
-			e.body = append(e.body, e.key(s.key), e.plan(s.plan), s.cost)
+		e.body = append(e.body, 0, len(calls))
+		for i := range calls {
+			c := &calls[i]
+			e.body = append(e.body, e.key(c.name), e.plan(c.Plan), c.Cost)
 		}
 	}
 }
@@ -97,7 +98,7 @@ func (e *encoder) script() script {
 	return decideScript
 }
 
-// evalsha and eval return the call, by the script's hash or its text. It is
+// evalsha and eval return the command, by the script's hash or its text. It is
 // valid until the next.
 func (e *encoder) evalsha() []any { return e.command("evalsha", e.script().hash) }
 
@@ -125,10 +126,10 @@ func (e *encoder) command(verb, script string) []any {
 	return e.merged
 }
 
-// shared reports whether some subject has several of the equal requests.
+// shared reports whether some key has several of the equal requests.
 func (e *encoder) shared() bool { return len(e.where) > len(e.names) }
 
-// count returns the number of equal requests of each subject.
+// count returns the number of equal requests of each key.
 func (e *encoder) count() []int {
 	e.counts = append(e.counts[:0], make([]int, len(e.names))...)
 	for _, i := range e.where {
@@ -155,18 +156,18 @@ func (e *encoder) reply(values []any) ([]int64, error) {
 	return e.spread(flat)
 }
 
-// spread gives each of equal requests its part of the answer about its subject.
+// spread gives each of equal requests its part of the answer about its key.
 func (e *encoder) spread(flat []int64) ([]int64, error) {
 	if !e.shared() {
 		if len(flat) != 2*len(e.where) {
 			return nil, fmt.Errorf("%w: %d numbers for %d requests", errReply, len(flat), len(e.where))
 		}
-		// Every subject has one request, in the same order.
+		// Every key has one request, in the same order.
 		return flat, nil
 	}
 	counts := e.count()
 	if len(flat) != 3*len(counts) {
-		return nil, fmt.Errorf("%w: %d numbers for %d subjects", errReply, len(flat), len(counts))
+		return nil, fmt.Errorf("%w: %d numbers for %d keys", errReply, len(flat), len(counts))
 	}
 	for i, n := range counts {
 		if m, wait := flat[3*i], flat[3*i+1]; m < 0 || m > int64(n) || m < int64(n) && wait <= 0 {

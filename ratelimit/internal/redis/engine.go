@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,9 +23,9 @@ const (
 	// at one, the other is on its way.
 	maxInFlight = 2
 
-	// maxSubjects and maxRequests bound one batch, and with it the time for which
-	// one script occupies Redis.
-	maxSubjects = 128
+	// maxKeys and maxRequests bound one batch, and with it the time for which one
+	// script occupies Redis.
+	maxKeys     = 128
 	maxRequests = 1024
 
 	// maxQueue bounds the requests that wait for a batch. Beyond it they are
@@ -87,7 +86,7 @@ type Engine struct {
 	parts        [Partitions]string // hash tags
 
 	mu       sync.Mutex
-	queue    []*call
+	queue    []*roundTrip
 	inFlight int
 	closed   bool
 	down     map[*availability.Partition]struct{}
@@ -160,13 +159,13 @@ func (e *Engine) Close() {
 	}
 }
 
-// partition returns the part a subject belongs to. It is the same for all
+// partition returns the part a key belongs to. It is the same for all
 // gateways.
 func partition(zone, key string) int {
 	return int((xxh3.HashString(zone)*31 + xxh3.HashString(key)) % Partitions)
 }
 
-// redisKey is the name of a subject in Redis. The braces make a Cluster keep a
+// redisKey is the name of a key in Redis. The braces make a Cluster keep a
 // partition in one slot.
 func (e *Engine) redisKey(part int, zone, key string) string {
 	return e.prefix + ":ratelimit:{" + strconv.Itoa(part) + "}:" + zone + ":" + key
@@ -180,106 +179,25 @@ func (e *Engine) partition(part int) *availability.Partition {
 // available reports whether Redis can decide about a partition.
 func (e *Engine) available(part int) bool { return e.partition(part).Writable() }
 
-// errTimeout tells that Redis did not answer within the budget.
-var errTimeout = errors.New("redis did not answer within the budget")
-
-// errBusy tells that too many requests wait already.
-var errBusy = errors.New("too many requests wait for redis")
-
-// errClosed tells that the engine ends.
-var errClosed = errors.New("the connection is closed")
-
-// call is a request on its way to Redis.
-type call struct {
-	kind     kind
-	subjects []subject
-	one      [1]subject
-	exact    *exactCall
-	budget   time.Duration
-	short    bool // much less than the usual budget
-	reply    reply
-	err      error
-	state    atomic.Int32
-	done     chan struct{}
-}
-
-// States of a call. Whoever moves it from pending owns it.
-const (
-	pending int32 = iota
-	answered
-	abandoned
-)
-
-var callPool = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
-
-// newCall returns a call for one subject; release gives it back.
-func newCall(k kind, s subject, budget time.Duration) *call {
-	c := callPool.Get().(*call)
-	c.kind, c.one[0], c.budget, c.short = k, s, budget, false
-	c.subjects = c.one[:]
-	c.exact, c.err = nil, nil
-	c.state.Store(pending)
-	return c
-}
-
-func (c *call) release() {
-	c.one[0], c.subjects, c.exact = subject{}, nil, nil
-	callPool.Put(c)
-}
-
-var timerPool = sync.Pool{New: func() any {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
-}}
-
-// do sends a call and waits for its answer, no longer than its budget; the wait
-// is charged to the request. When it returns errTimeout the call must not be used
-// again: Redis may still carry it out.
-func (e *Engine) do(c *call, request *availability.Budget) error {
-	began := e.clock()
-	defer func() { request.Spend(time.Duration(e.clock() - began)) }()
-	e.submit(c)
-	timer := timerPool.Get().(*time.Timer)
-	timer.Reset(c.budget)
-	defer func() {
-		timer.Stop()
-		timerPool.Put(timer)
-	}()
-	select {
-	case <-c.done:
-		return c.err
-	case <-timer.C:
-		if c.state.CompareAndSwap(pending, abandoned) {
-			return errTimeout
-		}
-		<-c.done
-		return c.err
-	}
-}
-
-// submit queues a call. A goroutine that sends batches runs only while there is
+// submit queues a round trip. A goroutine that sends batches runs only while there is
 // something to send.
-func (e *Engine) submit(c *call) {
+func (e *Engine) submit(t *roundTrip) {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		c.finish(errClosed)
+		t.finish(errClosed)
 		return
 	}
 	if len(e.queue) >= maxQueue {
 		e.mu.Unlock()
-		c.finish(errBusy)
+		t.finish(errBusy)
 		return
 	}
-	e.queue = append(e.queue, c)
-	spawn := e.inFlight < maxInFlight
-	if spawn {
+	e.queue = append(e.queue, t)
+	if e.inFlight < maxInFlight {
 		e.inFlight++
 		e.done.Add(1)
-	}
-	e.mu.Unlock()
-	if spawn {
 		go e.flush()
 	}
+	e.mu.Unlock()
 }

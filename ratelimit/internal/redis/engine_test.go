@@ -25,10 +25,10 @@ func TestQueueIsBounded(t *testing.T) {
 	}()
 	p := plan(t, gcra.Rate, "1/1s")
 	for range maxQueue {
-		e.submit(&call{done: make(chan struct{}, 1)})
+		e.submit(&roundTrip{done: make(chan struct{}, 1)})
 	}
-	k := newCall(take, subject{plan: p, cost: 1}, time.Hour)
-	if err := e.do(k, nil); !errors.Is(err, errBusy) {
+	r := newRoundTrip(take, Call{Zone: e.NewZone("z", 0), Plan: p, Cost: 1, Budget: time.Hour})
+	if err := e.do(r); !errors.Is(err, errBusy) {
 		t.Errorf("%v", err)
 	}
 }

@@ -19,18 +19,6 @@ var exactScript = redis.NewScript(exactSource)
 // epoch is the zero of the times in Redis.
 var epoch = time.Unix(1735689600, 0)
 
-// exactCall is a decision over a plan with windows or quotas.
-type exactCall struct {
-	op       string
-	key      string // as in Redis, to which each meter adds
-	plan     *gcra.Plan
-	cost     int64
-	costs    []int64 // of each meter, to debit
-	at       int64   // nanoseconds since epoch
-	wall     time.Time
-	decision gcra.Decision
-}
-
 // meterKeys returns the keys of a plan's meters.
 func meterKeys(key string, plan *gcra.Plan) []any {
 	keys := make([]any, 0, plan.Len())
@@ -47,47 +35,57 @@ func meterKeys(key string, plan *gcra.Plan) []any {
 	return keys
 }
 
-func (x *exactCall) command(verb, script string) []any {
-	keys := meterKeys(x.key, x.plan)
+// exactCommand returns the command for a plan with windows or quotas, at a time of
+// day.
+func (t *roundTrip) exactCommand(verb, script string, wall time.Time) []any {
+	c := &t.calls[0]
+	op, cost := "take", c.Cost
+	switch {
+	case t.kind == debit:
+		op = "debit"
+	case cost < 0:
+		op, cost = "refund", -cost
+	}
+	keys := meterKeys(c.name, c.Plan)
 	args := append([]any{verb, script, len(keys)}, keys...)
-	args = append(args, x.op, x.cost, strconv.FormatInt(x.at/1000, 10))
-	for i, l := range x.plan.Limits() {
-		if x.plan.Algorithm() == gcra.Window {
+	args = append(args, op, cost, strconv.FormatInt(t.at/1000, 10))
+	for i, l := range c.Plan.Limits() {
+		if c.Plan.Algorithm() == gcra.Window {
 			args = append(args, "w", l.Count, micros(int64(l.Period)))
 		} else {
-			p := x.plan.Policies()[i]
+			p := c.Plan.Policies()[i]
 			args = append(args, "g", micros(p.T), micros(p.Tau))
 		}
 	}
-	for _, q := range x.plan.Quotas() {
-		start := q.Unit.Start(x.wall)
-		next := q.Unit.Next(x.wall)
+	for _, q := range c.Plan.Quotas() {
+		start := q.Unit.Start(wall)
+		next := q.Unit.Next(wall)
 		args = append(args, "q", q.Count)
 		for _, b := range []time.Time{q.Unit.Start(start.Add(-1)), start, next, q.Unit.Next(next)} {
 			args = append(args, strconv.FormatInt(b.Sub(epoch).Microseconds(), 10))
 		}
 	}
-	for _, c := range x.costs {
-		args = append(args, c)
+	for _, units := range t.costs {
+		args = append(args, units)
 	}
 	return args
 }
 
-// answerExact reads the reply to an exact call.
-func (c *call) answerExact(values []any, err error) error {
+// answerExact reads the reply to the exact command.
+func (t *roundTrip) answerExact(values []any, err error) error {
 	if err == nil {
 		var numbers []int64
 		if numbers, err = (&encoder{}).reply(values); err == nil {
-			err = c.exact.read(&reader{numbers})
+			err = t.readExact(&reader{numbers})
 		}
 	}
-	c.finish(err)
+	t.finish(err)
 	return err
 }
 
-func (x *exactCall) read(r *reader) error {
-	d := &x.decision
-	*d = gcra.Decision{Source: gcra.Shared, Len: x.plan.Len()}
+func (t *roundTrip) readExact(r *reader) error {
+	d := &gcra.Decision{Source: gcra.Shared, Len: t.calls[0].Plan.Len()}
+	t.exact = d
 	var err error
 	if d.Wait, err = r.micros(); err != nil {
 		return err

@@ -34,23 +34,23 @@ func FuzzReply(f *testing.F) {
 				values = append(values, int64(b)-20)
 			}
 		}
-		var subjects []subject
+		var calls []Call
 		for i := range 1 + n%3 {
 			p := one
 			if i%2 == 1 {
 				p = two
 			}
-			subjects = append(subjects, subject{plan: p, cost: 5})
+			calls = append(calls, Call{Plan: p, Cost: 5})
 		}
 		enc := &encoder{}
 		enc.reset()
 		asked := 1 + int(n)%5
 		for i := range asked {
 			switch {
-			case k%4 == 3: // equal requests, of fewer subjects where the bit is set
-				enc.add(take, []subject{{key: strconv.Itoa(i % (1 + int(n)/5%3)), plan: one, cost: 5}})
+			case k%4 == 3: // equal requests, of fewer keys where the bit is set
+				enc.add(take, []Call{{name: strconv.Itoa(i % (1 + int(n)/5%3)), Plan: one, Cost: 5}})
 			default:
-				enc.add(kind(k%4), subjects)
+				enc.add(kind(k%4), calls)
 			}
 		}
 		numbers, err := enc.reply(values)
@@ -59,9 +59,9 @@ func FuzzReply(f *testing.F) {
 			if err != nil {
 				break
 			}
-			kd, of := kind(k%4), subjects
+			kd, of := kind(k%4), calls
 			if k%4 == 3 {
-				kd, of = take, subjects[:1]
+				kd, of = take, calls[:1]
 			}
 			var a reply
 			if err = a.read(r, kd, of); err != nil {
@@ -82,11 +82,11 @@ func FuzzReply(f *testing.F) {
 		if numbers, err = (&encoder{}).reply(values); err != nil {
 			return
 		}
-		x := exactCall{plan: window}
-		if err := x.read(&reader{numbers}); err == nil {
-			for i := range x.decision.Len {
-				if m := x.decision.Meters[i]; m.Remaining < 0 || m.Reset < 0 {
-					t.Fatalf("%+v", x.decision)
+		x := &roundTrip{calls: []Call{{Plan: window}}}
+		if err := x.readExact(&reader{numbers}); err == nil {
+			for i := range x.exact.Len {
+				if m := x.exact.Meters[i]; m.Remaining < 0 || m.Reset < 0 {
+					t.Fatalf("%+v", x.exact)
 				}
 			}
 		}

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -215,46 +214,39 @@ func (s *leaseShard) add(key string, plan *gcra.Plan, now int64) *held {
 // not wait.
 func (z *Zone) startRefill(c *Call, h *held, want int64) {
 	e := z.engine
-	subj := c.subject()
-	subj.cost = want
-	budget := c.budget()
-	key := c.Key
+	ask := *c
+	ask.Cost, ask.Request = want, nil
+	ask.locate()
 	stop := func() {
-		s := z.leases.shard(key)
+		s := z.leases.shard(ask.Key)
 		s.mu.Lock()
 		h.refilling = false
 		h.pause = e.clock() + h.life
 		s.mu.Unlock()
 	}
-	if !e.available(subj.part) {
+	if !e.available(ask.part) {
 		stop()
 		return
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.closed || z.leases.closed {
-		e.mu.Unlock()
 		stop()
 		return
 	}
-	e.done.Add(1)
 	z.leases.refills.Add(1)
-	e.mu.Unlock()
-	go func() {
-		defer e.done.Done()
+	e.done.Go(func() {
 		defer z.leases.refills.Done()
 		// Life counts from before the call, so that it never ends late.
 		sent := e.clock()
-		k := newCall(lease, subj, budget)
-		if err := e.do(k, nil); err != nil {
-			if !errors.Is(err, errTimeout) {
-				k.release()
-			}
+		t := newRoundTrip(lease, ask)
+		defer t.release()
+		if e.do(t) != nil {
 			stop()
 			return
 		}
-		z.receive(key, h, sent, &k.reply)
-		k.release()
-	}()
+		z.receive(ask.Key, h, sent, &t.reply)
+	})
 }
 
 // receive puts a grant to use.
@@ -326,33 +318,27 @@ func (z *Zone) returnLeases(ctx context.Context) {
 		return
 	}
 	now := z.engine.clock()
-	var calls []*call
+	var trips []*roundTrip
 	for i := range z.leases.shards {
 		s := &z.leases.shards[i]
 		s.mu.Lock()
 		for key, h := range s.keys {
 			n := h.left(now)
 			delete(s.keys, key)
-			part := partition(z.name, key)
-			if n == 0 || !z.engine.available(part) {
-				continue
+			if n > 0 && z.engine.available(partition(z.name, key)) {
+				trips = append(trips, newRoundTrip(take, Call{Zone: z, Key: key, Plan: h.plan, Cost: -n, Budget: returnBudget}))
 			}
-			// No request waits for it.
-			k := &call{done: make(chan struct{}, 1), budget: returnBudget}
-			k.one[0] = subject{key: z.engine.redisKey(part, z.name, key), part: part, plan: h.plan, cost: -n}
-			k.subjects = k.one[:]
-			calls = append(calls, k)
 		}
 		s.mu.Unlock()
 	}
-	for _, k := range calls {
-		z.engine.submit(k)
+	for _, t := range trips {
+		z.engine.submit(t)
 	}
-	for _, k := range calls {
+	for _, t := range trips {
 		select {
-		case <-k.done:
-			if k.err == nil {
-				z.leases.returned.Add(uint64(-k.one[0].cost))
+		case <-t.done:
+			if t.err == nil {
+				z.leases.returned.Add(uint64(-t.calls[0].Cost))
 			}
 		case <-ctx.Done():
 			return

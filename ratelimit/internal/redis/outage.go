@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,22 +15,31 @@ import (
 // retryDenied is what a client is told to wait while the policy is to deny.
 const retryDenied = time.Second
 
-// fallback decides without Redis, as the policy of the zone says.
-func (c *Call) fallback() {
-	z, d := c.Zone, c.Decision
+// fixedFallback decides without Redis where the fallback is to allow or to deny.
+func (c *Call) fixedFallback() bool {
 	switch c.OnError {
 	case Allow:
-		*d = gcra.Decision{Source: gcra.Unchecked}
+		*c.Decision = gcra.Decision{Source: gcra.Unchecked}
 	case Deny:
-		*d = gcra.Decision{Source: gcra.Unavailable, Wait: int64(retryDenied)}
+		*c.Decision = gcra.Decision{Source: gcra.Unavailable, Wait: int64(retryDenied)}
 	default:
-		// The share has the debts that were last seen in Redis: a time ahead of now
-		// means the same part of the burst in the share as in the whole.
-		z.local.Decide(c.Key, c.Plan.Share(z.engine.instances()), c.Cost, d)
-		d.Source = gcra.Local
-		if d.Admitted() && c.Cost > 0 {
-			z.spent.add(c.Key, c.Plan, c.Cost)
-		}
+		return false
+	}
+	return true
+}
+
+// fallback decides without Redis.
+func (c *Call) fallback() {
+	if c.fixedFallback() {
+		return
+	}
+	// The share has the debts that were last seen in Redis: a time ahead of now
+	// means the same part of the burst in the share as in the whole.
+	z, d := c.Zone, c.Decision
+	z.local.Decide(c.Key, c.Plan.Share(z.engine.instances()), c.Cost, d)
+	d.Source = gcra.Local
+	if d.Admitted() && c.Cost > 0 {
+		z.spent.add(c.Key, c.Plan, c.Cost)
 	}
 }
 
@@ -39,16 +47,14 @@ func (c *Call) fallback() {
 func fallbackAll(calls []Call) {
 	for i := range calls {
 		c := &calls[i]
-		c.fallback()
-		if c.Decision.Admitted() {
+		if c.fallback(); c.Decision.Admitted() {
 			continue
 		}
 		for j := range calls[:i] {
 			calls[j].Refund(calls[j].Decision.At, calls[j].Decision.Source)
 		}
 		for j := i + 1; j < len(calls); j++ {
-			calls[j].Zone.local.Peek(calls[j].Key, calls[j].Plan, 0, calls[j].Decision)
-			calls[j].Decision.Wait, calls[j].Decision.Source = 0, gcra.Remembered
+			calls[j].show()
 		}
 		return
 	}
@@ -110,21 +116,18 @@ func (e *Engine) settleSoon() {
 		return
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.closed {
-		e.mu.Unlock()
 		return
 	}
-	e.done.Add(1)
-	e.mu.Unlock()
 	e.debts.Store(false)
-	go func() {
-		defer e.done.Done()
+	e.done.Go(func() {
 		// The success has set the local counters to those of Redis, so they do not
 		// tell what is owed. It is not old.
 		if e.settle(e.life, e.available, false) != nil {
 			e.debts.Store(true)
 		}
-	}()
+	})
 }
 
 // restore settles the debts of a part of Redis before it is used again, so that
@@ -170,62 +173,46 @@ const debitTimeout = 100 * time.Millisecond
 func (e *Engine) settle(ctx context.Context, match func(part int) bool, longAgo bool) (err error) {
 	e.zones.Range(func(k, _ any) bool {
 		z := k.(*Zone)
+		var trips []*roundTrip
 		spent := z.spent.drain(z.name, match)
-		var exact []*exactDebit
-		var calls []*call
-		var keys []string
-		send := func() {
-			if len(calls) > 0 {
-				if err = e.sendDebits(ctx, calls); err != nil {
-					for _, key := range keys {
-						z.spent.add(key, spent[key].plan, spent[key].units)
-					}
-				}
+		for key, u := range spent {
+			if t := z.debit(key, u, longAgo); t != nil {
+				trips = append(trips, t)
 			}
-			calls, keys = calls[:0], keys[:0]
 		}
-		order := slices.SortedFunc(maps.Keys(spent), func(a, b string) int {
-			return partition(z.name, a) - partition(z.name, b)
-		})
-		for _, key := range order {
-			u := spent[key]
-			if !u.plan.Simple() {
-				exact = append(exact, &exactDebit{key: key, spent: u})
-				continue
-			}
-			units := u.units
-			if longAgo {
-				units = z.outstanding(key, u)
-			}
-			if units <= 0 {
-				continue
-			}
-			if err != nil {
-				z.spent.add(key, u.plan, u.units)
-				continue
-			}
-			p := partition(z.name, key)
-			if len(calls) == maxSubjects || len(calls) > 0 && e.cluster && calls[0].subjects[0].part != p {
-				send()
-			}
-			k := &call{kind: debit, done: make(chan struct{}, 1)}
-			k.one[0] = subject{key: e.redisKey(p, z.name, key), part: p, plan: u.plan, cost: units}
-			k.subjects = k.one[:]
-			calls, keys = append(calls, k), append(keys, key)
-		}
-		send()
-		for batch := range slices.Chunk(exact, maxSubjects) {
+		for batch := range slices.Chunk(trips, maxKeys) {
 			if err == nil {
-				err = z.debitExact(ctx, batch, longAgo)
-				continue
+				err = e.sendDebits(ctx, batch)
 			}
-			for _, d := range batch {
-				z.spent.add(d.key, d.spent.plan, d.spent.units)
+			for _, t := range batch {
+				if key := t.calls[0].Key; t.state.Load() == pending || t.err != nil {
+					z.spent.add(key, spent[key].plan, spent[key].units)
+				}
 			}
 		}
 		return err == nil
 	})
 	return err
+}
+
+// debit returns the debit of what a key spent, nil if there is none. Of what was
+// spent longer ago that is what has not come back since.
+func (z *Zone) debit(key string, u spentUnits, longAgo bool) *roundTrip {
+	c, costs := Call{Zone: z, Key: key, Plan: u.plan, Cost: u.units}, []int64(nil)
+	switch {
+	case !u.plan.Simple():
+		if costs = z.outstandingExact(key, u, longAgo); costs == nil {
+			return nil
+		}
+		c.Cost = 0
+	case longAgo:
+		if c.Cost = z.outstanding(key, u); c.Cost <= 0 {
+			return nil
+		}
+	}
+	t := newRoundTrip(debit, c)
+	t.costs = costs
+	return t
 }
 
 // outstanding is the part of the spent units that has not come back since.
@@ -240,10 +227,35 @@ func (z *Zone) outstanding(key string, u spentUnits) int64 {
 	return min(u.units, most)
 }
 
-// sendDebits carries out debits of keys in one partition, or in any without a
-// Cluster.
-func (e *Engine) sendDebits(ctx context.Context, calls []*call) error {
+// outstandingExact returns the units of each meter that are to be debited, nil
+// for none. Of what was spent longer ago that is what the local windows still
+// hold and the quotas of this period count.
+func (z *Zone) outstandingExact(key string, u spentUnits, longAgo bool) []int64 {
+	costs := make([]int64, u.plan.Len())
+	if !longAgo {
+		for i := range costs {
+			costs[i] = u.units
+		}
+		return costs
+	}
+	share := u.plan.Share(z.engine.instances())
+	var d gcra.Decision
+	z.local.Peek(key, share, 0, &d)
+	some := false
+	for i := range costs {
+		costs[i] = min(u.units, share.Capacity(i)-d.Meters[i].Remaining)
+		some = some || costs[i] > 0
+	}
+	if !some {
+		return nil
+	}
+	return costs
+}
+
+// sendDebits carries out debits. Units of windows and quotas are entered as of now: a
+// window then holds them a little longer than it has to, never shorter.
+func (e *Engine) sendDebits(ctx context.Context, debits []*roundTrip) error {
 	ctx, cancel := context.WithTimeout(ctx, debitTimeout)
 	defer cancel()
-	return e.sendOne(ctx, &sender{}, calls)
+	return e.carryOut(ctx, &sender{trips: debits}, func(int, error) {})
 }

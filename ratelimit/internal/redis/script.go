@@ -39,14 +39,6 @@ const (
 	debit
 )
 
-// subject is one key with the plan to apply and the units to take.
-type subject struct {
-	key  string // as in Redis
-	part int    // the partition it is in
-	plan *gcra.Plan
-	cost int64
-}
-
 // errReply tells that the script answered what it never answers: another
 // program writes to our keys.
 var errReply = errors.New("unexpected reply of the script")
@@ -102,13 +94,13 @@ type reply struct {
 	wait int64
 	// granted is the number of units of a lease.
 	granted int64
-	// debts are how far the TATs of all limits of all subjects are ahead, in
+	// debts are how far the TATs of all limits of all calls are ahead, in
 	// nanoseconds.
 	debts []int64
 }
 
-// read takes the answer to a request with these subjects.
-func (a *reply) read(r *reader, k kind, subjects []subject) error {
+// read takes the answer to a request for these calls.
+func (a *reply) read(r *reader, k kind, calls []Call) error {
 	a.wait, a.granted = 0, 0
 	var err error
 	if k == lease {
@@ -117,7 +109,7 @@ func (a *reply) read(r *reader, k kind, subjects []subject) error {
 			return err
 		}
 		if n > 0 {
-			a.granted = min(n, subjects[0].cost)
+			a.granted = min(n, calls[0].Cost)
 		} else {
 			a.wait = -n * 1000
 		}
@@ -128,8 +120,8 @@ func (a *reply) read(r *reader, k kind, subjects []subject) error {
 		return fmt.Errorf("%w: a negative wait", errReply)
 	}
 	a.debts = a.debts[:0]
-	for _, s := range subjects {
-		for range s.plan.Policies() {
+	for i := range calls {
+		for range calls[i].Plan.Policies() {
 			debt, err := r.micros()
 			if err != nil {
 				return err

@@ -38,71 +38,71 @@ func (m model) set(key string, i int, used, now float64) { m[key][i] = bucket{ma
 // us is nanoseconds as the script's microseconds.
 func us(ns int64) float64 { return float64(ns) / 1000 }
 
-func (m model) wait(s subject, now float64) float64 {
+func (m model) wait(c Call, now float64) float64 {
 	wait := 0.0
-	for i, p := range s.plan.Policies() {
-		used := math.Min(m.used(s.key, i, now), us(p.Tau))
-		wait = math.Max(wait, used+float64(s.cost)*us(p.T)-us(p.Tau))
+	for i, p := range c.Plan.Policies() {
+		used := math.Min(m.used(c.name, i, now), us(p.Tau))
+		wait = math.Max(wait, used+float64(c.Cost)*us(p.T)-us(p.Tau))
 	}
 	return wait
 }
 
-func (m model) take(s subject, units int64, now float64) {
-	for i, p := range s.plan.Policies() {
-		m.set(s.key, i, math.Min(m.used(s.key, i, now), us(p.Tau))+float64(units)*us(p.T), now)
+func (m model) take(c Call, units int64, now float64) {
+	for i, p := range c.Plan.Policies() {
+		m.set(c.name, i, math.Min(m.used(c.name, i, now), us(p.Tau))+float64(units)*us(p.T), now)
 	}
 }
 
-func (m model) debts(s subject, now float64) (debts []float64) {
-	for i, p := range s.plan.Policies() {
-		debts = append(debts, math.Min(m.used(s.key, i, now), us(p.Tau)))
+func (m model) debts(c Call, now float64) (debts []float64) {
+	for i, p := range c.Plan.Policies() {
+		debts = append(debts, math.Min(m.used(c.name, i, now), us(p.Tau)))
 	}
 	return debts
 }
 
 // request returns what the script should answer: the first number, and the
 // debts.
-func (m model) request(k kind, subjects []subject, now float64) (first float64, debts []float64) {
+func (m model) request(k kind, calls []Call, now float64) (first float64, debts []float64) {
 	// A bucket that is fuller than the plan at hand allows is brought back to it.
-	for _, s := range subjects {
-		for i, debt := range m.debts(s, now) {
-			m.set(s.key, i, debt, now)
+	for _, c := range calls {
+		for i, debt := range m.debts(c, now) {
+			m.set(c.name, i, debt, now)
 		}
 	}
 	switch k {
 	case take:
-		for _, s := range subjects {
-			if s.cost >= 0 {
-				first = math.Max(first, m.wait(s, now))
+		for _, c := range calls {
+			if c.Cost >= 0 {
+				first = math.Max(first, m.wait(c, now))
 			}
 		}
 		if first <= 0 {
-			for _, s := range subjects {
-				m.take(s, s.cost, now)
+			for _, c := range calls {
+				m.take(c, c.Cost, now)
 			}
 		}
 	case lease:
-		s := subjects[0]
-		units := float64(s.cost)
-		for i, p := range s.plan.Policies() {
-			room := math.Floor((us(p.Tau) - math.Min(m.used(s.key, i, now), us(p.Tau))) / us(p.T))
+		c := calls[0]
+		units := float64(c.Cost)
+		for i, p := range c.Plan.Policies() {
+			room := math.Floor((us(p.Tau) - math.Min(m.used(c.name, i, now), us(p.Tau))) / us(p.T))
 			units = math.Min(units, math.Ceil(room/2))
 		}
 		if units > 0 {
-			m.take(s, int64(units), now)
+			m.take(c, int64(units), now)
 			first = units
 		} else {
-			s.cost = 1
-			first = -m.wait(s, now)
+			c.Cost = 1
+			first = -m.wait(c, now)
 		}
 	case debit:
-		s := subjects[0]
-		for i, p := range s.plan.Policies() {
-			m.set(s.key, i, math.Min(us(p.Tau), math.Min(m.used(s.key, i, now), us(p.Tau))+float64(s.cost)*us(p.T)), now)
+		c := calls[0]
+		for i, p := range c.Plan.Policies() {
+			m.set(c.name, i, math.Min(us(p.Tau), math.Min(m.used(c.name, i, now), us(p.Tau))+float64(c.Cost)*us(p.T)), now)
 		}
 	}
-	for _, s := range subjects {
-		debts = append(debts, m.debts(s, now)...)
+	for _, c := range calls {
+		debts = append(debts, m.debts(c, now)...)
 	}
 	return first, debts
 }
@@ -162,8 +162,8 @@ func TestScriptAgainstModel(t *testing.T) {
 		var enc encoder
 		enc.reset()
 		type request struct {
-			k        kind
-			subjects []subject
+			k     kind
+			calls []Call
 		}
 		var requests []request
 		// Two of three batches are for the special scripts, which work on the same
@@ -184,7 +184,7 @@ func TestScriptAgainstModel(t *testing.T) {
 			if plain {
 				k, n = take, 1
 			}
-			var subjects []subject
+			var calls []Call
 			for i := range n {
 				// Each key of a joint request is another one, as zones are.
 				key := fmt.Sprintf("k%d-%d", i, rng.IntN(keys))
@@ -199,10 +199,10 @@ func TestScriptAgainstModel(t *testing.T) {
 				if n > 1 || k != take {
 					cost = 1 + int64(rng.IntN(3))
 				}
-				subjects = append(subjects, subject{key: key, plan: p, cost: cost})
+				calls = append(calls, Call{name: key, Plan: p, Cost: cost})
 			}
-			requests = append(requests, request{k, subjects})
-			enc.add(k, subjects)
+			requests = append(requests, request{k, calls})
+			enc.add(k, calls)
 		}
 		// The server's clock counts from 1970.
 		abs := now + 1735689600*1_000_000
@@ -221,14 +221,14 @@ func TestScriptAgainstModel(t *testing.T) {
 		r := &reader{numbers}
 		for i, req := range requests {
 			decisions++
-			first, debts := m.request(req.k, req.subjects, float64(now))
+			first, debts := m.request(req.k, req.calls, float64(now))
 			got, err := r.next()
 			if err != nil {
 				t.Fatal(err)
 			}
 			if float64(got) != first {
 				different++
-				t.Errorf("batch %d request %d (%d %+v): answer %d, want %v", b, i, req.k, req.subjects, got, first)
+				t.Errorf("batch %d request %d (%d %+v): answer %d, want %v", b, i, req.k, req.calls, got, first)
 			}
 			for j, want := range debts {
 				if got, _ := r.next(); float64(got) != want {

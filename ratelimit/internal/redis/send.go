@@ -1,9 +1,11 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,10 +17,10 @@ import (
 
 // sender is what one sending goroutine needs.
 type sender struct {
-	calls   []*call
+	trips   []*roundTrip
 	encoder encoder
 	seen    map[string]struct{}
-	parts   [Partitions][]*call
+	parts   [Partitions][]*roundTrip
 }
 
 var senderPool = sync.Pool{New: func() any { return &sender{seen: make(map[string]struct{})} }}
@@ -30,12 +32,12 @@ func (e *Engine) flush() {
 	defer senderPool.Put(s)
 	for e.next(s) {
 		e.send(s)
-		clear(s.calls)
-		s.calls = s.calls[:0]
+		clear(s.trips)
+		s.trips = s.trips[:0]
 	}
 }
 
-// next moves the oldest calls of the queue to the sender. It returns false when
+// next moves the oldest round trips of the queue to the sender. It returns false when
 // there are none; the goroutine has then given up its place.
 func (e *Engine) next(s *sender) bool {
 	clear(s.seen)
@@ -44,55 +46,60 @@ func (e *Engine) next(s *sender) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
-	for _, c := range e.queue {
-		if len(s.calls) == maxRequests {
+	for _, t := range e.queue {
+		if len(s.trips) == maxRequests {
 			break
 		}
-		for i := range c.subjects {
-			s.seen[c.subjects[i].key] = struct{}{}
+		for i := range t.calls {
+			s.seen[t.calls[i].name] = struct{}{}
 		}
-		if len(s.seen) > maxSubjects && n > 0 {
+		if len(s.seen) > maxKeys && n > 0 {
 			break
 		}
 		n++
-		if c.state.Load() == pending {
-			s.calls = append(s.calls, c)
+		if t.state.Load() == pending {
+			s.trips = append(s.trips, t)
 		}
 	}
 	rest := copy(e.queue, e.queue[n:])
 	clear(e.queue[rest:])
 	e.queue = e.queue[:rest]
-	if len(s.calls) == 0 && rest == 0 {
+	if len(s.trips) == 0 && rest == 0 {
 		e.inFlight--
 		return false
 	}
 	return true
 }
 
-// send carries out the calls of a batch and answers them.
+// send carries out a batch and answers it.
 func (e *Engine) send(s *sender) {
-	if len(s.calls) == 0 {
+	if len(s.trips) == 0 {
 		return
 	}
-	budget := time.Duration(0)
-	simple := !e.cluster
+	limit := time.Duration(0)
 	sent := availability.Call{Began: time.Now(), Write: true, Short: true}
-	for _, c := range s.calls {
-		budget = max(budget, c.budget)
-		sent.Short = sent.Short && c.short
-		simple = simple && c.exact == nil
+	for _, t := range s.trips {
+		limit = max(limit, t.limit)
+		sent.Short = sent.Short && t.short
 	}
-	ctx, cancel := context.WithTimeout(e.life, budget)
+	ctx, cancel := context.WithTimeout(e.life, limit)
 	defer cancel()
 	began := e.clock()
-	var err error
-	if simple {
-		err = e.sendOne(ctx, s, s.calls)
-		e.report(0, sent, err)
-	} else {
-		err = e.sendPipeline(ctx, s, sent)
+	err := e.carryOut(ctx, s, func(part int, err error) { e.report(part, sent, err) })
+	e.observe(len(s.trips), time.Duration(e.clock()-began), err)
+}
+
+// carryOut carries out the round trips of the sender, and returns the first error.
+// report is told what came of each partition.
+func (e *Engine) carryOut(ctx context.Context, s *sender, report func(part int, err error)) error {
+	for _, t := range s.trips {
+		if e.cluster || !t.calls[0].Plan.Simple() {
+			return e.sendPipeline(ctx, s, report)
+		}
 	}
-	e.observe(len(s.calls), time.Duration(e.clock()-began), err)
+	err := e.sendOne(ctx, s)
+	report(0, err)
+	return err
 }
 
 // report tells how a batch ended. A success is the time to settle debts.
@@ -115,19 +122,18 @@ func refused(err error) error {
 	return err
 }
 
-// sendOne carries out calls by one script.
-func (e *Engine) sendOne(ctx context.Context, s *sender, calls []*call) error {
+// sendOne carries out round trips by one script.
+func (e *Engine) sendOne(ctx context.Context, s *sender) error {
 	s.encoder.reset()
-	for _, c := range calls {
-		s.encoder.add(c.kind, c.subjects)
+	for _, t := range s.trips {
+		s.encoder.add(t.kind, t.calls)
 	}
-	cmd := redis.NewCmd(ctx, s.encoder.evalsha()...)
-	values, err := e.process(ctx, cmd)
+	values, err := e.process(ctx, redis.NewCmd(ctx, s.encoder.evalsha()...))
 	if isNoScript(err) {
 		// The server was restarted. Nothing was carried out, so this is no retry.
 		values, err = e.process(ctx, redis.NewCmd(ctx, s.encoder.eval()...))
 	}
-	return s.encoder.answer(calls, values, err)
+	return s.encoder.answer(s.trips, values, err)
 }
 
 // process carries out a command.
@@ -149,114 +155,111 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// answer gives each call its part of a reply.
-func (e *encoder) answer(calls []*call, values []any, err error) error {
+// answer gives each round trip its part of a reply.
+func (e *encoder) answer(trips []*roundTrip, values []any, err error) error {
 	var r reader
 	if err == nil {
 		r.values, err = e.reply(values)
 	}
-	for _, c := range calls {
+	for _, t := range trips {
 		if err == nil {
-			err = c.reply.read(&r, c.kind, c.subjects)
+			err = t.reply.read(&r, t.kind, t.calls)
 		}
-		c.finish(err)
+		t.finish(err)
 	}
 	return err
 }
 
-// finish wakes whoever waits for the call.
-func (c *call) finish(err error) {
-	// Once the state has changed the waiter may reuse the call, but not before it
-	// was woken.
-	c.err = err
-	if c.state.CompareAndSwap(pending, answered) {
-		c.done <- struct{}{}
-	}
+// unit is what one command of a pipeline carries out.
+type unit struct {
+	part  int
+	trips []*roundTrip
+	enc   *encoder // nil: one exact round trip
+	cmd   *redis.Cmd
+	eval  []any
 }
 
-// sendPipeline carries out calls by one script per partition and one for each
-// exact call, in one pipeline, which a Cluster client spreads over the nodes.
-func (e *Engine) sendPipeline(ctx context.Context, s *sender, sent availability.Call) error {
-	type unit struct {
-		part  int
-		calls []*call
-		enc   *encoder // nil: an exact call
-		cmd   *redis.Cmd
-		eval  []any
-	}
-	var units []unit
-	for i := range s.parts {
-		s.parts[i] = s.parts[i][:0]
-	}
-	for _, c := range s.calls {
-		if c.exact != nil {
-			part := c.subjects[0].part
-			units = append(units, unit{part: part, calls: []*call{c}, cmd: redis.NewCmd(ctx, c.exact.command("evalsha", exactScript.Hash())...), eval: c.exact.command("eval", exactSource)})
-			continue
-		}
-		part := 0
-		if e.cluster {
-			part = c.subjects[0].part
-		}
-		s.parts[part] = append(s.parts[part], c)
-	}
-	for part, calls := range s.parts[:] {
-		if len(calls) == 0 {
-			continue
-		}
-		enc := &encoder{}
-		enc.reset()
-		for _, c := range calls {
-			enc.add(c.kind, c.subjects)
-		}
-		units = append(units, unit{
-			part: part, calls: calls, enc: enc,
-			cmd:  redis.NewCmd(ctx, append([]any(nil), enc.evalsha()...)...),
-			eval: append([]any(nil), enc.eval()...),
-		})
-	}
-	exec := func(units []*unit) {
-		pipe := e.client.Pipeline()
-		for _, u := range units {
-			_ = pipe.Process(ctx, u.cmd)
-		}
-		if err := guard(func() error { _, err := pipe.Exec(ctx); return err }); err != nil {
-			for _, u := range units {
-				if u.cmd.Err() == nil && u.cmd.Val() == nil {
-					u.cmd.SetErr(err) // it was not even tried
-				}
-			}
-		}
-	}
-	all := make([]*unit, len(units))
-	for i := range units {
-		all[i] = &units[i]
-	}
-	exec(all)
+// sendPipeline carries out round trips by one script per partition and one for each
+// that is exact, in one pipeline, which a Cluster client spreads over the nodes.
+func (e *Engine) sendPipeline(ctx context.Context, s *sender, report func(part int, err error)) error {
+	units := e.units(ctx, s)
+	e.exec(ctx, units)
 	// A node that does not know the script says so for each command; only those
 	// are sent again.
 	var again []*unit
-	for _, u := range all {
+	for _, u := range units {
 		if isNoScript(u.cmd.Err()) {
 			u.cmd = redis.NewCmd(ctx, u.eval...)
 			again = append(again, u)
 		}
 	}
 	if len(again) > 0 {
-		exec(again)
+		e.exec(ctx, again)
 	}
 	var first error
-	for _, u := range all {
+	for _, u := range units {
 		values, err := u.cmd.Slice()
 		if u.enc == nil {
-			err = u.calls[0].answerExact(values, err)
+			err = u.trips[0].answerExact(values, err)
 		} else {
-			err = u.enc.answer(u.calls, values, err)
+			err = u.enc.answer(u.trips, values, err)
 		}
-		e.report(u.part, sent, err)
-		if err != nil && first == nil {
-			first = err
-		}
+		report(u.part, err)
+		first = cmp.Or(first, err)
 	}
 	return first
+}
+
+// units divides the round trips of the sender among commands.
+func (e *Engine) units(ctx context.Context, s *sender) (units []*unit) {
+	for i := range s.parts {
+		s.parts[i] = s.parts[i][:0]
+	}
+	for _, t := range s.trips {
+		part := t.calls[0].part
+		if !t.calls[0].Plan.Simple() {
+			wall := e.wall()
+			units = append(units, &unit{
+				part: part, trips: []*roundTrip{t},
+				cmd:  redis.NewCmd(ctx, t.exactCommand("evalsha", exactScript.Hash(), wall)...),
+				eval: t.exactCommand("eval", exactSource, wall),
+			})
+			continue
+		}
+		if !e.cluster {
+			part = 0
+		}
+		s.parts[part] = append(s.parts[part], t)
+	}
+	for part, trips := range s.parts[:] {
+		if len(trips) == 0 {
+			continue
+		}
+		enc := &encoder{}
+		enc.reset()
+		for _, t := range trips {
+			enc.add(t.kind, t.calls)
+		}
+		units = append(units, &unit{
+			part: part, trips: trips, enc: enc,
+			cmd:  redis.NewCmd(ctx, slices.Clone(enc.evalsha())...),
+			eval: slices.Clone(enc.eval()),
+		})
+	}
+	return units
+}
+
+// exec sends the commands of the units in one pipeline.
+func (e *Engine) exec(ctx context.Context, units []*unit) {
+	pipe := e.client.Pipeline()
+	for _, u := range units {
+		_ = pipe.Process(ctx, u.cmd)
+	}
+	if err := guard(func() error { _, err := pipe.Exec(ctx); return err }); err != nil {
+		for _, u := range units {
+			if u.cmd.Err() == nil && u.cmd.Val() == nil {
+				u.cmd.SetErr(err) // it was not even tried
+			}
+		}
+	}
 }
