@@ -102,7 +102,7 @@ func (o *observer) failed(w http.ResponseWriter, err error) error {
 			w.Header().Del(name) // of the answer that is replaced
 		}
 	}
-	if open, ok := registry.AsOpen(err); ok {
+	if open, ok := errors.AsType[*registry.OpenError](err); ok {
 		return o.h.refuseUpstream(w, o.Request, open)
 	}
 	if _, ok := errors.AsType[exchange.InvalidAnswerError](err); ok {
@@ -125,7 +125,7 @@ func (o *observer) classify(err error) circuit.Outcome {
 		return failures.Error(http.StatusBadGateway)
 	}
 	he, ok := errors.AsType[caddyhttp.HandlerError](err)
-	if _, open := registry.AsOpen(err); open || !ok || problem.IsOwn(err) || registry.IsOwnRefusal(he) {
+	if _, open := errors.AsType[*registry.OpenError](err); open || !ok || problem.IsOwn(err) || registry.IsOwnRefusal(he) {
 		return circuit.Ignored
 	}
 	return failures.Error(he.StatusCode)

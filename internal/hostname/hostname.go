@@ -5,6 +5,8 @@ package hostname
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/pythopus/tentagate/internal/percent"
 )
 
 // Normal returns an authority (the value of Host or :authority) in the normal
@@ -124,32 +126,12 @@ func lower(s string) string {
 func decode(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if c := unhex(s[i+1])<<4 | unhex(s[i+2]); c >= 0 && unreserved(byte(c)) {
-				b.WriteByte(byte(c))
-				i += 2
-				continue
-			}
+		if c, ok := percent.Decode(s[i:]); ok && percent.Unreserved(c) {
+			b.WriteByte(c)
+			i += 2
+			continue
 		}
 		b.WriteByte(s[i])
 	}
 	return b.String()
-}
-
-// unhex returns the value of a hexadecimal digit. For anything else it is negative,
-// and remains so when it is shifted and combined.
-func unhex(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
-}
-
-func unreserved(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }

@@ -58,12 +58,12 @@ func Handlers(server *caddyhttp.Server) [][]caddyhttp.MiddlewareHandler {
 	var rest caddyhttp.RouteList
 	for i := range server.Routes {
 		if server.Routes[i].Terminal {
-			sites = append(sites, unique(server, server.Routes[i:i+1]))
+			sites = append(sites, HandlersOf(server, server.Routes[i:i+1]))
 		} else {
 			rest = append(rest, server.Routes[i])
 		}
 	}
-	return append(sites, unique(server, rest))
+	return append(sites, HandlersOf(server, rest))
 }
 
 // entry is a matcher that calls a function, and otherwise changes nothing.
@@ -77,7 +77,7 @@ type entry struct {
 
 // MatchWithError calls the function.
 func (e *entry) MatchWithError(r *http.Request) (bool, error) {
-	e.once.Do(func() { e.call = e.make(unique(e.server, e.routes)) })
+	e.once.Do(func() { e.call = e.make(HandlersOf(e.server, e.routes)) })
 	e.call(r)
 	return true, nil
 }

@@ -124,9 +124,6 @@ func (p *Place) taken(r *http.Request) (set uint64) {
 	return set
 }
 
-// Server is the server that the place is in.
-func (p *Place) Server() *caddyhttp.Server { return p.server }
-
 // Before returns the handlers that a request may have passed when it comes to
 // the place, those inside of other handlers too.
 func (p *Place) Before() []caddyhttp.MiddlewareHandler {
@@ -162,22 +159,9 @@ func (p *Place) Behind() []string {
 // quotes between them.
 var placeholder = regexp.MustCompile(`\{([^{}"\s]+)\}`)
 
-// ServerHandlers returns all handlers of the server.
-func (p *Place) ServerHandlers() []caddyhttp.MiddlewareHandler {
-	list := p.server.Routes
-	if p.server.Errors != nil {
-		list = append(slices.Clip(list), p.server.Errors.Routes...)
-	}
-	return unique(p.server, list)
-}
-
 // HandlersOf returns all handlers of routes of the server, those inside of other
 // handlers too.
 func HandlersOf(server *caddyhttp.Server, routes caddyhttp.RouteList) []caddyhttp.MiddlewareHandler {
-	return unique(server, routes)
-}
-
-func unique(server *caddyhttp.Server, routes caddyhttp.RouteList) []caddyhttp.MiddlewareHandler {
 	var list []caddyhttp.MiddlewareHandler
 	seen := map[caddyhttp.MiddlewareHandler]bool{}
 	walk(server, routes, nil, "", func(_ []step, h caddyhttp.MiddlewareHandler) {

@@ -255,7 +255,7 @@ func TestAround(t *testing.T) {
 				}
 			}
 			check("before", place.Before(), "first proxy")
-			check("server", place.ServerHandlers(), "b first other p proxy proxy")
+			check("server", HandlersOf(server, server.Routes), "b first other p proxy proxy")
 		}
 	}
 }

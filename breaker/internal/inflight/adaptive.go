@@ -72,9 +72,3 @@ func (p *adaptivePlace) Header(measured bool) {
 }
 
 func (p *adaptivePlace) Release() { p.once.Do(p.permit.Drop) }
-
-// Interface guards
-var (
-	_ Limiter = (*adaptive)(nil)
-	_ Place   = (*adaptivePlace)(nil)
-)

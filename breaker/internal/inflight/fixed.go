@@ -95,9 +95,3 @@ type fixedPlace struct {
 func (*fixedPlace) Header(bool) {}
 
 func (p *fixedPlace) Release() { p.once.Do(p.l.release) }
-
-// Interface guards
-var (
-	_ Limiter = (*fixed)(nil)
-	_ Place   = (*fixedPlace)(nil)
-)

@@ -256,6 +256,3 @@ func (e *OpenError) Error() string {
 	}
 	return fmt.Sprintf("circuit breaker %s is open for %s", e.Name, e.Key)
 }
-
-// AsOpen returns the refusal of a circuit in the chain of err.
-func AsOpen(err error) (*OpenError, bool) { return errors.AsType[*OpenError](err) }

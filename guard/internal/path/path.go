@@ -3,7 +3,11 @@
 // must be the one that the service gets.
 package path
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/pythopus/tentagate/internal/percent"
+)
 
 // Errors of Check.
 var (
@@ -129,12 +133,12 @@ func twice(s string) (c byte, n int) {
 	// The percent sign may begin an escape whose digits are encoded too, as in
 	// `%25%32%65`.
 	hi, n1 := once(s[n:])
-	high, ok := digit(hi)
+	high, ok := percent.Digit(hi)
 	if !ok {
 		return c, n
 	}
 	lo, n2 := once(s[n+n1:])
-	low, ok := digit(lo)
+	low, ok := percent.Digit(lo)
 	if !ok {
 		return c, n
 	}
@@ -147,25 +151,8 @@ func once(s string) (c byte, n int) {
 	if s == "" {
 		return 0, 0
 	}
-	if s[0] != '%' || len(s) < 3 {
-		return s[0], 1
+	if c, ok := percent.Decode(s); ok {
+		return c, 3
 	}
-	high, ok1 := digit(s[1])
-	low, ok2 := digit(s[2])
-	if !ok1 || !ok2 {
-		return '%', 1
-	}
-	return high<<4 | low, 3
-}
-
-func digit(c byte) (value byte, ok bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
+	return s[0], 1
 }

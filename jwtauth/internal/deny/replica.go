@@ -56,6 +56,3 @@ func (r replica) Each(since uint64, f func(replog.Change)) {
 		}
 	})
 }
-
-// Interface guard
-var _ replog.Replica = replica{}

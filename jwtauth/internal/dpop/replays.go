@@ -249,9 +249,3 @@ func (s *Shared) write(ctx context.Context, batch []unshared, now time.Time) err
 	}
 	return nil
 }
-
-// Interface guards
-var (
-	_ Replays = (*Memory)(nil)
-	_ Replays = (*Shared)(nil)
-)

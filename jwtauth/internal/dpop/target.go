@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+
+	"github.com/pythopus/tentagate/internal/percent"
 )
 
 var errTarget = errors.New("not an http or https address without user and password")
@@ -55,25 +57,19 @@ func Path(escaped string) string {
 	return removeDots(normalizeEscapes(escaped))
 }
 
-const upperHex = "0123456789ABCDEF"
-
 func normalizeEscapes(path string) string {
 	var b strings.Builder
 	b.Grow(len(path))
 	for i := 0; i < len(path); i++ {
-		if path[i] != '%' || i+2 >= len(path) {
+		c, ok := percent.Decode(path[i:])
+		switch {
+		case !ok:
 			b.WriteByte(path[i])
 			continue
-		}
-		high, low := unhex(path[i+1]), unhex(path[i+2])
-		if high > 15 || low > 15 {
-			b.WriteByte('%')
-			continue
-		}
-		if c := high<<4 | low; unreserved(c) {
+		case percent.Unreserved(c):
 			b.WriteByte(c)
-		} else {
-			b.WriteString("%" + upperHex[high:high+1] + upperHex[low:low+1])
+		default:
+			b.Write([]byte{'%', percent.Upper[c>>4], percent.Upper[c&15]})
 		}
 		i += 2
 	}
@@ -101,22 +97,4 @@ func removeDots(path string) string {
 		}
 	}
 	return "/" + strings.Join(kept, "/")
-}
-
-// unreserved is RFC 3986 §2.3.
-func unreserved(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
-}
-
-// unhex returns more than 15 for what is no hexadecimal digit.
-func unhex(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 0xff
 }

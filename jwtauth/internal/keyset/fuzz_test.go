@@ -38,7 +38,7 @@ func sound(t *testing.T, set *Set) {
 			if !slices.Contains(can, a) || token.Method(a) == nil {
 				t.Fatalf("%T verifies %s", k.Value, a)
 			}
-			if set.Named() && k.ID != "" {
+			if set.named && k.ID != "" {
 				found, known := set.Find(k.ID, a)
 				if !known || len(found) == 0 || len(found) > maxTried ||
 					len(found) < maxTried && !slices.ContainsFunc(found, func(other Key) bool { return other.Print == k.Print }) {
@@ -46,7 +46,7 @@ func sound(t *testing.T, set *Set) {
 				}
 			}
 		}
-		if _, known := set.Find("none", "none"); known && set.Named() && !set.Has(k.Print) {
+		if _, known := set.Find("none", "none"); known && set.named && !set.Has(k.Print) {
 			t.Fatal("a key of the set is not in it")
 		}
 	}

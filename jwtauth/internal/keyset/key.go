@@ -106,9 +106,6 @@ func (k *Key) declares(algorithm string) int {
 	return 0
 }
 
-// Named reports whether the keys are found by their `kid`.
-func (s *Set) Named() bool { return s != nil && s.named }
-
 // equal reports whether two sets have the same keys. A set that stays is the
 // same pointer, by which what it verified is known to stand.
 func (s *Set) equal(other *Set) bool {

@@ -284,6 +284,3 @@ func (r *Remote) Destruct() error {
 	r.client.CloseIdleConnections()
 	return nil
 }
-
-// Interface guard
-var _ Source = (*Remote)(nil)

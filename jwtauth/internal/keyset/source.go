@@ -106,6 +106,3 @@ func File(path string, accepted []string, observe func(skipped []error), fail fu
 		return data, set, nil
 	}, fail)
 }
-
-// Interface guard
-var _ Source = (*Reloading)(nil)

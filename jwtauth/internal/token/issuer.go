@@ -1,6 +1,10 @@
 package token
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/google/uuid"
+)
 
 // TenantID stands in an issuer for the tenant's identifier, a GUID that the
 // token has in `tid`: the issuer that Microsoft Entra names for all tenants is
@@ -40,22 +44,4 @@ func tenantOf(issuer, iss string) (tenant string, template bool) {
 }
 
 // isGUID reports whether s is written as 00000000-0000-0000-0000-000000000000.
-func isGUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return false
-			}
-		default:
-			if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
-				return false
-			}
-		}
-	}
-	return true
-}
+func isGUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }

@@ -10,6 +10,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/pythopus/tentagate/internal/hostname"
+	"github.com/pythopus/tentagate/internal/percent"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -237,7 +238,6 @@ func withoutQuery(name []byte) []byte {
 // with one spelling for what RFC 3986 §6.2.2 calls equivalent. Responses and
 // invalidations go through it alike.
 func appendPath(buf []byte, path string) []byte {
-	const hex = "0123456789ABCDEF"
 	if path == "" || path[0] != '/' {
 		buf = append(buf, '/')
 	}
@@ -245,33 +245,23 @@ func appendPath(buf []byte, path string) []byte {
 		switch c := path[i]; {
 		case c == '#':
 			return buf
-		case c == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]):
-			i += 2
-			if c = unhex(path[i-1])<<4 | unhex(path[i]); isUnreserved(c) {
+		case c == '%':
+			decoded, ok := percent.Decode(path[i:])
+			switch {
+			case !ok:
 				buf = append(buf, c)
-			} else {
-				buf = append(buf, '%', hex[c>>4], hex[c&15])
+				continue
+			case percent.Unreserved(decoded):
+				buf = append(buf, decoded)
+			default:
+				buf = append(buf, '%', percent.Upper[decoded>>4], percent.Upper[decoded&15])
 			}
+			i += 2
 		case c <= ' ' || c == '"' || c == '<' || c == '>' || c >= 0x7f:
-			buf = append(buf, '%', hex[c>>4], hex[c&15])
+			buf = append(buf, '%', percent.Upper[c>>4], percent.Upper[c&15])
 		default:
 			buf = append(buf, c)
 		}
 	}
 	return buf
-}
-
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c&^0x20 - 'A' + 10
-}
-
-func isUnreserved(c byte) bool {
-	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || strings.IndexByte("-._~", c) >= 0
 }
