@@ -11,6 +11,7 @@
 package tentagate
 
 import (
+	_ "github.com/pythopus/tentagate/apidocs"
 	_ "github.com/pythopus/tentagate/app"
 	_ "github.com/pythopus/tentagate/breaker"
 	_ "github.com/pythopus/tentagate/caddyfile"

@@ -1,0 +1,132 @@
+package apidocs
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pythopus/tentagate/internal/admin"
+)
+
+func init() {
+	caddy.RegisterModule(adminAPI{})
+}
+
+const (
+	// adminPath is the endpoint of the admin API.
+	adminPath = "/tentagate/docs"
+	// refreshWait is how long a request to fetch again waits.
+	refreshWait = 30 * time.Second
+)
+
+// adminAPI shows and refreshes the documents of the services:
+//
+//	GET  /tentagate/docs                        the state of each document
+//	POST /tentagate/docs?refresh=<service|all>  fetches again, and shows the state
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.tentagate_docs",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Routes returns the admin API's routes.
+func (a adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	switch r.Method {
+	case http.MethodGet:
+	case http.MethodPost:
+		if err := refresh(r); err != nil {
+			return err
+		}
+	default:
+		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
+	}
+	return admin.JSON(w, Status())
+}
+
+// refresh fetches the documents that the query names.
+func refresh(r *http.Request) error {
+	name := r.URL.Query().Get("refresh")
+	if name == "" {
+		return admin.Error(http.StatusBadRequest, errors.New("refresh: name a service, or all: POST "+adminPath+"?refresh=all"))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), refreshWait)
+	defer cancel()
+	var names []string
+	found := false
+	for _, s := range sources.Values() {
+		names = append(names, s.service)
+		if name == "all" || name == s.service {
+			found = true
+			s.Refresh(ctx)
+		}
+	}
+	slices.Sort(names)
+	if !found && name != "all" {
+		return admin.Error(http.StatusNotFound, admin.ErrUnknown("service", name, slices.Compact(names)))
+	}
+	return nil
+}
+
+// DocumentStatus is the state of a service's document.
+type DocumentStatus struct {
+	Service string `json:"service"`
+	// Source is where the document is looked for, From where it was found.
+	Source string `json:"source"`
+	From   string `json:"from,omitempty"`
+	// Result of the last fetch: ok, unchanged, none or error; pending before it.
+	Result string `json:"result"`
+	Error  string `json:"error,omitempty"`
+	// Fetched is when the document was last known to be current.
+	Fetched *time.Time `json:"fetched,omitempty"`
+	// OpenAPI is the version that it is written in.
+	OpenAPI  string   `json:"openapi,omitempty"`
+	Swagger2 bool     `json:"converted_from_swagger_2,omitempty"`
+	Title    string   `json:"title,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Problems []string `json:"problems"`
+}
+
+// Status returns the state of the documents of all services that are configured.
+func Status() []DocumentStatus {
+	list := []DocumentStatus{}
+	for _, s := range sources.Values() {
+		known := s.Status()
+		one := DocumentStatus{Service: s.service, Source: s.where, From: known.From, Result: known.Result, Problems: []string{}}
+		if one.Result == "" {
+			one.Result = "pending"
+		}
+		if known.Err != nil {
+			one.Error = known.Err.Error()
+		}
+		if !known.Fetched.IsZero() {
+			at := known.Fetched.UTC()
+			one.Fetched = &at
+		}
+		if d := known.Document; d != nil {
+			one.OpenAPI, one.Swagger2, one.Title, one.Version = d.OpenAPI, d.Converted, d.Title, d.Version
+			one.Problems = append(one.Problems, d.Problems...)
+		}
+		list = append(list, one)
+	}
+	slices.SortFunc(list, func(a, b DocumentStatus) int { return strings.Compare(a.Service+" "+a.Source, b.Service+" "+b.Source) })
+	return list
+}
+
+// Interface guards
+var (
+	_ caddy.Module      = adminAPI{}
+	_ caddy.AdminRouter = adminAPI{}
+)

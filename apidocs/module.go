@@ -1,0 +1,258 @@
+// Package apidocs shows the OpenAPI documents of all services as one, with a page
+// to read it and to try it out.
+package apidocs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/metrics"
+	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
+	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/resolve"
+)
+
+// directive is the name of the handler in a Caddyfile, in errors and in metrics.
+const directive = "api_docs"
+
+// The defaults of the options.
+const (
+	defaultUI      = "/docs"
+	defaultJSON    = "/openapi.json"
+	defaultYAML    = "/openapi.yaml"
+	defaultTitle   = "API"
+	defaultPrefix  = "/api/"
+	defaultRefresh = 5 * time.Minute
+	defaultTimeout = 10 * time.Second
+)
+
+// off disables a page.
+const off = "off"
+
+func init() {
+	caddy.RegisterModule(&Handler{})
+}
+
+// Handler serves one OpenAPI document that is merged of those of all services, and
+// a page that shows it. Other requests pass.
+//
+// The services' documents are fetched in the background. One that cannot be fetched
+// is used as it was when it could, and a service without one is described by its
+// path alone.
+type Handler struct {
+	// Path of the page, or `off`. Default: `/docs`.
+	UI string `json:"ui,omitempty"`
+
+	// Path of the merged document in JSON, or `off`, which needs `ui` to be off too.
+	// Default: `/openapi.json`.
+	JSON string `json:"json,omitempty"`
+
+	// Path of the merged document in YAML, or `off`. Default: `/openapi.yaml`.
+	YAML string `json:"yaml,omitempty"`
+
+	// Title of the merged document and of the page. Default: `API`.
+	Title string `json:"title,omitempty"`
+
+	// What the paths of the services begin with at this gateway; the name of the
+	// service follows. It begins and ends with a slash. Default: `/api/`.
+	Prefix string `json:"prefix,omitempty"`
+
+	// The services. At least one.
+	Services []*Service `json:"services,omitempty"`
+
+	// Requests to the services need a bearer token: the document says so, and the
+	// security schemes of the services that use the Authorization field are left out
+	// of it. Default: false.
+	Bearer bool `json:"bearer,omitempty"`
+
+	// Paths at the gateway that need no token although `bearer` is set, with * at
+	// the end for all that begin so. Default: none.
+	Public []string `json:"public,omitempty"`
+
+	// The requests that get this handler's answers need a token, by a handler in
+	// front: the page asks for one. Default: false.
+	AskToken bool `json:"ask_token,omitempty"`
+
+	// Time between two fetches of a document. Default: 5m.
+	Refresh caddy.Duration `json:"refresh,omitempty"`
+
+	// How long one fetch may take. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Where the Caddyfile has this directive. Errors name it.
+	Position string `json:"position,omitempty"`
+
+	ctx     caddy.Context
+	logger  *zap.Logger
+	page    map[string]*resource // what the page is made of, by path
+	started sync.Once
+	merged  variants
+	run     problem.Handler // serve
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers." + directive,
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets the defaults and describes the sources of the documents. It fetches
+// none.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.ctx, h.logger, h.run = ctx, ctx.Logger(), h.serve
+	return place.Error(ctx, directive, h.Position, h.provision(ctx))
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
+	for field, value := range map[*string]string{
+		&h.UI: defaultUI, &h.JSON: defaultJSON, &h.YAML: defaultYAML, &h.Title: defaultTitle, &h.Prefix: defaultPrefix,
+	} {
+		if *field == "" {
+			*field = value
+		}
+	}
+	for field, value := range map[*caddy.Duration]time.Duration{&h.Refresh: defaultRefresh, &h.Timeout: defaultTimeout} {
+		if *field == 0 {
+			*field = caddy.Duration(value)
+		}
+	}
+	var err error
+	if h.Title, err = resolve.AtLoad("title", h.Title); err != nil {
+		return err
+	}
+	if err := h.check(); err != nil {
+		return err
+	}
+	a, err := app.Get(ctx)
+	if err != nil {
+		return err
+	}
+	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
+	for _, s := range h.Services {
+		if err := s.provision(ctx, h); err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
+		}
+	}
+	h.page = h.pageResources()
+	a.OnStart(h.start)
+	return nil
+}
+
+// start begins to fetch the documents.
+func (h *Handler) start() {
+	h.started.Do(func() {
+		for _, s := range h.Services {
+			s.start()
+		}
+	})
+}
+
+// check checks the options.
+func (h *Handler) check() error {
+	taken := map[string]string{}
+	for _, page := range []struct{ option, path string }{{"ui", h.UI}, {"json", h.JSON}, {"yaml", h.YAML}} {
+		if page.path == off {
+			continue
+		}
+		if err := checkPath(page.option, page.path); err != nil {
+			return err
+		}
+		if other, ok := taken[page.path]; ok {
+			return fmt.Errorf("%s: %q is the path of %s", page.option, page.path, other)
+		}
+		taken[page.path] = page.option
+	}
+	if h.UI != off && h.JSON == off {
+		return errors.New("json: off: the page shows the document in JSON; set `ui off` too")
+	}
+	if !strings.HasPrefix(h.Prefix, "/") || !strings.HasSuffix(h.Prefix, "/") || strings.ContainsAny(h.Prefix, "*?#{}") {
+		return fmt.Errorf("prefix: %q: it begins and ends with a slash and has no wildcards, query or placeholders, such as /api/", h.Prefix)
+	}
+	for _, path := range h.Public {
+		if !strings.HasPrefix(path, "/") || strings.Contains(strings.TrimSuffix(path, "*"), "*") {
+			return fmt.Errorf("public: %q is not a path: it begins with a slash and may end with *", path)
+		}
+	}
+	if len(h.Public) > 0 && !h.Bearer {
+		return errors.New("public: it has no effect without bearer")
+	}
+	for option, value := range map[string]caddy.Duration{"refresh": h.Refresh, "timeout": h.Timeout} {
+		if value < caddy.Duration(time.Second) {
+			return fmt.Errorf("%s: %v: the least is 1s", option, time.Duration(value))
+		}
+	}
+	return h.checkServices()
+}
+
+func (h *Handler) checkServices() error {
+	if len(h.Services) == 0 {
+		return errors.New("no services: give it lines `service <name> <url>`")
+	}
+	names := map[string]bool{}
+	for _, s := range h.Services {
+		if err := checkName(s.Name); err != nil {
+			return err
+		}
+		if lower := strings.ToLower(s.Name); names[lower] {
+			return fmt.Errorf("service %s: given more than once", s.Name)
+		} else {
+			names[lower] = true
+		}
+	}
+	return nil
+}
+
+func checkPath(option, path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return fmt.Errorf("%s: %q is not a path: it begins with a slash, or is off", option, path)
+	case path == "/" || strings.HasSuffix(path, "/"):
+		return fmt.Errorf("%s: %q ends with a slash: write it without", option, path)
+	case strings.ContainsAny(path, "*?#{}\"<>% ") || strings.Contains(path, "//"):
+		return fmt.Errorf("%s: %q is not a plain path: it has no wildcards, query, escapes or placeholders", option, path)
+	}
+	return nil
+}
+
+// checkName accepts a name that is one segment of a path.
+func checkName(name string) error {
+	ok := name != "" && len(name) <= 64
+	for i := range len(name) {
+		c := name[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = ok && (letter || i > 0 && strings.IndexByte("-_.", c) >= 0)
+	}
+	if !ok {
+		return fmt.Errorf("service name %q: accepted are 1 to 64 letters, digits, dashes, underscores and dots, a letter or digit first", name)
+	}
+	return nil
+}
+
+// Cleanup ends the use of the documents. They are kept while another configuration
+// uses them.
+func (h *Handler) Cleanup() error {
+	var err error
+	for _, s := range h.Services {
+		err = errors.Join(err, s.release())
+	}
+	return err
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)
