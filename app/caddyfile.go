@@ -117,6 +117,7 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 			return d.Err("redis: an address is empty: leave redis out to keep everything in memory")
 		}
 	}
+	head := parse.Head(d)
 	err = parse.Block(d,
 		parse.Value("sentinel", &c.Sentinel, parse.Text),
 		parse.Flag("cluster", &c.Cluster),
@@ -137,7 +138,7 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		parse.Value("pool_size", &c.PoolSize, parse.Int(1, 10_000)),
 	)
 	if err == nil && c.Sentinel != "" && c.Cluster {
-		err = d.Err("redis: sentinel and cluster exclude each other")
+		err = head.Err("redis: sentinel and cluster exclude each other")
 	}
 	return err
 }

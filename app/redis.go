@@ -130,6 +130,8 @@ func (rd *Redis) logChange(c availability.Change) {
 		rd.logger.Warn("Redis refuses writes; features use their configured fallback", append(fields, zap.Error(c.Reason))...)
 	case c.Removed:
 		rd.logger.Info("Redis node left the Cluster", fields...)
+	case c.From == availability.ReadOnly:
+		rd.logger.Info("Redis accepts writes again", fields...)
 	default:
 		rd.logger.Info("Redis reachable again", fields...)
 	}

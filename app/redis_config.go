@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -276,8 +277,12 @@ func parseAddress(url string) (*redis.Options, error) {
 		return nil, errors.New("it cannot be read: " + accepted + "; special characters in a password are percent-encoded")
 	}
 	if opt.Network == "tcp" {
-		if host, port, err := net.SplitHostPort(opt.Addr); err != nil || host == "" || port == "" {
+		host, port, err := net.SplitHostPort(opt.Addr)
+		if err != nil || host == "" || port == "" {
 			return nil, errors.New("it has no host or port: " + accepted)
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return nil, fmt.Errorf("port %.20q is not a number from 1 to 65535", port)
 		}
 	}
 	return opt, nil

@@ -251,7 +251,7 @@ func TestConfiguration(t *testing.T) {
 		"trip 50% of":                       "trip: write it as",
 		"trip 50% of none":                  "not a number of requests",
 		"trip":                              "missing argument",
-		"consecutive -1":                    "nor off",
+		"consecutive -1":                    "; to disable it, write off",
 		"consecutive 5\n consecutive 5":     "given more than once",
 		"slow 80% 2s 3":                     "slow: write it as",
 		"failure 200":                       "accepted are status codes",

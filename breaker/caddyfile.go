@@ -42,6 +42,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if given && !ok {
 		return nil, h.Errf("circuit_breaker: %q is not a matcher: it takes a name and optionally a matcher (*, /path or @name)", h.Val())
 	}
+	head := parse.Head(h.Dispenser)
 	if err := handler.unmarshalOptions(h.Dispenser); err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		}
 		handler.Open = sub.(*caddyhttp.Subroute).Routes
 		if len(handler.Open) == 0 {
-			return nil, h.Err("open: missing handlers")
+			return nil, head.Err("open: missing handlers")
 		}
 	}
 	return h.NewRoute(matcher, handler), nil

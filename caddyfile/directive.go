@@ -12,6 +12,7 @@ import (
 
 	_ "github.com/pythopus/tentagate/internal/order" // registers where the directive stands
 	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 )
 
 // directiveName is the directive of the whole gateway.
@@ -113,7 +114,7 @@ type gateway struct {
 func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	d := h.Dispenser
 	d.Next() // the directive's name
-	if secondInBlock(h) {
+	if _, again := parse.First(h, directiveName, place.Of(d)); again {
 		return nil, d.Err("tentagate: given more than once in one block: the first answers every request. Move the services into it, or put each directive into its own `handle` or site")
 	}
 	if err := checkNeighbours(h); err != nil {
@@ -123,17 +124,18 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	for option := range directives {
 		g.features[option] = new(feature)
 	}
+	head := parse.Head(d)
 	if err := g.unmarshal(h); err != nil {
 		return nil, err
 	}
 	if err := g.complete(); err != nil {
-		return nil, d.Errf("tentagate: %v", err)
+		return nil, head.Errf("tentagate: %v", err)
 	}
 	if err := g.checkMatchers(h); err != nil {
 		return nil, err
 	}
 	g.nameSite(h)
-	routes, err := g.expand(h)
+	routes, err := g.expand(h.WithDispenser(head))
 	if err != nil {
 		return nil, err
 	}

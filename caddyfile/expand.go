@@ -15,6 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/parse"
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/version"
 )
 
@@ -65,6 +67,9 @@ func (g *gateway) completeOrigins() (err error) {
 
 // expand returns the routes of the gateway.
 func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
+	if err := g.checkOnce(h); err != nil {
+		return nil, err
+	}
 	e := &expansion{h: h, file: g.file, line: g.line}
 	routes := e.chain(slices.Concat(
 		g.feature("guard", words("guard")),
@@ -82,6 +87,21 @@ func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 	)
 	routes = append(routes, e.group(sites...)...)
 	return routes, e.err
+}
+
+// checkOnce refuses a directive beside this one that it contains too, if requests
+// would pass both.
+func (g *gateway) checkOnce(h httpcaddyfile.Helper) error {
+	for option, written := range map[string][]caddyfile.Segment{"cors": g.cors(), "cache": g.caches()} {
+		if len(written) == 0 {
+			continue
+		}
+		if first, again := parse.First(h, directives[option], place.At(g.file, g.line)); again {
+			return h.Errf("tentagate: %s at %s is in the same block, but tentagate has its own: write its options as `%s` in tentagate, or there `%s off`",
+				directives[option], first, option, option)
+		}
+	}
+	return nil
 }
 
 // feature returns the directives that the operator wrote for an option, or the
@@ -135,7 +155,9 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 	routes := e.chain(auth...)
 	for i := range routes {
 		if len(routes[i].MatcherSetsRaw) > 0 {
-			e.err = errors.Join(e.err, e.h.Err("jwt: it takes no matcher: exempt requests with `public <matcher>`"))
+			d := caddyfile.NewDispenser(auth[0])
+			d.Next()
+			e.err = errors.Join(e.err, d.Err("jwt: it takes no matcher: exempt requests with `public <matcher>`"))
 		}
 		if len(g.public) > 0 {
 			routes[i].MatcherSetsRaw = []caddy.ModuleMap{{"not": caddyconfig.JSON(g.public, nil)}}

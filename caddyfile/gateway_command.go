@@ -31,6 +31,9 @@ import (
 //go:embed gateway.Caddyfile
 var builtin string
 
+// builtinName is the file that errors name; --print-caddyfile shows its lines.
+const builtinName = "built-in Caddyfile"
+
 // Parts of it that flags and variables replace.
 const (
 	builtinSite   = "{$SERVER_NAME::8000} {"
@@ -165,7 +168,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 		return err
 	}
 	// SIGUSR1 reloads the files and services of the environment.
-	caddy.SetLastConfig("(built in)", "caddyfile", func(string, string) error { return load() })
+	caddy.SetLastConfig(builtinName, "caddyfile", func(string, string) error { return load() })
 	caddy.Log().Named("gateway").Info("serving the built-in Caddyfile")
 	if d != nil {
 		if err := d.print(stdout); err != nil {
@@ -371,7 +374,7 @@ func adapt(text string) ([]byte, error) {
 	if adapter == nil {
 		return nil, errors.New("this binary was built without the Caddyfile adapter")
 	}
-	config, warnings, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	config, warnings, err := adapter.Adapt([]byte(text), map[string]any{"filename": builtinName})
 	for _, warning := range warnings {
 		if strings.Contains(warning.Message, "not formatted") {
 			continue // substituted variables are not formatted

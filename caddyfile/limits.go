@@ -47,7 +47,7 @@ var bounds = []bound{
 	{"max_body_size", "MAX_BODY_SIZE", "1GiB", func(l *limits, text string) error {
 		n, err := humanize.ParseBytes(text)
 		if l.maxBody = int64(min(n, math.MaxInt64)); err != nil {
-			return fmt.Errorf("%q is not a size such as 512KiB or 1GiB, nor off", text)
+			return fmt.Errorf("%q is not a size such as 512KiB or 1GiB"+parse.OrOff, text)
 		}
 		if n > 0 && n < leastBody && strings.Trim(text, "0123456789") == "" {
 			return fmt.Errorf("%s bytes is very small: write a unit, such as %sMiB, or %sB", text, text, text)
@@ -56,20 +56,20 @@ var bounds = []bound{
 	}},
 	{"body_timeout", "BODY_TIMEOUT", "60s", func(l *limits, text string) (err error) {
 		if l.bodyTimeout, err = caddy.ParseDuration(text); err != nil || l.bodyTimeout < 0 {
-			return fmt.Errorf("%q is not a duration such as 30s or 1m, nor off", text)
+			return fmt.Errorf("%q is not a duration such as 30s or 1m"+parse.OrOff, text)
 		}
 		return nil
 	}},
 	{"body_rate", "BODY_RATE", "100", func(l *limits, text string) (err error) {
 		n, err := humanize.ParseBytes(text)
 		if l.bodyRate = int64(min(n, math.MaxInt64)); err != nil {
-			return fmt.Errorf("%q is not a number of bytes per second, nor off", text)
+			return fmt.Errorf("%q is not a number of bytes per second, such as 100 or 1KB"+parse.OrOff, text)
 		}
 		return nil
 	}},
 	{"in_flight", "MAX_IN_FLIGHT", "1000", func(l *limits, text string) (err error) {
 		if l.inFlight, err = strconv.Atoi(text); err != nil || l.inFlight < 0 || l.inFlight > ratelimit.MaxCount {
-			return fmt.Errorf("%q is not a number of requests, nor off", text)
+			return fmt.Errorf("%q is not a number of requests, such as 1000"+parse.OrOff, text)
 		}
 		return nil
 	}},

@@ -8,6 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/pythopus/tentagate/internal/parse"
 )
 
 // envHeaderTimeout is the variable with the response header timeout.
@@ -34,7 +36,7 @@ func headerTimeout(text string) (time.Duration, error) {
 	}
 	d, err := caddy.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is not a duration such as 60s or 5m, nor off", text)
+		return 0, fmt.Errorf("%q is not a duration such as 60s or 5m"+parse.OrOff, text)
 	}
 	return d, nil
 }

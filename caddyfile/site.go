@@ -18,9 +18,6 @@ import (
 // siteNames is where the names of the sites that were adapted so far are kept.
 const siteNames = "tentagate.sites"
 
-// hereBefore is where a block keeps that it has a directive already.
-const hereBefore = "tentagate.here"
-
 // nameSite gives the directive the name that sets its circuits, limits and
 // metrics apart from those of other sites: what the operator wrote, or else the
 // site's first host name. Sites without one, and those on an IP address or
@@ -105,27 +102,4 @@ func siteAddress(h httpcaddyfile.Helper) (host, port string) {
 		host = ""
 	}
 	return strings.Replace(host, "*", "any", 1), port
-}
-
-// secondInBlock reports whether the same block of the Caddyfile has a directive
-// already, which would never be asked.
-func secondInBlock(h httpcaddyfile.Helper) bool {
-	if h.BlockState == nil {
-		return false
-	}
-	// A block inside another begins with a copy of what that one knows, and all
-	// sites begin with the same.
-	here := strconv.FormatUint(uint64(reflect.ValueOf(h.BlockState).Pointer()), 16)
-	if reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
-		keys := reflect.ValueOf(h).FieldByName("parentBlock")
-		if keys.IsValid() && keys.FieldByName("Keys").Len() > 0 {
-			key := keys.FieldByName("Keys").Index(0)
-			here += " " + key.FieldByName("File").String() + ":" + strconv.FormatInt(key.FieldByName("Line").Int(), 10)
-		}
-	}
-	if h.BlockState[hereBefore] == here {
-		return true
-	}
-	h.BlockState[hereBefore] = here
-	return false
 }

@@ -31,6 +31,9 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := parse.Once(h, "cors", matcher); err != nil {
+		return nil, err
+	}
 	handler := new(Handler)
 	if err = handler.unmarshal(h.Dispenser, star); err != nil {
 		return nil, err
@@ -63,6 +66,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) error {
 	if err := h.checkOrigins(); err != nil {
 		return d.WrapErr(err)
 	}
+	head := parse.Head(d)
 	err := parse.Block(d,
 		parse.List("allowed_origins", &h.AllowedOrigins).Given(len(h.AllowedOrigins) > 0).Then(h.checkOrigins),
 		namesOption("allowed_methods", &h.AllowedMethods).Then(h.upperMethods),
@@ -81,7 +85,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) error {
 		h.AllowedOrigins = []string{"*"}
 	}
 	if len(h.AllowedOrigins) == 0 {
-		return d.Err("cors: missing origins: write them on the line or as allowed_origins")
+		return head.Err("cors: missing origins: write them on the line or as allowed_origins")
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,9 @@ import (
 
 // noUpgrades as the only protocol accepts none.
 const noUpgrades = "off"
+
+// notUpgraded are protocols by which a connection carries HTTP requests again.
+var notUpgraded = []string{"h2c", "http", "tls"}
 
 func init() {
 	caddy.RegisterModule(&Handler{})
@@ -68,8 +72,9 @@ type Handler struct {
 
 	// The protocols to which a client may upgrade a connection (RFC 9110 §7.8,
 	// and the extended CONNECT of RFC 8441 and RFC 9220), case-insensitive, or `off`
-	// for none. Handlers do not see the traffic of an upgraded connection: never
-	// name `h2c`, by which requests bypass them. Default: `websocket`.
+	// for none. Handlers do not see the traffic of an upgraded connection, so that
+	// `h2c`, `HTTP` and `TLS`, by which requests would bypass them, are refused.
+	// Default: `websocket`.
 	Upgrades []string `json:"upgrades,omitempty"`
 
 	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name
@@ -136,6 +141,8 @@ func (h *Handler) checkOptions() error {
 		switch protocol, version, versioned := strings.Cut(name, "/"); {
 		case strings.EqualFold(name, noUpgrades) && len(h.Upgrades) > 1:
 			return fmt.Errorf("upgrades: %s cannot be combined with protocols", noUpgrades)
+		case slices.ContainsFunc(notUpgraded, func(other string) bool { return strings.EqualFold(protocol, other) }):
+			return fmt.Errorf("upgrades: %s is not accepted: the requests in such a connection bypass every handler, and so authentication and limits", name)
 		case !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
 			return fmt.Errorf("upgrades: %q is not a protocol name such as websocket, nor %s", name, noUpgrades)
 		}

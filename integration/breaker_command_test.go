@@ -68,6 +68,9 @@ func TestBreakersCommand(t *testing.T) {
 			t.Errorf("forced closed: %d", a.status)
 		}
 	}
+	if code, out = run("users", "a"); code != 0 || !strings.Contains(row(out, "a"), "closed (forced)") || strings.Contains(out, `"b"`) {
+		t.Errorf("one key: %d\n%s", code, out)
+	}
 	if code, out = run("auto", "users"); code != 0 || status("a") != 503 {
 		t.Errorf("what was counted decides again: %d\n%s", code, out)
 	}
@@ -76,7 +79,8 @@ func TestBreakersCommand(t *testing.T) {
 		args string
 		want string
 	}{
-		{"ajar users", `"ajar": accepted are open, close and auto`},
+		{"ajar users", `no breaker`},
+		{"ajar users a", `"ajar": accepted are open, close and auto, or the name`},
 		{"open", "open: name the breaker"},
 		{"open nobody", `no breaker`},
 		{"open users nobody", `has no key`},
@@ -84,7 +88,10 @@ func TestBreakersCommand(t *testing.T) {
 		{"open users --for 0s", "for "},
 		{"open users --for -1m", "for "},
 		{"open users --for 800h", "at most 30d"},
-		{"open users --for soon", "invalid argument"},
+		{"open users --for soon", `--for: "soon" is not a duration`},
+		{"open users --for 60d", "at most 30d"},
+		{"auto users --for 1h", "--for: it is for open and close"},
+		{"users --for 1h", "--for: it is for open and close"},
 	} {
 		if code, out := run(strings.Fields(tc.args)...); code == 0 || !strings.Contains(out, tc.want) {
 			t.Errorf("%s: %d %s, want it to say %q", tc.args, code, out, tc.want)
@@ -93,7 +100,7 @@ func TestBreakersCommand(t *testing.T) {
 	if code, out := cli(t, nil, "breakers", "--address", "127.0.0.1:1"); code == 0 || !strings.Contains(out, "127.0.0.1:1") {
 		t.Errorf("nobody there: %d %s", code, out)
 	}
-	if code, out := cli(t, nil, "breakers", "--help"); code != 0 || !strings.Contains(out, "auto gives it back to its rules") {
+	if code, out := cli(t, nil, "breakers", "--help"); code != 0 || !strings.Contains(out, "so that its rules decide again") {
 		t.Errorf("help: %d %s", code, out)
 	}
 }
@@ -115,7 +122,7 @@ func TestBreakersAdminRefuses(t *testing.T) {
 		{"POST", "/users", `{"state":"ajar"}`, 400, `state \"ajar\": accepted are open, closed and auto`},
 		{"POST", "/users", `{"state":1}`, 400, `want {\"state\"`},
 		{"POST", "/users", `{"state":"open","until":"noon"}`, 400, `unknown field \"until\"`},
-		{"POST", "/users", `{"state":"open","for":"soon"}`, 400, `for \"soon\": it is not a duration`},
+		{"POST", "/users", `{"state":"open","for":"soon"}`, 400, `for: \"soon\" is not a duration`},
 		{"POST", "/users", `{"state":"open","for":"-1m"}`, 400, `above zero and of at most 30d`},
 		{"POST", "/users", `{"state":"open","for":"31d"}`, 400, `above zero and of at most 30d`},
 		{"POST", "/users", `{"state":"open"}{"state":"closed"}`, 400, `more than one value`},

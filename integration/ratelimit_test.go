@@ -314,8 +314,8 @@ func testAdmin(t *testing.T, g *gateway, store string) {
 		{[]string{"rate"}, 0, "198.51.100.1"},
 		{[]string{"rate", "198.51.100.1"}, 0, "rate    " + store},
 		{[]string{"rate", "198.51.100.1", "--json"}, 0, `"remaining": 0`},
-		{[]string{"rate", "198.51.100.1", "--reset"}, 0, "starts afresh"},
-		{[]string{"rate", "203.0.113.77", "--reset"}, 1, "has used nothing"},
+		{[]string{"rate", "198.51.100.1", "--reset"}, 0, "cleared what"},
+		{[]string{"rate", "203.0.113.77", "--reset"}, 1, "has no usage in zone"},
 		{[]string{"nothing"}, 1, `no zone \"nothing\"`},
 	} {
 		if code, out := limits(tc.args...); code != tc.code || !strings.Contains(out, tc.want) && !strings.Contains(out, strings.ReplaceAll(tc.want, `\`, "")) {

@@ -91,7 +91,7 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 	if a := two.get("/", "Authorization", "Bearer "+token(t, "nobody")); a.status != 200 {
 		t.Errorf("another subject: %d %s", a.status, a.body)
 	}
-	if code, out := cli(t, nil, "revoke", "--sub", "ann-0", "--undo", "--address", two.admin); code != 0 || !strings.Contains(out, "restored") {
+	if code, out := cli(t, nil, "revoke", "--sub", "ann-0", "--undo", "--address", two.admin); code != 0 || !strings.Contains(out, "no longer revoked on all gateways") {
 		t.Fatalf("undo: %d %s", code, out)
 	}
 	testkit.Eventually(t, "the other way round, taken back", func() bool {

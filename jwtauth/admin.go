@@ -79,7 +79,7 @@ func (q *revocation) entry(now time.Time, ttl time.Duration) (deny.Entry, error)
 	case q.ID != "":
 		return e, errors.New("id: only what is revoked has one; revoke by jti or by sub")
 	case (q.JTI == "") == (q.Subject == ""):
-		return e, errors.New("exactly one of jti and sub is needed")
+		return e, errors.New("exactly one of jti and sub must be given")
 	case q.Provider != "" && q.Issuer != "":
 		return e, errors.New("provider and issuer: give one of them")
 	case q.JTI != "" && scope == deny.Scope{}:
@@ -212,7 +212,7 @@ func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revoca
 		if err != nil {
 			return result, admin.Error(http.StatusServiceUnavailable, fmt.Errorf("redis unreachable, nothing is restored; retry: %w", err))
 		}
-		result.ID, result.Restored = id.String(), result.Restored || ok
+		result.ID, result.Restored, result.Shared = id.String(), result.Restored || ok, s.Reach()
 	}
 	if !result.Restored {
 		// What is revoked can be taken back when its provider is gone.

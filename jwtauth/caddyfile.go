@@ -95,17 +95,18 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		direct.Secrets = args
 		direct.noteOption("secret", d)
 	}
+	head := parse.Head(d)
 	if err := parse.Block(d, append(h.options(), direct.options()...)...); err != nil {
 		return err
 	}
 	isDirect := len(direct.at) > 0
 	switch {
 	case isDirect && len(h.Providers) > 0:
-		return d.Err("jwt_auth: write the options of a provider in its block when there are `provider` blocks")
+		return head.Err("jwt_auth: write the options of a provider in its block when there are `provider` blocks")
 	case isDirect:
 		h.Providers[mainProvider] = direct
 	case len(h.Providers) == 0:
-		return d.Err("jwt_auth: missing provider: give it a secret, a public_key, a jwks, a discovery or `provider <name>`")
+		return head.Err("jwt_auth: missing provider: give it a secret, a public_key, a jwks, a discovery or `provider <name>`")
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Providers)) {
 		if p := h.Providers[name]; p != nil {

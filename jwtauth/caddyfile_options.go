@@ -66,7 +66,7 @@ func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
 	}
 	o := new(TokenCache)
 	if o.MaxBytes, err = parse.SizeOrOff(args[0]); err != nil || o.MaxBytes < minCacheBytes || o.MaxBytes > maxCacheBytes {
-		return d.Errf("token_cache: %q is not a size of 1MiB or more, such as 32MiB, and not off", args[0])
+		return d.Errf("token_cache: %q is not a size of 1MiB or more, such as 32MiB"+parse.OrOff, args[0])
 	}
 	if len(args) > 1 {
 		if o.MaxEntries, err = parse.Int(1, math.MaxInt)(args[1]); err != nil {
@@ -81,7 +81,7 @@ func (h *Handler) unmarshalDenyList(d *caddyfile.Dispenser) error {
 	if err := parse.NoArgs(d); err != nil {
 		return err
 	}
-	o := new(DenyList)
+	o, head := new(DenyList), parse.Head(d)
 	err := parse.Block(d,
 		parse.Value("max_entries", &o.MaxEntries, parse.Int(1, 10_000_000)),
 		parse.Value("ttl", &o.TTL, parse.Duration),
@@ -91,7 +91,7 @@ func (h *Handler) unmarshalDenyList(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if err := o.validate(); err != nil {
-		return d.Errf("deny_list: %w", err)
+		return head.Errf("deny_list: %w", err)
 	}
 	h.DenyList = o
 	return nil
@@ -101,7 +101,7 @@ func (h *Handler) unmarshalDPoP(d *caddyfile.Dispenser) error {
 	if err := parse.NoArgs(d); err != nil {
 		return err
 	}
-	o := new(DPoP)
+	o, head := new(DPoP), parse.Head(d)
 	err := parse.Block(d,
 		parse.Flag("required", &o.Required),
 		parse.List("algorithms", &o.Algorithms),
@@ -118,7 +118,7 @@ func (h *Handler) unmarshalDPoP(d *caddyfile.Dispenser) error {
 		return nil // checked when they have values
 	}
 	if err := o.validate(); err != nil {
-		return d.Errf("dpop: %w", err)
+		return head.Errf("dpop: %w", err)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (h *Handler) unmarshalMetadata(d *caddyfile.Dispenser) error {
 	if err := notOff("resource_metadata", args...); err != nil {
 		return d.WrapErr(err)
 	}
-	m := new(Metadata)
+	m, head := new(Metadata), parse.Head(d)
 	if len(args) == 1 {
 		m.URL = args[0]
 	}
@@ -157,7 +157,7 @@ func (h *Handler) unmarshalMetadata(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if (m.URL == "") == (m.Resource == "") || m.URL != "" && len(m.AuthorizationServers)+len(m.ScopesSupported) > 0 {
-		return d.Err("resource_metadata: give it either the address of a document or a block with a resource")
+		return head.Err("resource_metadata: give it either the address of a document or a block with a resource")
 	}
 	h.ResourceMetadata = m
 	return nil

@@ -70,7 +70,7 @@ func (p *Provider) noteOption(name string, d *caddyfile.Dispenser) {
 func leeway(text string) (*caddy.Duration, error) {
 	v, err := parse.DurationOrOff(text)
 	if err != nil || time.Duration(v) > maxLeeway {
-		return nil, fmt.Errorf("%q is not a duration from 0s to 5m, nor off", text)
+		return nil, fmt.Errorf("%q is not a duration of at most 5m, such as 30s"+parse.OrOff, text)
 	}
 	return &v, nil
 }

@@ -225,7 +225,7 @@ func TestConfiguration(t *testing.T) {
 		"jwt_auth {\n secret " + secret + "\n jwks https://a.test\n}":                                      "exactly one of",
 		"jwt_auth {\n secret " + secret + "\n algorithms RS256\n}":                                         "does not fit the keys",
 		"jwt_auth {\n secret " + secret + "\n algorithms none\n}":                                          `"none" is not accepted`,
-		"jwt_auth {\n secret " + secret + "\n leeway 10m\n}":                                               "from 0s to 5m",
+		"jwt_auth {\n secret " + secret + "\n leeway 10m\n}":                                               "at most 5m",
 		"jwt_auth {\n secret " + secret + "\n secret " + other + "\n}":                                     "given more than once",
 		"jwt_auth {\n secret " + secret + "\n provider b {\n secret x\n}\n}":                               "in its block",
 		"jwt_auth {\n jwks http://a.test/keys\n}":                                                          "only fetched over https",

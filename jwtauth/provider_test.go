@@ -207,7 +207,7 @@ func TestLiteralsAreCheckedWhileParsing(t *testing.T) {
 		key + "\n issuer https://a.test/{tenantid}/{tenantid}":                    "can stand in it once",
 		key + "\n audience ,":                                                     "audience: \",\" has no value",
 		"jwks https://a.test/keys\n base64":                                       "base64: it goes with secret",
-		key + "\n leeway 6m":                                                      "from 0s to 5m",
+		key + "\n leeway 6m":                                                      "at most 5m",
 	} {
 		lines := strings.Count(option[:strings.LastIndex(option, "\n")+1], "\n")
 		if strings.HasPrefix(option, "public_key") {

@@ -69,6 +69,9 @@ func runRevoke(cmd *cobra.Command, _ []string) error {
 		}
 		q.TTL = caddy.Duration(ttl)
 	}
+	if (q.JTI == "") == (q.Subject == "") {
+		return errors.New("what to revoke: exactly one of --jti and --sub must be given")
+	}
 	// Checked here too, so that a mistake is reported before anything is sent.
 	if _, err := q.entry(time.Now(), 0); err != nil {
 		return err
@@ -83,13 +86,25 @@ func runRevoke(cmd *cobra.Command, _ []string) error {
 func printRevocation(w io.Writer, result revocationResult) error {
 	switch {
 	case result.Restored:
-		fmt.Fprintln(w, "restored", result.ID)
+		fmt.Fprintf(w, "no longer revoked%s\nid: %s\n", reach(result.Shared), result.ID)
 	case !result.Revoked || result.Expires == nil:
 		return errors.New("the gateway did not revoke anything")
-	case result.Shared == deny.SharedPending:
-		fmt.Fprintln(w, "revoked here; other gateways follow when Redis is available:", result.ID)
 	default:
-		fmt.Fprintln(w, "revoked", result.ID, "until", result.Expires.Format(time.RFC3339))
+		fmt.Fprintf(w, "revoked until %s%s\nid: %s\n", result.Expires.Format(time.RFC3339), reach(result.Shared), result.ID)
 	}
 	return nil
+}
+
+// reach says which gateways know of a change.
+func reach(shared deny.Shared) string {
+	switch shared {
+	case deny.SharedYes:
+		return " on all gateways that share this Redis"
+	case deny.SharedPending:
+		return " on this gateway; the others follow when Redis is available"
+	case deny.SharedNo:
+		return " on this gateway; without Redis there are no others to tell"
+	default:
+		return ""
+	}
 }

@@ -89,7 +89,7 @@ func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	for _, z := range found {
 		state, err := z.state(key)
 		if err != nil {
-			return admin.Error(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", name, err))
+			return admin.Error(http.StatusServiceUnavailable, fmt.Errorf("zone %s: Redis is unavailable, so that it is not known what is left: %w", name, err))
 		}
 		states = append(states, state)
 	}
@@ -153,14 +153,34 @@ func zoneNames() (names []string) {
 func listZones() []zoneState {
 	list := []zoneState{}
 	eachZone(func(z *zone) {
-		s := zoneState{Zone: z.displayName(), Store: z.store(), Limits: []string{}}
-		for _, t := range z.tiers() {
-			s.Limits = append(s.Limits, t.name+" "+t.plan.String())
-		}
-		list = append(list, s)
+		list = append(list, zoneState{Zone: z.displayName(), Store: z.store(), Limits: z.rules()})
 	})
 	slices.SortFunc(list, func(a, b zoneState) int { return strings.Compare(a.Zone+"\x00"+a.Store, b.Zone+"\x00"+b.Store) })
 	return list
+}
+
+// rules returns the limits of all handlers of the zone, each once: the tier, the
+// limit, and which responses it counts unless it counts requests.
+func (z *zone) rules() []string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	rules := []string{}
+	for h := range z.handlers {
+		counted := ""
+		if len(h.CountStatus) > 0 {
+			counted = " (responses " + strings.Join(h.CountStatus, " ") + ")"
+		}
+		for _, t := range h.tiers {
+			if t.plan != nil {
+				rules = append(rules, t.name+" "+t.plan.String()+counted)
+			}
+		}
+		if h.MaxConcurrent > 0 {
+			rules = append(rules, fmt.Sprintf("max_concurrent %d", h.MaxConcurrent))
+		}
+	}
+	slices.Sort(rules)
+	return slices.Compact(rules)
 }
 
 // zoneTopKeys are the keys of a zone that use the most units.
@@ -259,12 +279,12 @@ func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key str
 		}
 		had, err := z.redis.Reset(ctx, key, z.plans())
 		if err != nil {
-			return admin.Error(http.StatusBadGateway, fmt.Errorf("zone %s in redis: %w", z.displayName(), err))
+			return admin.Error(http.StatusServiceUnavailable, fmt.Errorf("zone %s: Redis is unavailable, so that nothing was cleared there; retry when it is available: %w", z.displayName(), err))
 		}
 		existed = existed || had
 	}
 	if !existed {
-		return admin.Error(http.StatusNotFound, fmt.Errorf("key %q has used nothing", key))
+		return admin.Error(http.StatusNotFound, fmt.Errorf("key %q has no usage in zone %q", key, found[0].displayName()))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -91,6 +92,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		h.Limits = append(h.Limits, text)
 	}
+	head := parse.Head(d)
 	err := parse.Block(d,
 		parse.Value("zone", &h.Zone, checkedZone),
 		parse.List("key", &h.Key).Then(h.checkKey),
@@ -114,7 +116,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		parse.Value("max_keys", &h.MaxKeys, parse.Int(1, gcra.MaxCount)),
 	)
 	if err == nil && len(h.Limits)+len(h.Quotas) == 0 && h.Tier == nil && h.MaxConcurrent == 0 {
-		err = d.Err("ratelimit: no limit: write `ratelimit 100/1m`, or a block with `limit`, `quota`, `tier` or `max_concurrent`")
+		err = head.Err("ratelimit: no limit: write `ratelimit 100/1m`, or a block with `limit`, `quota`, `tier` or `max_concurrent`")
 	}
 	return err
 }
@@ -136,10 +138,20 @@ func costText(text string) (string, error) {
 	if _, ok := placeholder(text); ok {
 		return text, nil
 	}
-	if n, err := strconv.Atoi(text); err != nil || n < 0 || n > gcra.MaxCost {
-		return "", fmt.Errorf("%q is neither a whole number from 0 to %d nor a placeholder", text, gcra.MaxCost)
+	_, err := fixedCost(text)
+	return text, err
+}
+
+// fixedCost reads a cost that is the same for every request.
+func fixedCost(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err == nil && n == 0:
+		return 0, errors.New("0 would count no request: leave ratelimit out, or exclude requests with a matcher")
+	case err != nil || n < 1 || n > gcra.MaxCost:
+		return 0, fmt.Errorf("%q is neither a whole number from 1 to %d nor a placeholder", text, gcra.MaxCost)
 	}
-	return text, nil
+	return n, nil
 }
 
 // maxConcurrent does not take 0 for off: it might also mean "none at once".
@@ -149,7 +161,7 @@ func maxConcurrent(text string) (int, error) {
 	}
 	n, err := parse.Int(1, gcra.MaxCount)(text)
 	if err != nil {
-		err = fmt.Errorf("%w, nor off", err)
+		err = fmt.Errorf("%w"+parse.OrOff, err)
 	}
 	return n, err
 }
@@ -236,6 +248,7 @@ func (h *Handler) unmarshalTier(d *caddyfile.Dispenser) error {
 	if _, ok := placeholder(key); !ok {
 		return d.Errf("tier: %q is not a placeholder such as {http.auth.user.plan}", key)
 	}
+	head := parse.Head(d)
 	h.Tier = &Tier{Key: key, Limits: make(map[string][]string)}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
@@ -259,7 +272,7 @@ func (h *Handler) unmarshalTier(d *caddyfile.Dispenser) error {
 		h.Tier.Limits[name] = append(have, text)
 	}
 	if len(h.Tier.Limits) == 0 {
-		return d.Err("tier: no limits: write a line `<name> <count>/<period>` for each tier")
+		return head.Err("tier: no limits: write a line `<name> <count>/<period>` for each tier")
 	}
 	return nil
 }
@@ -271,7 +284,7 @@ func (h *Handler) unmarshalDelay(d *caddyfile.Dispenser) error {
 	}
 	v, ok := delayDuration(args[0])
 	if !ok {
-		return d.Errf("delay: %q is not a duration of at most 1m, such as 250ms, nor off", args[0])
+		return d.Errf("delay: %q is not a duration of at most 1m, such as 250ms"+parse.OrOff, args[0])
 	}
 	h.Delay = v
 	if len(args) == 2 {

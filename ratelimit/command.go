@@ -43,7 +43,7 @@ func runLimits(cmd *cobra.Command, args []string) error {
 		return errors.New("--reset: name the zone and the key to reset")
 	case reset:
 		return admin.Do(cmd, http.MethodDelete, uri, nil, func(w io.Writer, _ struct{}) error {
-			_, err := fmt.Fprintf(w, "zone %s: the key %s starts afresh\n", args[0], args[1])
+			_, err := fmt.Fprintf(w, "cleared what %q has used in zone %s\n", args[1], args[0])
 			return err
 		})
 	case len(args) == 0:

@@ -48,7 +48,7 @@ func TestLimitsCommand(t *testing.T) {
 		{[]string{"command"}, "%2F"},
 		{[]string{"command", key}, "command  memory  *     5/1h   1"},
 		{[]string{"command", key, "--json"}, `"remaining": 1`},
-		{[]string{"command", key, "--reset"}, "starts afresh"},
+		{[]string{"command", key, "--reset"}, "cleared what"},
 		{[]string{"command", key}, "5/1h   5"},
 	} {
 		out, err := run(tc.args...)

@@ -142,7 +142,8 @@ type Handler struct {
 	IPv6Prefix int `json:"ipv6_prefix,omitempty"`
 
 	// How many units a request costs: a whole number, or a placeholder that has
-	// one. 0 is not counted. A placeholder without a valid number costs 1.
+	// one, which may be 0: the request is not counted. A placeholder without a valid
+	// number costs 1.
 	// Default: 1.
 	Cost string `json:"cost,omitempty"`
 

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -270,11 +269,9 @@ func (h *Handler) provisionCost(ctx caddy.Context) error {
 		h.costName = name
 		return nil
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > gcra.MaxCost {
-		return fmt.Errorf("cost: %q is neither a whole number from 0 to %d nor a placeholder", text, gcra.MaxCost)
+	if h.cost, err = fixedCost(text); err != nil {
+		return fmt.Errorf("cost: %w", err)
 	}
-	h.cost = n
 	return nil
 }
 

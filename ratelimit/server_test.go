@@ -201,7 +201,7 @@ func TestServerWithRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, _ = adminRequest(t, "GET", "/tentagate/ratelimit/global/everybody")
-	if code != http.StatusBadGateway {
+	if code != http.StatusServiceUnavailable {
 		t.Errorf("admin without redis: %d", code)
 	}
 }

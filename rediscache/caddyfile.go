@@ -16,7 +16,7 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("http_cache", parseCaddyfile)
+	parse.RegisterOnce("http_cache", parseCaddyfile)
 }
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -151,7 +151,7 @@ func (h *Handler) listOption(name string, to *[]string) parse.Option {
 func jitter(text string) (float64, error) {
 	v, err := parse.PercentOrOff(text)
 	if err != nil || v > 0.5 {
-		return 0, fmt.Errorf("%q is not a percentage above 0%% and up to 50%%, nor off", text)
+		return 0, fmt.Errorf("%q is not a percentage above 0%% and up to 50%%"+parse.OrOff, text)
 	}
 	return v, nil
 }

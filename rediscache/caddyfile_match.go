@@ -36,6 +36,7 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 			return d.Errf("bypass: %q is no matcher: accepted are /path, @name and a block of matchers, such as `bypass { method HEAD }`", text)
 		}
 	}
+	head := parse.Head(d)
 	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
 	if err != nil {
 		if _, rest, ok := strings.Cut(err.Error(), "getting matcher module '"); ok {
@@ -54,7 +55,7 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 		h.BypassRaw = append(h.BypassRaw, set)
 	}
 	if len(h.BypassRaw) == before {
-		return d.Err("bypass: the block has no matchers, such as `path /live/*`; accepted are also /path and @name without a block")
+		return head.Err("bypass: the block has no matchers, such as `path /live/*`; accepted are also /path and @name without a block")
 	}
 	return nil
 }
@@ -64,12 +65,12 @@ func (h *Handler) unmarshalPurgeMethod(d *caddyfile.Dispenser) error {
 	if err := parse.NoArgs(d); err != nil {
 		return err
 	}
-	p := new(PurgeMethod)
+	p, head := new(PurgeMethod), parse.Head(d)
 	if err := parse.Block(d, parse.List("allow", &p.Allow), parse.List("users", &p.Users)); err != nil {
 		return err
 	}
 	if err := (&PurgeMethod{Allow: withoutPlaceholders(p.Allow), Users: withoutPlaceholders(p.Users)}).provision(); err != nil {
-		return d.WrapErr(err)
+		return head.WrapErr(err)
 	}
 	h.PurgeMethod = p
 	return nil

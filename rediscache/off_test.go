@@ -88,10 +88,10 @@ func TestZeroAndOff(t *testing.T) {
 		"http_cache {\nbypass\n}":                       "no matchers",
 		"http_cache {\nbypass {\n}\n}":                  "no matchers",
 		"http_cache {\nlease more\n}":                   "it takes none, or off",
-		"http_cache {\nstale_while_revalidate minus\n}": "nor off",
+		"http_cache {\nstale_while_revalidate minus\n}": "; to disable it, write off",
 		"http_cache {\njitter 0.1\n}":                   "percentage",
-		"http_cache {\nhit_for_miss 2\n}":               "nor off",
-		"http_cache {\nttl 60\n}":                       "nor off",
+		"http_cache {\nhit_for_miss 2\n}":               "; to disable it, write off",
+		"http_cache {\nttl 60\n}":                       "; to disable it, write off",
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(line)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", line, err, want)

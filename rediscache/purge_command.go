@@ -87,11 +87,11 @@ func printPurge(w io.Writer, result purgeResult) error {
 	case !result.Purged:
 		return errors.New("the gateway did not purge anything")
 	case result.Shared == "yes":
-		fmt.Fprintln(w, "purged, also at the other gateways")
+		fmt.Fprintln(w, "purged on all gateways that share this Redis")
 	case result.Shared == "pending":
-		fmt.Fprintln(w, "purged here; other gateways follow when Redis is available")
+		fmt.Fprintln(w, "purged on this gateway; the others follow when Redis is available")
 	default:
-		fmt.Fprintln(w, "purged")
+		fmt.Fprintln(w, "purged on this gateway; without Redis there are no others to tell")
 	}
 	return nil
 }

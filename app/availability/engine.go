@@ -33,7 +33,9 @@ type Options struct {
 // Change is a change of a partition's state.
 type Change struct {
 	Partition *Partition
-	State     State
+	// From is the state that was reported before, and Available at first.
+	From  State
+	State State
 	// Reason is the error that led to the state, if it is not Available.
 	Reason error
 	// Removed says that the node has left the Cluster.

@@ -89,7 +89,7 @@ func (e *Engine) subscribed() []*subscriber {
 func (e *Engine) tell(c Change) {
 	e.reporting.Lock()
 	defer e.reporting.Unlock()
-	if e.reported[c.Partition] == c.State {
+	if c.From = e.reported[c.Partition]; c.From == c.State {
 		return
 	}
 	if e.reported[c.Partition] = c.State; c.State == Available {

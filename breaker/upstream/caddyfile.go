@@ -136,6 +136,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		inner = append(inner, d.Token())
 	}
+	head := parse.Head(d)
 	var options []caddyfile.Token
 	err := parse.Block(d,
 		parse.Value("max_ejection", &p.MaxEjection, maxEjection),
@@ -149,7 +150,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if inner == nil {
 		if options != nil {
-			return d.Errf("unknown option %q: accepted is max_ejection, and the options of a policy if one is named", options[0].Text)
+			return head.Errf("unknown option %q: accepted is max_ejection, and the options of a policy if one is named", options[0].Text)
 		}
 		return nil
 	}
@@ -166,7 +167,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	selector, ok := module.(reverseproxy.Selector)
 	if !ok {
-		return d.Errf("%s is not a selection policy", name)
+		return head.Errf("%s is not a selection policy", name)
 	}
 	p.InnerRaw = caddyconfig.JSONModuleObject(selector, "policy", name, nil)
 	return nil

@@ -121,6 +121,13 @@ func (o Option) Given(so bool) Option {
 	return o
 }
 
+// Head returns a copy of the dispenser for errors about a block as a whole: behind
+// the block, d stands on the closing brace.
+func Head(d *caddyfile.Dispenser) *caddyfile.Dispenser {
+	head := *d
+	return &head
+}
+
 // Block reads the block behind the directive or option whose line the dispenser
 // has read to its end, if there is one.
 func Block(d *caddyfile.Dispenser, options ...Option) error {

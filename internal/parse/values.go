@@ -16,6 +16,9 @@ import (
 // Off is the word that switches an option off, as zero does.
 const Off = "off"
 
+// OrOff ends what is said about a bad value of an option that takes `off` too.
+const OrOff = "; to disable it, write off"
+
 // IsOff reports whether the text switches an option off: `off`, or zero in any
 // unit.
 func IsOff(text string) bool {
@@ -71,7 +74,7 @@ func DurationOrOff(text string) (caddy.Duration, error) {
 	}
 	v, err := caddy.ParseDuration(text)
 	if err != nil || v < 0 {
-		return 0, fmt.Errorf("%q is not a duration such as 250ms, 30s, 5m or 1d, nor off", text)
+		return 0, fmt.Errorf("%q is not a duration such as 250ms, 30s, 5m or 1d"+OrOff, text)
 	}
 	return caddy.Duration(v), nil
 }
@@ -96,7 +99,7 @@ func IntOrOff(maximum int) func(text string) (int, error) {
 		}
 		v, err := strconv.Atoi(text)
 		if err != nil || v < 0 || v > maximum {
-			return 0, fmt.Errorf("%q is not a whole number up to %d, nor off", text, maximum)
+			return 0, fmt.Errorf("%q is not a whole number from 1 to %d"+OrOff, text, maximum)
 		}
 		return v, nil
 	}
@@ -110,7 +113,7 @@ func SizeOrOff(text string) (int64, error) {
 	}
 	v, err := humanize.ParseBytes(text)
 	if err != nil || v > math.MaxInt64 {
-		return 0, fmt.Errorf("%q is not a size such as 65536, 512KiB or 1GB, nor off", text)
+		return 0, fmt.Errorf("%q is not a size such as 65536, 512KiB or 1GB"+OrOff, text)
 	}
 	return int64(v), nil
 }
@@ -148,7 +151,7 @@ func PercentOrOff(text string) (float64, error) {
 	}
 	v, err := Percent(text)
 	if err != nil {
-		err = fmt.Errorf("%w, nor off", err)
+		err = fmt.Errorf("%w"+OrOff, err)
 	}
 	return v, err
 }

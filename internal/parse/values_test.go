@@ -20,23 +20,23 @@ func TestValues(t *testing.T) {
 			"0s": "is not a duration above zero", "-1s": "above zero", "ninety": "above zero", "off": "above zero", "": "above zero",
 		}},
 		"DurationOrOff": {of(parse.DurationOrOff), map[string]string{
-			"off": "=0", "0": "=0", "0s": "=0", "2s": "=" + fmt.Sprint(int64(2*time.Second)), "-1s": "nor off", "x": "nor off", "none": "nor off",
+			"off": "=0", "0": "=0", "0s": "=0", "2s": "=" + fmt.Sprint(int64(2*time.Second)), "-1s": "; to disable it, write off", "x": "; to disable it, write off", "none": "; to disable it, write off",
 		}},
 		"Int": {of(parse.Int(1, 9)), map[string]string{
 			"1": "=1", "9": "=9", "10": "is not a whole number from 1 to 9", "0": "1 to 9", "1.5": "1 to 9", "off": "1 to 9",
 		}},
 		"IntOrOff": {of(parse.IntOrOff(9)), map[string]string{
-			"off": "=0", "0": "=0", "9": "=9", "10": "up to 9, nor off", "-1": "nor off", "x": "nor off", "none": "nor off",
+			"off": "=0", "0": "=0", "9": "=9", "10": "from 1 to 9; to disable it, write off", "-1": "; to disable it, write off", "x": "; to disable it, write off", "none": "; to disable it, write off",
 		}},
 		"SizeOrOff": {of(parse.SizeOrOff), map[string]string{
-			"512KiB": "=524288", "1MB": "=1000000", "7": "=7", "off": "=0", "0": "=0", "-1": "nor off", "lots": "nor off", "20EB": "nor off",
+			"512KiB": "=524288", "1MB": "=1000000", "7": "=7", "off": "=0", "0": "=0", "-1": "; to disable it, write off", "lots": "; to disable it, write off", "20EB": "; to disable it, write off",
 		}},
 		"Percent": {of(parse.Percent), map[string]string{
 			"50%": "=0.5", "100%": "=1", "0.5%": "=0.005",
 			"50": "is not a percentage", "0%": "above 0%", "101%": "up to 100%", "-1%": "above 0%", "NaN%": "above 0%", "x%": "above 0%", "%": "above 0%", "": "above 0%",
 		}},
 		"PercentOrOff": {of(parse.PercentOrOff), map[string]string{
-			"20%": "=0.2", "off": "=0", "0": "=0", "0%": "=0", "x": "nor off", "101%": "nor off",
+			"20%": "=0.2", "off": "=0", "0": "=0", "0%": "=0", "x": "; to disable it, write off", "101%": "; to disable it, write off",
 		}},
 		"Text":   {of(parse.Text), map[string]string{"a b": "=a b", "": "an empty value", " ": "an empty value"}},
 		"OneOf":  {of(parse.OneOf("a", "b", "c")), map[string]string{"b": "=b", "d": `unknown value "d": accepted are a, b and c`}},

@@ -157,8 +157,11 @@ func (o *forceRequest) evaluate() (state circuit.State, d time.Duration, err err
 	}
 	d = defaultForced
 	if o.For != "" {
+		if auto {
+			return state, 0, errors.New("for: it is for open and close")
+		}
 		if d, err = caddy.ParseDuration(o.For); err != nil || d <= 0 || d > maxForced {
-			return state, 0, fmt.Errorf("for %q: it is not a duration above zero and of at most 30d, such as 10m", o.For)
+			return state, 0, fmt.Errorf("for: %q is not a duration above zero and of at most 30d, such as 10m", o.For)
 		}
 	}
 	if auto {
@@ -190,7 +193,11 @@ func (t *target) force(r *http.Request, found []*group) error {
 	if d > 0 {
 		fields = append(fields, zap.Duration("for", d))
 	}
-	caddy.Log().Named("tentagate.breaker").Info("circuit breaker forced", fields...)
+	message := "circuit breaker forced"
+	if d == 0 {
+		message = "circuit breaker follows its rules again"
+	}
+	caddy.Log().Named("tentagate.breaker").Info(message, fields...)
 	return nil
 }
 

@@ -16,15 +16,16 @@ import (
 func init() {
 	admin.Register(admin.Command{
 		Name:  "breakers",
-		Usage: "[open|close|auto <name> [<key>]] [--for <duration>]",
+		Usage: "[<name> [<key>] | open|close|auto <name> [<key>]] [--for <duration>]",
 		Short: "Shows and forces the circuit breakers of a running gateway",
 		Long: `
-Without arguments it lists them. open and close force the state of a breaker, or
-of one of its keys, for a time; auto gives it back to its rules.`,
-		Examples: []string{"breakers", "breakers open users --for 30m", "breakers auto users"},
+Without arguments it lists all of them; with a name, those of that name. open and
+close force the state of a breaker, or of one of its keys, for up to 30 days; auto
+ends that, so that its rules decide again.`,
+		Examples: []string{"breakers", "breakers users", "breakers open users --for 30m", "breakers auto users"},
 		Args:     cobra.MaximumNArgs(3),
 		Flags: func(cmd *cobra.Command) {
-			cmd.Flags().Duration("for", defaultForced, "How long the state is forced")
+			cmd.Flags().String("for", "", "How long the state is forced, such as 30m or 7d (default: 10m)")
 		},
 		Run: runBreakers,
 	})
@@ -35,18 +36,33 @@ func runBreakers(cmd *cobra.Command, args []string) error {
 		return admin.Do(cmd, http.MethodGet, adminPath, nil, printBreakers)
 	}
 	state, ok := map[string]string{"open": "open", "close": "closed", "auto": "auto"}[args[0]]
-	if !ok {
-		return fmt.Errorf("%q: accepted are open, close and auto", args[0])
+	target := args
+	if ok {
+		target = args[1:]
 	}
-	if len(args) < 2 {
+	switch {
+	case len(target) == 0:
 		return errors.New(args[0] + ": name the breaker")
+	case len(target) > 2:
+		return fmt.Errorf("%q: accepted are open, close and auto, or the name of a breaker and a key", args[0])
 	}
-	uri := adminPath + "/" + url.PathEscape(args[1])
-	if len(args) == 3 {
-		uri += "?key=" + url.QueryEscape(args[2])
+	uri := adminPath + "/" + url.PathEscape(target[0])
+	if len(target) == 2 {
+		uri += "?key=" + url.QueryEscape(target[1])
 	}
-	d, _ := cmd.Flags().GetDuration("for")
-	return admin.Do(cmd, http.MethodPost, uri, forceRequest{State: state, For: d.String()}, printBreakers)
+	request := forceRequest{State: state}
+	request.For, _ = cmd.Flags().GetString("for")
+	if !ok {
+		if request.For != "" {
+			return errors.New("--for: it is for open and close")
+		}
+		return admin.Do(cmd, http.MethodGet, uri, nil, printBreakers)
+	}
+	// Checked here too, so that the error names the flag.
+	if _, _, err := request.evaluate(); err != nil {
+		return fmt.Errorf("--%w", err)
+	}
+	return admin.Do(cmd, http.MethodPost, uri, request, printBreakers)
 }
 
 func printBreakers(w io.Writer, list []breakerState) error {

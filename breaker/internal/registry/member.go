@@ -91,6 +91,10 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	if o.MaxKeys <= 0 {
 		o.MaxKeys = defaultMaxKeys
 	}
+	if !rules.opens() && o.Inflight.Max == 0 {
+		ctx.Logger().Warn("no rule opens this circuit breaker; it opens only by `tentagate breakers open`",
+			zap.String("name", o.Name), zap.String("at", o.Position))
+	}
 	m := &Member{
 		scope: o.Scope, name: o.Name, given: *rules, settings: rules.settings(), failures: failures,
 		inflight: o.Inflight, maxKeys: o.MaxKeys, observe: o.Observe, position: o.Position, sequence: sequence.Add(1),

@@ -104,6 +104,9 @@ func orElse[T comparable](field *T, value T) {
 	}
 }
 
+// opens reports whether a rule is left that opens the circuit.
+func (r *Rules) opens() bool { return r.Ratio > 0 || r.Consecutive > 0 || r.SlowRatio > 0 }
+
 // check refuses invalid rules.
 func (r *Rules) check() error {
 	switch {

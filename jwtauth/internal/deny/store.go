@@ -155,3 +155,12 @@ func (s *Store) Restore(ctx context.Context, id ID) (bool, error) {
 	// What Redis has not is not in the log either.
 	return existed || s.forget(id), nil
 }
+
+// Reach tells which gateways know of a change that Redis, if there is one, has
+// confirmed.
+func (s *Store) Reach() Shared {
+	if s.log == nil {
+		return SharedNo
+	}
+	return SharedYes
+}
