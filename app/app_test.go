@@ -87,6 +87,9 @@ func TestResolveErrors(t *testing.T) {
 	const secret = "s3cr3t-pw"
 	for _, tc := range []struct{ name, block, want string }{
 		{"no scheme", `redis localhost:6379`, "accepted are redis://"},
+		{"port too large", `redis redis://` + secret + `@localhost:99999`, `port "99999" is not a number from 1 to 65535`},
+		{"port zero", `redis rediss://` + secret + `@localhost:0`, `port "0" is not a number from 1 to 65535`},
+		{"second port", `redis redis://a:1 redis://b:70000`, `address 2 of 2: port "70000" is not a number`},
 		{"unknown scheme", `redis http://` + secret + `@localhost`, `unknown scheme "http"`},
 		{"no host", `redis redis://`, "it has no host"},
 		{"bad port", `redis redis://u:` + secret + `@localhost:port`, "cannot be read"},

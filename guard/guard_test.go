@@ -252,6 +252,9 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"guard {\n allow_double_encoding yes\n}": "it takes none",
 		"guard {\n keep_forwarded\n}":            "keep_forwarded: missing argument",
 		"guard {\n keep_forwarded X-User\n}":     `keep_forwarded: "X-User" is not a field that guard deletes`,
+		"guard {\n upgrades websocket H2C\n}":    "upgrades: H2C is not accepted: the requests in such a connection bypass every handler",
+		"guard {\n upgrades TLS/1.0\n}":          "upgrades: TLS/1.0 is not accepted",
+		"guard {\n upgrades HTTP/2.0\n}":         "upgrades: HTTP/2.0 is not accepted",
 		"guard {\n upgrades off websocket\n}":    "upgrades: off cannot be combined with protocols, at ",
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err == nil || !strings.Contains(err.Error(), want) {
@@ -270,6 +273,7 @@ func TestOptions(t *testing.T) {
 			{Upgrades: []string{"a/b/c"}},
 			{Upgrades: []string{"wébsocket"}},
 			{Upgrades: []string{"{env.X}"}},
+			{Upgrades: []string{"h2c"}},
 		},
 		"guard: keep_forwarded: ": {
 			{KeepForwarded: []string{"X-User"}}, {KeepForwarded: []string{""}}, {KeepForwarded: []string{"*"}}, {KeepForwarded: []string{"X-HTTP-Method"}},

@@ -26,6 +26,7 @@ type fake struct {
 	running atomic.Int32
 	overlap atomic.Bool
 	changes []State
+	from    []State
 	last    Change
 	gone    string // a node that has left the Cluster
 }
@@ -36,7 +37,7 @@ func newFake(t *testing.T) *fake {
 	f.Engine = New(Options{OnChange: func(c Change) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.changes, f.last = append(f.changes, c.State), c
+		f.changes, f.from, f.last = append(f.changes, c.State), append(f.from, c.From), c
 	}})
 	f.probe = func(_ context.Context, node string) error {
 		if f.running.Add(1) > 1 && node == "" {
@@ -300,8 +301,9 @@ func TestReadOnly(t *testing.T) {
 		if p.State() != Available || restored != 1 {
 			t.Errorf("%v, restored %d times", p.State(), restored)
 		}
-		if !slices.Equal(f.changes, []State{Unavailable, ReadOnly, Unavailable, ReadOnly, Available}) {
-			t.Errorf("reported %v", f.changes)
+		if !slices.Equal(f.changes, []State{Unavailable, ReadOnly, Unavailable, ReadOnly, Available}) ||
+			!slices.Equal(f.from, []State{Available, Unavailable, ReadOnly, Unavailable, ReadOnly}) {
+			t.Errorf("reported %v, from %v", f.changes, f.from)
 		}
 	})
 }
