@@ -1,14 +1,8 @@
 package breaker
 
 import (
-	"strconv"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap"
-	zapobserver "go.uber.org/zap/zaptest/observer"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/servertest"
 )
@@ -52,17 +46,6 @@ func TestNoRule(t *testing.T) {
 	h := mustLoad(t, "circuit_breaker no-rule {\n trip off\n}")
 	for range 100 {
 		ask(h, get(), status(500))
-	}
-	// It says so when it is loaded.
-	for options, want := range map[string]int{"trip off": 1, "trip off\n max_inflight 5": 0, "trip off\n consecutive 3": 0, "window 5s": 0} {
-		core, logs := zapobserver.New(zap.WarnLevel)
-		_, before, buffer := caddy.BufferedLog()
-		_, err := servertest.Load(t, ":80 {\n circuit_breaker warned-"+strconv.Itoa(len(options))+" {\n "+options+"\n}\n}")
-		buffer.FlushTo(zap.New(core))
-		caddy.UnbufferDefaultLogger(before)
-		if n := logs.FilterMessageSnippet("no rule opens this circuit breaker").Len(); err != nil || n != want {
-			t.Errorf("%s: %d warnings, %v", options, n, err)
-		}
 	}
 	if s := stands(t, "no-rule"); s.State != "closed" || s.Failures == 0 {
 		t.Errorf("%+v", s)

@@ -3,6 +3,8 @@ package integration
 import (
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -152,5 +154,19 @@ func TestBreakersAdminRefuses(t *testing.T) {
 	}
 	if c := g.breaker("users", "a"); c.State != "closed" || c.Forced != 0 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// A breaker that no rule can open is reported when the configuration loads.
+func TestBreakerWithoutRules(t *testing.T) {
+	for options, warned := range map[string]bool{"trip off": true, "trip off\nmax_inflight 5": false, "trip off\nconsecutive 3": false, "window 5s": false} {
+		path := filepath.Join(t.TempDir(), "Caddyfile")
+		if err := os.WriteFile(path, []byte(":8000 {\ncircuit_breaker x {\n"+options+"\n}\n}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := cli(t, nil, "validate", "--config", path)
+		if code != 0 || strings.Contains(out, "no rule opens this circuit breaker") != warned || warned && !strings.Contains(out, `"at":"Caddyfile:2"`) {
+			t.Errorf("%q: %d\n%s", options, code, out)
+		}
 	}
 }
