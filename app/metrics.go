@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/metrics"
 )
 
 var (
@@ -28,7 +29,7 @@ var (
 )
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{commandSeconds, commandErrors, poolCollector{}}
+	return []prometheus.Collector{commandSeconds, commandErrors, metrics.Collector(collectPools, upDesc, partsDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc)}
 }
 
 // latencyHook times the commands of the hot client.
@@ -69,10 +70,6 @@ func observe(began time.Time, err error) {
 	}
 }
 
-// poolCollector reads the open connections when it is asked, so that nothing
-// has to be kept in step with them.
-type poolCollector struct{}
-
 func poolDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("tentagate_redis_"+name, help, []string{"redis"}, nil)
 }
@@ -89,13 +86,9 @@ var (
 	timeoutsDesc  = poolDesc("pool_timeouts_total", "Times that no connection was free in time.")
 )
 
-func (poolCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{upDesc, partsDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc} {
-		ch <- d
-	}
-}
-
-func (poolCollector) Collect(ch chan<- prometheus.Metric) {
+// collectPools reads the open connections when metrics are collected, so that nothing
+// has to be kept in step with them.
+func collectPools(ch chan<- prometheus.Metric) {
 	connections.Range(func(_ string, rd *Redis) bool {
 		up := 0.0
 		if rd.Up() {

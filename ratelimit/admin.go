@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(adminAPI{})
+	admin.RegisterAPI("ratelimit", map[string]caddy.AdminHandlerFunc{adminPath: serveAdmin})
 }
 
 // adminPath is the endpoint of the admin API.
@@ -27,7 +27,7 @@ const adminPath = "/tentagate/ratelimit/"
 // adminTimeout is how long an admin request waits for Redis.
 const adminTimeout = 2 * time.Second
 
-// adminAPI shows and resets limits:
+// serveAdmin shows and resets limits:
 //
 //	GET    /tentagate/ratelimit/              the zones
 //	GET    /tentagate/ratelimit/{zone}        its top keys
@@ -35,25 +35,7 @@ const adminTimeout = 2 * time.Second
 //	DELETE /tentagate/ratelimit/{zone}/{key}  reset a key
 //
 // The key may also be given as the query parameter `key`.
-//
-// It finds the zones in the pool of this process: the admin server is set up before
-// the handlers are.
-type adminAPI struct{}
-
-// CaddyModule returns the Caddy module information.
-func (adminAPI) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "admin.api.tentagate_ratelimit",
-		New: func() caddy.Module { return new(adminAPI) },
-	}
-}
-
-// Routes returns the admin API's routes.
-func (a adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.serve)}}
-}
-
-func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	rest := strings.TrimPrefix(r.URL.EscapedPath(), adminPath)
 	name, escaped, hasKey := strings.Cut(rest, "/")
 	key, err := url.PathUnescape(escaped)
@@ -289,9 +271,3 @@ func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key str
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
-
-// Interface guards
-var (
-	_ caddy.Module      = adminAPI{}
-	_ caddy.AdminRouter = adminAPI{}
-)

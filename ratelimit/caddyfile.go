@@ -11,10 +11,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
-	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 // directive is the name of the directive.
@@ -96,13 +96,13 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := parse.Block(d,
 		parse.Value("zone", &h.Zone, checkedZone),
 		parse.List("key", &h.Key).Then(h.checkKey),
-		parse.Value("missing_key", &h.MissingKey, parse.OneOf(missingIP, missingSkip, missingReject)),
+		parse.Value("missing_key", &h.MissingKey, missingKeys),
 		parse.Func("limit", h.unmarshalLimit).Repeatable(),
 		parse.Func("quota", h.unmarshalQuota).Repeatable(),
-		parse.Value("algorithm", &h.Algorithm, parse.OneOf(algorithmGCRA, algorithmWindow)),
-		parse.Value("store", &h.Store, parse.OneOf(storeMemory, storeRedis)),
-		parse.Value("mode", &h.Mode, parse.OneOf(modeStrict, modeLeased)),
-		parse.Value("on_store_error", &h.OnStoreError, parse.OneOf(redisstore.Local, redisstore.Allow, redisstore.Deny)),
+		parse.Value("algorithm", &h.Algorithm, algorithms),
+		parse.Value("store", &h.Store, stores),
+		parse.Value("mode", &h.Mode, modes),
+		parse.Value("on_store_error", &h.OnStoreError, fallbacks),
 		parse.Value("budget", &h.Budget, parse.Duration),
 		parse.Func("tier", h.unmarshalTier),
 		parse.Func("exempt", h.unmarshalExempt).Repeatable(),
@@ -112,7 +112,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		parse.Value("max_concurrent", &h.MaxConcurrent, maxConcurrent),
 		parse.Func("delay", h.unmarshalDelay),
 		parse.Flag("shadow", &h.Shadow),
-		parse.Value("headers", &h.Headers, parse.OneOf(headersStandard, headersLegacy, headersBoth, headersOff)),
+		parse.Value("headers", &h.Headers, fieldKinds),
 		parse.Value("max_keys", &h.MaxKeys, parse.Int(1, gcra.MaxCount)),
 	)
 	if err == nil && len(h.Limits)+len(h.Quotas) == 0 && h.Tier == nil && h.MaxConcurrent == 0 {
@@ -122,7 +122,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func checkedZone(text string) (string, error) {
-	if !validZone(text) {
+	const accepted = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+	if text == "" || len(text) > 64 || strings.Trim(text, accepted) != "" {
 		return "", fmt.Errorf("%q: accepted are 1 to 64 letters, digits, dots, dashes and underscores", text)
 	}
 	return text, nil
@@ -198,13 +199,9 @@ func (h *Handler) unmarshalExempt(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	for _, arg := range args {
-		if arg == "private_ranges" || strings.Contains(arg, "{") {
-			continue
-		}
-		if _, err := caddyhttp.CIDRExpressionToPrefix(arg); err != nil {
-			return d.Errf("exempt: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges", arg)
-		}
+	known := slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.Contains(arg, "{") })
+	if _, err := nearby.Prefixes(known); err != nil {
+		return d.Errf("exempt: %w", err)
 	}
 	h.Exempt = append(h.Exempt, args...)
 	return nil

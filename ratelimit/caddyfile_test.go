@@ -100,7 +100,7 @@ func TestProvisionErrors(t *testing.T) {
 		"is not a placeholder":     {Limits: []string{"1/1m"}, Tier: &Tier{Key: "p", Limits: map[string][]string{"*": {"1/1m"}}}},
 		"cannot delay":             {Limits: []string{"1/1m"}, Algorithm: algorithmWindow, Delay: caddy.Duration(time.Second)},
 		"its count is at most":     {Limits: []string{"100000/1m"}, Algorithm: algorithmWindow},
-		"zone \"a b\"":             {Limits: []string{"1/1m"}, Zone: "a b"},
+		"zone: \"a b\"":            {Limits: []string{"1/1m"}, Zone: "a b"},
 		"algorithm: unknown value": {Limits: []string{"1/1m"}, Algorithm: "x"},
 		"max_keys":                 {Limits: []string{"1/1m"}, MaxKeys: -1},
 	} {

@@ -23,9 +23,8 @@ func TestLimitsCommand(t *testing.T) {
 	h.zone.memory.Decide(key, h.tiers[anyTier].plan, 4, &d)
 	h.zone.topKeys.add(key, 4)
 	mux := http.NewServeMux()
-	route := adminAPI{}.Routes()[0]
-	mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-		if err := route.Handler.ServeHTTP(w, r); err != nil {
+	mux.HandleFunc(adminPath, func(w http.ResponseWriter, r *http.Request) {
+		if err := serveAdmin(w, r); err != nil {
 			http.Error(w, err.Error(), err.(caddy.APIError).HTTPStatus)
 		}
 	})

@@ -3,16 +3,15 @@ package ratelimit
 import (
 	"cmp"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
@@ -70,7 +69,7 @@ func (rc *requestChecks) decide(r *http.Request, h *Handler) (group []*check, re
 func (c *check) prepare(r *http.Request) {
 	h := c.handler
 	c.outcome = outcomeExempt
-	if h.exempted(r) {
+	if len(h.exempt) > 0 && nearby.Client(r, h.exempt) {
 		return
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
@@ -97,19 +96,6 @@ func (c *check) prepare(r *http.Request) {
 // limits, and the request costs something.
 func (c *check) metered() bool {
 	return c.tier != nil && c.tier.plan != nil && c.cost > 0
-}
-
-func (h *Handler) exempted(r *http.Request) bool {
-	if len(h.exempt) == 0 {
-		return false
-	}
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
-		return false
-	}
-	addr = addr.Unmap().WithZone("")
-	return slices.ContainsFunc(h.exempt, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
 }
 
 func (h *Handler) tierOf(repl *caddy.Replacer) *tier {

@@ -67,7 +67,7 @@ func FuzzHeaders(f *testing.F) {
 	f.Add("api", "100/1m", "10/1s burst 20", "5/month", int64(3), int64(1_500_000_000))
 	f.Add("a.b-c_d", "7/90s", "", "", int64(0), int64(1))
 	f.Fuzz(func(t *testing.T, zone, one, two, three string, remaining, reset int64) {
-		if !validZone(zone) || remaining < 0 || remaining > 999_999_999_999_999 || reset < 0 {
+		if _, err := checkedZone(zone); err != nil || remaining < 0 || remaining > 999_999_999_999_999 || reset < 0 {
 			return
 		}
 		var limits []gcra.Limit

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -52,7 +53,7 @@ var (
 	leasesHeld = prometheus.NewDesc("tentagate_ratelimit_leases",
 		"Keys that hold a lease.", []string{"zone"}, nil)
 
-	collectors = []prometheus.Collector{decisions, sources, latencies, batches, roundTrips, outage, zoneCollector{}}
+	collectors = []prometheus.Collector{decisions, sources, latencies, batches, roundTrips, outage, metrics.Collector(collectZones, evictions, leaseUnits, leasesHeld)}
 )
 
 func observeBatch(n int, took time.Duration, err error) {
@@ -94,18 +95,8 @@ func (m *zoneMetrics) count(o outcome) { m.outcomes[o].Inc() }
 
 func (m *zoneMetrics) countSource(s gcra.Source) { m.sources[s].Inc() }
 
-// zoneCollector collects what zones count themselves.
-type zoneCollector struct{}
-
-// Describe implements prometheus.Collector.
-func (zoneCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- evictions
-	ch <- leaseUnits
-	ch <- leasesHeld
-}
-
-// Collect implements prometheus.Collector.
-func (zoneCollector) Collect(ch chan<- prometheus.Metric) {
+// collectZones sends what zones count themselves.
+func collectZones(ch chan<- prometheus.Metric) {
 	type id struct{ zone, store string }
 	evicted := make(map[id]uint64)
 	type leased struct{ granted, spent, returned, held uint64 }

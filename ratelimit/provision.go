@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/nearby"
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/internal/shared"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
@@ -35,47 +38,47 @@ func ParseLimit(text string) (string, error) {
 }
 
 func (h *Handler) setDefaults() {
-	set := func(s *string, v string) {
-		if *s == "" {
-			*s = v
-		}
-	}
-	set(&h.Zone, defaultZone)
-	set(&h.Algorithm, algorithmGCRA)
-	set(&h.Mode, modeStrict)
-	set(&h.OnStoreError, redisstore.Local)
-	set(&h.MissingKey, missingIP)
-	set(&h.Headers, headersStandard)
-	set(&h.Cost, "1")
+	h.Zone = cmp.Or(h.Zone, defaultZone)
+	h.Algorithm = cmp.Or(h.Algorithm, algorithmGCRA)
+	h.Mode = cmp.Or(h.Mode, modeStrict)
+	h.OnStoreError = cmp.Or(h.OnStoreError, redisstore.Local)
+	h.MissingKey = cmp.Or(h.MissingKey, missingIP)
+	h.Headers = cmp.Or(h.Headers, headersStandard)
+	h.Cost = cmp.Or(h.Cost, "1")
+	h.IPv6Prefix = cmp.Or(h.IPv6Prefix, defaultIPv6Prefix)
+	h.DelayQueue = cmp.Or(h.DelayQueue, defaultQueue)
 	if len(h.Key) == 0 {
 		h.Key = []string{"{" + clientIP + "}"}
 	}
-	if h.IPv6Prefix == 0 {
-		h.IPv6Prefix = defaultIPv6Prefix
-	}
-	if h.DelayQueue == 0 {
-		h.DelayQueue = defaultQueue
-	}
 }
 
+// The accepted values of options.
+var (
+	algorithms  = parse.OneOf(algorithmGCRA, algorithmWindow)
+	stores      = parse.OneOf(storeMemory, storeRedis)
+	modes       = parse.OneOf(modeStrict, modeLeased)
+	fallbacks   = parse.OneOf(redisstore.Local, redisstore.Allow, redisstore.Deny)
+	missingKeys = parse.OneOf(missingIP, missingSkip, missingReject)
+	fieldKinds  = parse.OneOf(headersStandard, headersLegacy, headersBoth, headersOff)
+)
+
 func (h *Handler) checkChoices() error {
-	if !validZone(h.Zone) {
-		return fmt.Errorf("zone %q: accepted are 1 to 64 letters, digits, dots, dashes and underscores", h.Zone)
+	if _, err := checkedZone(h.Zone); err != nil {
+		return fmt.Errorf("zone: %w", err)
 	}
 	for _, c := range []struct {
 		option, value string
-		accepted      []string
+		accepted      func(text string) (string, error)
 	}{
-		{"algorithm", h.Algorithm, []string{algorithmGCRA, algorithmWindow}},
-		{"store", h.Store, []string{"", storeMemory, storeRedis}},
-		{"mode", h.Mode, []string{modeStrict, modeLeased}},
-		{"on_store_error", h.OnStoreError, []string{redisstore.Local, redisstore.Allow, redisstore.Deny}},
-		{"missing_key", h.MissingKey, []string{missingIP, missingSkip, missingReject}},
-		{"headers", h.Headers, []string{headersStandard, headersLegacy, headersBoth, headersOff}},
+		{"algorithm", h.Algorithm, algorithms},
+		{"store", cmp.Or(h.Store, storeMemory), stores},
+		{"mode", h.Mode, modes},
+		{"on_store_error", h.OnStoreError, fallbacks},
+		{"missing_key", h.MissingKey, missingKeys},
+		{"headers", h.Headers, fieldKinds},
 	} {
-		if !slices.Contains(c.accepted, c.value) {
-			return fmt.Errorf("%s: unknown value %q: accepted are %s", c.option, c.value,
-				strings.Join(slices.DeleteFunc(slices.Clone(c.accepted), func(s string) bool { return s == "" }), ", "))
+		if _, err := c.accepted(c.value); err != nil {
+			return fmt.Errorf("%s: %w", c.option, err)
 		}
 	}
 	switch {
@@ -93,18 +96,6 @@ func (h *Handler) checkChoices() error {
 		return fmt.Errorf("budget: %v is not within 0s and 1m", time.Duration(h.Budget))
 	}
 	return nil
-}
-
-func validZone(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
 }
 
 // provisionKey compiles the key. It accepts {client_ip} in JSON too.
@@ -215,19 +206,11 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, s := range strings.FieldsFunc(text, func(c rune) bool { return c == ',' || unicode.IsSpace(c) }) {
-			networks := []string{s}
-			if s == "private_ranges" {
-				networks = caddyhttp.PrivateRangesCIDR()
-			}
-			for _, network := range networks {
-				prefix, err := caddyhttp.CIDRExpressionToPrefix(network)
-				if err != nil {
-					return fmt.Errorf("exempt: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges", s)
-				}
-				h.exempt = append(h.exempt, prefix)
-			}
+		prefixes, err := nearby.Prefixes(strings.FieldsFunc(text, func(c rune) bool { return c == ',' || unicode.IsSpace(c) }))
+		if err != nil {
+			return fmt.Errorf("exempt: %w", err)
 		}
+		h.exempt = append(h.exempt, prefixes...)
 	}
 	if hidesClients(ctx, h.exempt) {
 		h.logger.Warn("exempt covers private addresses, but the server has no trusted_proxies: behind a load balancer or proxy in a private network "+

@@ -88,7 +88,7 @@ func (g *gateway) statuses(n int, path string) (codes []int) {
 func adminRequest(t testing.TB, method, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	err := adminAPI{}.serve(w, httptest.NewRequest(method, path, nil))
+	err := serveAdmin(w, httptest.NewRequest(method, path, nil))
 	if apiErr, ok := err.(caddy.APIError); ok { //nolint:errorlint // never wrapped
 		return apiErr.HTTPStatus, apiErr.Err.Error()
 	}

@@ -58,10 +58,10 @@ func handlersOf(t *testing.T, text string) ([]*Handler, error) {
 	return handlers, nil
 }
 
-// stores returns the names under which the directives of a Caddyfile keep their
+// storedAs returns the names under which the directives of a Caddyfile keep their
 // counters, by the limits of the directive and its option headers, which does not
 // make it another.
-func stores(t *testing.T, text string) map[string]string {
+func storedAs(t *testing.T, text string) map[string]string {
 	t.Helper()
 	handlers, err := handlersOf(t, text)
 	if err != nil {
@@ -82,7 +82,7 @@ func stores(t *testing.T, text string) map[string]string {
 // without a zone. The limits identify the directives here.
 func TestUnnamedZonesDoNotMove(t *testing.T) {
 	const was = ":8000 {\nratelimit /b 3/1h\nrespond ok\n}\n"
-	name := stores(t, was)["3/1h"]
+	name := storedAs(t, was)["3/1h"]
 	for _, text := range []string{
 		"# a comment\n\n" + was,
 		":8000 {\nratelimit /a 5/1h\nratelimit /b 3/1h\nrespond other\n}\n",
@@ -95,7 +95,7 @@ func TestUnnamedZonesDoNotMove(t *testing.T) {
 		"&(named) {\nratelimit /b 5/1h\n}\n" + was,
 		":8001 {\nratelimit /b 3/1h\nrespond ok\n}\n", // a gateway that differs by its port
 	} {
-		if got := stores(t, text)["3/1h"]; got != name {
+		if got := storedAs(t, text)["3/1h"]; got != name {
 			t.Errorf("it moved to %s in\n%s", got, text)
 		}
 	}
@@ -104,13 +104,13 @@ func TestUnnamedZonesDoNotMove(t *testing.T) {
 // A limit that is changed goes on with its counters.
 func TestUnnamedZonesOverAChangeOfLimits(t *testing.T) {
 	const site = ":8000 {\nratelimit /b %s\nratelimit /c 7/1h\n}\n"
-	was, is := stores(t, fmt.Sprintf(site, "3/1h")), stores(t, fmt.Sprintf(site, "4/1h"))
+	was, is := storedAs(t, fmt.Sprintf(site, "3/1h")), storedAs(t, fmt.Sprintf(site, "4/1h"))
 	if was["3/1h"] != is["4/1h"] || is["4/1h"] == is["7/1h"] {
 		t.Errorf("%v became %v", was, is)
 	}
 	// Two with one key have counters of their own, in whatever order they stand.
-	two := stores(t, ":8000 {\nratelimit /b 3/1h\nratelimit /b 4/1m\n}\n")
-	turned := stores(t, ":8000 {\nratelimit /b 4/1m\nratelimit /b 3/1h\n}\n")
+	two := storedAs(t, ":8000 {\nratelimit /b 3/1h\nratelimit /b 4/1m\n}\n")
+	turned := storedAs(t, ":8000 {\nratelimit /b 4/1m\nratelimit /b 3/1h\n}\n")
 	if two["3/1h"] == two["4/1m"] || two["3/1h"] != turned["3/1h"] || two["4/1m"] != turned["4/1m"] {
 		t.Errorf("%v became %v", two, turned)
 	}
@@ -120,7 +120,7 @@ func TestUnnamedZonesOverAChangeOfLimits(t *testing.T) {
 // written before or after them.
 func TestUnnamedZonesAreApart(t *testing.T) {
 	const was = ":8000 {\nratelimit /b 3/1h\nrespond ok\n}\n"
-	name := stores(t, was)["3/1h"]
+	name := storedAs(t, was)["3/1h"]
 	for _, text := range []string{
 		":8000 {\nratelimit /a 3/1h\n}\n",
 		":8000 {\nratelimit 3/1h\n}\n",
@@ -131,7 +131,7 @@ func TestUnnamedZonesAreApart(t *testing.T) {
 		"http://a.test:8000 {\nratelimit /b 3/1h\n}\n",
 		":8000 {\nbind 127.0.0.1\nratelimit /b 3/1h\n}\n",
 	} {
-		for limit, got := range stores(t, text) {
+		for limit, got := range storedAs(t, text) {
 			if got == name {
 				t.Errorf("%s has the counters of another in\n%s", limit, text)
 			}
@@ -143,7 +143,7 @@ func TestUnnamedZonesAreApart(t *testing.T) {
 		":8000 {\nratelimit /b %s\n}\n:9000 {\nratelimit /b %s\n}\n",
 		":8000 {\nhandle /x {\nratelimit %s\n}\nhandle /y {\nratelimit %s\n}\n}\n",
 	} {
-		names := stores(t, fmt.Sprintf(text, "3/1h", "3/1h {\nheaders off\n}"))
+		names := storedAs(t, fmt.Sprintf(text, "3/1h", "3/1h {\nheaders off\n}"))
 		if len(names) != 2 || names["3/1h"] == names["3/1h off"] {
 			t.Errorf("%v in\n%s", names, text)
 		}
@@ -153,11 +153,11 @@ func TestUnnamedZonesAreApart(t *testing.T) {
 // One directive of a site with several listeners counts all its clients
 // together.
 func TestUnnamedZonesOfOneSite(t *testing.T) {
-	if got := stores(t, ":8000, :9000 {\nratelimit 3/1h\n}\n"); len(got) != 1 {
+	if got := storedAs(t, ":8000, :9000 {\nratelimit 3/1h\n}\n"); len(got) != 1 {
 		t.Errorf("%v", got)
 	}
 	// What answers call them is not moved by named routes either.
-	names := stores(t, "&(named) {\nratelimit 5/1h\n}\n:8000 {\nratelimit 3/1h\ninvoke named\n}\n")
+	names := storedAs(t, "&(named) {\nratelimit 5/1h\n}\n:8000 {\nratelimit 3/1h\ninvoke named\n}\n")
 	if names["3/1h"] == names["5/1h"] {
 		t.Errorf("%v", names)
 	}

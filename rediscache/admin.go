@@ -17,7 +17,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(adminCache{})
+	admin.RegisterAPI("cache", endpoints)
 }
 
 const (
@@ -31,35 +31,8 @@ const (
 	maxPurgeBody = 64 << 10
 )
 
-// adminCache adds the cache to Caddy's admin API:
-//
-//   - `POST /tentagate/cache/purge` invalidates stored responses. The body is
-//     one of `{"url": "https://example.com/a?b=c"}`,
-//     `{"prefix": "https://example.com/a/"}`, `{"host": "example.com"}`,
-//     `{"tag": "product-7"}` (several: `{"tags": ["a", "b"]}`) and
-//     `{"all": true}`; with `"soft": true` responses become stale instead of
-//     unusable. The scheme of a URL does not matter.
-//   - `GET /tentagate/cache/stats` has the statistics of both tiers.
-//
-// It finds the tiers in the pools of this process: the admin server is set up
-// before the handlers are.
-type adminCache struct{}
-
-// CaddyModule returns the Caddy module information.
-func (adminCache) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "admin.api.tentagate_cache",
-		New: func() caddy.Module { return new(adminCache) },
-	}
-}
-
-// Routes returns the routes of the endpoints.
-func (a adminCache) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{
-		{Pattern: purgeURI, Handler: caddy.AdminHandlerFunc(a.purge)},
-		{Pattern: statsURI, Handler: caddy.AdminHandlerFunc(a.stats)},
-	}
-}
+// endpoints are those of the admin API.
+var endpoints = map[string]caddy.AdminHandlerFunc{purgeURI: servePurge, statsURI: serveStats}
 
 // purgeRequest is the body of a purge.
 type purgeRequest struct {
@@ -105,7 +78,12 @@ type purgeResult struct {
 	Shared string `json:"shared"`
 }
 
-func (adminCache) purge(w http.ResponseWriter, r *http.Request) error {
+// servePurge invalidates stored responses. The body of the `POST` is one of
+// `{"url": "https://example.com/a?b=c"}`, `{"prefix": "https://example.com/a/"}`,
+// `{"host": "example.com"}`, `{"tag": "product-7"}` (several:
+// `{"tags": ["a", "b"]}`) and `{"all": true}`; with `"soft": true` responses become
+// stale instead of unusable. The scheme of a URL does not matter.
+func servePurge(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
 		return admin.MethodNotAllowed(w, http.MethodPost)
 	}
@@ -164,7 +142,8 @@ type cacheStats struct {
 	Invalidation []redis.EpochsStats `json:"invalidation,omitempty"`
 }
 
-func (adminCache) stats(w http.ResponseWriter, r *http.Request) error {
+// serveStats returns the statistics of both tiers.
+func serveStats(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodHead)
 	}
@@ -185,9 +164,3 @@ func currentStats() cacheStats {
 	}
 	return s
 }
-
-// Interface guards
-var (
-	_ caddy.Module      = adminCache{}
-	_ caddy.AdminRouter = adminCache{}
-)

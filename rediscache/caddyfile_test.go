@@ -64,21 +64,21 @@ func TestInvalidateOnWriteMistakes(t *testing.T) {
 // A Caddyfile may not mix what the JSON cannot either.
 func TestProvisionMistakes(t *testing.T) {
 	for want, h := range map[string]*Handler{
-		"exclude each other":     {Key: &KeyOptions{QueryAllow: []string{"a"}, QueryDeny: []string{"b"}}},
-		"use per_user":           {Key: &KeyOptions{Headers: []string{"authorization"}}},
-		"jitter 0.7":             {Jitter: 0.7},
-		"ttl: must not":          {TTL: -1},
-		`cache_status "x"`:       {CacheStatus: "x"},
-		`profile "x"`:            {Profile: "x"},
-		"ttl 304":                {StatusTTL: map[int]caddy.Duration{304: 1}},
-		"no Redis is configured": {Store: storeRedis},
-		"fill_timeout: must not": {FillTimeout: -1},
-		`set_cookie "x"`:         {SetCookie: "x"},
-		`request_directives "`:   {RequestDirectives: "x"},
-		`invalidate_on_write "`:  {InvalidateOnWrite: "x"},
-		"invalidate_segments 0":  {InvalidateOnWrite: writeSegments},
-		"invalidate_segments 17": {InvalidateOnWrite: writeSegments, InvalidateSegments: 17},
-		"invalidate_segments 2":  {InvalidateSegments: 2},
+		"exclude each other":                     {Key: &KeyOptions{QueryAllow: []string{"a"}, QueryDeny: []string{"b"}}},
+		"use per_user":                           {Key: &KeyOptions{Headers: []string{"authorization"}}},
+		"jitter 0.7":                             {Jitter: 0.7},
+		"ttl: must not":                          {TTL: -1},
+		`cache_status: unknown value "x"`:        {CacheStatus: "x"},
+		`profile: unknown value "x"`:             {Profile: "x"},
+		"ttl 304":                                {StatusTTL: map[int]caddy.Duration{304: 1}},
+		"no Redis is configured":                 {Store: storeRedis},
+		"fill_timeout: must not":                 {FillTimeout: -1},
+		`set_cookie: unknown value "x"`:          {SetCookie: "x"},
+		`request_directives: unknown value "x"`:  {RequestDirectives: "x"},
+		`invalidate_on_write: unknown value "x"`: {InvalidateOnWrite: "x"},
+		"invalidate_segments 0":                  {InvalidateOnWrite: writeSegments},
+		"invalidate_segments 17":                 {InvalidateOnWrite: writeSegments, InvalidateSegments: 17},
+		"invalidate_segments 2":                  {InvalidateSegments: 2},
 	} {
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 		err := h.Provision(ctx)

@@ -40,5 +40,7 @@ var results = struct {
 
 // collectors are all collectors of the feature.
 func collectors() []prometheus.Collector {
-	return append(tierCollectors(), requests, misses, notStored, refreshes, invalidated, fillSeconds, collapsedRequests)
+	return []prometheus.Collector{
+		tierCollector(), purges, requests, misses, notStored, refreshes, invalidated, fillSeconds, collapsedRequests,
+	}
 }

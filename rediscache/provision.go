@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
@@ -128,51 +130,36 @@ func (h *Handler) setParts(t *tiers) {
 }
 
 func (h *Handler) setDefaults(a *app.App) {
-	orInt := func(v *int64, d int64) {
-		if *v == 0 {
-			*v = d
-		}
-	}
 	orTime := func(option string, v *caddy.Duration, d time.Duration) {
 		if *v == 0 && !slices.Contains(h.Off, option) {
 			*v = caddy.Duration(d)
 		}
 	}
-	orText := func(v *string, d string) {
-		if *v == "" {
-			*v = d
-		}
-	}
-	orInt(&h.Memory, memory.DefaultMaximum)
-	orInt(&h.MaxObjectSize, defaultMaxObject)
-	if h.MaxVariants == 0 {
-		h.MaxVariants = defaultVariants
-	}
+	h.Memory = cmp.Or(h.Memory, memory.DefaultMaximum)
+	h.MaxObjectSize = cmp.Or(h.MaxObjectSize, defaultMaxObject)
+	h.MaxVariants = cmp.Or(h.MaxVariants, defaultVariants)
 	orTime("collapse_timeout", &h.CollapseTimeout, defaultWait)
 	orTime("fill_timeout", &h.FillTimeout, defaultFillTimeout)
 	orTime("hit_for_miss", &h.HitForMiss, defaultRemember)
-	orText(&h.RequestDirectives, directivesIgnore)
-	orText(&h.CacheStatus, statusOn)
-	orText(&h.InvalidateOnWrite, writeOff)
+	h.RequestDirectives = cmp.Or(h.RequestDirectives, directivesIgnore)
+	h.CacheStatus = cmp.Or(h.CacheStatus, statusOn)
+	h.InvalidateOnWrite = cmp.Or(h.InvalidateOnWrite, writeOff)
 	if h.Profile == profileRFC9111 {
-		orText(&h.SetCookie, cookieStore)
+		h.SetCookie = cmp.Or(h.SetCookie, cookieStore)
 		orTime("stale_when_disconnected", &h.StaleWhenDisconnected, defaultKeep)
 	} else {
-		orText(&h.SetCookie, cookieBypass)
+		h.SetCookie = cmp.Or(h.SetCookie, cookieBypass)
 		orTime("max_error_ttl", &h.MaxErrorTTL, defaultMaxError)
 	}
 	if a.Redis() != nil {
-		orText(&h.Store, storeBoth)
+		h.Store = cmp.Or(h.Store, storeBoth)
 	}
-	orText(&h.Store, storeMemory)
+	h.Store = cmp.Or(h.Store, storeMemory)
 	if len(h.Tags) == 0 && !slices.Contains(h.Off, "tags") {
 		h.Tags = defaultTags
 	}
 	if len(h.Targets) == 0 && !slices.Contains(h.Off, "targets") {
 		h.Targets = defaultTargets
-	}
-	if h.Key == nil {
-		h.Key = &KeyOptions{}
 	}
 	h.Tags, h.Targets, h.Key.Headers = canonical(h.Tags), canonical(h.Targets), canonical(h.Key.Headers)
 	if h.Key.UserHeaders != nil {
@@ -188,26 +175,30 @@ func canonical(names []string) []string {
 	return names
 }
 
+// The accepted values of options.
+var (
+	stores         = parse.OneOf(storeMemory, storeRedis, storeBoth)
+	cookieModes    = parse.OneOf(cookieBypass, cookieStrip, cookieStore)
+	directiveModes = parse.OneOf(directivesIgnore, directivesHonour)
+	statusModes    = parse.OneOf(statusOn, statusOff, statusKey)
+	profiles       = parse.OneOf(profileRFC9111)
+)
+
 func (h *Handler) check(a *app.App) error {
-	oneOf := func(option, value string, accepted ...string) error {
-		if slices.Contains(accepted, value) {
-			return nil
+	for _, c := range []struct {
+		option, value string
+		accepted      func(text string) (string, error)
+	}{
+		{"store", h.Store, stores},
+		{"set_cookie", h.SetCookie, cookieModes},
+		{"request_directives", h.RequestDirectives, directiveModes},
+		{"cache_status", h.CacheStatus, statusModes},
+		{"profile", cmp.Or(h.Profile, profileRFC9111), profiles},
+		{"invalidate_on_write", h.InvalidateOnWrite, parse.OneOf(writeOff, writeAbove, writeSegments, writeAll)},
+	} {
+		if _, err := c.accepted(c.value); err != nil {
+			return fmt.Errorf("%s: %w", c.option, err)
 		}
-		return fmt.Errorf("%s %q: accepted are %s", option, value, strings.Join(accepted, ", "))
-	}
-	profile := h.Profile
-	if profile == "" {
-		profile = profileRFC9111
-	}
-	if err := errors.Join(
-		oneOf("store", h.Store, storeMemory, storeRedis, storeBoth),
-		oneOf("set_cookie", h.SetCookie, cookieBypass, cookieStrip, cookieStore),
-		oneOf("request_directives", h.RequestDirectives, directivesIgnore, directivesHonour),
-		oneOf("cache_status", h.CacheStatus, statusOn, statusOff, statusKey),
-		oneOf("profile", profile, profileRFC9111),
-		oneOf("invalidate_on_write", h.InvalidateOnWrite, writeOff, writeAbove, writeSegments, writeAll),
-	); err != nil {
-		return err
 	}
 	if h.Store != storeMemory && a.Redis() == nil {
 		return fmt.Errorf("store %s: no Redis is configured; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)

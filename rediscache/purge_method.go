@@ -10,9 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -52,25 +51,12 @@ func (p *PurgeMethod) provision() error {
 	if len(p.Allow) == 0 && len(p.Users) == 0 {
 		return errors.New("purge_method: set `allow` with addresses or networks, or `users`, or both: anybody could empty the cache otherwise")
 	}
-	p.networks = nil
 	allow, err := resolve.List("purge_method: allow", p.Allow)
 	if err != nil {
 		return err
 	}
-	for _, text := range allow {
-		for one := range strings.FieldsSeq(text) {
-			list := []string{one}
-			if one == "private_ranges" {
-				list = caddyhttp.PrivateRangesCIDR()
-			}
-			for _, one := range list {
-				network, err := caddyhttp.CIDRExpressionToPrefix(one)
-				if err != nil {
-					return fmt.Errorf("purge_method: allow %q: accepted are addresses, networks such as 10.0.0.0/8 and private_ranges: %w", text, err)
-				}
-				p.networks = append(p.networks, network)
-			}
-		}
+	if p.networks, err = nearby.Prefixes(strings.Fields(strings.Join(allow, " "))); err != nil {
+		return fmt.Errorf("purge_method: allow: %w", err)
 	}
 	if slices.Contains(p.Users, "") {
 		return errors.New("purge_method: users: empty name; accepted are subjects, and * for every authenticated user")
@@ -81,17 +67,8 @@ func (p *PurgeMethod) provision() error {
 
 // allowed reports whether the request meets all conditions.
 func (p *PurgeMethod) allowed(r *http.Request) bool {
-	if len(p.networks) > 0 {
-		text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-		text, _, _ = strings.Cut(text, "%") // the zone of a link-local address
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return false
-		}
-		addr = addr.Unmap()
-		if !slices.ContainsFunc(p.networks, func(n netip.Prefix) bool { return n.Contains(addr) }) {
-			return false
-		}
+	if len(p.networks) > 0 && !nearby.Client(r, p.networks) {
+		return false
 	}
 	if len(p.users) > 0 {
 		id, ok := identity.From(r)

@@ -108,7 +108,7 @@ func TestPurgeMethodSyntax(t *testing.T) {
 		"purge_method x {\n allow ::1\n}":           "unexpected argument",
 		"purge_method {\n allow\n}":                 "missing argument",
 		"purge_method {\n allow ::1\n allow ::1\n}": "more than once",
-		"purge_method {\n allow 10.0.0.300\n}":      "accepted are addresses",
+		"purge_method {\n allow 10.0.0.300\n}":      "is not an address",
 		"purge_method {\n users \"\"\n}":            "an empty value",
 		"purge_method {\n deny ::1\n}":              "accepted are allow, users",
 	} {

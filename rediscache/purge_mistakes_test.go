@@ -39,14 +39,14 @@ func TestPurgeMistakes(t *testing.T) {
 		`not json`:                          "reading the body",
 	} {
 		w := httptest.NewRecorder()
-		err := adminCache{}.purge(w, httptest.NewRequest(http.MethodPost, purgeURI, strings.NewReader(body)))
+		err := servePurge(w, httptest.NewRequest(http.MethodPost, purgeURI, strings.NewReader(body)))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", body, err, want)
 		}
 	}
 	for _, body := range []string{`{"tags":["a","b"],"soft":true}`, `{"tag":"a"}`, `{"host":"h:8443"}`, `{"host":"[::1]:8080"}`, `{"all":true}`} {
 		w := httptest.NewRecorder()
-		if err := (adminCache{}).purge(w, httptest.NewRequest(http.MethodPost, purgeURI, strings.NewReader(body))); err != nil {
+		if err := servePurge(w, httptest.NewRequest(http.MethodPost, purgeURI, strings.NewReader(body))); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}

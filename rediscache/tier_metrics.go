@@ -3,6 +3,7 @@ package rediscache
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/redis"
@@ -31,15 +32,6 @@ func countPurge(s object.Scope) {
 	purges.WithLabelValues(kind).Inc()
 }
 
-// tierMetrics reads the statistics of the tiers when metrics are collected. There is
-// one per process, whatever the number of handlers.
-type tierMetrics struct{}
-
-// tierCollectors are the collectors of the tiers and of invalidation.
-func tierCollectors() []prometheus.Collector {
-	return []prometheus.Collector{tierMetrics{}, purges}
-}
-
 // totals are the statistics of all tiers of the process.
 type totals struct {
 	memory   memory.Stats
@@ -48,7 +40,7 @@ type totals struct {
 	epochs   redis.EpochsStats
 }
 
-// tierSeries are the series of tierMetrics.
+// tierSeries are the series of the tiers.
 var tierSeries = []tierSerie{
 	tierGauge("memory_bytes", "Bytes stored in the memory tier.",
 		func(t *totals) int64 { return t.memory.Bytes }),
@@ -107,15 +99,18 @@ func tierCounter(name, help string, value func(*totals) int64) tierSerie {
 	return tierSerie{prometheus.NewDesc("tentagate_http_cache_"+name, help, nil, nil), prometheus.CounterValue, value}
 }
 
-// Describe sends the descriptions of all series.
-func (tierMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, s := range tierSeries {
-		ch <- s.desc
+// tierCollector reads the statistics of the tiers when metrics are collected. There is
+// one per process, whatever the number of handlers.
+func tierCollector() prometheus.Collector {
+	descriptions := make([]*prometheus.Desc, len(tierSeries))
+	for i, s := range tierSeries {
+		descriptions[i] = s.desc
 	}
+	return metrics.Collector(collectTiers, descriptions...)
 }
 
-// Collect sends the current values, summed over what the running handlers use.
-func (tierMetrics) Collect(ch chan<- prometheus.Metric) {
+// collectTiers sends the current values, summed over what the running handlers use.
+func collectTiers(ch chan<- prometheus.Metric) {
 	now := currentStats()
 	t := totals{arriving: now.Arriving}
 	if now.Memory != nil {
@@ -150,6 +145,3 @@ func boolNumber(b bool) int64 {
 	}
 	return 0
 }
-
-// Interface guard
-var _ prometheus.Collector = tierMetrics{}

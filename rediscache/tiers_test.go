@@ -152,26 +152,19 @@ func TestInvalidationIsCharged(t *testing.T) {
 
 func adminCall(t *testing.T, method, uri, body string) (int, string) {
 	t.Helper()
-	for _, route := range (adminCache{}).Routes() {
-		if route.Pattern != uri {
-			continue
-		}
-		w := httptest.NewRecorder()
-		err := route.Handler.ServeHTTP(w, httptest.NewRequest(method, uri, strings.NewReader(body)))
-		if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
-			return apiErr.HTTPStatus, apiErr.Err.Error()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, w.Body.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		return w.Code, compact.String()
+	w := httptest.NewRecorder()
+	err := endpoints[uri](w, httptest.NewRequest(method, uri, strings.NewReader(body)))
+	if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
+		return apiErr.HTTPStatus, apiErr.Err.Error()
 	}
-	t.Fatalf("no route %s", uri)
-	return 0, ""
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, w.Body.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	return w.Code, compact.String()
 }
 
 func TestAdminPurge(t *testing.T) {
@@ -255,7 +248,7 @@ func TestAdminStats(t *testing.T) {
 		t.Errorf("POST: %d", status)
 	}
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(tierCollectors()...)
+	reg.MustRegister(tierCollector(), purges)
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}
@@ -288,9 +281,9 @@ func TestPurgeShared(t *testing.T) {
 func TestPurgeCommand(t *testing.T) {
 	ts := acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
 	mux := http.NewServeMux()
-	for _, route := range (adminCache{}).Routes() {
-		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := route.Handler.ServeHTTP(w, r); err != nil {
+	for pattern, serve := range endpoints {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := serve(w, r); err != nil {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 			}
 		})

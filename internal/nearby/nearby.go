@@ -1,5 +1,5 @@
-// Package nearby restricts metrics and health details to requests from the
-// operator's networks.
+// Package nearby reads networks, and says which of them a request comes from. It
+// restricts metrics and health details to the operator's networks.
 package nearby
 
 import (
@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -24,27 +25,39 @@ type Networks struct {
 	prefixes []netip.Prefix
 }
 
-// Parse reads addresses, networks in CIDR notation, private_ranges and any.
-func Parse(texts []string) (*Networks, error) {
-	n := new(Networks)
+// Prefixes reads addresses, networks in CIDR notation and private_ranges.
+func Prefixes(texts []string) (prefixes []netip.Prefix, err error) {
 	for _, text := range texts {
 		list := []string{text}
-		switch text {
-		case Any:
-			n.any = true
-			continue
-		case PrivateRanges:
+		if text == PrivateRanges {
 			list = caddyhttp.PrivateRangesCIDR()
 		}
 		for _, network := range list {
 			prefix, err := caddyhttp.CIDRExpressionToPrefix(network)
 			if err != nil {
-				return nil, fmt.Errorf("%q is not an address or a network such as 10.0.0.0/8, nor private_ranges or any", text)
+				return nil, fmt.Errorf("%q is not an address or a network such as 10.0.0.0/8, nor private_ranges", text)
 			}
-			n.prefixes = append(n.prefixes, prefix)
+			prefixes = append(prefixes, prefix)
 		}
 	}
-	return n, nil
+	return prefixes, nil
+}
+
+// Parse is Prefixes that reads any too.
+func Parse(texts []string) (*Networks, error) {
+	named := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return text == Any })
+	prefixes, err := Prefixes(named)
+	if err != nil {
+		return nil, fmt.Errorf("%w or any", err)
+	}
+	return &Networks{any: len(named) < len(texts), prefixes: prefixes}, nil
+}
+
+// Client reports whether the client, as the server's trusted_proxies determine it, is
+// in one of the prefixes.
+func Client(r *http.Request, prefixes []netip.Prefix) bool {
+	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return contains(prefixes, client)
 }
 
 // forwardedVar is the name of the mark among Caddy's variables of the request.
@@ -71,28 +84,22 @@ func (n *Networks) Has(r *http.Request) bool {
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	if !n.contains(host) {
+	if !contains(n.prefixes, host) {
 		return false
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-		return n.contains(client)
+		return Client(r, n.prefixes)
 	}
 	forwarded, _ := caddyhttp.GetVar(r.Context(), forwardedVar).(bool)
 	return !forwarded && len(r.Header["X-Forwarded-For"]) == 0 && len(r.Header["Forwarded"]) == 0
 }
 
-func (n *Networks) contains(text string) bool {
+func contains(prefixes []netip.Prefix, text string) bool {
 	text, _, _ = strings.Cut(text, "%") // a zone of IPv6
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		return false
 	}
 	addr = addr.Unmap()
-	for _, prefix := range n.prefixes {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
 }

@@ -4,12 +4,13 @@ package object
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 )
 
 // Key is a primary cache key (RFC 9111 §2): the text that identifies what was
@@ -23,13 +24,11 @@ type Key struct {
 // NewKey joins the parts, each with its length in front, so that no choice of
 // parts can imitate another.
 func NewKey(parts ...string) Key {
-	var b strings.Builder
+	var b []byte
 	for _, p := range parts {
-		b.WriteString(strconv.Itoa(len(p)))
-		b.WriteByte(':')
-		b.WriteString(p)
+		b = cachekey.AppendPart(b, p)
 	}
-	full := b.String()
+	full := string(b)
 	return Key{Hash: xxh3.HashString128(full).Bytes(), Full: full}
 }
 
@@ -200,16 +199,12 @@ func (e *Entry) With(key Key, o *Object, limit int) *Entry {
 		if len(next.Variants) == limit {
 			break
 		}
-		if v.Variant == o.Variant && sameNames(v.Vary, o.Vary) {
+		if v.Variant == o.Variant && slices.Equal(v.Vary, o.Vary) {
 			continue
 		}
 		next.Variants = append(next.Variants, v)
 	}
 	return next
-}
-
-func sameNames(a, b []string) bool {
-	return strings.Join(a, ",") == strings.Join(b, ",")
 }
 
 // Size returns what the entry costs in memory, its key included.

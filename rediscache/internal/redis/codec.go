@@ -155,7 +155,7 @@ func decode(value string, bytes []byte) (*head, error) {
 	if binary.LittleEndian.Uint64(bytes[end:]) != xxh3.Hash(bytes[:end]) {
 		return nil, errCorrupt
 	}
-	r := &reader{s: value[:end], at: len(magic) + 1}
+	r := &reader{s: value[:end], b: bytes[:end], at: len(magic) + 1}
 	flags := r.byte()
 	o := &object.Object{}
 	h := &head{object: o, zstd: flags&flagZstd != 0}
@@ -198,6 +198,7 @@ func decode(value string, bytes []byte) (*head, error) {
 // true and all that follow are empty.
 type reader struct {
 	s   string
+	b   []byte // s again
 	at  int
 	bad bool
 }
@@ -225,24 +226,13 @@ func (r *reader) fixed() uint64 {
 	if r.bad {
 		return 0
 	}
-	return binary.LittleEndian.Uint64([]byte(r.s[at : at+8]))
+	return binary.LittleEndian.Uint64(r.b[at:])
 }
 
 // number reads an unsigned number up to maximum.
 func (r *reader) number(maximum uint64) uint64 {
-	var v uint64
-	for shift := uint(0); ; shift += 7 {
-		c := r.byte()
-		if r.bad || shift > 63 || shift == 63 && c > 1 {
-			r.bad = true
-			return 0
-		}
-		v |= uint64(c&0x7f) << shift
-		if c < 0x80 {
-			break
-		}
-	}
-	if v > maximum {
+	v, n := binary.Uvarint(r.b[r.at:])
+	if r.skip(n); r.bad || n <= 0 || v > maximum {
 		r.bad = true
 		return 0
 	}
@@ -250,8 +240,12 @@ func (r *reader) number(maximum uint64) uint64 {
 }
 
 func (r *reader) signed() int64 {
-	u := r.number(math.MaxUint64)
-	return int64(u>>1) ^ -int64(u&1)
+	v, n := binary.Varint(r.b[r.at:])
+	if r.skip(n); r.bad || n <= 0 {
+		r.bad = true
+		return 0
+	}
+	return v
 }
 
 func (r *reader) duration() time.Duration {

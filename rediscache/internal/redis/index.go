@@ -51,7 +51,7 @@ func parseIndexed(id, s string) (indexed, bool) {
 	v.stored, errs[0] = strconv.ParseInt(s[:16], 10, 64)
 	v.until, errs[1] = strconv.ParseInt(s[16:32], 10, 64)
 	v.chunks, errs[2] = strconv.Atoi(s[32:fixed])
-	r := &reader{s: s, at: fixed}
+	r := &reader{s: s, b: []byte(s), at: fixed}
 	v.vary, v.variant = r.texts(), r.text()
 	return v, errors.Join(errs[:]...) == nil && !r.bad && r.at == len(s)
 }
