@@ -32,32 +32,18 @@ return redis.call('ZCARD', KEYS[1])
 // start begins the heartbeat. Later calls, from later configurations, do
 // nothing.
 func (rd *Redis) start() {
-	rd.startOnce.Do(func() {
-		rd.done.Add(1)
-		go rd.heartbeat()
-	})
+	rd.startOnce.Do(func() { rd.done.Go(rd.heartbeat) })
 }
 
 func (rd *Redis) heartbeat() {
-	defer rd.done.Done()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-rd.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-
 	contacted := false
 	for {
-		contacted = rd.beat(ctx, contacted) || contacted
+		contacted = rd.beat(rd.ctx, contacted) || contacted
 		// Jitter keeps the instances of a rollout from beating in step.
 		timer := time.NewTimer(heartbeatPeriod + rand.N(heartbeatPeriod/10))
 		select {
 		case <-timer.C:
-		case <-rd.stop:
+		case <-rd.ctx.Done():
 			timer.Stop()
 			rd.leave()
 			return

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,8 @@ type Redis struct {
 	availability *availability.Engine
 
 	startOnce sync.Once
-	stop      chan struct{}
+	ctx       context.Context // until close
+	cancel    context.CancelFunc
 	done      sync.WaitGroup
 	instances atomic.Int64
 	logger    *zap.Logger
@@ -60,7 +62,8 @@ func acquireRedis(s *redisSettings, logger *zap.Logger) (*pool.Ref[*Redis], erro
 }
 
 func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
-	rd := &Redis{settings: s, stop: make(chan struct{}), logger: logger}
+	rd := &Redis{settings: s, logger: logger}
+	rd.ctx, rd.cancel = context.WithCancel(context.Background())
 	rd.instances.Store(1)
 
 	hot := s.options
@@ -74,12 +77,8 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 	}
 	background := hot
 
-	if hot.ReadTimeout == 0 {
-		hot.ReadTimeout = DefaultTimeout
-	}
-	if hot.DialTimeout == 0 {
-		hot.DialTimeout = DefaultDialTimeout
-	}
+	hot.ReadTimeout = cmp.Or(hot.ReadTimeout, DefaultTimeout)
+	hot.DialTimeout = cmp.Or(hot.DialTimeout, DefaultDialTimeout)
 	hot.WriteTimeout = hot.ReadTimeout
 	hot.PoolTimeout = hot.ReadTimeout
 	// A request has one try: a second would double the wait, and a command that
@@ -201,15 +200,11 @@ func (rd *Redis) Retain() (release func()) {
 
 // close closes the connection when no configuration uses it any more.
 func (rd *Redis) close() error {
-	close(rd.stop)
+	rd.cancel()
 	rd.done.Wait()
 	rd.availability.Close()
 	for _, closer := range rd.closers {
 		_ = closer()
 	}
-	err := rd.hot.Close()
-	if err2 := rd.background.Close(); err == nil {
-		err = err2
-	}
-	return err
+	return errors.Join(rd.hot.Close(), rd.background.Close())
 }

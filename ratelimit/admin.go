@@ -259,7 +259,11 @@ func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key str
 			existed = z.memory.Reset(key) || existed
 			continue
 		}
-		had, err := z.redis.Reset(ctx, key, z.plans())
+		var plans []*gcra.Plan
+		for _, t := range z.tiers() {
+			plans = append(plans, t.plan)
+		}
+		had, err := z.redis.Reset(ctx, key, plans)
 		if err != nil {
 			return admin.Error(http.StatusServiceUnavailable, fmt.Errorf("zone %s: Redis is unavailable, so that nothing was cleared there; retry when it is available: %w", z.displayName(), err))
 		}

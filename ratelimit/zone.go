@@ -9,7 +9,6 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/pool"
-	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
@@ -156,19 +155,4 @@ func (z *zone) displayName() string {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	return z.name
-}
-
-// plans returns the plans of all handlers of the zone.
-func (z *zone) plans() []*gcra.Plan {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	var plans []*gcra.Plan
-	for h := range z.handlers {
-		for _, t := range h.tiers {
-			if t.plan != nil {
-				plans = append(plans, t.plan)
-			}
-		}
-	}
-	return plans
 }

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
 
@@ -30,32 +31,10 @@ func (c *fakeClock) wall() time.Time {
 	return time.Date(2026, 11, 30, 23, 0, 0, 0, time.UTC).Add(time.Duration(c.now.Load()) - time.Hour)
 }
 
-func plan(t testing.TB, algorithm gcra.Algorithm, limits ...string) *gcra.Plan {
-	t.Helper()
-	var ls []gcra.Limit
-	var qs []gcra.Quota
-	for _, s := range limits {
-		if q, err := gcra.ParseQuota(s); err == nil {
-			qs = append(qs, q)
-			continue
-		}
-		l, err := gcra.ParseLimit(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ls = append(ls, l)
-	}
-	p, err := gcra.NewPlan(algorithm, ls, qs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 func TestHundredPerMinute(t *testing.T) {
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read})
-	p := plan(t, gcra.Rate, "100/1m")
+	p := gcratest.Plan(t, gcra.Rate, "100/1m")
 	var d gcra.Decision
 	for i := range 100 {
 		if s.Decide("a", p, 1, &d); !d.Admitted() || d.Meters[0].Remaining != int64(99-i) {
@@ -80,7 +59,7 @@ func TestTableAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read})
-	p := plan(t, gcra.Rate, "5/1s", "20/10s burst 7")
+	p := gcratest.Plan(t, gcra.Rate, "5/1s", "20/10s burst 7")
 	model := map[string][]int64{}
 	var d gcra.Decision
 	for i := range 300_000 {
@@ -110,7 +89,7 @@ func TestTableAgainstMap(t *testing.T) {
 func TestMaxKeys(t *testing.T) {
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read, MaxKeys: 1000})
-	p := plan(t, gcra.Rate, "10/1m")
+	p := gcratest.Plan(t, gcra.Rate, "10/1m")
 	var d gcra.Decision
 	// One client exhausts its limit, then an attacker rotates keys.
 	for range 10 {
@@ -143,7 +122,7 @@ func TestExactNeverAboveLimitInAnyWindow(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read})
-	p := plan(t, gcra.Window, "10/1s", "30/10s")
+	p := gcratest.Plan(t, gcra.Window, "10/1s", "30/10s")
 	var taken []int64
 	var d gcra.Decision
 	for range 20_000 {
@@ -177,7 +156,7 @@ func TestExactNeverAboveLimitInAnyWindow(t *testing.T) {
 func TestQuota(t *testing.T) {
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read, Wall: c.wall})
-	p := plan(t, gcra.Rate, "100/1s", "3/day")
+	p := gcratest.Plan(t, gcra.Rate, "100/1s", "3/day")
 	var d gcra.Decision
 	for i := range 4 {
 		s.Decide("k", p, 1, &d)
@@ -211,8 +190,8 @@ func TestQuota(t *testing.T) {
 func TestWaitIsTrue(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, p := range []*gcra.Plan{
-		plan(t, gcra.Rate, "10/1s"), plan(t, gcra.Rate, "7/1s burst 3", "100/1m"), plan(t, gcra.Rate, "100/1m burst 5", "50/hour", "1000/day"),
-		plan(t, gcra.Window, "10/1s"), plan(t, gcra.Window, "10/1s", "40/10s"), plan(t, gcra.Window, "20/1m", "500/day"),
+		gcratest.Plan(t, gcra.Rate, "10/1s"), gcratest.Plan(t, gcra.Rate, "7/1s burst 3", "100/1m"), gcratest.Plan(t, gcra.Rate, "100/1m burst 5", "50/hour", "1000/day"),
+		gcratest.Plan(t, gcra.Window, "10/1s"), gcratest.Plan(t, gcra.Window, "10/1s", "40/10s"), gcratest.Plan(t, gcra.Window, "20/1m", "500/day"),
 	} {
 		c := newClock()
 		s := memory.New(memory.Options{Clock: c.read, Wall: c.wall})
@@ -257,7 +236,7 @@ func TestWaitIsTrue(t *testing.T) {
 func TestResetSeedDebts(t *testing.T) {
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read})
-	p := plan(t, gcra.Rate, "10/1s")
+	p := gcratest.Plan(t, gcra.Rate, "10/1s")
 	s.Seed("k", []int64{int64(time.Second)})
 	var d gcra.Decision
 	if s.Decide("k", p, 1, &d); d.Admitted() {
@@ -279,7 +258,7 @@ func TestResetSeedDebts(t *testing.T) {
 func TestConcurrent(t *testing.T) {
 	c := newClock()
 	s := memory.New(memory.Options{Clock: c.read})
-	p := plan(t, gcra.Rate, "1000/1h")
+	p := gcratest.Plan(t, gcra.Rate, "1000/1h")
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
 	for range 16 {
@@ -301,7 +280,7 @@ func TestConcurrent(t *testing.T) {
 
 func TestNoAllocations(t *testing.T) {
 	s := memory.New(memory.Options{})
-	p := plan(t, gcra.Rate, "100/1m", "10/1s")
+	p := gcratest.Plan(t, gcra.Rate, "100/1m", "10/1s")
 	var d gcra.Decision
 	if n := testing.AllocsPerRun(1000, func() { s.Decide("10.0.0.1", p, 1, &d) }); n != 0 {
 		t.Errorf("%v allocations per decision", n)
@@ -311,7 +290,7 @@ func TestNoAllocations(t *testing.T) {
 // A million keys need at most 128 bytes each beside their text.
 func TestBytesPerKey(t *testing.T) {
 	s := memory.New(memory.Options{MaxKeys: 2_000_000})
-	p := plan(t, gcra.Rate, "100/1h")
+	p := gcratest.Plan(t, gcra.Rate, "100/1h")
 	var d gcra.Decision
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -332,7 +311,7 @@ func BenchmarkDecide(b *testing.B) {
 	for _, keys := range []int{1, 1000, 1_000_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
 			s := memory.New(memory.Options{})
-			p := plan(b, gcra.Rate, "100/1m")
+			p := gcratest.Plan(b, gcra.Rate, "100/1m")
 			names := make([]string, keys)
 			for i := range names {
 				names[i] = "10.0." + strconv.Itoa(i)
@@ -353,7 +332,7 @@ func BenchmarkDecide(b *testing.B) {
 	}
 	b.Run("two limits", func(b *testing.B) {
 		s := memory.New(memory.Options{})
-		p := plan(b, gcra.Rate, "100/1m", "10/1s")
+		p := gcratest.Plan(b, gcra.Rate, "100/1m", "10/1s")
 		var d gcra.Decision
 		b.ReportAllocs()
 		for b.Loop() {
@@ -368,7 +347,7 @@ func BenchmarkMillionKeys(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	s := memory.New(memory.Options{MaxKeys: 2_000_000})
-	p := plan(b, gcra.Rate, "100/1h")
+	p := gcratest.Plan(b, gcra.Rate, "100/1h")
 	var d gcra.Decision
 	for i := range 1_000_000 {
 		s.Decide(strconv.Itoa(i), p, 1, &d)

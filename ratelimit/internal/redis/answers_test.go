@@ -18,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // oddServer speaks Redis' protocol and gives one answer to every script.
@@ -156,7 +157,7 @@ func TestOddAnswers(t *testing.T) {
 			server := startOddServer(t, answer)
 			e := newTestEngine(t, redistest.RequestClient(t, server.listener.Addr().String()), false)
 			z := e.NewZone("z", 0)
-			for name, p := range map[string]*gcra.Plan{"rate": plan(t, gcra.Rate, "2/1h"), "window": plan(t, gcra.Window, "2/1h"), "quota": plan(t, gcra.Rate, "2/1h", "2/day")} {
+			for name, p := range map[string]*gcra.Plan{"rate": gcratest.Plan(t, gcra.Rate, "2/1h"), "window": gcratest.Plan(t, gcra.Window, "2/1h"), "quota": gcratest.Plan(t, gcra.Rate, "2/1h", "2/day")} {
 				for policy, want := range map[string]int{Local: 2, Allow: 10, Deny: 0} {
 					n := 0
 					for range 10 {
@@ -244,7 +245,7 @@ func TestRefusingServer(t *testing.T) {
 			t.Cleanup(e.Close)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
-			p := plan(t, gcra.Rate, "200/1s burst 100")
+			p := gcratest.Plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
 			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(t, server, admin)
@@ -283,7 +284,7 @@ func TestLeastPrivilege(t *testing.T) {
 	}), false)
 	z := e.NewZone("z", 0)
 	for _, p := range []*gcra.Plan{
-		plan(t, gcra.Rate, "2/1h"), plan(t, gcra.Rate, "2/1h", "9/1d"), plan(t, gcra.Rate, "2/1h", "5/month"), plan(t, gcra.Window, "2/1h"), plan(t, gcra.Window, "2/20ms"),
+		gcratest.Plan(t, gcra.Rate, "2/1h"), gcratest.Plan(t, gcra.Rate, "2/1h", "9/1d"), gcratest.Plan(t, gcra.Rate, "2/1h", "5/month"), gcratest.Plan(t, gcra.Window, "2/1h"), gcratest.Plan(t, gcra.Window, "2/20ms"),
 	} {
 		for i := range 4 {
 			var d gcra.Decision

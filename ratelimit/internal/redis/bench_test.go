@@ -13,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // plainScript is the same algorithm for one key and one limit, as one would
@@ -53,7 +54,7 @@ func BenchmarkStrict(b *testing.B) {
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
 	b.Cleanup(func() { _ = client.Close() })
 	z := newTestEngine(b, client, false).NewZone("z", 0)
-	p := plan(b, gcra.Rate, "1000000/1s")
+	p := gcratest.Plan(b, gcra.Rate, "1000000/1s")
 	ctx := context.Background()
 	if err := plainScript.Load(ctx, client).Err(); err != nil {
 		b.Fatal(err)
@@ -99,7 +100,7 @@ func BenchmarkLeased(b *testing.B) {
 	for _, name := range []string{"one key", "10 keys"} {
 		b.Run(name, func(b *testing.B) {
 			z := e.NewZone(name, 0)
-			p := plan(b, gcra.Rate, "1000000/1s burst 100000000")
+			p := gcratest.Plan(b, gcra.Rate, "1000000/1s burst 100000000")
 			keys := make([]string, 10)
 			for i := range keys {
 				keys[i] = "10.0.0." + strconv.Itoa(i)
@@ -135,7 +136,7 @@ func BenchmarkRemembered(b *testing.B) {
 	server := redistest.Start(b)
 	e := newTestEngine(b, redistest.RequestClient(b, server.Addr()), false)
 	z := e.NewZone("z", 0)
-	p := plan(b, gcra.Rate, "1/1h")
+	p := gcratest.Plan(b, gcra.Rate, "1/1h")
 	b.ReportAllocs()
 	for b.Loop() {
 		var d gcra.Decision

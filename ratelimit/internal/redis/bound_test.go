@@ -16,6 +16,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
 
@@ -162,7 +163,7 @@ func TestBound(t *testing.T) {
 					if shape[7:] == "many" {
 						l.keys, rate, burst = 20, 100, 50
 					}
-					l.plan = plan(t, gcra.Rate, fmt.Sprintf("%.0f/1s burst %.0f", rate, burst))
+					l.plan = gcratest.Plan(t, gcra.Rate, fmt.Sprintf("%.0f/1s burst %.0f", rate, burst))
 					// About three times as many requests as are allowed.
 					l.pause = time.Duration(float64(l.instances*6) / (3 * rate * float64(l.keys)) * float64(time.Second))
 					if l.pulsed {
@@ -201,7 +202,7 @@ func TestNothingIsLost(t *testing.T) {
 	}{{false, 1, 0.98}, {false, 2, 0.98}, {false, 3, 0.98}, {false, 4, 0.98}, {true, 1, 0.97}, {true, 2, 0.97}, {true, 3, 0.97}, {true, 4, 0.97}} {
 		t.Run(fmt.Sprintf("leased=%v/%d", tc.leased, tc.instances), func(t *testing.T) {
 			l := load{
-				instances: tc.instances, keys: 1, duration: 2 * time.Second, leased: tc.leased, plan: plan(t, gcra.Rate, "1000/1s"),
+				instances: tc.instances, keys: 1, duration: 2 * time.Second, leased: tc.leased, plan: gcratest.Plan(t, gcra.Rate, "1000/1s"),
 				client:  func() redis.UniversalClient { return redistest.BackgroundClient(t, server.Addr()) },
 				callers: 24 / tc.instances, pause: 4 * time.Millisecond,
 			}
@@ -223,7 +224,7 @@ func TestClockSkew(t *testing.T) {
 	for _, skew := range []time.Duration{0, 500 * time.Millisecond, -500 * time.Millisecond} {
 		for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
 			l := load{
-				instances: 3, keys: 1, duration: 900 * time.Millisecond, skew: skew, plan: plan(t, algorithm, "100/1s"), pause: 2 * time.Millisecond,
+				instances: 3, keys: 1, duration: 900 * time.Millisecond, skew: skew, plan: gcratest.Plan(t, algorithm, "100/1s"), pause: 2 * time.Millisecond,
 				client: func() redis.UniversalClient { return redistest.BackgroundClient(t, server.Addr()) },
 			}
 			admitted, _, took := l.run(t)
@@ -254,7 +255,7 @@ func TestClusterBound(t *testing.T) {
 			rate, burst := 100.0, 50.0
 			l := load{
 				instances: instances, keys: 20, duration: 600 * time.Millisecond, client: client, cluster: true, leased: leased,
-				plan: plan(t, gcra.Rate, "100/1s burst 50"), pause: time.Duration(instances) * time.Millisecond,
+				plan: gcratest.Plan(t, gcra.Rate, "100/1s burst 50"), pause: time.Duration(instances) * time.Millisecond,
 			}
 			admitted, asked, took := l.run(t)
 			total := 0
@@ -282,7 +283,7 @@ func TestClusterBound(t *testing.T) {
 		for _, pulsed := range []bool{false, true} {
 			l := load{
 				instances: 4, keys: 1, duration: 1200 * time.Millisecond, client: client, cluster: true, leased: leased, pulsed: pulsed,
-				plan: plan(t, gcra.Rate, "1000/1s"), pause: 4 * time.Millisecond,
+				plan: gcratest.Plan(t, gcra.Rate, "1000/1s"), pause: 4 * time.Millisecond,
 			}
 			admitted, asked, took := l.run(t)
 			burst := 1000.0

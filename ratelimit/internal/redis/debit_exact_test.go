@@ -6,6 +6,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // A debit takes what there is, of each meter its own number of units, and no
@@ -25,7 +26,7 @@ func TestExactDebit(t *testing.T) {
 		{"a quota is used up", gcra.Rate, []string{"10/10h", "100/year"}, []int64{2, 97}, []int64{4, 0}},
 		{"a rate is used up", gcra.Rate, []string{"10/10h", "100/year"}, []int64{7, 7}, []int64{0, 89}},
 	} {
-		p := plan(t, tc.algorithm, tc.limits...)
+		p := gcratest.Plan(t, tc.algorithm, tc.limits...)
 		call := func(k kind, cost int64, costs []int64) *gcra.Decision {
 			t.Helper()
 			x := &roundTrip{kind: k, calls: []Call{{name: "debit " + tc.name, Plan: p, Cost: cost}}, costs: costs}

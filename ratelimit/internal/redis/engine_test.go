@@ -11,6 +11,7 @@ import (
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // The queue is bounded, and whoever finds it full does not wait.
@@ -23,7 +24,7 @@ func TestQueueIsBounded(t *testing.T) {
 		e.mu.Unlock()
 		e.Close()
 	}()
-	p := plan(t, gcra.Rate, "1/1s")
+	p := gcratest.Plan(t, gcra.Rate, "1/1s")
 	for range maxQueue {
 		e.submit(&roundTrip{done: make(chan struct{}, 1)})
 	}
@@ -40,7 +41,7 @@ func TestClosed(t *testing.T) {
 	z := e.NewZone("z", 0)
 	e.Close()
 	var d gcra.Decision
-	c := Call{Zone: z, Key: "k", Plan: plan(t, gcra.Rate, "1/1s"), Cost: 1, Budget: time.Hour, Decision: &d}
+	c := Call{Zone: z, Key: "k", Plan: gcratest.Plan(t, gcra.Rate, "1/1s"), Cost: 1, Budget: time.Hour, Decision: &d}
 	if c.Decide(); d.Source != gcra.Local || !d.Admitted() {
 		t.Errorf("%+v", d)
 	}
@@ -51,7 +52,7 @@ func TestAbandonedCallsAreNotSent(t *testing.T) {
 	server := redistest.Start(t)
 	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "100/10h")
+	p := gcratest.Plan(t, gcra.Rate, "100/10h")
 	e.mu.Lock()
 	e.inFlight = maxInFlight
 	e.mu.Unlock()
@@ -79,7 +80,7 @@ func TestForeignValue(t *testing.T) {
 	z := e.NewZone("z", 0)
 	for _, limits := range [][]string{{"5/1h"}, {"5/1h", "9/10h"}} {
 		for _, value := range []string{"", "text", "text more", "1e99", "-5", " ", "nan", "-nan 5", "inf", "5 1e99", "5 nan nan", "0x10"} {
-			p := plan(t, gcra.Rate, limits...)
+			p := gcratest.Plan(t, gcra.Rate, limits...)
 			key := e.redisKey(partition("z", value), "z", value)
 			if err := server.Client().Set(t.Context(), key, value, time.Minute).Err(); err != nil {
 				t.Fatal(err)
@@ -115,14 +116,14 @@ func TestNoBudgetNoRequest(t *testing.T) {
 	z := e.NewZone("z", 0)
 	spent := new(availability.Budget)
 	spent.Spend(availability.DefaultBudget)
-	for _, p := range []*gcra.Plan{plan(t, gcra.Rate, "5/1h"), plan(t, gcra.Window, "5/1h")} {
+	for _, p := range []*gcra.Plan{gcratest.Plan(t, gcra.Rate, "5/1h"), gcratest.Plan(t, gcra.Window, "5/1h")} {
 		var d gcra.Decision
 		c := Call{Zone: z, Key: p.String(), Plan: p, Cost: 1, Request: spent, Decision: &d}
 		if c.Decide(); d.Source != gcra.Local || !d.Admitted() {
 			t.Errorf("%+v", d)
 		}
 	}
-	p := plan(t, gcra.Rate, "5/1h")
+	p := gcratest.Plan(t, gcra.Rate, "5/1h")
 	var a, b gcra.Decision
 	calls := []Call{{Zone: z, Key: "a", Plan: p, Cost: 1, Request: spent, Decision: &a}, {Zone: z, Key: "b", Plan: p, Cost: 1, Request: spent, Decision: &b}}
 	if !DecideAll(calls) || a.Source != gcra.Local || b.Source != gcra.Local {
@@ -138,7 +139,7 @@ func TestNoBudgetNoRequest(t *testing.T) {
 // admitted, and an engine uses far fewer round trips than decisions.
 func TestEnginesShareOneLimit(t *testing.T) {
 	server := redistest.Start(t)
-	p := plan(t, gcra.Rate, "500/1h")
+	p := gcratest.Plan(t, gcra.Rate, "500/1h")
 	var mu sync.Mutex
 	admitted, trips, asked := 0, 0, 0
 	var wg sync.WaitGroup
@@ -184,7 +185,7 @@ func TestWaitIsTrue(t *testing.T) {
 	for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
 		e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 		z := e.NewZone(fmt.Sprint("z", algorithm), 0)
-		p := plan(t, algorithm, "5/300ms")
+		p := gcratest.Plan(t, algorithm, "5/300ms")
 		var d gcra.Decision
 		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
 		for range 5 {

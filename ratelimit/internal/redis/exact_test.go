@@ -9,6 +9,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // Windows, quotas and limits beside them against lists of what was admitted,
@@ -28,7 +29,7 @@ func TestExactScriptAgainstModel(t *testing.T) {
 		case 2:
 			algorithm, limits = gcra.Rate, []string{"50/hour", "70/day", "10/1s"}
 		}
-		p := plan(t, algorithm, limits...)
+		p := gcratest.Plan(t, algorithm, limits...)
 		type unit struct{ at, cost int64 }
 		var taken []unit
 		now := time.Date(2026, 12, 31, 22, 0, 0, 0, time.UTC)
@@ -105,7 +106,7 @@ func TestExactThroughZone(t *testing.T) {
 	server := redistest.Start(t)
 	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Window, "5/1h", "3/day")
+	p := gcratest.Plan(t, gcra.Window, "5/1h", "3/day")
 	var d gcra.Decision
 	c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
 	for i := range 4 {
@@ -147,7 +148,7 @@ func TestExactThroughZone(t *testing.T) {
 // are given back here.
 func TestDenials(t *testing.T) {
 	var n denials
-	p, q := plan(t, gcra.Rate, "10/1s"), plan(t, gcra.Rate, "20/1s")
+	p, q := gcratest.Plan(t, gcra.Rate, "10/1s"), gcratest.Plan(t, gcra.Rate, "20/1s")
 	refusal := gcra.Decision{Wait: int64(300 * time.Millisecond), Len: 1}
 	refusal.Meters[0] = gcra.Meter{Reset: int64(100 * time.Millisecond), Over: true}
 	var d gcra.Decision
@@ -190,7 +191,7 @@ func TestDecideAll(t *testing.T) {
 	server := redistest.Start(t)
 	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	global, own := e.NewZone("global", 0), e.NewZone("own", 0)
-	pg, po := plan(t, gcra.Rate, "10/1h"), plan(t, gcra.Rate, "3/1h")
+	pg, po := gcratest.Plan(t, gcra.Rate, "10/1h"), gcratest.Plan(t, gcra.Rate, "3/1h")
 	var dg, do gcra.Decision
 	calls := []Call{
 		{Zone: global, Key: "all", Plan: pg, Cost: 1, Budget: time.Second, Decision: &dg},

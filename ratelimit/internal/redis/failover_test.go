@@ -11,6 +11,7 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // sentinelClient is a client with the settings of the app that asks a Sentinel
@@ -38,7 +39,7 @@ func TestFailover(t *testing.T) {
 			e := newTestEngine(t, sentinelClient(t, sentinel), false)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
-			p := plan(t, gcra.Rate, "200/1s burst 100")
+			p := gcratest.Plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
 			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			replica := sentinel.Replica.Client()
@@ -119,7 +120,7 @@ func TestTroubledNetwork(t *testing.T) {
 			e := newTestEngine(t, redistest.RequestClient(t, proxy.Addr()), false)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
-			tr := startTraffic(z, plan(t, gcra.Rate, "200/1s burst 100"), Local)
+			tr := startTraffic(z, gcratest.Plan(t, gcra.Rate, "200/1s burst 100"), Local)
 			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			stop, done := make(chan struct{}), make(chan struct{})
 			go func() { defer close(done); fault(proxy, stop) }()
@@ -147,9 +148,9 @@ func TestTroubledNetwork(t *testing.T) {
 // A failure now and then does not open the breaker; what was admitted locally
 // meanwhile is debited nevertheless.
 func TestSporadicFailureIsDebited(t *testing.T) {
-	t.Run("rate", func(t *testing.T) { sporadicFailure(t, plan(t, gcra.Rate, "100/10h")) })
-	t.Run("window", func(t *testing.T) { sporadicFailure(t, plan(t, gcra.Window, "100/10h")) })
-	t.Run("quota", func(t *testing.T) { sporadicFailure(t, plan(t, gcra.Rate, "100/year")) })
+	t.Run("rate", func(t *testing.T) { sporadicFailure(t, gcratest.Plan(t, gcra.Rate, "100/10h")) })
+	t.Run("window", func(t *testing.T) { sporadicFailure(t, gcratest.Plan(t, gcra.Window, "100/10h")) })
+	t.Run("quota", func(t *testing.T) { sporadicFailure(t, gcratest.Plan(t, gcra.Rate, "100/year")) })
 }
 
 func sporadicFailure(t *testing.T, p *gcra.Plan) {
@@ -218,7 +219,7 @@ func TestReshard(t *testing.T) {
 			t.Skip("no key in the slots that move")
 		}
 	}
-	tr := startTrafficOf(z, key, plan(t, gcra.Rate, "200/1s burst 100"), Local)
+	tr := startTrafficOf(z, key, gcratest.Plan(t, gcra.Rate, "200/1s burst 100"), Local)
 	testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 	cluster.Reshard("2000")
 	testkit.Eventually(t, "the Cluster decides", tr.shared)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // Whatever a server answers, reading it ends with an error or with values that
@@ -16,8 +17,8 @@ func FuzzReply(f *testing.F) {
 	f.Add([]byte{}, uint8(2), uint8(3))
 	f.Add([]byte{20, 30, 20, 40, 25, 30}, uint8(3), uint8(12))
 	f.Add([]byte{22, 20, 90, 21, 30, 40}, uint8(3), uint8(9))
-	one, two := plan(f, gcra.Rate, "10/1s"), plan(f, gcra.Rate, "10/1s", "100/1m")
-	window := plan(f, gcra.Window, "10/1s", "5/day")
+	one, two := gcratest.Plan(f, gcra.Rate, "10/1s"), gcratest.Plan(f, gcra.Rate, "10/1s", "100/1m")
+	window := gcratest.Plan(f, gcra.Window, "10/1s", "5/day")
 	f.Fuzz(func(t *testing.T, data []byte, k, n uint8) {
 		values := make([]any, 0, len(data))
 		for i, b := range data {

@@ -13,28 +13,6 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-func plan(t testing.TB, algorithm gcra.Algorithm, limits ...string) *gcra.Plan {
-	t.Helper()
-	var ls []gcra.Limit
-	var qs []gcra.Quota
-	for _, s := range limits {
-		if q, err := gcra.ParseQuota(s); err == nil {
-			qs = append(qs, q)
-			continue
-		}
-		l, err := gcra.ParseLimit(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ls = append(ls, l)
-	}
-	p, err := gcra.NewPlan(algorithm, ls, qs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 func newTestEngine(t testing.TB, client redis.UniversalClient, cluster bool) *Engine {
 	t.Helper()
 	e := NewEngine(Options{Client: client, Cluster: cluster, Prefix: "tg"})

@@ -9,6 +9,7 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
 
@@ -23,7 +24,7 @@ type leaseFixture struct {
 
 func newLeaseFixture(t *testing.T, limit string) *leaseFixture {
 	server := redistest.Start(t)
-	f := &leaseFixture{t: t, plan: plan(t, gcra.Rate, limit)}
+	f := &leaseFixture{t: t, plan: gcratest.Plan(t, gcra.Rate, limit)}
 	f.clock.Store(memory.Monotonic())
 	f.engine = NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Clock: f.clock.Load})
 	t.Cleanup(f.engine.Close)
@@ -208,7 +209,7 @@ func TestLife(t *testing.T) {
 	for limit, want := range map[string]time.Duration{
 		"10/100ms": 10 * time.Millisecond, "10/1s": 20 * time.Millisecond, "100/1m": time.Second, "100/1h": time.Second,
 	} {
-		if got := Life(plan(t, gcra.Rate, limit)); got != want {
+		if got := Life(gcratest.Plan(t, gcra.Rate, limit)); got != want {
 			t.Errorf("%s: %v, want %v", limit, got, want)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // Redis is killed, frozen, emptied, restarted and loses its scripts under load:
@@ -59,7 +60,7 @@ func TestOutage(t *testing.T) {
 			e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 			z := e.NewZone("z", 0)
 			const rate, burst = 200.0, 100.0
-			p := plan(t, gcra.Rate, "200/1s burst 100")
+			p := gcratest.Plan(t, gcra.Rate, "200/1s burst 100")
 			tr := startTraffic(z, p, Local)
 			testkit.Eventually(t, "refusals", func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.refused > 50 })
 			mend := fault(server)
@@ -103,7 +104,7 @@ func TestPolicies(t *testing.T) {
 	server := redistest.Start(t)
 	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "2/1h")
+	p := gcratest.Plan(t, gcra.Rate, "2/1h")
 	server.Kill()
 	for _, tc := range []struct {
 		policy   string
@@ -131,7 +132,7 @@ func TestPolicies(t *testing.T) {
 // one unit each for rounding.
 func TestLocalShare(t *testing.T) {
 	server := redistest.Start(t)
-	p := plan(t, gcra.Rate, "100/1h")
+	p := gcratest.Plan(t, gcra.Rate, "100/1h")
 	var zones []*Zone
 	for range 4 {
 		e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return 4 }})
@@ -186,7 +187,7 @@ func TestLocalQuota(t *testing.T) {
 		e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Instances: func() int { return tc.instances }})
 		t.Cleanup(e.Close)
 		z := e.NewZone("z", 0)
-		p := plan(t, gcra.Rate, tc.limits...)
+		p := gcratest.Plan(t, gcra.Rate, tc.limits...)
 		ask := func(n int, budget time.Duration) (admitted int, source gcra.Source) {
 			for range n {
 				var d gcra.Decision
@@ -223,7 +224,9 @@ func TestRecoveryDebits(t *testing.T) {
 		{"rate beside a quota", gcra.Rate, []string{"100/10h", "1000/year"}, 0, 50},
 		{"quota beside a window", gcra.Window, []string{"1000/10h", "100/year"}, 1, 50},
 	} {
-		t.Run(tc.name, func(t *testing.T) { recoveryDebits(t, plan(t, tc.algorithm, tc.limits...), tc.meter, tc.share) })
+		t.Run(tc.name, func(t *testing.T) {
+			recoveryDebits(t, gcratest.Plan(t, tc.algorithm, tc.limits...), tc.meter, tc.share)
+		})
 	}
 }
 
@@ -274,7 +277,7 @@ func TestNoRequestWaitsDuringOutage(t *testing.T) {
 	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches.Add(1) }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "1000000/1s")
+	p := gcratest.Plan(t, gcra.Rate, "1000000/1s")
 	ask := func(n int) {
 		for i := range n {
 			var d gcra.Decision
@@ -308,7 +311,7 @@ func TestClusterNodeLost(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	e := newTestEngine(t, client, true)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "1000000/1s")
+	p := gcratest.Plan(t, gcra.Rate, "1000000/1s")
 	ask := func() (shared, local int) {
 		for i := range 200 {
 			var d gcra.Decision

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
+	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
 // model decides as the script does, by another arithmetic: it knows no TATs,
@@ -154,9 +155,9 @@ func TestScriptAgainstModel(t *testing.T) {
 			count := 1 + rng.IntN(40)
 			limits = append(limits, fmt.Sprintf("%d/%dms burst %d", count, count*(1+rng.IntN(100)), 1+rng.IntN(60)))
 		}
-		plans = append(plans, plan(t, gcra.Rate, limits...))
+		plans = append(plans, gcratest.Plan(t, gcra.Rate, limits...))
 	}
-	single := []*gcra.Plan{plan(t, gcra.Rate, "10/70ms burst 30"), plan(t, gcra.Rate, "3/900ms")}
+	single := []*gcra.Plan{gcratest.Plan(t, gcra.Rate, "10/70ms burst 30"), gcratest.Plan(t, gcra.Rate, "3/900ms")}
 	for b := range batches {
 		now += rng.Int64N(200_000)
 		var enc encoder
@@ -300,7 +301,7 @@ func TestExpiryIsIdleness(t *testing.T) {
 	ctx := context.Background()
 	e := newTestEngine(t, client, false)
 	z := e.NewZone("z", 0)
-	p := plan(t, gcra.Rate, "10/100s burst 50", "100/1000s burst 3")
+	p := gcratest.Plan(t, gcra.Rate, "10/100s burst 50", "100/1000s burst 3")
 	var d gcra.Decision
 	c := Call{Zone: z, Key: "k", Plan: p, Cost: 2, Decision: &d}
 	c.Decide()
