@@ -70,7 +70,7 @@ func (h *Handler) refuseUpstream(w http.ResponseWriter, r *http.Request, open *r
 }
 
 func (h *Handler) refuseOpen(w http.ResponseWriter, r *http.Request, reason string, wait time.Duration, detail string) error {
-	logRefusal(r, reason)
+	registry.LogRefusal(r, reason)
 	circuitstate.Refused(r)
 	if h.fallback != nil {
 		h.member.Count(registry.FellBack)
@@ -87,7 +87,7 @@ func (h *Handler) limited(w http.ResponseWriter, r *http.Request, err error) err
 		w.WriteHeader(exchange.StatusClientClosed)
 		return nil
 	}
-	logRefusal(r, "limited")
+	registry.LogRefusal(r, "limited")
 	circuitstate.Refused(r)
 	h.member.Count(registry.Limited)
 	detail := "the service " + h.Name + " has reached its limit of concurrent requests"
@@ -103,11 +103,4 @@ func unavailable(w http.ResponseWriter, wait time.Duration, kind, detail string)
 	fields.Set("Proxy-Status", "tentagate; error="+kind)
 	fields.Set("Cache-Control", "no-store")
 	return problem.Error(problem.New(http.StatusServiceUnavailable, detail))
-}
-
-// logRefusal puts the reason of a refusal into the access log.
-func logRefusal(r *http.Request, reason string) {
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(registry.LogField(reason))
-	}
 }

@@ -129,18 +129,9 @@ func conditional(s caddyfile.Segment) bool {
 
 // levelsAround returns the blocks around a line, from the site's to the innermost.
 func levelsAround(h httpcaddyfile.Helper, file string, at int) []level {
-	// Caddy has no other way to ask for it.
-	block := reflect.ValueOf(h).FieldByName("parentBlock")
-	if !block.IsValid() {
-		return nil
-	}
-	segments := block.FieldByName("Segments")
-	if !segments.IsValid() || segments.Kind() != reflect.Slice {
-		return nil
-	}
 	var site []caddyfile.Segment
-	for i := range segments.Len() {
-		if tokens := tokensOf(segments.Index(i)); len(tokens) > 0 {
+	for _, segment := range parentBlock(h, "Segments") {
+		if tokens := tokensOf(segment); len(tokens) > 0 {
 			site = append(site, tokens)
 		}
 	}

@@ -76,21 +76,30 @@ func (g *gateway) stateName(what string) string {
 	return what + "@" + g.site
 }
 
+// parentBlock returns the Keys or the Segments of the site that the directive is
+// in. Caddy has no other way to ask for them.
+func parentBlock(h httpcaddyfile.Helper, field string) (items []reflect.Value) {
+	block := reflect.ValueOf(h).FieldByName("parentBlock")
+	if !block.IsValid() {
+		return nil
+	}
+	list := block.FieldByName(field)
+	if !list.IsValid() || list.Kind() != reflect.Slice {
+		return nil
+	}
+	for i := range list.Len() {
+		items = append(items, list.Index(i))
+	}
+	return items
+}
+
 // siteAddress returns the host name and the port of the site's first address.
-// Caddy has no other way to ask for it.
 func siteAddress(h httpcaddyfile.Helper) (host, port string) {
-	keys := reflect.ValueOf(h).FieldByName("parentBlock")
-	if keys.IsValid() {
-		keys = keys.FieldByName("Keys")
-	}
-	if !keys.IsValid() || keys.Kind() != reflect.Slice || keys.Len() == 0 {
+	keys := parentBlock(h, "Keys")
+	if len(keys) == 0 {
 		return "", ""
 	}
-	text := keys.Index(0).FieldByName("Text")
-	if text.Kind() != reflect.String {
-		return "", ""
-	}
-	address, err := httpcaddyfile.ParseAddress(text.String())
+	address, err := httpcaddyfile.ParseAddress(keys[0].FieldByName("Text").String())
 	if err != nil {
 		return "", ""
 	}

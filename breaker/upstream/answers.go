@@ -1,14 +1,11 @@
 package upstream
 
 import (
-	"encoding/json"
+	"bytes"
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/breaker/internal/exchange"
 	"github.com/pythopus/tentagate/breaker/internal/registry"
@@ -28,9 +25,7 @@ func (t *Transport) blame(r *http.Request, vars map[string]any, fault error) *ht
 func (t *Transport) unavailable(r *http.Request, vars map[string]any, open *registry.OpenError) *http.Response {
 	exchange.SetSubstitute(vars, &exchange.Substitute{Status: http.StatusServiceUnavailable, Open: open})
 	circuitstate.Refused(r)
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(registry.LogField("upstream_open"))
-	}
+	registry.LogRefusal(r, "upstream_open")
 	resp := response(r, problem.New(http.StatusServiceUnavailable,
 		"all upstreams of the service are temporarily unavailable (circuit open)"))
 	resp.Header.Set("Retry-After", registry.RetryAfter(open.Wait))
@@ -40,17 +35,7 @@ func (t *Transport) unavailable(r *http.Request, vars map[string]any, open *regi
 
 // response returns a problem (RFC 9457) as an answer of the transport.
 func response(r *http.Request, p *problem.Problem) *http.Response {
-	body, err := json.Marshal(struct {
-		Type     string `json:"type"`
-		Title    string `json:"title"`
-		Status   int    `json:"status"`
-		Detail   string `json:"detail,omitempty"`
-		Instance string `json:"instance,omitempty"`
-	}{problem.BlankType, http.StatusText(p.Status), p.Status, p.Detail, problem.RequestIDInTransport(r)})
-	if err != nil {
-		body = nil
-	}
-	text := string(body) + "\n"
+	text := p.InTransport(r)
 	return &http.Response{
 		StatusCode: p.Status, Status: strconv.Itoa(p.Status) + " " + http.StatusText(p.Status),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
@@ -61,7 +46,7 @@ func response(r *http.Request, p *problem.Problem) *http.Response {
 			"Content-Length":         {strconv.Itoa(len(text))},
 		},
 		ContentLength: int64(len(text)),
-		Body:          io.NopCloser(strings.NewReader(text)),
+		Body:          io.NopCloser(bytes.NewReader(text)),
 	}
 }
 

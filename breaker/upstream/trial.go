@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/pythopus/tentagate/breaker/internal/exchange"
 )
 
 // maxKept is the largest body that is kept for a retry, in bytes.
@@ -91,9 +93,9 @@ func (l *trial) again(r *http.Request) bool {
 	}
 	switch r.Method {
 	case http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
+		return !exchange.HasBody(r)
 	case methodQuery:
-		return l.kept || r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
+		return l.kept || !exchange.HasBody(r)
 	}
 	return false
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
-// BlankType is the problem type of an answer that says no more than its status
+// blankType is the problem type of an answer that says no more than its status
 // code does (RFC 9457 §4.2.1).
-const BlankType = "about:blank"
+const blankType = "about:blank"
 
 // Problem is a refusal. It implements error.
 type Problem struct {
 	// Type is a URI that identifies the kind of problem (RFC 9457 §3.1.1).
-	// Default: BlankType.
+	// Default: blankType.
 	Type string
 
 	// Title is a short summary that is the same for every problem of the type.
@@ -102,13 +102,13 @@ func RequestID(r *http.Request) string {
 	return ""
 }
 
-// RequestIDInTransport is RequestID for a transport. It never asks for
+// InTransport returns the body with which a transport answers. It never asks for
 // {http.request.uuid}, which is written to Caddy's variables of the request: a
-// connection that is being dialled reads them.
-func RequestIDInTransport(r *http.Request) string {
+// connection that is being dialed reads them.
+func (p *Problem) InTransport(r *http.Request) []byte {
 	s := requeststate.Peek(r)
 	if s == nil {
 		s = new(requeststate.State)
 	}
-	return requestID(s, r)
+	return p.encode(requestID(s, r))
 }

@@ -2,9 +2,11 @@ package problem
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -164,10 +166,6 @@ var details = map[int]string{
 }
 
 func (p *Problem) encode(instance string) []byte {
-	typ := p.Type
-	if typ == "" {
-		typ = BlankType
-	}
 	var b bytes.Buffer
 	b.WriteByte('{')
 	member := func(name string, value any) {
@@ -182,7 +180,7 @@ func (p *Problem) encode(instance string) []byte {
 		b.WriteByte(':')
 		b.Write(encoded)
 	}
-	member("type", typ)
+	member("type", cmp.Or(p.Type, blankType))
 	member("title", p.title())
 	member("status", p.Status)
 	if p.Detail != "" {
@@ -191,12 +189,7 @@ func (p *Problem) encode(instance string) []byte {
 	if instance != "" {
 		member("instance", instance)
 	}
-	names := make([]string, 0, len(p.Ext))
-	for name := range p.Ext {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(p.Ext)) {
 		member(name, p.Ext[name])
 	}
 	b.WriteString("}\n")

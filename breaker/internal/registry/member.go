@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
@@ -174,8 +176,12 @@ func (m *Member) Wait(key string) time.Duration {
 	return 0
 }
 
-// LogField is the field of the access log for a refused request.
-func LogField(reason string) zap.Field { return zap.String("circuit_breaker", reason) }
+// LogRefusal adds the reason of a refusal to the access log.
+func LogRefusal(r *http.Request, reason string) {
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("circuit_breaker", reason))
+	}
+}
 
 // RetryAfter returns the value of the Retry-After field: whole seconds, rounded
 // up, at least one.

@@ -117,16 +117,19 @@ func cutAsterisk(value string) (part, rest string, found bool) {
 // Met reports whether the token has the scopes: in `scope`, separated by
 // spaces (RFC 8693 §4.2), or in `scope` or `scp` as an array or text.
 func (s *Scopes) Met(claims map[string]any) bool {
-	if s == nil || len(s.Values) == 0 {
-		return true
-	}
 	granted := granted(claims)
-	for _, want := range s.Values {
-		if slices.Contains(granted, want) != s.All {
-			return !s.All
+	return met(s.All, s.Values, func(scope string) bool { return slices.Contains(granted, scope) })
+}
+
+// met reports whether the client has one of the values, or all; none are needed
+// where there are none.
+func met(all bool, values []string, has func(value string) bool) bool {
+	for _, want := range values {
+		if has(want) != all {
+			return !all
 		}
 	}
-	return s.All
+	return all || len(values) == 0
 }
 
 // granted returns the scopes of a token.

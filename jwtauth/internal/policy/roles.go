@@ -18,18 +18,10 @@ type Roles struct {
 // role as text, or several in an array; a role may have spaces in its name. No
 // paths are defaultRoleClaims.
 func (r *Roles) Met(claims map[string]any, paths []string) bool {
-	if r == nil || len(r.Values) == 0 {
-		return true
-	}
 	if len(paths) == 0 {
 		paths = defaultRoleClaims
 	}
-	for _, want := range r.Values {
-		if hasRole(claims, paths, want) != r.All {
-			return !r.All
-		}
-	}
-	return r.All
+	return met(r.All, r.Values, func(role string) bool { return hasRole(claims, paths, role) })
 }
 
 func hasRole(claims map[string]any, paths []string, want string) bool {
