@@ -50,8 +50,8 @@ type revocation struct {
 // revocationMembers are the names in the body, exactly.
 var revocationMembers = []string{"id", "jti", "sub", "provider", "issuer", "before", "ttl"}
 
-// parseRevocation reads a body as strictly as a token: what could be read in two
-// ways would revoke something else than was meant.
+// parseRevocation reads a body as strictly as a token: an ambiguous one could
+// revoke something else than was meant.
 func parseRevocation(body []byte) (*revocation, error) {
 	members, err := token.DecodeObject(string(body))
 	if err != nil {
@@ -66,7 +66,8 @@ func parseRevocation(body []byte) (*revocation, error) {
 	return q, json.Unmarshal(body, q)
 }
 
-// entry returns what the request means. Its errors do not tell a subject.
+// entry returns the revocation that is requested. Its errors do not contain a
+// subject.
 func (q *revocation) entry(now time.Time, ttl time.Duration) (deny.Entry, error) {
 	var e deny.Entry
 	for _, name := range []string{q.JTI, q.Subject, q.Provider, q.Issuer} {
@@ -107,7 +108,7 @@ func (q *revocation) entry(now time.Time, ttl time.Duration) (deny.Entry, error)
 
 // revocationResult is the answer to a change.
 type revocationResult struct {
-	// ID names the revocation from now on: what was revoked is not kept.
+	// ID identifies the revocation: subjects and jtis are not stored.
 	ID string `json:"id"`
 	// Revoked or Restored is what happened.
 	Revoked  bool `json:"revoked,omitempty"`
@@ -115,8 +116,8 @@ type revocationResult struct {
 	// Before and Expires are its moments.
 	Before  *time.Time `json:"before,omitempty"`
 	Expires *time.Time `json:"expires,omitempty"`
-	// Shared tells whether the other gateways know: "yes", "no" where there is no
-	// Redis, or "pending" while Redis does not answer.
+	// Shared is "yes" if the other gateways have it, "no" without Redis, and
+	// "pending" while Redis is unreachable.
 	Shared deny.Shared `json:"shared,omitempty"`
 }
 
@@ -215,7 +216,7 @@ func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revoca
 		result.ID, result.Restored, result.Shared = id.String(), result.Restored || ok, s.Reach()
 	}
 	if !result.Restored {
-		// What is revoked can be taken back when its provider is gone.
+		// A revocation can be removed when its provider is no longer configured.
 		if err := q.checkNames(); err != nil {
 			return result, admin.Error(http.StatusBadRequest, err)
 		}

@@ -44,8 +44,8 @@ const (
 	reasonNoDenyList = "revocations_unavailable"
 )
 
-// reasons: the first match counts, because the error of a proof may also be one of
-// a token.
+// reasons are in order: the first match counts, because the error of a proof may
+// also wrap one of a token.
 var reasons = []struct {
 	err    error
 	reason string
@@ -85,7 +85,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reaso
 	setReason(r, reason)
 	h.debug(reason, err)
 	if reason == reasonNoKeys {
-		// The token may be good: the client should neither drop it nor get another.
+		// The token may be valid: the client should neither drop it nor get another.
 		retryAfter := time.Second
 		if u, ok := errors.AsType[*unavailable](err); ok {
 			retryAfter = max(retryAfter, u.retryAfter.Round(time.Second))
@@ -168,7 +168,7 @@ func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string
 	return problem.Error(p)
 }
 
-// describeNeeds names several of a kind: "the scope a", "one of the scopes a, b".
+// describeNeeds returns "the scope a", "one of the scopes a, b" and the like.
 func describeNeeds(kind string, all bool, values []string) string {
 	switch {
 	case len(values) == 1:
@@ -185,7 +185,7 @@ func setReason(r *http.Request, reason string) {
 	}
 }
 
-// quotable leaves what may stand in a challenge's description (RFC 6750 §3).
+// quotable removes what a challenge's description cannot have (RFC 6750 §3).
 func quotable(text string) string {
 	return strings.Map(func(c rune) rune {
 		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {

@@ -24,8 +24,8 @@ var (
 
 // CertificateBound accepts tokens that are bound to the client's certificate
 // (RFC 8705), as Caddy's `tls { client_auth … }` asks for it. The certificate
-// must be the token's; that it is also issued by somebody known is the business
-// of client_auth.
+// must be the one in the token; whether it is issued by a trusted authority is up
+// to client_auth.
 type CertificateBound struct {
 	// Refuse tokens that are not bound to a certificate. Default: false.
 	Required bool `json:"required,omitempty"`
@@ -42,8 +42,8 @@ type confirmation struct {
 	err error
 }
 
-// confirmationOf reads `cnf`. A way to confirm that is not known here cannot be
-// checked, and what is bound by it is no bearer token.
+// confirmationOf reads `cnf`. A token that is bound in an unknown way cannot be
+// checked, and is not a bearer token either.
 func confirmationOf(claims token.Claims) (c confirmation) {
 	value, given := claims["cnf"]
 	if !given {

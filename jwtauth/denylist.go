@@ -36,8 +36,8 @@ type DenyList struct {
 	OnStoreError string `json:"on_store_error,omitempty"`
 }
 
-// denyLists are the lists by Redis and key prefix; they outlive a reload. A list
-// ends before the connection that it uses.
+// denyLists are the lists by Redis and key prefix; they survive a reload. A list
+// is closed before the connection that it uses.
 var denyLists = pool.New(func(l sharedList) error {
 	l.Close()
 	l.release()
@@ -100,8 +100,8 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 	return nil
 }
 
-// observeDenyList logs the loss and the return of Redis. The list may outlive the
-// configuration that it was made for, and so does not use its logger.
+// observeDenyList logs outages of Redis. The list may outlive the configuration that
+// it was created for, and so does not use its logger.
 func observeDenyList(err error) {
 	log := caddy.Log().Named("http.handlers.jwt_auth")
 	if err == nil {

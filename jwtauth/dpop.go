@@ -80,14 +80,14 @@ type DPoP struct {
 	refs []*pool.Ref[sharedReplays]
 }
 
-// replays are the memories of proofs; they outlive a reload. Handlers with the
+// replays are the stores of used proofs; they survive a reload. Handlers with the
 // same bounds share one.
 var replays = pool.New(func(s sharedReplays) error {
 	s.release()
 	return nil
 })
 
-// sharedReplays is a memory, and what Redis adds to it.
+// sharedReplays is the store in memory, and the one in Redis that includes it.
 type sharedReplays struct {
 	dpop.Replays
 	memory  *dpop.Memory
@@ -279,7 +279,7 @@ func (o *DPoP) targets(r, original *http.Request) ([]string, error) {
 	return []string{origin + path}, nil
 }
 
-// firstItem returns what the outermost of several proxies set.
+// firstItem returns the value that the outermost of several proxies set.
 func firstItem(list string) string {
 	item, _, _ := strings.Cut(list, ",")
 	return strings.TrimSpace(item)

@@ -62,8 +62,8 @@ func (h *Handler) forward(r *http.Request, claims token.Claims) error {
 	return nil
 }
 
-// text returns what the field is, and false if the claim has no such form. It
-// fails for what would arrive as something else than the token says.
+// text returns the value of the field, and false if the claim has no such form. It
+// fails for a value that would be changed on its way to the service.
 func (f *Forward) text(value any) (text string, ok bool, err error) {
 	if f.Format == formatJSON {
 		text, err = policy.JSON(value)
@@ -78,17 +78,17 @@ func (f *Forward) text(value any) (text string, ok bool, err error) {
 	} else {
 		text, ok = policy.Text(value)
 	}
-	// Go's transport would refuse the request, and the client see a 502; and
-	// what stands around a value is cut off on the way, so that another name
-	// than the token's would arrive.
+	// Go's transport would refuse control characters, and the client get a 502;
+	// surrounding spaces are removed on the way, so that the service would get
+	// another name than the token has.
 	if strings.ContainsFunc(text, unicode.IsControl) || strings.Trim(text, " ") != text {
 		return "", false, errForwardedValue
 	}
 	return text, ok, nil
 }
 
-// ForwardedFields are the fields that say who asks. No client may set them on
-// any request of the site, also where this handler is left out.
+// ForwardedFields are the fields with the client's identity. No client may set them
+// on any request of the site, also where this handler does not run.
 func (h *Handler) ForwardedFields() *forwarded.Fields { return h.fields }
 
 // Interface guard

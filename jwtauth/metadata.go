@@ -18,11 +18,10 @@ import (
 // wellKnown is where a resource without a path has its metadata (RFC 9728 §3).
 const wellKnown = "/.well-known/oauth-protected-resource"
 
-// Metadata tells clients where to get a token (RFC 9728). The challenge names
-// its address.
+// Metadata describes where clients get a token (RFC 9728). The challenge has its
+// URL.
 type Metadata struct {
-	// Address of a document that somebody else serves. Excludes the other
-	// options.
+	// URL of a document that another server has. Excludes the other options.
 	URL string `json:"url,omitempty"`
 
 	// The resource's identifier, an https URL without query and fragment. With
@@ -33,7 +32,7 @@ type Metadata struct {
 	// are https URLs.
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
 
-	// Scopes to tell. Default: those that the handler asks for.
+	// Scopes to list. Default: those that the handler requires.
 	ScopesSupported []string `json:"scopes_supported,omitempty"`
 
 	parameter string // of the challenge
@@ -143,8 +142,8 @@ func (m *Metadata) resolve() (err error) {
 	return err
 }
 
-// publicURL reads an https URL that may stand in a challenge. http is for this
-// machine alone.
+// publicURL parses an https URL that can be in a challenge. http is accepted for
+// loopback hosts.
 func publicURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || strings.Contains(text, "#") || quotable(text) != text || strings.Contains(text, " ") {
@@ -157,7 +156,8 @@ func publicURL(text string) (*url.URL, error) {
 	return nil, fmt.Errorf("resource_metadata: %q is not an https URL", text)
 }
 
-// challengeParameter is what the challenge tells of the metadata (RFC 9728 §5.1).
+// challengeParameter returns the parameter of the challenge with the URL of the
+// metadata (RFC 9728 §5.1).
 func (h *Handler) challengeParameter() string {
 	if h.ResourceMetadata == nil {
 		return ""
@@ -171,7 +171,7 @@ func (h *Handler) isMetadata(r *http.Request) bool {
 	return m != nil && m.document != nil && r.URL.Path == m.path
 }
 
-// serveMetadata answers anybody: who needs the document has no token yet.
+// serveMetadata needs no token: clients read the document before they have one.
 func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")

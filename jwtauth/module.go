@@ -85,8 +85,8 @@ type Handler struct {
 	// Accept tokens that are bound to the client's certificate. Default: none is.
 	CertificateBound *CertificateBound `json:"certificate_bound,omitempty"`
 
-	// Take tokens that are bound to a key or a certificate for bearer tokens: the
-	// service checks who holds the key. Default: false.
+	// Accept tokens that are bound to a key or a certificate as bearer tokens: the
+	// service checks possession of the key. Default: false.
 	IgnoreConfirmation bool `json:"ignore_confirmation,omitempty"`
 
 	// Where the Caddyfile has this directive, such as `Caddyfile:12`. Errors name
@@ -171,7 +171,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 // validField reports whether s is the name of a header field that may be set
-// for a service: not one that speaks of the connection.
+// for a service: not a connection-specific one (RFC 9110 §7.6.1).
 func validField(s string) bool {
 	if s == "" {
 		return false

@@ -73,7 +73,8 @@ func warnOfEmpty(log *zap.Logger, r *policy.Requirement) {
 	}
 }
 
-// hideCredentials tells the log filter which fields and parameters have tokens.
+// hideCredentials registers the fields and parameters that have tokens with the log
+// filter.
 func (h *Handler) hideCredentials() {
 	for i := range h.sources {
 		if s := &h.sources[i]; s.kind == kindQuery {
@@ -87,7 +88,7 @@ func (h *Handler) hideCredentials() {
 	}
 }
 
-// reads calls f with each header field that tokens and proofs are read from.
+// reads calls f with each header field from which tokens and proofs are read.
 func (h *Handler) reads(f func(field string)) {
 	for i := range h.sources {
 		if field := h.sources[i].field(); field != "" {
@@ -134,8 +135,8 @@ func (h *Handler) warnOfForwardedSources(server *caddyhttp.Server) {
 	}
 }
 
-// resolveOptions replaces placeholders. An option without a value is an error: it
-// would be a check that is not made.
+// resolveOptions replaces placeholders. An option without a value is an error: its
+// check would be off.
 func (h *Handler) resolveOptions() (err error) {
 	one := func(option string, text *string) {
 		if err == nil {
@@ -171,7 +172,7 @@ func (h *Handler) resolveOptions() (err error) {
 }
 
 // values resolves a list. A variable may hold several values, separated by
-// commas; a comma that is written is one.
+// commas; a literal comma is part of its value.
 func values(option string, texts []string) ([]string, error) {
 	var list []string
 	for _, text := range texts {

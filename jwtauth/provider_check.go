@@ -32,7 +32,7 @@ func (p *Provider) resolve() (err error) {
 	}
 	issuers := make(Issuers, len(p.Issuer))
 	for i, text := range p.Issuer {
-		// The one brace that belongs to an issuer.
+		// TenantID is the one placeholder of an issuer that is not Caddy's.
 		repl := caddy.NewReplacer()
 		repl.Set(strings.Trim(token.TenantID, "{}"), token.TenantID)
 		if issuers[i], err = resolve.AtLoadWith(repl, "issuer", text); err != nil {
@@ -62,7 +62,7 @@ func (p *Provider) resolve() (err error) {
 	return p.checkAccess()
 }
 
-// checkIssuer refuses what no `iss` can equal.
+// checkIssuer refuses a value that no `iss` can equal.
 func checkIssuer(issuer string) error {
 	switch {
 	case issuer == "":
@@ -73,7 +73,7 @@ func checkIssuer(issuer string) error {
 	return nil
 }
 
-// checkTypes refuses words that are meant to accept any type, and accept none.
+// checkTypes refuses words that look as if they accepted any type, and accept none.
 func checkTypes(types []string) error {
 	for _, typ := range types {
 		switch strings.ToLower(typ) {
@@ -159,9 +159,9 @@ func (p *Provider) checkAlgorithms() error {
 	return nil
 }
 
-// checkLiterals checks, while a Caddyfile is parsed, what stands in it as it is.
-// The error names the option's own line. What has a placeholder is checked when
-// the configuration loads.
+// checkLiterals checks the literal values while a Caddyfile is parsed, so that the
+// error names the option's own line. Values with placeholders are checked when the
+// configuration loads.
 func (p *Provider) checkLiterals() error {
 	literal := func(texts ...string) bool {
 		return len(texts) > 0 && !slices.ContainsFunc(texts, func(text string) bool { return len(resolve.Placeholders(text)) > 0 })

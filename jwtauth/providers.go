@@ -73,7 +73,7 @@ func (h *Handler) provisionProvider(p *Provider, name string) error {
 }
 
 // providerOf returns the provider for tokens with this `iss`, or nil. One that
-// names it comes before one that accepts those of every tenant.
+// names the issuer comes before one that accepts every tenant.
 func (h *Handler) providerOf(iss string) *Provider {
 	if p := h.byIssuer[iss]; p != nil {
 		if _, exact := p.rules.Selects(iss); exact {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// keepPrivate keeps the answer to a request whose token stood in its address
-// out of shared caches (RFC 6750 §2.3, RFC 9111 §5.2.2.7): they know the answer
-// by the address, and others may know that.
+// keepPrivate marks the response to a request with a token in its URL as private
+// (RFC 6750 §2.3, RFC 9111 §5.2.2.7): shared caches use the URL as the key, and
+// others may know it.
 func keepPrivate(fields http.Header) {
 	kept := []string{}
 	for _, value := range fields["Cache-Control"] {
@@ -21,7 +21,7 @@ func keepPrivate(fields http.Header) {
 		}
 	}
 	fields["Cache-Control"] = []string{strings.Join(append(kept, "private"), ", ")}
-	// These count before Cache-Control (RFC 9213 §2.2).
+	// These take precedence over Cache-Control (RFC 9213 §2.2).
 	for name := range fields {
 		if name == "Surrogate-Control" || strings.HasSuffix(name, "Cdn-Cache-Control") {
 			delete(fields, name)
@@ -29,7 +29,7 @@ func keepPrivate(fields http.Header) {
 	}
 }
 
-// splitQuoted splits a list at the commas that stand outside of quotes.
+// splitQuoted splits a list at the commas outside of quotes.
 func splitQuoted(list string) []string {
 	var items []string
 	quoted, start := false, 0

@@ -17,14 +17,14 @@ const (
 
 const acceptedSources = "accepted are header, header:Name, `header:Name bearer`, cookie:name, query:name and websocket"
 
-// source is a place of a request where a token may stand.
+// source is a part of a request that may have a token.
 type source struct {
 	kind, name string
 	// bearer: the field has the scheme Bearer before the token.
 	bearer bool
 }
 
-// authorization is the source that is meant if none is.
+// authorization is the default source.
 var authorization = source{kindHeader, "Authorization", true}
 
 func parseSources(texts []string) ([]source, error) {
@@ -79,7 +79,7 @@ func joinSchemes(texts []string) []string {
 	return joined
 }
 
-// field returns the header field that the token stands in, or "" for the query.
+// field returns the header field with the token, or "" for the query.
 func (s *source) field() string {
 	switch s.kind {
 	case kindCookie:
@@ -92,7 +92,7 @@ func (s *source) field() string {
 	return s.name
 }
 
-// String names the place for a client.
+// String describes the source for a client.
 func (s *source) String() string {
 	switch s.kind {
 	case kindCookie:
@@ -108,7 +108,7 @@ func (s *source) String() string {
 	return "the field " + s.name
 }
 
-// describeSources names all places for a client.
+// describeSources describes all sources for a client.
 func describeSources(sources []source) string {
 	var names []string
 	for i := range sources {
@@ -120,9 +120,9 @@ func describeSources(sources []source) string {
 	return strings.Join(names, "")
 }
 
-// tokens adds the tokens at this place to those found before. A field of
-// another scheme than is meant is none, nor is what is empty; proofs accepts the
-// scheme DPoP too.
+// tokens appends the tokens of this source to those found before. A field with
+// another scheme has none, nor has an empty one; with proofs, the scheme DPoP is
+// accepted too.
 func (s *source) tokens(r *http.Request, found []string, proofs bool) []string {
 	switch s.kind {
 	case kindCookie:
@@ -156,7 +156,7 @@ func (s *source) tokens(r *http.Request, found []string, proofs bool) []string {
 		if strings.EqualFold(scheme, "Bearer") || proofs && s.name == authorization.name && strings.EqualFold(scheme, "DPoP") {
 			found = append(found, strings.TrimLeft(text, " "))
 		} else if len(values) > 1 {
-			// Two credentials in one request: which would a service take?
+			// Two credentials in one request: which one a service uses is ambiguous.
 			found = append(found, "")
 		}
 	}
@@ -170,7 +170,7 @@ func appendToken(found []string, value string) []string {
 	return append(found, value)
 }
 
-// usesDPoP reports whether the request has the scheme DPoP, if that is accepted.
+// usesDPoP reports whether the request has the scheme DPoP, and it is accepted.
 func (h *Handler) usesDPoP(r *http.Request) bool {
 	if h.DPoP == nil {
 		return false
@@ -200,8 +200,8 @@ func (s *source) strip(r *http.Request, proofs bool) {
 	}
 }
 
-// stripCookie leaves the other cookies as the client wrote them: what Go reads
-// and writes again loses quotes, and cookies that it does not understand.
+// stripCookie leaves the other cookies unchanged: parsing and writing them again
+// would lose quotes, and cookies that Go does not parse.
 func (s *source) stripCookie(r *http.Request) {
 	var lines []string
 	for _, line := range r.Header["Cookie"] {

@@ -25,9 +25,8 @@ const (
 	badCacheEntries = 2048
 )
 
-// TokenCache bounds the cache of verified tokens. It holds that the signature is
-// good, and the claims; expiry, policy and revocation are evaluated for each
-// request.
+// TokenCache bounds the cache of verified tokens. It holds the claims of tokens with
+// a valid signature; expiry, policy and revocation are evaluated for each request.
 type TokenCache struct {
 	// Verify the token of each request. Default: false.
 	Off bool `json:"off,omitempty"`
@@ -49,13 +48,13 @@ type tokenCache struct {
 // evictedBefore counts the evictions of caches that no longer exist.
 var evictedBefore atomic.Uint64
 
-// refused is why a token is not good, with these keys.
+// refused is why a token is not valid, with these keys.
 type refused struct {
 	err error
 	set *keyset.Set
 }
 
-// applies reports whether the refusal is still right: not if the keys changed. A
+// applies reports whether the refusal still applies: not if the keys changed. A
 // token that no key verifies refreshes them as an uncached one would.
 func (f refused) applies(ctx context.Context, p *Provider) bool {
 	set := p.source.Keys()

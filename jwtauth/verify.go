@@ -38,8 +38,8 @@ type unavailable struct{ retryAfter time.Duration }
 func (*unavailable) Error() string { return errKeysUnavailable.Error() }
 func (*unavailable) Unwrap() error { return errKeysUnavailable }
 
-// verified is a token whose signature was good, and what is in it. Requests
-// share it: nothing in it changes.
+// verified is a token with a valid signature, and its content. Requests share it:
+// it is immutable.
 type verified struct {
 	claims   token.Claims
 	typ      string
@@ -60,8 +60,8 @@ type verified struct {
 // Placeholder returns the value of {http.auth.user.*}.
 func (v *verified) Placeholder(name string) (any, bool) { return v.placeholders(name) }
 
-// verify returns what a token says, if it is good at this moment. Everything
-// but form, signature and parsing is evaluated each time.
+// verify returns the content of a token, if it is valid now. Only form, signature and
+// claims are cached; everything else is evaluated each time.
 func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, error) {
 	if len(text) > token.MaxLength {
 		return nil, nil, token.ErrTooLong
@@ -126,8 +126,8 @@ func (p *Provider) check(v *verified, now time.Time) error {
 	return err
 }
 
-// verifyUncached checks form, header, key, signature and payload in this order:
-// what is cheap for the gateway first.
+// verifyUncached checks form, header, key, signature and payload in this order, the
+// cheap checks first.
 func (h *Handler) verifyUncached(ctx context.Context, text string, key *cache.Key) (*verified, *Provider, *token.Token, error) {
 	t, err := token.Parse(text)
 	if err != nil {
@@ -177,7 +177,7 @@ var noRights = []string{
 	"uti", "aio", "rh", // Microsoft Entra ID
 }
 
-// rightsOf returns a hash of what a token says besides who and when.
+// rightsOf returns a hash of the claims that may differ in what they allow.
 func rightsOf(claims token.Claims) [16]byte {
 	rest := maps.Clone(claims)
 	for _, name := range noRights {

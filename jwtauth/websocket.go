@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// protocolField is how Go spells Sec-WebSocket-Protocol. Caddy's proxy has the
-	// field of an answer as the RFC spells it.
+	// protocolField is Go's spelling of Sec-WebSocket-Protocol. In responses, Caddy's
+	// proxy uses that of the RFC.
 	protocolField    = "Sec-Websocket-Protocol"
 	protocolFieldRFC = "Sec-WebSocket-Protocol"
-	// kubernetesProtocol stands before a token in base64url, as clients of
-	// Kubernetes send it.
+	// kubernetesProtocol is the prefix of a token in base64url, as Kubernetes clients
+	// send it.
 	kubernetesProtocol = "base64url.bearer.authorization.k8s.io."
 )
 
-// tokenMarks are subprotocols that only say that a token follows.
+// tokenMarks are subprotocols that only mean that a token follows.
 var tokenMarks = []string{"bearer", "access_token", "authorization", "token", "jwt"}
 
 // isWebSocket reports whether the request opens a WebSocket (RFC 6455 §4.1, RFC
@@ -32,12 +32,12 @@ func isWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket")
 }
 
-// protocols are the subprotocols that a client offers, sorted by what they are.
+// protocols are the subprotocols that a client offers, by kind.
 type protocols struct {
 	tokens []string
 	// real are those that a service can choose from.
 	real []string
-	// mark stands before a token, if one does.
+	// mark is the token mark in front of a token, if there is one.
 	mark string
 }
 
@@ -77,9 +77,9 @@ func protocolToken(name string) (string, bool) {
 	return name, strings.HasPrefix(name, "ey") && strings.Count(name, ".") == 2
 }
 
-// rewriteProtocols leaves the service those subprotocols that it can choose from,
-// and the token, if it is to have it, in Authorization: a service that chooses
-// the first would choose the token.
+// rewriteProtocols leaves only the subprotocols that the service can choose from,
+// and moves the token to Authorization, unless it is stripped: a service that
+// chooses the first subprotocol would choose the token.
 func (h *Handler) rewriteProtocols(r *http.Request, p *protocols) {
 	delete(r.Header, protocolField)
 	if len(p.real) > 0 {

@@ -1,9 +1,7 @@
-// Package cache remembers what became of whole tokens, within bounds.
+// Package cache holds the results of verifying whole tokens, within bounds.
 //
-// It knows a token by its provider and the SHA-256 of all of its text. That
-// nobody can find two texts with one SHA-256 makes equal keys as good as equal
-// tokens, and no credential is kept in memory. The digest is computed once for
-// a request, and the cache never compares less than all of it.
+// The key is the provider and the SHA-256 of the token. As SHA-256 has no known
+// collisions, equal keys mean equal tokens, and no credential is kept in memory.
 package cache
 
 import (
@@ -33,13 +31,13 @@ func KeyOf(provider uint64, token string) Key {
 // shards is how many locks there are; a power of two.
 const shards = 32
 
-// Overhead is what an entry takes beyond its value, in bytes: its key, twice,
+// Overhead is the memory of an entry beside its value, in bytes: its key, twice,
 // its links and its share of the map.
 const Overhead = 256
 
-// Cache is bounded in entries and in bytes. When it is full, it forgets what
-// was not asked for since the last time round (SIEVE: Zhang et al., NSDI 2024),
-// so that a flood of tokens that come once does not drive out the others.
+// Cache is bounded in entries and in bytes. When it is full, it evicts entries that
+// were not used since the hand last passed them (SIEVE: Zhang et al., NSDI 2024), so
+// that a flood of tokens that are used once does not evict the others.
 type Cache[V any] struct {
 	shards  [shards]shard[V]
 	evicted atomic.Uint64
@@ -49,7 +47,7 @@ type shard[V any] struct {
 	mu         sync.RWMutex
 	entries    map[Key]*entry[V]
 	head, tail *entry[V] // newest and oldest
-	hand       *entry[V] // where to look next for one to forget
+	hand       *entry[V] // the next candidate for eviction
 	bytes      int64
 	maxEntries int
 	maxBytes   int64
@@ -64,8 +62,8 @@ type entry[V any] struct {
 	newer, older *entry[V]
 }
 
-// New makes a cache that holds at most so many entries and bytes. Each of its
-// parts gets an equal share of both.
+// New returns a cache of at most so many entries and bytes. Each shard has an equal
+// share of both.
 func New[V any](entries int, bytes int64) *Cache[V] {
 	c := new(Cache[V])
 	for i := range c.shards {
@@ -81,7 +79,7 @@ func (c *Cache[V]) shard(key *Key) *shard[V] {
 	return &c.shards[binary.LittleEndian.Uint32(key.Digest[:])%shards]
 }
 
-// Get returns what is remembered of a token.
+// Get returns the value of a token that has not expired.
 func (c *Cache[V]) Get(key *Key, now time.Time) (value V, ok bool) {
 	s := c.shard(key)
 	s.mu.RLock()
@@ -98,8 +96,8 @@ func (c *Cache[V]) Get(key *Key, now time.Time) (value V, ok bool) {
 	return value, true
 }
 
-// Put remembers a value of so many bytes until it expires. A value that is
-// larger than what a part may hold is not remembered.
+// Put stores a value of size bytes until it expires. A value that is larger than a
+// shard is not stored.
 func (c *Cache[V]) Put(key *Key, value V, size int64, expires time.Time) {
 	size += Overhead
 	s := c.shard(key)
@@ -127,7 +125,7 @@ func (c *Cache[V]) Put(key *Key, value V, size int64, expires time.Time) {
 	s.bytes += size
 }
 
-// Delete forgets a token.
+// Delete removes a token.
 func (c *Cache[V]) Delete(key *Key) {
 	s := c.shard(key)
 	s.mu.Lock()
@@ -137,7 +135,7 @@ func (c *Cache[V]) Delete(key *Key) {
 	s.mu.Unlock()
 }
 
-// evict forgets one entry; there is one.
+// evict removes one entry; there is at least one.
 func (s *shard[V]) evict() {
 	e := s.hand
 	for {
@@ -171,8 +169,7 @@ func (s *shard[V]) remove(e *entry[V]) {
 	s.bytes -= e.size
 }
 
-// Stats returns how much is remembered, and how many entries were forgotten to
-// make room.
+// Stats returns the entries, their size, and the number of evictions.
 func (c *Cache[V]) Stats() (entries int, bytes int64, evicted uint64) {
 	for i := range c.shards {
 		s := &c.shards[i]

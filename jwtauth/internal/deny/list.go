@@ -100,13 +100,13 @@ type Entry struct {
 	Expires time.Time
 }
 
-// mark is what the list says of an ID, in milliseconds of Unix time.
+// mark is what the list has of an ID. Times are Unix milliseconds.
 type mark struct {
 	before, expires int64
-	// position is where the log of changes has it: 0 if that is not known, and
-	// unshared if it is not in the log yet.
+	// position in the log of changes: 0 if it is not known, and unshared if the log
+	// does not have it yet.
 	position uint64
-	// removed says that the revocation was taken back. It is kept as long as the
+	// removed: the revocation was taken back. The mark is kept as long as the
 	// revocation would have been, so that an earlier change does not bring it back.
 	removed bool
 }
@@ -174,8 +174,8 @@ func (l *List) Revoked(ids *IDs, issued time.Time, now time.Time) bool {
 	return false
 }
 
-// apply enters a change and reports whether it was news. Of two revocations of
-// one ID the later moments count; of a revocation and its being taken back, the
+// apply applies a change and reports whether it changed anything. Of two
+// revocations of one ID the later times count; of a revocation and its removal, the
 // later change.
 func (l *List) apply(id ID, m mark) (news bool) {
 	s := l.of(&id)
@@ -212,7 +212,7 @@ func (l *List) count(was, is bool) {
 	}
 }
 
-// confirm says at which position of the log a revocation is.
+// confirm sets the position of a revocation in the log.
 func (l *List) confirm(id ID, position uint64) {
 	s := l.of(&id)
 	s.mu.Lock()
@@ -232,7 +232,7 @@ func (l *List) has(id ID) bool {
 	return ok && !m.removed
 }
 
-// forget removes an ID without a trace, and reports whether it was revoked.
+// forget removes the mark of an ID, and reports whether it was revoked.
 func (l *List) forget(id ID) bool {
 	s := l.of(&id)
 	s.mu.Lock()
@@ -243,8 +243,7 @@ func (l *List) forget(id ID) bool {
 	return ok && !m.removed
 }
 
-// each calls f with all that is known and has not expired, what was taken back
-// included.
+// each calls f with all marks that have not expired, removed ones included.
 func (l *List) each(now time.Time, f func(ID, mark)) {
 	at := now.UnixMilli()
 	for i := range l.shards {

@@ -6,7 +6,7 @@ import "github.com/pythopus/tentagate/app/replog"
 // are IDs, the values `before`.
 type replica struct{ *Store }
 
-// Apply enters what other gateways revoked or took back.
+// Apply applies what other gateways revoked or restored.
 func (r replica) Apply(changes []replog.Change) (news int) {
 	for _, c := range changes {
 		id, err := ParseID(c.Key)
@@ -17,7 +17,7 @@ func (r replica) Apply(changes []replog.Change) (news int) {
 	return news
 }
 
-// Confirm says that own revocations are in the log.
+// Confirm is called when own revocations are in the log.
 func (r replica) Confirm(entries []replog.Entry, position uint64) {
 	for _, e := range entries {
 		if id, err := ParseID(e.Key); err == nil {
@@ -45,7 +45,7 @@ func (r replica) raise(to uint64) {
 	}
 }
 
-// Each calls f with all that is in the log, as far as it is known here.
+// Each calls f with all known entries of the log.
 func (r replica) Each(since uint64, f func(replog.Change)) {
 	r.each(r.Now(), func(id ID, m mark) {
 		if m.position != unshared && (m.position > since || m.position == 0) {

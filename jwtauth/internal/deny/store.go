@@ -13,9 +13,9 @@ import (
 
 // Bounds and defaults.
 const (
-	// DefaultEntries is how much can be revoked at one time.
+	// DefaultEntries is how many revocations there can be at one time.
 	DefaultEntries = 100_000
-	// DefaultTTL is how long a revocation lasts when nothing else is said.
+	// DefaultTTL is how long a revocation without a TTL of its own lasts.
 	DefaultTTL = 24 * time.Hour
 	// MaxTTL is the longest that a revocation lasts.
 	MaxTTL = 366 * 24 * time.Hour
@@ -23,25 +23,26 @@ const (
 	maxSilence = 10 * time.Second
 )
 
-// Shared tells whether other gateways know of a change.
+// Shared is whether other gateways have a change.
 type Shared string
 
 // The values of Shared.
 const (
 	SharedYes     Shared = "yes"
 	SharedNo      Shared = "no"      // there is no Redis
-	SharedPending Shared = "pending" // Redis does not answer; they are told when it does
+	SharedPending Shared = "pending" // Redis is unreachable; the change is written when it is back
 )
 
 // Options of a Store.
 type Options struct {
 	// Redis is where gateways share; nil keeps everything in memory.
 	Redis redis.UniversalClient
-	// Availability tells when Redis can be used. Default: nothing does.
+	// Availability decides when Redis can be used. Required with Redis.
 	Availability *availability.Engine
 	// Prefix of the keys in Redis.
 	Prefix string
-	// Observe is told when Redis is lost (with the error) and found again (nil).
+	// Observe is called when Redis becomes unreachable (with the error) and when it
+	// is reachable again (nil).
 	Observe func(err error)
 	// Now is the clock; nil is the real one.
 	Now func() time.Time
@@ -121,8 +122,8 @@ func (s *Store) Live() int {
 	return s.Len()
 }
 
-// Revoke adds an entry. It holds here from now on, also when Redis does not
-// answer.
+// Revoke adds an entry. It applies in this gateway at once, also while Redis is
+// unreachable.
 func (s *Store) Revoke(ctx context.Context, e Entry) (Shared, error) {
 	now := s.now()
 	limit := int(s.entries.Load())
@@ -142,8 +143,8 @@ func (s *Store) Revoke(ctx context.Context, e Entry) (Shared, error) {
 	return SharedPending, nil
 }
 
-// Restore removes an entry, and reports whether there was one. With Redis, it
-// fails if that does not answer.
+// Restore removes an entry, and reports whether there was one. It fails while Redis
+// is unreachable.
 func (s *Store) Restore(ctx context.Context, id ID) (bool, error) {
 	if s.log == nil {
 		return s.forget(id), nil
@@ -152,7 +153,7 @@ func (s *Store) Restore(ctx context.Context, id ID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// What Redis has not is not in the log either.
+	// An entry that Redis does not have is not in the log either.
 	return existed || s.forget(id), nil
 }
 

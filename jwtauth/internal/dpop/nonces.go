@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// nonceLife is how long a nonce is accepted. A client takes each until it is
-	// told a new one, which costs it one request.
+	// nonceLife is how long a nonce is accepted. A client uses one until it gets
+	// another with a refusal, which costs it one request.
 	nonceLife = 5 * time.Minute
 	macLength = 16
 )

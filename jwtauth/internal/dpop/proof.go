@@ -21,7 +21,7 @@ import (
 // 8192 bits, its signature, and a kilobyte and more for the claims.
 const MaxLength = 6 << 10
 
-// Errors of Check. The text says nothing that came from a proof.
+// Errors of Check. Their text contains nothing of a proof.
 var (
 	// ErrProof is a proof that is not accepted (`invalid_dpop_proof`).
 	ErrProof = errors.New("the DPoP proof is not accepted")

@@ -42,9 +42,9 @@ type Memory struct {
 	shards [shards]shard
 }
 
-// shard keeps two generations: what came lately, and what came before. A
-// generation is dropped whole, when nothing in it can be of use any more, so
-// that no proof needs a timer or a link.
+// shard has two generations: the current and the previous one. A
+// generation is dropped as a whole when all of it has expired, so that no proof
+// needs a timer.
 type shard struct {
 	mu        sync.Mutex
 	new, old  map[ID]struct{}
@@ -126,7 +126,7 @@ type Shared struct {
 
 	mu       sync.Mutex
 	unshared []unshared
-	waiting  atomic.Bool // something is unshared, and nobody is writing it
+	waiting  atomic.Bool // there are unshared proofs, and no goroutine writes them
 	done     sync.WaitGroup
 }
 
@@ -167,7 +167,7 @@ func (s *Shared) Seen(ctx context.Context, id ID, now time.Time) bool {
 	}
 	began := time.Now()
 	defer func() { budget.Spend(time.Since(began)) }()
-	// A client that leaves has not shown that Redis is unavailable.
+	// A client that cancels its request says nothing about Redis.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
 	err := s.client.SetArgs(ctx, key, 1, redis.SetArgs{Mode: "NX", TTL: s.memory.life}).Err()
@@ -187,8 +187,8 @@ func (s *Shared) Seen(ctx context.Context, id ID, now time.Time) bool {
 
 func (s *Shared) key(id ID) string { return s.prefix + hex.EncodeToString(id[:]) }
 
-// shareLater notes a proof for Redis. If there are too many, the oldest is left
-// out: other gateways might accept it.
+// shareLater queues a proof for Redis. If there are too many, the oldest is dropped:
+// other gateways may accept it.
 func (s *Shared) shareLater(id ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

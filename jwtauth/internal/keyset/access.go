@@ -24,8 +24,7 @@ func newTransport(authorities *x509.CertPool) *http.Transport {
 	return own
 }
 
-// CheckAccess reads the files that are needed to reach a server, either of which
-// may be none, and tells what is wrong with them.
+// CheckAccess checks the files that are needed to reach a server. Either may be "".
 func CheckAccess(caFile, tokenFile string) error {
 	if caFile != "" {
 		if _, _, err := readAuthorities(caFile); err != nil {

@@ -46,8 +46,7 @@ func (k *Key) isSecret() bool {
 // Print is a fingerprint of a key: a SHA-256.
 type Print [sha256.Size]byte
 
-// maxTried is how many keys are tried for a token that does not tell which one
-// it was signed with.
+// maxTried is how many keys are tried for a token without a `kid`.
 const maxTried = 4
 
 // Set is an immutable set of keys.
@@ -62,7 +61,7 @@ type Set struct {
 	prints      map[Print]struct{}
 }
 
-// name is what a token says of its key.
+// name is what the header of a token has of its key.
 type name struct{ kid, algorithm string }
 
 // newSet makes a set; its keys do not change any more.
@@ -82,8 +81,7 @@ func newSet(keys []Key, named bool) *Set {
 	if !named {
 		return s
 	}
-	// A key that says that it is for the algorithm comes before one that can do
-	// it too.
+	// A key that declares the algorithm comes before others that can do it.
 	bound := func(list []Key, algorithm string) []Key {
 		slices.SortStableFunc(list, func(a, b Key) int {
 			return b.declares(algorithm) - a.declares(algorithm)
@@ -106,14 +104,14 @@ func (k *Key) declares(algorithm string) int {
 	return 0
 }
 
-// equal reports whether two sets have the same keys. A set that stays is the
-// same pointer, by which what it verified is known to stand.
+// equal reports whether two sets have the same keys. An unchanged set keeps its
+// pointer, so that cached tokens need no further check.
 func (s *Set) equal(other *Set) bool {
 	return s.named == other.named && maps.Equal(s.prints, other.prints)
 }
 
-// Has reports whether a key is in the set, so that what it verified still
-// counts.
+// Has reports whether a key is in the set. Tokens that were verified by a key are
+// accepted only as long as it is.
 func (s *Set) Has(print Print) bool {
 	if s == nil {
 		return false

@@ -97,7 +97,7 @@ type Remote struct {
 	done   chan struct{}
 }
 
-// CheckURL refuses addresses whose keys somebody on the network path could replace.
+// CheckURL refuses URLs whose keys could be replaced on the network path.
 func CheckURL(text string, allowHTTP bool) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil {

@@ -15,9 +15,9 @@ const minVariety = 8
 // minUnit is how many bytes a secret has at least before it repeats itself.
 const minUnit = 16
 
-// placeholderSecrets stand in the secrets of examples, as in k8s/tentagate.yaml,
-// written in small letters and digits alone. Who copies an example copies them
-// too, and everybody knows them.
+// placeholderSecrets are parts of the secrets in examples, such as those of
+// k8s/base, in lower-case letters and digits alone. They are copied with the
+// examples, and are public.
 var placeholderSecrets = []string{
 	"replacethis", "replaceme", "replacewith", "changethis", "changeme", "putyoursecret", "insertyoursecret",
 	"yoursecret", "yourjwtsecret", "yoursupersecret", "your256bitsecret", "your384bitsecret", "your512bitsecret",
@@ -26,8 +26,9 @@ var placeholderSecrets = []string{
 
 var errPlaceholder = errors.New("it is the placeholder of an example, which everybody knows: make a random one, as `openssl rand -base64 48` does")
 
-// CheckSecret refuses a secret that anybody can guess: one out of an example, or
-// with too little variety, or a short one that is repeated. Its errors do not repeat the secret.
+// CheckSecret refuses a secret that can be guessed: one from an example, one with
+// too few different characters, or a short one that is repeated. Its errors do not
+// contain the secret.
 func CheckSecret(secret []byte) error {
 	if isPlaceholder(secret) {
 		return errPlaceholder

@@ -13,13 +13,13 @@ import (
 // separator stands between the items of an array in a header field.
 const separator = ","
 
-// ErrAmbiguous is the error of a claim whose items cannot be told apart in one
-// text.
+// ErrAmbiguous is the error of an array whose items cannot be separated again in
+// one text.
 var ErrAmbiguous = errors.New("an item of the array has a comma in it or a space at an end")
 
 // Text returns a claim as it appears in a placeholder, and false for what has
 // no such form. Numbers keep their digits. The items of an array are joined by
-// commas or, where they could not be told apart then, are JSON.
+// commas or, where that would be ambiguous, are JSON.
 func Text(value any) (string, bool) {
 	switch v := value.(type) {
 	case string:
@@ -78,7 +78,7 @@ func JSON(value any) (string, error) {
 	if strings.IndexFunc(text, func(c rune) bool { return !plain(c) }) < 0 {
 		return text, nil
 	}
-	// All that is not ASCII stands in texts, where it can be escaped.
+	// Characters that are not ASCII are in strings only, where they can be escaped.
 	var ascii []byte
 	for _, c := range text {
 		switch {

@@ -6,13 +6,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// TenantID stands in an issuer for the tenant's identifier, a GUID that the
-// token has in `tid`: the issuer that Microsoft Entra names for all tenants is
+// TenantID is the placeholder in an issuer for the tenant's identifier, a GUID that
+// the token has in `tid`: the issuer that Microsoft Entra names for all tenants is
 // `https://login.microsoftonline.com/{tenantid}/v2.0`.
 const TenantID = "{tenantid}"
 
 // Selects reports whether the rules could accept tokens with this `iss`, and
-// whether they name it as it stands.
+// whether they name it exactly.
 func (r *Rules) Selects(iss string) (selects, exact bool) {
 	for _, issuer := range r.Issuers {
 		tenant, template := tenantOf(issuer, iss)
@@ -26,8 +26,8 @@ func (r *Rules) Selects(iss string) (selects, exact bool) {
 	return selects, false
 }
 
-// tenantOf returns what stands in iss where the issuer has TenantID, if it is a
-// GUID and everything around it is equal.
+// tenantOf returns the part of iss in the place of TenantID, if it is a GUID and
+// everything around it is equal.
 func tenantOf(issuer, iss string) (tenant string, template bool) {
 	before, after, template := strings.Cut(issuer, TenantID)
 	if !template {

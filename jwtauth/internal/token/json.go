@@ -13,7 +13,7 @@ const maxDepth = 32
 
 var (
 	errNotObject = errors.New("not a JSON object")
-	errDuplicate = errors.New("a name stands twice in one object")
+	errDuplicate = errors.New("duplicate name in an object")
 	errSyntax    = errors.New("not valid JSON")
 	errUTF8      = errors.New("not valid UTF-8")
 	errDepth     = errors.New("nested too deeply")
@@ -21,8 +21,8 @@ var (
 )
 
 // DecodeObject decodes a JSON object into what encoding/json would make of it,
-// in one pass, and refuses what parsers read differently: a name that stands
-// twice in one object at any depth, invalid UTF-8, half a surrogate pair, a
+// in one pass, and refuses what parsers read differently: a duplicate name in one
+// object at any depth, invalid UTF-8, half a surrogate pair, a
 // number beyond all float64, text behind the object (RFC 7515 §4, RFC 7519
 // §7.2, RFC 8725 §2.6, RFC 7493 §2.1). A number keeps its digits: it is a
 // float64 only if that is written in the same way, and else a json.Number. The
@@ -93,8 +93,8 @@ type decoder struct {
 	values int
 }
 
-// peek returns the next byte, and 0, which never stands in JSON outside of a
-// text, at the end.
+// peek returns the next byte, and at the end 0, which JSON never has outside of a
+// string.
 func (d *decoder) peek() byte {
 	if d.at < len(d.text) {
 		return d.text[d.at]
@@ -256,7 +256,7 @@ func (d *decoder) string() (string, error) {
 	return "", errSyntax
 }
 
-// escaped reads a text whose first escape stands n bytes ahead.
+// escaped reads a string whose first escape is n bytes ahead.
 func (d *decoder) escaped(n int) (string, error) {
 	out := make([]byte, 0, n+64)
 	out = append(out, d.text[d.at:d.at+n]...)

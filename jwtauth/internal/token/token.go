@@ -21,7 +21,7 @@ import (
 // MaxLength is the longest token that is read, in bytes.
 const MaxLength = 16 << 10
 
-// Errors of Parse, Verify and Claims. They say nothing that came from a token.
+// Errors of Parse, Verify and Claims. Their text contains nothing of a token.
 var (
 	ErrMalformed = errors.New("malformed token")
 	ErrTooLong   = fmt.Errorf("%w: it is longer than %d bytes", ErrMalformed, MaxLength)
@@ -95,7 +95,7 @@ func Parse(text string) (*Token, error) {
 	return t, t.readHeader(content[:header])
 }
 
-// noJWS says what a text is that has not the three parts of a signed token.
+// noJWS returns the error for a text without the three parts of a signed token.
 func noJWS(text string) error {
 	// The header of each begins with a brace.
 	object := strings.HasPrefix(text, "ey") || strings.HasPrefix(text, "ew")
@@ -110,8 +110,8 @@ func noJWS(text string) error {
 	return ErrMalformed
 }
 
-// readHeader takes what is needed of the header. Keys that a header brings or
-// points to (jwk, jku, x5c, x5u) are never used, and so may stand there.
+// readHeader reads what is needed of the header. Keys that a header contains or
+// points to (jwk, jku, x5c, x5u) are never used, and are accepted.
 func (t *Token) readHeader(text string) error {
 	var refused error
 	err := visitMembers(text, func(name string, value any) {
