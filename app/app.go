@@ -55,7 +55,7 @@ type App struct {
 }
 
 // instanceID names this process among the gateways that share a Redis. It is
-// made anew at each start: a file would need a writable disk.
+// made new at each start: a file would need a writable disk.
 var instanceID = sync.OnceValue(rand.Text)
 
 // CaddyModule returns the Caddy module information.

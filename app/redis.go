@@ -174,11 +174,11 @@ func (rd *Redis) Key() string { return rd.settings.key }
 func (rd *Redis) Cluster() bool { return rd.settings.cluster }
 
 // Instances returns how many gateways share this Redis and key prefix, this one
-// included, as last heard from their heartbeats. It is at least 1.
+// included, by their heartbeats. It is at least 1.
 func (rd *Redis) Instances() int { return int(rd.instances.Load()) }
 
-// Availability says which parts of the server can be used, and is told how calls
-// ended. Every feature uses it.
+// Availability says which parts of the server can be used, and takes reports of
+// how calls ended. Every feature uses it.
 func (rd *Redis) Availability() *availability.Engine { return rd.availability }
 
 // Up reports whether the server answered since the start, and all of it is

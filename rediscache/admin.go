@@ -74,7 +74,7 @@ type purgeResult struct {
 	// Purged is true: this gateway does not use the responses any more.
 	Purged bool `json:"purged"`
 	// Shared tells whether other gateways know: "yes", "no" without Redis, or
-	// "pending" while Redis is down; they are told when it is back.
+	// "pending" while Redis is down: they learn of it when it is back.
 	Shared string `json:"shared"`
 }
 

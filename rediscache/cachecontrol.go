@@ -13,7 +13,7 @@ import (
 )
 
 // What handlers in front of the cache do to the cache-control fields must hold for
-// the cache too: a client that is told that a response is private would be deceived
+// the cache too: a client that reads that a response is private would be misled
 // if others got it.
 
 // changes reports whether the operations may change one of the fields.

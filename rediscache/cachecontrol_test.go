@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What the client is told of caching is true: where handlers in front forbid it,
+// What the client reads about caching is true: where handlers in front forbid it,
 // nothing is stored, and nothing stored is used.
 func TestOutgoingFields(t *testing.T) {
 	for name, tc := range map[string]struct {

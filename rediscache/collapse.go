@@ -298,7 +298,7 @@ func (x *exchange) mayFollow(res *result) bool {
 		res.partition == "" && !s.mayUse(&x.target, x.target.shared, o):
 		return false
 	case s.epochs.Check(o) != object.Valid:
-		return false // what was invalidated since is for nobody who comes after
+		return false // what was invalidated since is not for later requests
 	case res.kind == arrivingResponse:
 		return o.Fresh(time.Now()) > 0
 	case res.kind == storedResponse:

@@ -41,7 +41,7 @@ func TestOneFetchForAll(t *testing.T) {
 }
 
 // What is for one client alone is seen by no other, however many ask at once.
-func TestNobodySeesAnothersAnswer(t *testing.T) {
+func TestResponsesStayWithTheirClient(t *testing.T) {
 	for _, tc := range []struct {
 		name, block string
 		by          string   // the field that tells clients apart
@@ -159,7 +159,7 @@ func TestFillOutlivesItsClient(t *testing.T) {
 				close(begun)
 				s.hold()
 				if r.Context().Err() != nil {
-					t.Error("the service was told to stop")
+					t.Error("the request to the service was canceled")
 				}
 				_, _ = io.WriteString(w, "last")
 			})
@@ -226,7 +226,7 @@ func TestBrokenOff(t *testing.T) {
 				s.release()
 				wait()
 				if halves.Load() == 0 {
-					t.Error("nobody noticed")
+					t.Error("no error")
 				}
 				if resp, body, err := s.do("GET", "/"); err != nil || body != "all of it" {
 					t.Errorf("afterwards: %q %v %v", body, resp, err)

@@ -70,7 +70,7 @@ func init() {
 
 // What only the operator's ttl makes fresh is for requests that say nothing of
 // who asks; what the service calls public is for all.
-func TestPersonsGetTheirOwn(t *testing.T) {
+func TestUsersGetTheirOwnResponses(t *testing.T) {
 	for kind, person := range persons {
 		for _, block := range []string{"http_cache 60s {\nkey {\ncredentials X-Our-Key\n}\n}", "http_cache 60s {\nkey {\nper_user\ncredentials x-our-key\n}\n}"} {
 			says := ""
@@ -92,7 +92,7 @@ func TestPersonsGetTheirOwn(t *testing.T) {
 				}
 			}
 			if _, asked := g.asks(path, tls); asked {
-				t.Errorf("%s: what nobody asked for is not shared", kind)
+				t.Errorf("%s: a response to a request without credentials is not shared", kind)
 			}
 			if _, asked := g.asks(path, person("ann")); asked == (g.h.Key.PerUser && (kind == "user" || kind == "jwt" || kind == "certificate")) {
 				t.Errorf("%s, %s: ann again: asked %v", kind, block, asked)

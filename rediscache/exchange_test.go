@@ -19,7 +19,7 @@ type scene struct {
 	want         int      // the status the client gets, 200 by default
 	gets         string   // the body it gets, if it is not the service's
 	has          []string // fields that it gets
-	heard        []string // fields that the service gets; a value of - is none
+	receives     []string // fields that the service gets; a value of - is none
 }
 
 // TestExchanges plays scenes, one after the other, with one gateway.
@@ -52,12 +52,12 @@ func TestExchanges(t *testing.T) {
 			{method: "HEAD", send: []string{"If-None-Match", `"v1"`}, stored: true, want: 304, gets: ""},
 		}},
 		"conditions on a miss": {scenes: []scene{
-			{send: []string{"If-None-Match", `"v1"`}, heard: []string{"If-None-Match", "-"}, says: tenBytes.says, body: "0123456789", want: 304, gets: ""},
+			{send: []string{"If-None-Match", `"v1"`}, receives: []string{"If-None-Match", "-"}, says: tenBytes.says, body: "0123456789", want: 304, gets: ""},
 			{stored: true, gets: "0123456789"},
 		}},
 		"a precondition is the service's": {scenes: []scene{
 			tenBytes,
-			{send: []string{"If-Match", `"v9"`}, status: 412, want: 412, heard: []string{"If-Match", `"v9"`}},
+			{send: []string{"If-Match", `"v9"`}, status: 412, want: 412, receives: []string{"If-Match", `"v9"`}},
 		}},
 		"parts that make a whole": {scenes: []scene{
 			{send: []string{"Range", "bytes=0-3"}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 0-3/10"}, body: "0123", want: 206},
@@ -68,17 +68,17 @@ func TestExchanges(t *testing.T) {
 		}},
 		"a part that the rest is asked for": {scenes: []scene{
 			{send: []string{"Range", "bytes=0-3"}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 0-3/10"}, body: "0123", want: 206},
-			{heard: []string{"Range", "bytes=4-", "If-Range", `"v1"`}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 4-9/10"}, body: "456789", gets: "0123456789"},
+			{receives: []string{"Range", "bytes=4-", "If-Range", `"v1"`}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 4-9/10"}, body: "456789", gets: "0123456789"},
 			{stored: true, gets: "0123456789"},
 		}},
 		"a part of another version": {scenes: []scene{
 			{send: []string{"Range", "bytes=0-3"}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 0-3/10"}, body: "0123", want: 206},
 			{send: []string{"Range", "bytes=4-9"}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v2"`, "Content-Range", "bytes 4-9/10"}, body: "efghij", want: 206},
-			{heard: []string{"Range", "bytes=4-"}, says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, body: "abcdefghij"},
+			{receives: []string{"Range", "bytes=4-"}, says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, body: "abcdefghij"},
 		}},
 		"a part is no answer to a request for the whole": {scenes: []scene{
 			{send: []string{"Range", "bytes=4-9"}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 4-9/10"}, body: "456789", want: 206},
-			{heard: []string{"Range", "-"}, says: tenBytes.says, body: "0123456789"},
+			{receives: []string{"Range", "-"}, says: tenBytes.says, body: "0123456789"},
 		}},
 		"a part that is not what it says": {scenes: []scene{
 			{send: []string{"Range", "bytes=0-3"}, status: 206, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "Content-Range", "bytes 0-3/10"}, body: "01", want: 206},
@@ -86,12 +86,12 @@ func TestExchanges(t *testing.T) {
 		}},
 		"validation": {scenes: []scene{
 			{says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1"`, "X-A", "1", "X-B", "1"}, body: "body"},
-			{heard: []string{"If-None-Match", `"v1"`}, status: 304, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "X-A", "2"}, gets: "body", has: []string{"X-A", "2", "X-B", "1"}},
+			{receives: []string{"If-None-Match", `"v1"`}, status: 304, says: []string{"Cache-Control", fresh, "Etag", `"v1"`, "X-A", "2"}, gets: "body", has: []string{"X-A", "2", "X-B", "1"}},
 			{stored: true, gets: "body", has: []string{"X-A", "2", "X-B", "1"}},
 		}},
 		"validation, and another answer": {scenes: []scene{
 			{says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1"`}, body: "old"},
-			{heard: []string{"If-None-Match", `"v1"`}, says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, body: "new"},
+			{receives: []string{"If-None-Match", `"v1"`}, says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, body: "new"},
 			{stored: true, gets: "new"},
 		}},
 		"a 304 about something else": {scenes: []scene{
@@ -100,7 +100,7 @@ func TestExchanges(t *testing.T) {
 		}},
 		"a tag that a compressor has marked": {scenes: []scene{
 			{send: []string{"Accept-Encoding", "gzip"}, says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1-gzip"`, "Content-Encoding", "gzip"}, body: "body"},
-			{heard: []string{"If-None-Match", `"v1-gzip"`}, status: 304, says: []string{"Cache-Control", fresh, "Etag", `"v1"`}, gets: "body", has: []string{"Etag", `"v1-gzip"`}},
+			{receives: []string{"If-None-Match", `"v1-gzip"`}, status: 304, says: []string{"Cache-Control", fresh, "Etag", `"v1"`}, gets: "body", has: []string{"Etag", `"v1-gzip"`}},
 			{stored: true, gets: "body"},
 		}},
 		"a cookie of a 304 is for its client": {scenes: []scene{
@@ -116,7 +116,7 @@ func TestExchanges(t *testing.T) {
 		"HEAD shows that the stored response is old": {scenes: []scene{
 			{says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1"`}, body: "old"},
 			{method: "HEAD", says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, gets: ""},
-			{heard: []string{"If-None-Match", "-"}, says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, body: "new"},
+			{receives: []string{"If-None-Match", "-"}, says: []string{"Cache-Control", fresh, "Etag", `"v2"`}, body: "new"},
 		}},
 		"HEAD freshens": {scenes: []scene{
 			{says: []string{"Cache-Control", "max-age=60", "Age", "61", "Etag", `"v1"`, "Content-Length", "4"}, body: "body"},
@@ -208,7 +208,7 @@ func TestExchanges(t *testing.T) {
 		}},
 		"request directives are honoured": {block: "http_cache {\n request_directives honour\n}", scenes: []scene{
 			tenBytes,
-			{send: []string{"Cache-Control", "no-cache"}, heard: []string{"If-None-Match", `"v1"`}, status: 304, gets: "0123456789"},
+			{send: []string{"Cache-Control", "no-cache"}, receives: []string{"If-None-Match", `"v1"`}, status: 304, gets: "0123456789"},
 			{send: []string{"Pragma", "no-cache"}, says: tenBytes.says, body: "another"},
 			{send: []string{"Cache-Control", "max-age=0"}, says: tenBytes.says, body: "third"},
 			{send: []string{"Cache-Control", "min-fresh=601"}, says: tenBytes.says, body: "fourth"},
@@ -216,7 +216,7 @@ func TestExchanges(t *testing.T) {
 			{path: "/s", says: []string{"Cache-Control", "max-age=60", "Age", "100", "Etag", `"1"`}, body: "stale"},
 			{path: "/s", send: []string{"Cache-Control", "max-stale=99"}, stored: true, gets: "stale"},
 			{path: "/s", send: []string{"Cache-Control", "max-stale"}, stored: true, gets: "stale"},
-			{path: "/s", send: []string{"Cache-Control", "max-stale=10"}, heard: []string{"If-None-Match", `"1"`}, says: tenBytes.says, body: "new"},
+			{path: "/s", send: []string{"Cache-Control", "max-stale=10"}, receives: []string{"If-None-Match", `"1"`}, says: tenBytes.says, body: "new"},
 		}},
 		"immutable": {block: "http_cache {\n request_directives honour\n}", scenes: []scene{
 			{says: []string{"Cache-Control", "max-age=600, immutable"}, body: "1"},
@@ -261,8 +261,8 @@ func TestExchanges(t *testing.T) {
 		}},
 		"overrides do not reach the service": {block: "http_cache 60s", scenes: []scene{
 			{
-				send:  []string{"X-Original-URL", "/admin", "X-HTTP-Method-Override", "POST", "X-Rewrite-Url", "/x", "X-Forwarded-Prefix", "/evil", "Forwarded", "host=evil.test", "X-Forwarded-Port", "1"},
-				heard: []string{"X-Original-Url", "-", "X-Http-Method-Override", "-", "X-Rewrite-Url", "-", "X-Forwarded-Prefix", "-", "Forwarded", "-", "X-Forwarded-Port", "-"}, body: "1",
+				send:     []string{"X-Original-URL", "/admin", "X-HTTP-Method-Override", "POST", "X-Rewrite-Url", "/x", "X-Forwarded-Prefix", "/evil", "Forwarded", "host=evil.test", "X-Forwarded-Port", "1"},
+				receives: []string{"X-Original-Url", "-", "X-Http-Method-Override", "-", "X-Rewrite-Url", "-", "X-Forwarded-Prefix", "-", "Forwarded", "-", "X-Forwarded-Port", "-"}, body: "1",
 			},
 			{stored: true, gets: "1"},
 		}},
@@ -307,9 +307,9 @@ func TestExchanges(t *testing.T) {
 				tc.block = "http_cache"
 			}
 			var now scene
-			var heard http.Header
+			var receives http.Header
 			s := startSite(t, tc.block, func(w http.ResponseWriter, r *http.Request, _ int64) {
-				heard = r.Header.Clone()
+				receives = r.Header.Clone()
 				for i := 0; i+1 < len(now.says); i += 2 {
 					w.Header().Add(now.says[i], now.says[i+1])
 				}
@@ -317,7 +317,7 @@ func TestExchanges(t *testing.T) {
 				_, _ = io.WriteString(w, now.body)
 			})
 			for i, sc := range tc.scenes {
-				now, heard = sc, nil
+				now, receives = sc, nil
 				before := s.asked.Load()
 				resp, body, err := s.do(orText(sc.method, "GET"), orText(sc.path, "/"), sc.send...)
 				if err != nil {
@@ -346,13 +346,13 @@ func TestExchanges(t *testing.T) {
 						t.Errorf("%s: %s is %q, want %q", what, sc.has[j], got, sc.has[j+1])
 					}
 				}
-				for j := 0; j+1 < len(sc.heard); j += 2 {
-					want := sc.heard[j+1]
+				for j := 0; j+1 < len(sc.receives); j += 2 {
+					want := sc.receives[j+1]
 					if want == "-" {
 						want = ""
 					}
-					if got := heard.Get(sc.heard[j]); got != want {
-						t.Errorf("%s: the service hears %s %q, want %q", what, sc.heard[j], got, want)
+					if got := receives.Get(sc.receives[j]); got != want {
+						t.Errorf("%s: the service gets %s %q, want %q", what, sc.receives[j], got, want)
 					}
 				}
 			}

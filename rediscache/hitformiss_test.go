@@ -40,7 +40,7 @@ func TestHitForMissIsRenewed(t *testing.T) {
 			before = says(tc.says...)
 			g.send("GET", "/", tc.fields...)
 			if got := hitForMiss.Has(shared, time.Now().Add(90*time.Second)); got != tc.miss {
-				t.Errorf("after the second answer nobody waits: %v", got)
+				t.Errorf("after the second response no request waits: %v", got)
 			}
 			if target.hasPartition() && hitForMiss.Has(target.callHash(true), time.Now()) {
 				t.Error("the user's own requests do not wait for each other")

@@ -79,7 +79,7 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// What nobody asks for is not refreshed early; what is asked for often is, and
+// What is not requested is not refreshed early; what is asked for often is, and
 // the sooner the longer the service takes.
 func TestEarlyRefresh(t *testing.T) {
 	h, err := loadCache(t, "http_cache 60s {\n early_refresh\n}")

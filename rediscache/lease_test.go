@@ -73,7 +73,7 @@ func waitsForLeases(t *testing.T, server *redistest.Server) int {
 
 // A gateway that is stuck while it fetches holds the others up no longer than
 // they wait for anybody.
-func TestLeaseOfTheStuck(t *testing.T) {
+func TestLeaseOfAStuckGateway(t *testing.T) {
 	redisServer := redistest.Start(t)
 	stuck := make(chan struct{})
 	var asked atomic.Int64

@@ -22,7 +22,7 @@ func (s *site) open(path string, first int, fields ...string) *http.Response {
 }
 
 // Those who read an answer read it to its end, however long that takes and
-// whoever asked for it: a client that has left, or a refresh.
+// whatever asked for it: a client that has left, or a refresh.
 func TestFollowersOutlastTheLeader(t *testing.T) {
 	for _, refreshed := range []bool{false, true} {
 		var s *site
@@ -74,7 +74,7 @@ func TestFollowersOutlastTheLeader(t *testing.T) {
 
 // What may have no end is not taken for long when its client has left; what is
 // stored is what came to its end.
-func TestEndlessAnswerWithoutClient(t *testing.T) {
+func TestEndlessResponseWithoutClient(t *testing.T) {
 	var sent atomic.Int64
 	ended := make(chan struct{})
 	s := startSite(t, "http_cache 60s {\n max_object_size 64MiB\n}", func(w http.ResponseWriter, _ *http.Request, _ int64) {
@@ -93,6 +93,6 @@ func TestEndlessAnswerWithoutClient(t *testing.T) {
 	_ = resp.Body.Close()
 	<-ended
 	if n := sent.Load(); n > 48<<20 {
-		t.Errorf("the service sent %d bytes for nobody", n)
+		t.Errorf("the service sent %d bytes without a reader", n)
 	}
 }

@@ -38,7 +38,7 @@ func numbers(t *testing.T) map[string]float64 {
 	return all
 }
 
-func TestMetricsTellWhatHappened(t *testing.T) {
+func TestMetricsByResult(t *testing.T) {
 	s := startSite(t, "http_cache {\n\tmemory 4MiB\n\tpurge_method {\n\t\tallow private_ranges\n\t}\n}", func(w http.ResponseWriter, r *http.Request, n int64) {
 		switch r.URL.Path {
 		case "/stored":

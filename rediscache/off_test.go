@@ -111,7 +111,7 @@ func TestZeroAndOff(t *testing.T) {
 	}
 }
 
-// Without collapse_timeout nobody waits for anybody.
+// Without collapse_timeout requests do not wait for each other.
 func TestNoCollapsing(t *testing.T) {
 	var s *site
 	s = startSite(t, "http_cache 60s {\n collapse_timeout off\n}", func(w http.ResponseWriter, _ *http.Request, n int64) {

@@ -212,7 +212,7 @@ func (r *recorder) sendHeader() {
 	}
 	x.h.responder.addStatus(out, &status, &x.target)
 	r.client.mute = x.background || x.r.Method == http.MethodHead
-	// The client's own condition, of which the origin did not hear.
+	// The client's own condition, which was not sent to the origin.
 	conditions := &r.f.conditions
 	if conditions.own && (r.phase == recording || conditions.validating) && rfc9111.NotModified(x.r.Header, r.fields.own, r.status, r.received) {
 		r.client.mute = true
@@ -237,7 +237,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	case recording, relaying:
 		r.written += int64(len(p))
 		return r.keep(p)
-	case awaitingHeader, invalid, withheld, complete, aborted: // nobody is to get it
+	case awaitingHeader, invalid, withheld, complete, aborted: // it is discarded
 	}
 	return len(p), nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
-// load asks gateways for a thousand URLs all the while, and looks at each answer.
+// load requests a thousand URLs of gateways in a loop, and checks each response.
 type load struct {
 	t        testing.TB
 	gateways []*gatewayProcess
@@ -94,8 +94,8 @@ func (l *load) inUse() bool {
 	return true
 }
 
-// run has trouble begin and end while the load goes on. It begins when Redis is
-// in use again, so that no trouble hides behind the one before.
+// run begins and ends a fault while the load goes on. It begins when Redis is in use
+// again, so that no fault is hidden by the one before.
 func (l *load) run(name string, begin, end func()) {
 	l.t.Helper()
 	testkit.Eventually(l.t, "Redis in use before "+name, func() bool { return l.t.Failed() || l.inUse() })
@@ -114,7 +114,7 @@ func (l *load) end(goroutines []int) {
 	close(l.stop)
 	l.wg.Wait()
 	for i, g := range l.gateways {
-		testkit.Eventually(l.t, "the end of what was begun in trouble", func() bool {
+		testkit.Eventually(l.t, "the end of what began during the fault", func() bool {
 			return g.goroutines() <= goroutines[i]+20 && g.stats().Arriving == 0
 		})
 	}
@@ -192,17 +192,17 @@ func TestGatewaysWhileRedisFails(t *testing.T) {
 		}
 		fill()
 	}, func() { redisServer.Flush() })
-	spoil := func() {
+	corrupt := func() {
 		for _, key := range admin.Keys(ctx, "*:v:*").Val() {
 			admin.SetRange(ctx, key, 20, "\x00\xff\x00")
 		}
 	}
-	l.run("corrupted", spoil, nothing)
+	l.run("corrupted", corrupt, nothing)
 	testkit.Eventually(t, "reading what is corrupted", func() bool {
 		if t.Failed() || gateways[0].stats().Redis[0].Corrupt > 0 {
 			return true
 		}
-		spoil()
+		corrupt()
 		return false
 	})
 	l.run("busy", func() { go redisServer.Client().Do(ctx, "DEBUG", "SLEEP", "1") }, nothing)
@@ -218,7 +218,7 @@ func TestGatewaysWhileRedisFails(t *testing.T) {
 		evictions += s.Memory.Evictions
 	}
 	if hits == 0 || skipped == 0 || late == 0 || evictions == 0 || refused == 0 {
-		t.Errorf("the second tier was not in use, or not in trouble: %d hits, %d skipped, %d late, %d evicted, %d refused", hits, skipped, late, evictions, refused)
+		t.Errorf("the second tier was not in use, or had no faults: %d hits, %d skipped, %d late, %d evicted, %d refused", hits, skipped, late, evictions, refused)
 	}
 }
 

@@ -255,7 +255,7 @@ func TestTwoGateways(t *testing.T) {
 		t.Errorf("the service was asked %d times", n)
 	}
 
-	// Whatever the purge names, the other gateway hears of it.
+	// Whatever the purge names, the other gateway applies it.
 	for name, purge := range map[string]func(){
 		"url":    func() { a.purge(`{"url":"http://gateway.test/x"}`) },
 		"prefix": func() { a.purge(`{"prefix":"https://gateway.test/"}`) },
@@ -307,7 +307,7 @@ func TestTwoGateways(t *testing.T) {
 	})
 }
 
-// A purge reaches the other gateway also where Redis lets nobody subscribe.
+// A purge reaches the other gateway also where subscribing is forbidden in Redis.
 func TestPurgeWithoutPubSub(t *testing.T) {
 	redisServer := redistest.Start(t)
 	origin := newVersions(t)

@@ -39,7 +39,7 @@ func TestStallInTheMiddle(t *testing.T) {
 	if got := s.asked.Load(); got != 1 {
 		t.Errorf("the service was asked %d times", got)
 	}
-	_ = gone.Body.Close() // who loses patience is free to go
+	_ = gone.Body.Close() // the client leaves
 	s.release()
 	for name, resp := range map[string]*http.Response{"leader": leader, "follower": follower} {
 		if rest, err := io.ReadAll(resp.Body); err == nil {

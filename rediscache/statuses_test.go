@@ -53,7 +53,7 @@ func TestErrorsOfTheRequest(t *testing.T) {
 	}
 }
 
-// What no handler answered is an empty 200 to the client, and nobody else's.
+// What no handler answered is an empty 200 to this client, and not stored.
 func TestUnansweredIsNotStored(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answers func(w http.ResponseWriter, r *http.Request)
@@ -95,8 +95,8 @@ func proxied(r *http.Request) {
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.reverse_proxy.status_code", 101)
 }
 
-// A service's status that is none, and an upgrade that nobody asked for.
-func TestStatusesThatAreNone(t *testing.T) {
+// An invalid status of a service, and an upgrade that was not requested.
+func TestInvalidStatuses(t *testing.T) {
 	for line, want := range map[string]int{
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade": 502,
 		"HTTP/1.1 020 OK\r\nContent-Length: 3":                                          502,

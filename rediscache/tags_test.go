@@ -61,7 +61,7 @@ func TestManyTags(t *testing.T) {
 	}
 }
 
-// More groups to invalidate than can be told are all of the host.
+// With more groups to invalidate than fit, the whole host is invalidated.
 func TestManyGroupsInvalidated(t *testing.T) {
 	g := newGateway(t, "http_cache 60s", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {

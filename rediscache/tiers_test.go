@@ -104,7 +104,7 @@ func TestTiersOutliveReload(t *testing.T) {
 	_ = second.release()
 	fourth := acquireTest(t, a, tierSettings{memory: 1 << 20})
 	if fourth.memory.Get(key) != nil {
-		t.Error("what nobody uses is kept")
+		t.Error("a tier that is not used any more is kept")
 	}
 	_ = fourth.release()
 }

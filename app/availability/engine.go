@@ -26,7 +26,7 @@ type Options struct {
 	Budget time.Duration
 
 	// OnChange is called for every change of a partition's state, one call at a
-	// time. It must not block. Default: nobody is.
+	// time. It must not block. Default: none.
 	OnChange func(Change)
 }
 
@@ -99,8 +99,8 @@ func New(o Options) *Engine {
 	return e
 }
 
-// set writes a key that nobody reads: a server that refuses writes is of no use
-// to most features. go-redis panics where a server announces an absurdly long
+// set writes a key that is never read: most features cannot use a server that
+// refuses writes. go-redis panics where a server announces an absurdly long
 // reply.
 func set(ctx context.Context, c redis.UniversalClient, key string) (err error) {
 	defer func() {

@@ -63,7 +63,7 @@ type Partition struct {
 	failed      uint64 // calls in the window
 	bursts      int    // in the window
 	probing     bool
-	changed     chan struct{} // tells the prober that state has changed
+	changed     chan struct{} // signals the prober that the state has changed
 	reason      error
 	since       time.Time
 	reopened    time.Time
@@ -98,7 +98,7 @@ type Call struct {
 	Short bool
 }
 
-// Report tells how a call ended.
+// Report counts the result of a call.
 func (p *Partition) Report(c Call, err error) {
 	switch Classify(err) {
 	case Answered:
@@ -154,7 +154,7 @@ func (p *Partition) fail(began time.Time, err error) {
 }
 
 // Lost takes the partition out of use at once, for an error that leaves no
-// doubt, as that of a call that had seconds.
+// doubt, such as the failure of a call that had seconds.
 func (p *Partition) Lost(err error) {
 	if IsDenied(err) {
 		return

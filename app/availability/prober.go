@@ -85,8 +85,9 @@ func (e *Engine) subscribed() []*subscriber {
 	return e.subscribers
 }
 
-// tell tells everybody of the state of a partition, if it is news.
-func (e *Engine) tell(c Change) {
+// notify reports the state of a partition to OnChange and the subscribers, if it has
+// changed.
+func (e *Engine) notify(c Change) {
 	e.reporting.Lock()
 	defer e.reporting.Unlock()
 	if c.From = e.reported[c.Partition]; c.From == c.State {
@@ -116,7 +117,7 @@ func (p *Partition) probe() {
 	good, alive := 0, 0
 	for {
 		status := p.Status()
-		e.tell(Change{Partition: p, State: status.State, Reason: status.Reason})
+		e.notify(Change{Partition: p, State: status.State, Reason: status.Reason})
 		select {
 		case <-e.ctx.Done():
 			return
@@ -157,7 +158,7 @@ func (p *Partition) probe() {
 			late, ok := e.restore(p)
 			if ok && (len(late) == 0 || Classify(e.probeOnce(limit, p.name)) != Outage) {
 				p.reopen()
-				e.tell(Change{Partition: p, State: Available, Late: late})
+				e.notify(Change{Partition: p, State: Available, Late: late})
 				return
 			}
 			good = 0
@@ -197,7 +198,7 @@ func (p *Partition) reopen() {
 func (p *Partition) leave() {
 	p.engine.remove(p)
 	p.reopen()
-	p.engine.tell(Change{Partition: p, State: Available, Removed: true})
+	p.engine.notify(Change{Partition: p, State: Available, Removed: true})
 }
 
 // restore has all subscribers get ready. It returns the names of those that

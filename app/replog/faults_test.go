@@ -26,7 +26,7 @@ func shuffled(list []string, seed int) []string {
 	return list
 }
 
-// Whatever Redis loses, the gateways give it back: a gateway that starts
+// Whatever Redis loses, the gateways restore it: a gateway that starts
 // afterwards knows all, what was removed stays removed, and changes go on.
 func TestLost(t *testing.T) {
 	for name, lose := range map[string]func(s *redistest.Server, keys Keys){
@@ -79,7 +79,7 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// Redis restarts with the snapshot of before: what came after it is given back.
+// Redis restarts with an older snapshot: later changes are restored.
 func TestRestartWithOlderData(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
 		server := redistest.Start(t)
@@ -163,9 +163,9 @@ func TestRestoredIsRead(t *testing.T) {
 	})
 }
 
-// While Redis is away changes are pending; they are shared when it is back, even
-// if it comes back empty. Nothing can be removed meanwhile.
-func TestAway(t *testing.T) {
+// While Redis is unreachable changes are pending; they are shared when it is back,
+// even if it is empty then. Nothing can be removed meanwhile.
+func TestRedisUnreachable(t *testing.T) {
 	for _, how := range []string{"killed", "frozen"} {
 		t.Run(how, func(t *testing.T) {
 			bothKinds(t, func(t *testing.T, keys Keys) {
@@ -318,8 +318,8 @@ func TestAnswerLost(t *testing.T) {
 	})
 }
 
-// A value whose position was never written is found nevertheless: its writer died
-// in between, or was of a version that knew no positions.
+// A value whose position was never written is found nevertheless: its writer ended
+// in between, or was of a version without positions.
 func TestValueWithoutPosition(t *testing.T) {
 	server := redistest.Start(t)
 	c := server.Client()

@@ -90,8 +90,8 @@ type Options struct {
 	Life time.Duration
 	// Period is the time between two reads of the log. Default: 400ms.
 	Period time.Duration
-	// Observe is told when the log can no longer be read (with the error) and when
-	// it can again (nil). Default: nobody is told.
+	// Observe is called when the log can no longer be read (with the error) and when
+	// it can again (nil). Default: none.
 	Observe func(error)
 	// Now is the clock of Contact. Default: time.Now.
 	Now func() time.Time

@@ -17,7 +17,7 @@ type reader struct {
 	begun bool
 	// lost is true from noticing a loss until it was made good.
 	lost bool
-	// name and server tell which log was read last, restored how often it had been
+	// name and server identify the log that was read last, restored is how often it had been
 	// written back to.
 	name, server string
 	restored     uint64
@@ -187,7 +187,7 @@ func (l *Log) isLost(p *page, known uint64) bool {
 type page struct {
 	// last is the position at which the log ends.
 	last uint64
-	// name and server tell which log this is. The server's replication ID changes
+	// name and server identify the log. The server's replication ID changes
 	// with a failover, which may lose the end of the log.
 	name, server string
 	// birth is where the log was begun. Nothing is known of before.
@@ -221,8 +221,8 @@ func (l *Log) read(ctx context.Context, since uint64) (*page, error) {
 	return parsePage(reply)
 }
 
-// removeForeign removes keys of another type, which are somebody else's in the
-// place of ours.
+// removeForeign removes keys of another type, which another program put
+// in place of ours.
 func (l *Log) removeForeign(ctx context.Context) {
 	for i, key := range l.keys {
 		own := "zset"

@@ -116,7 +116,7 @@ func readCommand(r *bufio.Reader) (args []string, err error) {
 }
 
 // Whatever a server answers instead of decisions, it is an outage: limits hold
-// by the policy of the zone, and after a few answers nobody asks any more.
+// by the policy of the zone, and after a few answers Redis is not asked any more.
 func TestOddAnswers(t *testing.T) {
 	for _, answer := range []string{
 		"-NOPERM this user has no permissions to run the 'evalsha' command\r\n",

@@ -302,7 +302,7 @@ func TestClusterBound(t *testing.T) {
 	}
 }
 
-// quiet drops go-redis' own messages about servers that tests take away.
+// quiet drops go-redis' own messages about servers that tests stop.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}

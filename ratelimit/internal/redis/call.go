@@ -259,14 +259,14 @@ func (c *Call) Refund(at int64, source gcra.Source) {
 
 // Peek asks Redis what is left of a key, and takes nothing.
 func (c *Call) Peek() error {
-	look := *c
-	look.Cost = 0
-	t := newRoundTrip(take, look)
+	peek := *c
+	peek.Cost = 0
+	t := newRoundTrip(take, peek)
 	defer t.release()
 	if err := c.Zone.engine.do(t); err != nil {
 		return err
 	}
-	look.fill(t, t.reply.wait, t.reply.debts)
+	peek.fill(t, t.reply.wait, t.reply.debts)
 	return nil
 }
 

@@ -43,7 +43,7 @@ type Options struct {
 	// its own.
 	Availability *availability.Engine
 
-	// Cluster tells that one script may only use keys of one hash slot.
+	// Cluster is set if one script may only use keys of one hash slot.
 	Cluster bool
 
 	// Prefix begins every key.
@@ -60,12 +60,12 @@ type Options struct {
 	// is, Redis decides by its own. Default: time.Now.
 	Wall func() time.Time
 
-	// Observe is told of every batch: its number of decisions and how long it
-	// took. Default: nobody is.
+	// Observe is called after each batch, with its number of decisions and its
+	// duration. Default: none.
 	Observe func(decisions int, took time.Duration, err error)
 
 	// OnOutage is called when decisions of some keys begin to be made without
-	// Redis, and when Redis makes all of them again. Default: nobody is.
+	// Redis, and when Redis makes all of them again. Default: none.
 	OnOutage func(down bool)
 }
 

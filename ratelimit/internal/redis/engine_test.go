@@ -14,10 +14,10 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra/gcratest"
 )
 
-// The queue is bounded, and whoever finds it full does not wait.
+// The queue is bounded, and a request that finds it full does not wait.
 func TestQueueIsBounded(t *testing.T) {
 	e := NewEngine(Options{})
-	e.inFlight = maxInFlight // nobody sends
+	e.inFlight = maxInFlight // no batch is sent
 	defer func() {
 		e.mu.Lock()
 		e.queue, e.inFlight = nil, 0

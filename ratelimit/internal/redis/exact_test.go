@@ -115,7 +115,7 @@ func TestExactThroughZone(t *testing.T) {
 		}
 		if i == 2 {
 			if ttl := server.Client().PTTL(t.Context(), e.redisKey(partition("z", "k"), "z", "k")+":w0").Val(); ttl <= 59*time.Minute || ttl > time.Hour {
-				t.Errorf("the log lives %v", ttl)
+				t.Errorf("the log expires in %v", ttl)
 			}
 			at := d.At
 			defer func() {
@@ -145,7 +145,7 @@ func TestExactThroughZone(t *testing.T) {
 }
 
 // A remembered refusal ends when it is no longer true, and at once when units
-// are given back here.
+// are refunded here.
 func TestDenials(t *testing.T) {
 	var n denials
 	p, q := gcratest.Plan(t, gcra.Rate, "10/1s"), gcratest.Plan(t, gcra.Rate, "20/1s")
@@ -168,7 +168,7 @@ func TestDenials(t *testing.T) {
 	n.add("k", p, 2, 1000, &refusal)
 	n.forget("k")
 	if n.find("k", p, 2, 1001, &d) {
-		t.Error("refused although units were given back")
+		t.Error("refused although units were refunded")
 	}
 	refusal.Wait = int64(time.Hour)
 	n.add("k", p, 2, 1000, &refusal)

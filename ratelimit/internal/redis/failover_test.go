@@ -54,7 +54,7 @@ func TestFailover(t *testing.T) {
 			tr.waitMore(t, 100)
 			if name == "frozen" {
 				// The old master is back and believes that it still is one, until the
-				// Sentinel tells it otherwise.
+				// Sentinel demotes it.
 				sentinel.Master.Thaw()
 				tr.waitMore(t, 100)
 			}
@@ -165,7 +165,7 @@ func sporadicFailure(t *testing.T, p *gcra.Plan) {
 	if d := ask(5 * time.Second); d.Source != gcra.Shared {
 		t.Fatalf("%+v", d)
 	}
-	// Nobody sends, so these are decided without Redis, and Redis never hears of
+	// No batch is sent, so these are decided without Redis, and Redis never counts
 	// them.
 	testkit.Eventually(t, "idleness", func() bool {
 		e.mu.Lock()

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// leaseShare is the part of the shortest period for which a lease lives. It
+	// leaseShare is the lifetime of a lease as a part of the shortest period. It
 	// is also the part of the limit by which leases may exceed it.
 	leaseShare = 50 // a fiftieth, 2 %
 
@@ -24,8 +24,8 @@ const (
 	maxLife = time.Second
 
 	// minLease is the demand during one life from which on a lease is worth its
-	// round trip. Colder keys are decided strictly: a lease on them would only let
-	// units die.
+	// round trip. Colder keys are decided strictly: the units of a lease on them
+	// would expire unused.
 	minLease = 8
 
 	leaseShards   = 32
@@ -56,7 +56,7 @@ type leaseShard struct {
 }
 
 // grant is a number of units that may be spent until it expires. Unspent ones
-// die: they were debited in Redis when they were reserved.
+// are lost: they were debited in Redis when they were reserved.
 type grant struct {
 	units   int64
 	expires int64
@@ -105,8 +105,8 @@ func (h *held) note(now, cost int64) {
 // hot reports whether leases of the key are worth their round trips.
 func (h *held) hot() bool { return max(h.demand, float64(h.asked)) >= minLease }
 
-// margin is the part of the expected demand that is reserved: what is reserved
-// in vain dies, what is missing is decided strictly.
+// margin is the part of the expected demand that is reserved: units that
+// are reserved and not spent are lost, those that are missing are decided strictly.
 const margin = 0.8
 
 // want is the number of units to reserve: those that will be asked for during
@@ -276,7 +276,8 @@ func (z *Zone) receive(key string, h *held, sent int64, r *reply) {
 	}
 }
 
-// refundLease gives units back to the lease from which they came, if it lives.
+// refundLease gives units back to the lease from which they came, unless it has
+// expired.
 func (z *Zone) refundLease(c *Call) {
 	s := z.leases.shard(c.Key)
 	s.mu.Lock()
@@ -303,7 +304,7 @@ func (z *Zone) dropLease(key string) {
 
 // returnLeases gives unspent units back, when this gateway ends.
 func (z *Zone) returnLeases(ctx context.Context) {
-	// What is just being reserved is given back too.
+	// Units that are being reserved are returned too.
 	z.engine.mu.Lock()
 	z.leases.closed = true
 	z.engine.mu.Unlock()
@@ -349,10 +350,10 @@ func (z *Zone) returnLeases(ctx context.Context) {
 // LeaseStats are the leases of a zone.
 type LeaseStats struct {
 	// Granted, Spent and Returned count units; the difference is reserved now or
-	// died unspent.
+	// expired unspent.
 	Granted, Spent, Returned uint64
 
-	// Held is the number of keys with units at hand.
+	// Held is the number of keys that hold a lease.
 	Held uint64
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/memory"
 )
 
-// leaseFixture is a zone whose lives pass when the test says so.
+// leaseFixture is a zone with a clock of the test.
 type leaseFixture struct {
 	t      *testing.T
 	clock  atomic.Int64
@@ -69,7 +69,7 @@ func (f *leaseFixture) remaining() int64 {
 	return d.Meters[0].Remaining
 }
 
-// Units are debited when they are reserved, and die with the lease.
+// Units are debited when they are reserved, and expire with the lease.
 func TestLeaseDies(t *testing.T) {
 	f := newLeaseFixture(t, "1000/1h")
 	f.warm()
@@ -87,7 +87,7 @@ func TestLeaseDies(t *testing.T) {
 	}
 	f.quiet()
 	if after := f.remaining(); after > before-1 {
-		t.Errorf("%d remain, %d before: units that died came back", after, before)
+		t.Errorf("%d remain, %d before: expired units came back", after, before)
 	}
 }
 
@@ -102,7 +102,7 @@ func (e *Engine) zoneUnits(z *Zone) (n int64) {
 	return n
 }
 
-// Units that are left at shutdown are given back.
+// Units that are left at shutdown are returned.
 func TestLeaseReturned(t *testing.T) {
 	f := newLeaseFixture(t, "1000/10h")
 	f.warm()
@@ -119,7 +119,7 @@ func TestLeaseReturned(t *testing.T) {
 	}
 }
 
-// A lease that is just being reserved is given back too.
+// A lease that is being reserved is returned too.
 func TestLeaseUnderWayIsReturned(t *testing.T) {
 	f := newLeaseFixture(t, "1000/10h")
 	f.warm()
@@ -129,7 +129,7 @@ func TestLeaseUnderWayIsReturned(t *testing.T) {
 		if f.engine.inFlight > 0 {
 			return false
 		}
-		f.engine.inFlight = maxInFlight // nobody sends
+		f.engine.inFlight = maxInFlight // no batch is sent
 		return true
 	})
 	refilling := func() bool {
@@ -191,7 +191,7 @@ func TestLeaseRefund(t *testing.T) {
 	}
 }
 
-// A key that is seldom asked for gets no lease: its units would only die.
+// A key that is seldom asked for gets no lease: its units would expire unused.
 func TestColdKeyIsStrict(t *testing.T) {
 	f := newLeaseFixture(t, "1000/1h")
 	for range 50 {

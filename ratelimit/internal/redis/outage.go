@@ -12,7 +12,7 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-// retryDenied is what a client is told to wait while the policy is to deny.
+// retryDenied is the wait of a refusal while the fallback is to deny.
 const retryDenied = time.Second
 
 // fixedFallback decides without Redis where the fallback is to allow or to deny.
@@ -123,7 +123,7 @@ func (e *Engine) settleSoon() {
 	e.debts.Store(false)
 	e.done.Go(func() {
 		// The success has set the local counters to those of Redis, so they do not
-		// tell what is owed. It is not old.
+		// show the debt. It is not old.
 		if e.settle(e.life, e.available, false) != nil {
 			e.debts.Store(true)
 		}
@@ -131,7 +131,7 @@ func (e *Engine) settleSoon() {
 }
 
 // restore settles the debts of a part of Redis before it is used again, so that
-// nobody can spend those units twice. That Redis decides at all is tried first.
+// those units cannot be spent twice. Whether Redis can decide is tried first.
 func (e *Engine) restore(ctx context.Context, p *availability.Partition) error {
 	match := func(part int) bool { return e.partition(part) == p }
 	for part := range Partitions {

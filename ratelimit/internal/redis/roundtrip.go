@@ -10,13 +10,13 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-// errTimeout tells that Redis did not answer within the budget.
+// errTimeout means that Redis did not answer within the budget.
 var errTimeout = errors.New("redis did not answer within the budget")
 
-// errBusy tells that too many requests wait already.
+// errBusy means that too many requests wait already.
 var errBusy = errors.New("too many requests wait for redis")
 
-// errClosed tells that the engine ends.
+// errClosed means that the engine has ended.
 var errClosed = errors.New("the connection is closed")
 
 // roundTrip is a call on its way to Redis and back, or several that are decided
@@ -108,7 +108,7 @@ func (e *Engine) do(t *roundTrip) error {
 	return t.err
 }
 
-// finish wakes whoever waits for the round trip.
+// finish wakes the goroutine that waits for the round trip.
 func (t *roundTrip) finish(err error) {
 	// Once the state has changed the waiter may reuse it, but not before it was
 	// woken.

@@ -39,8 +39,8 @@ const (
 	debit
 )
 
-// errReply tells that the script answered what it never answers: another
-// program writes to our keys.
+// errReply means that the reply is not one of the script: another program writes to
+// our keys.
 var errReply = errors.New("unexpected reply of the script")
 
 // appendPlan appends the limits of a plan as arguments of the script.

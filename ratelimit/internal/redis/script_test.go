@@ -64,7 +64,7 @@ func (m model) debts(c Call, now float64) (debts []float64) {
 // request returns what the script should answer: the first number, and the
 // debts.
 func (m model) request(k kind, calls []Call, now float64) (first float64, debts []float64) {
-	// A bucket that is fuller than the plan at hand allows is brought back to it.
+	// A bucket that is fuller than the plan allows is brought back to it.
 	for _, c := range calls {
 		for i, debt := range m.debts(c, now) {
 			m.set(c.name, i, debt, now)
@@ -108,7 +108,7 @@ func (m model) request(k kind, calls []Call, now float64) (first float64, debts 
 	return first, debts
 }
 
-// slack is how much longer keys live in tests with a clock of their own.
+// slack is how much longer keys are kept in tests with a clock of their own.
 const slack = time.Hour
 
 // withClock makes the script read the time from a key instead of the clock, so
@@ -260,7 +260,7 @@ func TestScriptAgainstModel(t *testing.T) {
 	}
 }
 
-// checkTTL checks that keys live until they are idle: no longer, and not a
+// checkTTL checks that keys are kept until they are idle: no longer, and not a
 // millisecond less.
 func checkTTL(t *testing.T, client *redis.Client, now int64) {
 	t.Helper()
@@ -289,7 +289,7 @@ func checkTTL(t *testing.T, client *redis.Client, now int64) {
 		ttl -= slack
 		// It was written a while ago by the model's clock.
 		if most := time.Duration(math.Ceil((far-float64(now))/1000)) * time.Millisecond; far > float64(now) && ttl > most+time.Minute {
-			t.Errorf("%s lives %v, idle in %v", key, ttl, most)
+			t.Errorf("%s expires in %v, idle in %v", key, ttl, most)
 		}
 	}
 }

@@ -90,7 +90,7 @@ func (e *Engine) send(s *sender) {
 }
 
 // carryOut carries out the round trips of the sender, and returns the first error.
-// report is told what came of each partition.
+// report is called with the result of each partition.
 func (e *Engine) carryOut(ctx context.Context, s *sender, report func(part int, err error)) error {
 	for _, t := range s.trips {
 		if e.cluster || !t.calls[0].Plan.Simple() {
@@ -102,7 +102,7 @@ func (e *Engine) carryOut(ctx context.Context, s *sender, report func(part int, 
 	return err
 }
 
-// report tells how a batch ended. A success is the time to settle debts.
+// report reports the result of a batch. A success is the time to settle debts.
 func (e *Engine) report(part int, sent availability.Call, err error) {
 	if e.life.Err() != nil {
 		return
@@ -145,7 +145,7 @@ func (e *Engine) process(ctx context.Context, cmd *redis.Cmd) (values []any, err
 }
 
 // guard makes an error of a panic: go-redis panics where a server announces an
-// absurdly long reply, and what speaks so must not end the gateway.
+// absurdly long reply, and such a server must not end the gateway.
 func guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

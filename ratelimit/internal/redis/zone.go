@@ -41,7 +41,7 @@ func (z *Zone) Close(ctx context.Context) {
 // SetMaxKeys changes how many keys are remembered for an outage.
 func (z *Zone) SetMaxKeys(n int) { z.local.SetMaxKeys(n) }
 
-// Evictions returns how many live keys had to be forgotten.
+// Evictions returns how many active keys were evicted.
 func (z *Zone) Evictions() uint64 { return z.local.Evictions() }
 
 // Reset forgets a key here and in Redis, under every plan it may have been

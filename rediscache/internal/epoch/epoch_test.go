@@ -173,8 +173,8 @@ func TestDuringFill(t *testing.T) {
 	check(t, table, o, object.Hard)
 }
 
-// An invalidation heard of late must cover all that was stored before it was
-// heard of, even if this process is ahead.
+// An invalidation that arrives late must cover all that was stored before it
+// arrived, even if this process is ahead.
 func TestLearn(t *testing.T) {
 	table := New()
 	marks, err := Marks(object.Scope{Tag: "a"})

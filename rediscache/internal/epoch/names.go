@@ -40,7 +40,7 @@ func mark(index uint32, soft bool) Mark {
 	return m
 }
 
-// soft tells of which kind the mark is.
+// soft reports whether the mark is for soft invalidations.
 func (m Mark) soft() bool { return m&1 == 1 }
 
 // String returns the mark as it is written in Redis.

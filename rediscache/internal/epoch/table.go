@@ -14,7 +14,7 @@ type Table struct {
 	marks []atomic.Uint64
 
 	// clock is the highest epoch known here; last is the highest of any
-	// invalidation, so a response that is not older needs no look at the marks.
+	// invalidation, so a response that is not older needs no check of the marks.
 	clock, last atomic.Uint64
 	// floor makes everything below it unusable.
 	floor atomic.Uint64
@@ -52,10 +52,9 @@ func (t *Table) Bump(marks []Mark) uint64 {
 	return e
 }
 
-// Learn applies an invalidation that another gateway made at its epoch e, of
-// which this process has heard now. It counts from e or, should this process
-// be ahead, from now: whatever was stored here before it was heard of is
-// covered.
+// Learn applies an invalidation that another gateway made at its epoch e, that
+// has just arrived. It counts from e or, if this process is ahead, from now:
+// whatever was stored here before it arrived is covered.
 func (t *Table) Learn(marks []Mark, e uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,12 +153,12 @@ func (t *Table) check(o *object.Object) object.Freshness {
 	if o.Epoch < t.floor.Load() {
 		return object.Hard
 	}
-	return Look(o, func(m Mark) bool { return t.marks[m].Load() > o.Epoch })
+	return CheckMarks(o, func(m Mark) bool { return t.marks[m].Load() > o.Epoch })
 }
 
-// Look says what invalidations do to the response if later reports of their
+// CheckMarks says what invalidations do to the response if later reports of their
 // marks that they are later than the response.
-func Look(o *object.Object, later func(Mark) bool) object.Freshness {
+func CheckMarks(o *object.Object, later func(Mark) bool) object.Freshness {
 	c := checker{later: later}
 	if c.index(allIndex) {
 		return object.Hard
@@ -190,7 +189,7 @@ func Look(o *object.Object, later func(Mark) bool) object.Freshness {
 	return object.Valid
 }
 
-// checker looks names up for one response. Its methods return true for a hard
+// checker checks the names of one response. Its methods return true for a hard
 // invalidation, and remember a soft one.
 type checker struct {
 	later func(Mark) bool
@@ -218,7 +217,7 @@ func (c *checker) marked(at [places]uint32, soft bool) bool {
 	return true
 }
 
-// queries looks up a URL without its query, and whether it was invalidated with
+// queries checks a URL without its query, and whether it was invalidated with
 // any query.
 func (c *checker) queries(url []byte) bool {
 	bare := withoutQuery(url)
@@ -230,7 +229,7 @@ func (c *checker) queries(url []byte) bool {
 	return c.name(bare)
 }
 
-// prefixes looks up the beginnings of the URL, but only those of a length that
+// prefixes checks the beginnings of the URL, but only those of a length that
 // was invalidated since.
 func (c *checker) prefixes(url []byte) bool {
 	kind := url[0]

@@ -128,8 +128,7 @@ func (s *Store) Set(key object.Key, e *object.Entry) {
 // Delete forgets the entry.
 func (s *Store) Delete(key object.Key) { s.cache.Invalidate(key.Hash) }
 
-// Sweep forgets, in the background, all entries that dead says are of no use
-// any more. It asks a second time if it is called while it is at work.
+// Sweep forgets, in the background, all entries that dead reports as unusable. It asks a second time if it is called while it is at work.
 func (s *Store) Sweep(dead func(*object.Entry) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeClock never ticks: entries end when they are looked at.
+// fakeClock never ticks: entries expire when they are read.
 type fakeClock struct{ now atomic.Int64 }
 
 func newClock() *fakeClock {
@@ -86,7 +86,7 @@ func TestEndsAtLastUsefulMoment(t *testing.T) {
 	}
 	clock.advance(2 * time.Second)
 	if s.Get(short) != nil {
-		t.Error("still there when it is of no use")
+		t.Error("still there after it has expired")
 	}
 	if s.Get(long) == nil {
 		t.Error("gone although it may serve on error")
@@ -96,7 +96,7 @@ func TestEndsAtLastUsefulMoment(t *testing.T) {
 		t.Error("still there after the stale window")
 	}
 
-	// What is of no use any more is not kept, and replaces what was.
+	// What has expired is not kept, and replaces what was.
 	s.Set(short, entry(short, clock.time(), time.Minute, 10))
 	s.Set(short, entry(short, clock.time().Add(-time.Hour), time.Minute, 10))
 	if s.Get(short) != nil {

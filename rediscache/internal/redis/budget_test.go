@@ -87,7 +87,8 @@ func TestBudgetOfEveryCommand(t *testing.T) {
 	}
 }
 
-// What one look-up has used the next one of the same request has not.
+// What one look-up has used of the budget, the next one of the same request does not
+// have.
 func TestBudgetIsShared(t *testing.T) {
 	server := redistest.Start(t)
 	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})

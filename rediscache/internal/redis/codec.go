@@ -32,7 +32,7 @@ const (
 
 	checksumSize = 8
 	// chunkSize is how much of a body one key holds at most. Redis moves a key
-	// in one piece and answers nobody meanwhile.
+	// in one piece, during which it answers no other client.
 	chunkSize = 512 << 10
 )
 

@@ -12,8 +12,9 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// Whatever is found under a key, it is an object or a miss, and rubbish goes.
-func TestRubbish(t *testing.T) {
+// Whatever is found under a key, it is an object or a miss, and invalid values are
+// deleted.
+func TestInvalidValues(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
@@ -65,7 +66,7 @@ func TestRubbish(t *testing.T) {
 				t.Error("a new response is not found")
 			}
 			if s.Stats().Away {
-				t.Error("Redis is taken for away")
+				t.Error("Redis is considered unavailable")
 			}
 		})
 	}
@@ -134,10 +135,10 @@ func TestFull(t *testing.T) {
 			st := s.Stats()
 			t.Logf("%d of %d found, %+v", found, n, st)
 			if found == 0 || found == n {
-				t.Errorf("%d of %d found: the server was not full, or of no use", found, n)
+				t.Errorf("%d of %d found: the server was not full, or kept nothing", found, n)
 			}
 			if st.Away || st.Errors != 0 {
-				t.Errorf("a full Redis is taken for one that is away: %+v", st)
+				t.Errorf("a full Redis is considered unavailable: %+v", st)
 			}
 			if policy == "noeviction" && st.WriteErrors == 0 {
 				t.Error("the refused writes are not counted")

@@ -2,8 +2,8 @@
 // carries invalidations between them.
 //
 // Nothing here makes a request fail, and nothing makes it wait for longer than
-// the budget: a Redis that is away, slow, full or holds rubbish is a cache
-// miss. Writes happen behind the request's back.
+// the budget: a Redis that is unreachable, slow, full or has invalid values is a
+// cache miss. Writes are made in the background.
 //
 // The keys of one primary key are in one slot of a Cluster, by their hash tag:
 //

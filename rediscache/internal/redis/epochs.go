@@ -41,7 +41,7 @@ func NewEpochs(table *epoch.Table, o replog.Options, prefix string) *Epochs {
 // that the next invalidation is later than all it has seen.
 func (e *Epochs) Admit(o *object.Object) (admitted bool) {
 	e.Unshared(func(has func(key string) bool) {
-		if has != nil && epoch.Look(o, func(m epoch.Mark) bool { return has(m.String()) }) != object.Valid {
+		if has != nil && epoch.CheckMarks(o, func(m epoch.Mark) bool { return has(m.String()) }) != object.Valid {
 			return
 		}
 		e.table.Advance(o.Epoch)
@@ -136,7 +136,7 @@ func (t marks) Confirm(entries []replog.Entry, position uint64) {
 }
 
 // Begin makes what was stored before the log was begun unusable: what was
-// invalidated until then nobody can tell.
+// invalidated until then is unknown.
 func (t marks) Begin(position uint64) { t.Raise(position) }
 
 // Clock returns the highest epoch known here.

@@ -36,7 +36,7 @@ func (e *Epochs) invalidate(s object.Scope) {
 func inStep(t testing.TB, list ...*Epochs) {
 	t.Helper()
 	for _, e := range list {
-		testkit.Eventually(t, "first look at the log", e.Ready)
+		testkit.Eventually(t, "the first read of the log", e.Ready)
 	}
 }
 
@@ -51,9 +51,9 @@ func (*Epochs) channel() string       { return "tentagate:cache:{epochs}" }
 
 func (e *Epochs) freshness(o *object.Object) object.Freshness { return e.table.Check(o) }
 
-// The two ways in which one gateway hears of another's invalidation are tested
-// apart: Pub/Sub with a log that is never looked at again, and the log with
-// Pub/Sub cut.
+// The two ways in which one gateway learns of another's invalidation are tested
+// separately: Pub/Sub with a log that is never read again, and the log without
+// Pub/Sub.
 func TestAcrossGateways(t *testing.T) {
 	server := redistest.Start(t)
 	for name, make := range map[string]func(t *testing.T) *Epochs{
@@ -63,7 +63,7 @@ func TestAcrossGateways(t *testing.T) {
 		"by the log": func(t *testing.T) *Epochs {
 			return newEpochs(t, redistest.WithoutMessages(t, redistest.BackgroundClient(t, server.Addr())), replog.DefaultPeriod)
 		},
-		"by whichever wins": func(t *testing.T) *Epochs {
+		"by both": func(t *testing.T) *Epochs {
 			return newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Millisecond)
 		},
 	} {
@@ -151,7 +151,7 @@ func TestInvalidateWhenFull(t *testing.T) {
 	a, b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond), newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 50*time.Millisecond)
 	inStep(t, a, b)
 	c := server.Client()
-	// Full to the brim: not even a short value is taken any more.
+	// Full: not even a short value is accepted.
 	for size, refused := 10_000, 0; refused < 100; {
 		if c.Set(context.Background(), fmt.Sprint("fill", rand.Uint64()), noise(size), 0).Err() != nil {
 			size, refused = 1, refused+1

@@ -12,10 +12,10 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// Whichever keys Redis evicts, and whenever, what was purged is used by nobody: not
-// by the one who purged it, not by another, and not by one that starts afterwards
-// and knows nothing but what is left in Redis.
-func TestEvictedNeverResurrects(t *testing.T) {
+// Whichever keys Redis evicts, and whenever, no gateway uses what was purged: not the
+// one that purged it, not another, and not one that starts afterwards and knows only
+// what is left in Redis.
+func TestPurgedStaysPurgedAfterEvictions(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
@@ -56,7 +56,7 @@ func TestEvictedNeverResurrects(t *testing.T) {
 			t.Fatal(err)
 		}
 		if found := stale(a); found != "" {
-			t.Fatalf("round %d: who purged: %s", round, found)
+			t.Fatalf("round %d: the gateway that purged: %s", round, found)
 		}
 		switch random.IntN(3) {
 		case 0:
@@ -68,7 +68,7 @@ func TestEvictedNeverResurrects(t *testing.T) {
 		if round%3 == 0 {
 			c := newReplica(t, server, false)
 			if found := stale(c); found != "" {
-				t.Fatalf("round %d: a new one: %s", round, found)
+				t.Fatalf("round %d: a new gateway: %s", round, found)
 			}
 			c.epochs.Close()
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// The time between two looks for what another gateway stores grows from the
+	// The time between two look-ups of what another gateway stores grows from the
 	// first to the last.
 	firstAwait = 10 * time.Millisecond
 	lastAwait  = 100 * time.Millisecond
@@ -27,8 +27,8 @@ return 0
 `
 
 // Lease asks to be the one gateway that fills the key. It takes no longer than
-// the budget, and is granted if Redis does not answer: then everybody fills for
-// themselves. release does not wait; it takes effect after the writes of the
+// the budget, and is granted if Redis does not answer: then each gateway asks
+// the origin. release does not wait; it takes effect after the writes of the
 // same key that were asked for before.
 func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (free func(), granted bool) {
 	none := func() {}
@@ -64,8 +64,8 @@ func (s *Store) Await(ctx context.Context, key object.Key, match func(vary []str
 			timer.Stop()
 			return nil
 		}
-		// The lease is looked at first: what its holder stored before it ended
-		// is found afterwards.
+		// The lease is read first: what its holder stored before it ended is found
+		// afterwards.
 		limited, cancel := context.WithTimeout(ctx, s.o.Budget)
 		held, err := ask(s, s.partition(key), ctx, limited, func(ctx context.Context) (int64, error) {
 			return s.o.Client.Exists(ctx, s.key(key, "l")).Result()

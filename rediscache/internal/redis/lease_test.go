@@ -37,7 +37,7 @@ func TestLease(t *testing.T) {
 				return
 			}
 			asked.Add(1)
-			tried.Wait() // whoever comes later would find no lease
+			tried.Wait() // a later request would find no lease
 			s.Set(key, fresh([]byte("answer")))
 			free()
 		})
@@ -91,7 +91,7 @@ func TestLeaseEnds(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 
-	// An entry that is of no use is not taken.
+	// An entry that cannot be used is not returned.
 	old := object.NewKey("old")
 	put(t, a, old, fresh([]byte("old")))
 	free, _ = a.Lease(ctx, old, time.Minute)
@@ -121,7 +121,7 @@ func TestLeaseWithoutRedis(t *testing.T) {
 	for range 6 {
 		free, granted := s.Lease(context.Background(), object.NewKey("k"), time.Minute)
 		if !granted {
-			t.Error("nobody may ask the origin")
+			t.Error("no gateway may ask the origin")
 		}
 		free()
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// Nothing is lost when Redis is away: what was invalidated meanwhile is shared
-// when it is back, even if it comes back empty.
-func TestRedisAway(t *testing.T) {
+// Nothing is lost while Redis is unreachable: what was invalidated meanwhile is
+// shared when it is back, even if it is empty then.
+func TestInvalidateWhileUnreachable(t *testing.T) {
 	for _, how := range []string{"killed", "frozen"} {
 		t.Run(how, func(t *testing.T) {
 			server := redistest.Start(t)
@@ -58,8 +58,8 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// A log that is lost is restored by those who know it, and what they know is
-// not taken for new.
+// A log that is lost is restored by the gateways that know it, which do not take
+// their own changes for new ones.
 func TestLogLost(t *testing.T) {
 	for name, lose := range map[string]func(c *redis.Client, e *Epochs){
 		"flushed":            func(c *redis.Client, _ *Epochs) { c.FlushAll(context.Background()) },
@@ -85,7 +85,7 @@ func TestLogLost(t *testing.T) {
 			testkit.Eventually(t, "noticing", func() bool { return a.Stats().Lost > 0 })
 			inStep(t, a)
 			if got := a.freshness(after); got != object.Valid {
-				t.Errorf("what was stored after the invalidations is hit again: %d", got)
+				t.Errorf("what was stored after the invalidations is invalid again: %d", got)
 			}
 			b := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
 			inStep(t, b)
@@ -101,7 +101,7 @@ func TestLogLost(t *testing.T) {
 
 // A gateway that finds no log cannot know what was invalidated, so it uses
 // nothing that was stored before.
-func TestNoLogNoTrust(t *testing.T) {
+func TestStartWithoutLog(t *testing.T) {
 	server := redistest.Start(t)
 	a := newEpochs(t, redistest.BackgroundClient(t, server.Addr()), time.Hour)
 	inStep(t, a)
@@ -119,9 +119,8 @@ func TestNoLogNoTrust(t *testing.T) {
 	}
 }
 
-// Nor does a gateway that starts while nobody has given the new log back yet what
-// the old one had.
-func TestYoungLogNoTrust(t *testing.T) {
+// Nor does a gateway that starts before the new log was restored.
+func TestStartWithNewLog(t *testing.T) {
 	for _, lose := range []string{"both", "log", "generation"} {
 		t.Run(lose, func(t *testing.T) {
 			server := redistest.Start(t)
@@ -149,7 +148,7 @@ func TestYoungLogNoTrust(t *testing.T) {
 				}
 			}
 			if a.freshness(kept) != object.Valid {
-				t.Error("who knows all invalidations does not use what it stored")
+				t.Error("a gateway that knows all invalidations does not use what it stored")
 			}
 		})
 	}

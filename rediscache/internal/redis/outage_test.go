@@ -18,7 +18,7 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// careless returns a client that waits for a minute: with it the budget can
+// unboundedClient returns a client that waits for a minute: with it the budget can
 // only be the store's own.
 func unboundedClient(t testing.TB, addr string) redis.UniversalClient {
 	t.Helper()
@@ -29,7 +29,7 @@ func unboundedClient(t testing.TB, addr string) redis.UniversalClient {
 	return c
 }
 
-// Whatever is wrong with Redis, a look-up ends, with the response or without.
+// Whatever fails in Redis, a look-up ends, with a response or without.
 func TestOutages(t *testing.T) {
 	type outage struct {
 		begin, end func(*redistest.Server, *redistest.Proxy)
@@ -56,12 +56,12 @@ func TestOutages(t *testing.T) {
 			func(_ *redistest.Server, p *redistest.Proxy) { p.Swallow(false); p.Cut() },
 		},
 	} {
-		for _, kind := range []string{"app's client", "careless client"} {
+		for _, kind := range []string{"client of the app", "client without timeouts"} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				server := redistest.Start(t)
 				p := redistest.NewProxy(t, server.Addr())
 				client := redistest.RequestClient(t, p.Addr())
-				if kind == "careless client" {
+				if kind == "client without timeouts" {
 					client = unboundedClient(t, p.Addr())
 				}
 				var changes atomic.Int32
@@ -98,7 +98,7 @@ func TestOutages(t *testing.T) {
 				}
 				s.Set(key, fresh(body))
 				if s.Stats().Dropped == 0 {
-					t.Error("a write waits for a Redis that is away")
+					t.Error("a write waits for a Redis that is unavailable")
 				}
 
 				o.end(server, p)
@@ -108,15 +108,15 @@ func TestOutages(t *testing.T) {
 					return get(s, key) != nil
 				})
 				if changes.Load() < 2 {
-					t.Errorf("%d changes are told of", changes.Load())
+					t.Errorf("%d changes reported", changes.Load())
 				}
 			})
 		}
 	}
 }
 
-// What looks at the request must not be called after the request went on, for
-// it may change the request.
+// The match function reads the request. It must not be called after the request went
+// on, which may change it.
 func TestMatchIsOfTheRequest(t *testing.T) {
 	server := redistest.Start(t)
 	p := redistest.NewProxy(t, server.Addr())
@@ -132,13 +132,13 @@ func TestMatchIsOfTheRequest(t *testing.T) {
 		for range 50 {
 			request := map[string]string{"Accept": "1"}
 			s.Select(context.Background(), key, func(vary []string, v string) bool { return request["Accept"] == v })
-			request["Accept"] = "changed" // the race detector looks
+			request["Accept"] = "changed" // for the race detector
 		}
 	}
 }
 
-// A request that is given up says nothing of Redis.
-func TestGivenUp(t *testing.T) {
+// A canceled request says nothing about Redis.
+func TestCanceledRequest(t *testing.T) {
 	server := redistest.Start(t)
 	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
 	ctx, cancel := context.WithCancel(context.Background())

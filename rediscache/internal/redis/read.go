@@ -12,7 +12,7 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
-// errNotAsked says that Redis is away or has too much to do.
+// errNotAsked means that Redis is unavailable or has too many reads under way.
 var errNotAsked = errors.New("redis is not asked")
 
 // ask calls f and returns what it returns, within what is left of the budget:
@@ -65,9 +65,9 @@ func ask[T any](s *Store, p *availability.Partition, ctx, limited context.Contex
 }
 
 // fetch reads the index, then the variants, then the parts of long bodies. The
-// variant of a response without Vary, the usual one, has a name known beforehand
-// and is read together with the index. match is only called here and not in the
-// functions given to ask: it looks at the request.
+// variant of a response without Vary, the usual one, has a fixed name and
+// is read together with the index. match is only called here and not in the
+// functions given to ask: it reads the request.
 func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([]string, string) bool) (*object.Entry, error) {
 	type first struct {
 		index *redis.MapStringStringCmd
@@ -202,7 +202,7 @@ func (s *Store) repair(key object.Key, rest string, err error) {
 	}
 }
 
-// discard deletes a key that holds rubbish.
+// discard deletes a key with an invalid value.
 func (s *Store) discard(key object.Key, rest string) {
 	s.n.corrupt.Add(1)
 	s.enqueue(job{key: key, discard: rest})

@@ -135,9 +135,9 @@ func TestFirstRequest(t *testing.T) {
 	}
 }
 
-// Replicas fill, read and purge the same keys all the while Redis is troubled.
-// Whatever a replica purged it never uses again, and in the end nobody does.
-func TestReplicasUnderTrouble(t *testing.T) {
+// Replicas fill, read and purge the same keys during faults of Redis. A replica never
+// uses again what it purged, and in the end none does.
+func TestReplicasDuringFaults(t *testing.T) {
 	server := redistest.Start(t)
 	replicas := []*replica{newReplica(t, server, false), newReplica(t, server, false), newReplica(t, server, true)}
 	const keys = 8

@@ -14,7 +14,7 @@ type Stats struct {
 	// Hits and Misses count the look-ups that Redis answered.
 	Hits   int64 `json:"hits"`
 	Misses int64 `json:"misses"`
-	// Skipped counts look-ups left out because Redis was known to be away, its
+	// Skipped counts look-ups left out because Redis was unavailable, its
 	// invalidations were not known yet or too many look-ups were under way.
 	Skipped int64 `json:"skipped"`
 	// Errors and Late count look-ups that failed, and that took longer than the
@@ -24,7 +24,7 @@ type Stats struct {
 	// Corrupt counts values that were damaged, unknown or of another version.
 	Corrupt int64 `json:"corrupt"`
 	// Writes, WriteErrors and Dropped count what was written, what failed and
-	// what was not tried because too much was waiting or Redis was away.
+	// what was not tried because the queue was full or Redis was unavailable.
 	Writes      int64 `json:"writes"`
 	WriteErrors int64 `json:"write_errors"`
 	Dropped     int64 `json:"dropped"`
@@ -34,7 +34,7 @@ type Stats struct {
 	Deletes int64 `json:"deletes"`
 	// QueuedBytes wait to be written.
 	QueuedBytes int64 `json:"queued_bytes"`
-	// Away is true while Redis is left alone because it does not answer.
+	// Away is true while Redis, or a part of it, is unavailable.
 	Away bool `json:"away"`
 }
 

@@ -136,7 +136,7 @@ func TestStore(t *testing.T) {
 				tag = k[begin:end]
 				left := admin.PTTL(ctx, k).Val()
 				if want := time.Until(o.UsefulUntil()); left < want-10*time.Second || left > want+time.Second {
-					t.Errorf("%s ends in %v, of use for %v", k, left, want)
+					t.Errorf("%s expires in %v, useful for %v", k, left, want)
 				}
 			}
 			if want := 2 + len(body)/chunkSize; name == "large" && len(keys) != want+1 {
@@ -152,7 +152,7 @@ func TestStore(t *testing.T) {
 			testkit.Eventually(t, "deletion", func() bool { return admin.DBSize(ctx).Val() == 0 })
 		})
 	}
-	t.Run("of no use any more", func(t *testing.T) {
+	t.Run("expired", func(t *testing.T) {
 		key := object.NewKey("past")
 		o := fresh(nil)
 		o.ResponseTime = time.Now().Add(-30 * time.Hour)

@@ -18,7 +18,7 @@ import (
 const writers = 4
 
 // job is one write: of an object, of the end of a key, of the end of one Redis
-// key that holds rubbish, or of the end of a lease.
+// key with an invalid value, or of the end of a lease.
 type job struct {
 	key     object.Key
 	object  *object.Object
@@ -120,8 +120,7 @@ func (w *waiting) get(key object.Key, match func([]string, string) bool) *object
 	return e
 }
 
-// Close ends the tier. What is waiting to be written is written if that is
-// quickly done.
+// Close ends the tier. It writes what is waiting for up to writeTimeout.
 func (s *Store) Close() {
 	s.mu.Lock()
 	if s.closed {
@@ -215,7 +214,7 @@ return 1
 `
 
 // store writes the parts of the body, then the head, then the entry in the
-// index: whoever finds one of them finds those before it.
+// index: a reader that finds one of them finds those before it.
 func (s *Store) store(ctx context.Context, key object.Key, o *object.Object) error {
 	now := time.Now()
 	life := min(o.UsefulUntil().Sub(now), maxLife)
