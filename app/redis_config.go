@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -138,7 +139,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 		return nil, err
 	}
 	text := texts{}
-	s := &redisSettings{prefix: text.of("key_prefix", c.KeyPrefix), budget: time.Duration(c.Budget)}
+	s := &redisSettings{prefix: cmp.Or(text.of("key_prefix", c.KeyPrefix), DefaultKeyPrefix), budget: time.Duration(c.Budget)}
 	sentinel := text.of("sentinel", c.Sentinel)
 	username := text.of("username", c.Username)
 	password := strings.TrimRight(text.secret("password", c.Password), "\r\n")
@@ -156,9 +157,6 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	}
 	if text.err != nil {
 		return nil, text.err
-	}
-	if s.prefix == "" {
-		s.prefix = DefaultKeyPrefix
 	}
 	if strings.ContainsAny(s.prefix, "{} \t\r\n") {
 		return nil, fmt.Errorf("key_prefix %q: it must have no braces and no white space", s.prefix)
@@ -184,7 +182,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 		}
 		s.options.Addrs = append(s.options.Addrs, opt.Addr)
 		if i == 0 {
-			s.options.DB, s.options.Username, s.options.Password = opt.DB, opt.Username, opt.Password
+			s.options.DB, s.options.Username, s.options.Password = opt.DB, cmp.Or(username, opt.Username), cmp.Or(password, opt.Password)
 			tlsConfig = opt.TLSConfig
 		}
 	}
@@ -192,12 +190,6 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	s.options.IsClusterMode = s.cluster
 	if s.cluster && s.options.DB != 0 {
 		return nil, fmt.Errorf("database %d: a Cluster has only database 0", s.options.DB)
-	}
-	if username != "" {
-		s.options.Username = username
-	}
-	if password != "" {
-		s.options.Password = password
 	}
 	if s.tls != nil {
 		if tlsConfig, err = s.tls.build(tlsConfig); err != nil {

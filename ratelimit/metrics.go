@@ -102,11 +102,10 @@ func collectZones(ch chan<- prometheus.Metric) {
 	type leased struct{ granted, spent, returned, held uint64 }
 	units := make(map[string]leased)
 	eachZone(func(z *zone) {
+		evicted[id{z.displayName(), z.store()}] += z.counters().Evictions()
 		if z.redis == nil {
-			evicted[id{z.displayName(), storeMemory}] += z.evictions()
 			return
 		}
-		evicted[id{z.displayName(), storeRedis}] += z.evictions()
 		s := z.redis.LeaseStats()
 		u := units[z.displayName()]
 		u.granted += s.Granted

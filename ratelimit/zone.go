@@ -78,7 +78,7 @@ func (h *Handler) attach(gateway *app.App, id string) error {
 	h.zone.name = h.Zone
 	h.zone.mu.Unlock()
 	if ref.Loaded {
-		h.zone.setMaxKeys(h.MaxKeys)
+		h.zone.counters().SetMaxKeys(h.MaxKeys)
 	}
 	return nil
 }
@@ -135,19 +135,15 @@ func (z *zone) close() error {
 	return z.engine.Release()
 }
 
-func (z *zone) setMaxKeys(n int) {
+// counters are what the zone counts with.
+func (z *zone) counters() interface {
+	SetMaxKeys(n int)
+	Evictions() uint64
+} {
 	if z.redis != nil {
-		z.redis.SetMaxKeys(n)
-		return
+		return z.redis
 	}
-	z.memory.SetMaxKeys(n)
-}
-
-func (z *zone) evictions() uint64 {
-	if z.redis != nil {
-		return z.redis.Evictions()
-	}
-	return z.memory.Evictions()
+	return z.memory
 }
 
 // displayName is the name of the zone in the latest configuration.

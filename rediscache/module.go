@@ -233,8 +233,6 @@ type Handler struct {
 	tags      tagging
 	writes    writeRules
 	refresher refresher
-
-	leaveNamespace func() // nil without one
 }
 
 // KeyOptions are what is part of the key beside the scheme, host, path and query of a

@@ -1,9 +1,9 @@
 package rediscache
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -74,14 +74,23 @@ var namespaces = struct {
 
 // joinNamespace refuses handlers that share what they store but not the rules for it:
 // which of them apply would be chance.
-func (h *Handler) joinNamespace(a *app.App) error {
+func (h *Handler) joinNamespace(ctx caddy.Context, a *app.App) error {
 	if h.Namespace == "" {
 		return nil
 	}
 	namespaces.Lock()
 	defer namespaces.Unlock()
-	for _, other := range namespaces.m[a][h.Namespace] {
-		if mine, theirs := h.rules(), other.rules(); mine != theirs {
+	if namespaces.m[a] == nil {
+		namespaces.m[a] = map[string][]*Handler{}
+		context.AfterFunc(ctx, func() {
+			namespaces.Lock()
+			defer namespaces.Unlock()
+			delete(namespaces.m, a)
+		})
+	}
+	named := namespaces.m[a]
+	for _, other := range named[h.Namespace] {
+		if h.rules() != other.rules() {
 			where := "another http_cache"
 			if other.Position != "" {
 				where = "the http_cache at " + other.Position
@@ -89,23 +98,7 @@ func (h *Handler) joinNamespace(a *app.App) error {
 			return fmt.Errorf("namespace %s: %s uses it with other options: handlers that share a namespace must have the same key, ttl and storing options", h.Namespace, where)
 		}
 	}
-	if namespaces.m[a] == nil {
-		namespaces.m[a] = map[string][]*Handler{}
-	}
-	namespaces.m[a][h.Namespace] = append(namespaces.m[a][h.Namespace], h)
-	h.leaveNamespace = sync.OnceFunc(func() {
-		namespaces.Lock()
-		defer namespaces.Unlock()
-		if named := namespaces.m[a]; named != nil {
-			named[h.Namespace] = slices.DeleteFunc(named[h.Namespace], func(other *Handler) bool { return other == h })
-			if len(named[h.Namespace]) == 0 {
-				delete(named, h.Namespace)
-			}
-			if len(named) == 0 {
-				delete(namespaces.m, a)
-			}
-		}
-	})
+	named[h.Namespace] = append(named[h.Namespace], h)
 	return nil
 }
 

@@ -49,7 +49,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.check(a); err != nil {
 		return err
 	}
-	if err := h.joinNamespace(a); err != nil {
+	if err := h.joinNamespace(ctx, a); err != nil {
 		return err
 	}
 	if h.BypassRaw != nil {
@@ -266,9 +266,6 @@ func (h *Handler) checkOff() error {
 func (h *Handler) Cleanup() error {
 	if h.refresher.stop != nil {
 		h.refresher.stop()
-	}
-	if h.leaveNamespace != nil {
-		h.leaveNamespace()
 	}
 	ended := make(chan struct{})
 	go func() {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -137,10 +138,5 @@ func typeMatchesExtension(urlPath string, header http.Header) bool {
 	if err != nil {
 		return false
 	}
-	for _, prefix := range accepted {
-		if strings.HasPrefix(kind, prefix) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(accepted, func(prefix string) bool { return strings.HasPrefix(kind, prefix) })
 }

@@ -136,20 +136,11 @@ func (d Directives) Fields(name string) (fields []string, whole bool) {
 
 // parseSeconds reads delta-seconds (RFC 9111 §1.2.2).
 func parseSeconds(text string) (time.Duration, bool) {
-	if text == "" {
+	n, ok := position(text)
+	if !ok {
 		return 0, false
 	}
-	n := int64(0)
-	for i := range len(text) {
-		c := text[i]
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		if n = n*10 + int64(c-'0'); n > maxSeconds {
-			n = maxSeconds
-		}
-	}
-	return time.Duration(n) * time.Second, true
+	return time.Duration(min(n, maxSeconds)) * time.Second, true
 }
 
 // cutItem cuts at the next comma outside of quotes. A quote that is never
