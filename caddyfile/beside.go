@@ -183,7 +183,7 @@ func (g *gateway) checkMatchers(h httpcaddyfile.Helper) error {
 			}
 			set, _, err := h.WithDispenser(caddyfile.NewDispenser(slices.Clone(segment[1:2]))).MatcherToken()
 			if err != nil {
-				continue // told where the line is read
+				continue // reported where the line is read
 			}
 			if err := g.checkMatcher(option, segment[1], set); err != nil {
 				return err

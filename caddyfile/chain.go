@@ -35,8 +35,8 @@ func compile(ctx caddy.Context, routes caddyhttp.RouteList) caddyhttp.Handler {
 	return next
 }
 
-// nothing is behind the last route. It leaves the mark that Caddy's own last
-// handler does, which the access log goes by.
+// nothing is after the last route. It sets the variable that Caddy's own last handler
+// sets for the access log.
 var nothing caddyhttp.Handler = caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
 	caddyhttp.SetVar(r.Context(), "unhandled", true)
 	return nil

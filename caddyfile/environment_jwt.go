@@ -139,8 +139,8 @@ func listOf(text string) []string {
 	return []string{text}
 }
 
-// keyOfEnvironment chooses the one source of keys. With none set it is the
-// secret, and loading the configuration tells that it is missing.
+// keyOfEnvironment chooses the one source of keys. With none set it is the secret,
+// which is reported as missing when the configuration loads.
 func keyOfEnvironment() ([]string, error) {
 	sources := []struct{ variable, option string }{
 		{envSecret, "secret"},

@@ -20,8 +20,8 @@ import (
 	"github.com/pythopus/tentagate/ratelimit"
 )
 
-// limits are the bounds of what one client may ask of the gateway, whoever it
-// is: they count before a token is looked at. Zero is no bound.
+// limits bound what a client may request, authenticated or not: they are checked
+// before the token. Zero means no bound.
 type limits struct {
 	maxBody     int64         // bytes of a request's body
 	bodyTimeout time.Duration // for which a body may stall

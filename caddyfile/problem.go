@@ -23,13 +23,13 @@ type Problem struct {
 	// Status code of the answer, 400 to 599. Required.
 	Status int `json:"status,omitempty"`
 
-	// What to tell the client. Default: the standard text of the status.
+	// Detail for the client. Default: the standard text of the status.
 	Detail string `json:"detail,omitempty"`
 
 	// Do not refuse clients of these addresses and networks, in CIDR notation;
-	// `private_ranges` stands for all private ones. The client is who the peer is
-	// or, where that is a trusted proxy, whom it names; what another proxy passes
-	// on is refused. Default: nobody is excepted.
+	// `private_ranges` means all private ones. The client is the peer or, if that is
+	// a trusted proxy, the client that it names; requests through other proxies are
+	// refused. Default: none.
 	Except []string `json:"except,omitempty"`
 
 	except *nearby.Networks // nil: nobody

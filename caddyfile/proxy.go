@@ -18,10 +18,9 @@ const envHeaderTimeout = "RESPONSE_HEADER_TIMEOUT"
 // defaultHeaderTimeout is how long a service may take until its answer begins.
 const defaultHeaderTimeout = 60 * time.Second
 
-// upstreamRules are those of the circuit that each address of a service has
-// where there are several. Only an address that cannot be reached or does not
-// answer is left out: what a service says with a status, it mostly says at every
-// address. Nothing that a client sends counts.
+// upstreamRules are the rules of the circuits for the addresses of a service with
+// several. Only an address that cannot be reached or does not answer is excluded: an
+// error status is mostly the same at every address. No fault of a client counts.
 var upstreamRules = []statement{
 	words("failure", "transport", "timeout"), words("consecutive", "3"), words("open_for", "10s", "max", "1m"),
 }

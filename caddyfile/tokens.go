@@ -16,9 +16,8 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 )
 
-// generated is the file of tokens that nobody wrote. Caddy takes a token of
-// another file for the first one of a new line, so that they can stand among
-// those of the operator.
+// generated is the file name of generated tokens. For Caddy, a token of another file
+// begins a new line, so that they can be mixed with those of the operator.
 const generated = "tentagate"
 
 // statement is a line of a Caddyfile, perhaps with a block.
@@ -107,8 +106,8 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 	if e.err != nil {
 		return nil
 	}
-	// What Caddy says about a mistake ends with the place of the tokens around
-	// it, so these have the place of the tentagate directive.
+	// Caddy's errors end with the place of the surrounding tokens, so these have the
+	// place of the tentagate directive.
 	around := func(text string, line int) caddyfile.Token {
 		return caddyfile.Token{File: e.file, Line: line, Text: text}
 	}

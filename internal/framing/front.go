@@ -11,14 +11,13 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Install puts a watch in front of the server whose handler is being
-// provisioned, so that it holds for every answer of that server: those of
-// handlers in front of TentaGate's, of other sites, and Caddy's own.
+// Install wraps the server whose handler is being provisioned, so that every
+// response of that server is covered: those of handlers in front of TentaGate's, of
+// other sites, and Caddy's own.
 //
-// Caddy has no option for a handler in front of its server. But the function
-// that it calls for each connection is given the http.Server before the first
-// request of any connection is read, and what that server calls can still be
-// wrapped then.
+// Caddy has no option for a handler in front of its server. But the function that it
+// calls for each connection gets the http.Server before the first request of any
+// connection is read, and its handler can still be replaced then.
 func Install(ctx caddy.Context) {
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterConnContext(new(installation).connContext)
@@ -34,8 +33,8 @@ func (i *installation) connContext(ctx context.Context, _ net.Conn) context.Cont
 	if ctx.Value(installed{}) != nil {
 		return ctx // another handler did it
 	}
-	// No connection is served before this returned for it, so that nobody reads
-	// what is written here.
+	// No connection is served before this returned for it, so nothing reads the field
+	// that is written here.
 	i.once.Do(func() {
 		if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok && server.Handler != nil {
 			server.Handler = newFront(server.Handler)
@@ -51,8 +50,8 @@ type front struct {
 	timeout time.Duration // of reading a request, 0 for none
 }
 
-// defaultBound is Caddy's read_idle_timeout where it is switched off: the rest
-// of a body that no handler wants is not waited for without bound.
+// defaultBound replaces Caddy's read_idle_timeout where it is off, so that the wait
+// for the rest of a body is always bounded.
 const defaultBound = time.Minute
 
 func newFront(next http.Handler) *front {
@@ -66,14 +65,13 @@ func newFront(next http.Handler) *front {
 	return f
 }
 
-// ServeHTTP watches requests of HTTP/1 that have a body. HTTP/1.0 is watched
-// without one as well: a Transfer-Encoding in it, which is not seen here any
-// more, is a body that is not read, and a proxy is not to keep connections of
-// HTTP/1.0 anyway (RFC 9112 §6.1, §9.3).
+// ServeHTTP observes requests of HTTP/1 that have a body, and all of HTTP/1.0: a
+// Transfer-Encoding in one of those is not visible here, and means a body that is not
+// read; and a proxy should not keep connections of HTTP/1.0 anyway (RFC 9112 §6.1,
+// §9.3).
 //
-// What Caddy is given is a copy of the request, so that the body that Go's
-// server finds in its own request is its own, and all that it does by it holds
-// again.
+// Caddy gets a copy of the request, so that Go's server finds its own body in its own
+// request, and handles it as usual.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 && r.ProtoMinor > 0 {
 		f.next.ServeHTTP(w, r)

@@ -10,11 +10,10 @@ import (
 )
 
 // lengthBeside reports whether a request with a Transfer-Encoding has a
-// Content-Length too, and whether it is unsure of that.
+// Content-Length too, and whether that is unknown.
 //
-// net/http goes by the Transfer-Encoding and deletes the Content-Length from
-// what handlers see, so that the text of the request is looked at where it was
-// read: in the buffer of the connection, of which this only reads.
+// net/http uses the Transfer-Encoding and removes the Content-Length, so the request
+// is read again from the buffer of the connection, which is not changed.
 func lengthBeside(r *http.Request) (beside, unsure bool) {
 	text, ok := head(consumed(r.Body), r.Method+" "+r.RequestURI+" "+r.Proto)
 	if !ok {
@@ -28,17 +27,17 @@ func lengthBeside(r *http.Request) (beside, unsure bool) {
 	return false, false
 }
 
-// head returns the header section behind the last request line that is the
-// given one, if the buffer still has all of it: it was longer than the buffer
-// otherwise, or came in pieces.
+// head returns the header section after the last occurrence of the request line, if
+// the buffer still has all of it: not if it was longer than the buffer, or arrived in
+// pieces.
 func head(buffer []byte, requestLine string) ([]byte, bool) {
 	for end := len(buffer); ; {
 		at := bytes.LastIndex(buffer[:end], []byte(requestLine))
 		if at < 0 {
 			return nil, false
 		}
-		// In the header section itself no line can be like that: a name has no
-		// blank in it, and what continues a line begins with one.
+		// No line of a header section can look like that: a field name has no space,
+		// and a folded line begins with one.
 		rest := buffer[at+len(requestLine):]
 		if (at == 0 || buffer[at-1] == '\n') && len(rest) > 0 && (rest[0] == '\r' || rest[0] == '\n') {
 			for _, blank := range []string{"\n\r\n", "\n\n"} {
@@ -52,9 +51,8 @@ func head(buffer []byte, requestLine string) ([]byte, bool) {
 	}
 }
 
-// consumed returns what was read last from the buffer of the connection that a
-// body of net/http's server reads from, or nothing where that looks different
-// from what is known here.
+// consumed returns what was read last from the buffer of the connection that a body
+// of net/http's server reads from, or nil where its types are unknown.
 func consumed(body io.ReadCloser) []byte {
 	v := reflect.ValueOf(body)
 	for range 8 {

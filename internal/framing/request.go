@@ -1,13 +1,12 @@
-// Package framing sees to it that a connection of HTTP/1 never goes on inside
-// the body of a request. A client that can have the rest of a body read as the
-// next request sends requests that nobody authenticated or counted (request
-// smuggling, RFC 9112 §11.2).
+// Package framing ensures that the rest of a request body is never read as the next
+// request of an HTTP/1 connection. Otherwise a client could send requests that are
+// neither authenticated nor counted (request smuggling, RFC 9112 §11.2).
 //
-// Go's server decides from the request's own body whether it reads the rest of
-// it or ends the connection, and knows it by its type. Caddy puts readers of its
-// own in that place, and a body that the proxy behind closed early is then taken
-// for one that was read. Package framing watches the body itself and answers
-// `Connection: close` unless its end was seen.
+// Go's server decides by the type of the request's body whether it reads the rest of
+// it or closes the connection. Caddy replaces the body with readers of its own, and a
+// body that reverse_proxy closed early then looks as if it had been read. Package
+// framing observes the body itself and sends `Connection: close` unless its end was
+// reached.
 package framing
 
 import (
@@ -25,19 +24,17 @@ import (
 	"github.com/pythopus/tentagate/internal/headers"
 )
 
-// The rest of a body that no handler read is read before the answer, as Go's
-// server does, so that an ordinary request keeps its connection: this much of
-// it, and as long as the client sends some at least every `stall`. Behind an
-// answer with which the connection ends, a client is given `linger` to read it
-// while it still sends.
+// The rest of a body that no handler read is read before the response, as Go's
+// server does, so that an ordinary request keeps its connection: up to maxRest
+// bytes, as long as some arrive every `stall`. After a response that closes the
+// connection, a client that still sends has `linger` to read it.
 const (
 	maxRest = 256 << 10
 	stall   = 5 * time.Second
 	linger  = time.Second
 )
 
-// Request is what is known of the framing of one request with a body. It is the
-// writer of the answer, too.
+// Request is the state of one request with a body. It is the response writer, too.
 type Request struct {
 	headers.Writer
 
@@ -47,32 +44,32 @@ type Request struct {
 	bound   time.Duration // of reading the rest, 0 if body has deadlines of its own
 	ceiling time.Time     // of reading anything, or zero
 	framed  bool          // by HTTP/2 or HTTP/3, whose connections are not lost so
-	ends    bool          // the connection ends in any case
+	ends    bool          // the connection is closed in any case
 	waits   bool          // the client waits for 100 Continue
-	duplex  bool          // handlers may read on behind the header
-	gone    bool          // the connection is another's
+	duplex  bool          // handlers may read the body after the response header
+	gone    bool          // the connection was hijacked
 	beside  bool
 
 	mu       sync.Mutex
 	reading  int       // calls of Read that have not returned
 	returned sync.Cond // one of them has
 	read     int64     // so far
-	ended    bool      // the end of the body was seen
-	closed   bool      // nobody reads on
-	err      error     // why the end will never be seen
+	ended    bool      // the end of the body was read
+	closed   bool      // no handler reads on
+	err      error     // why the end cannot be reached
 }
 
 type contextKey struct{}
 
-// From returns what is known of the request, or nil.
+// From returns the state of the request, or nil.
 func From(ctx context.Context) *Request {
 	q, _ := ctx.Value(contextKey{}).(*Request)
 	return q
 }
 
-// Watch returns what watches a request, which is to go on with its Body and
-// itself as the writer of the answer, and the same request for the handlers
-// behind. The caller calls Send(0) on it when they have returned.
+// Watch observes a request. It returns the state, which is the response writer for
+// the next handlers, and the request for them. The caller calls Send(0) on the state
+// when they have returned.
 func Watch(w http.ResponseWriter, r *http.Request) (*Request, *http.Request) {
 	q := &Request{body: r.Body, trailer: newTrailer(r), length: r.ContentLength, framed: r.ProtoMajor != 1, ended: r.ContentLength == 0}
 	q.Init(w, q)
@@ -96,13 +93,13 @@ func Watch(w http.ResponseWriter, r *http.Request) (*Request, *http.Request) {
 // Transfer-Encoding, which is to be refused (RFC 9112 §6.3).
 func (q *Request) LengthBeside() bool { return q.beside }
 
-// KeepTrailers has the fields behind the body dropped that keep does not take.
-// It is called before the body is read.
+// KeepTrailers drops the trailer fields for which keep returns false. It is called
+// before the body is read.
 func (q *Request) KeepTrailers(keep func(name string) bool) { q.trailer.keep = keep }
 
 // Failure returns the reason why the body could not be read to its end, if that
-// is the client's fault: a wrong framing, or one that it did not send in time.
-// It is not for a client that is gone.
+// is the client's fault: invalid framing, or a body that did not arrive in time. It
+// is nil for a client that disconnected.
 func (q *Request) Failure() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,7 +110,7 @@ func (q *Request) Failure() error {
 	return q.err
 }
 
-// Late reports whether a failure is one of time.
+// Late reports whether a failure is a timeout.
 func Late(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
@@ -137,7 +134,7 @@ func (q *Request) Overdue() error {
 	return q.err
 }
 
-// BeforeHeader has the connection end unless the body was read to its end.
+// BeforeHeader closes the connection unless the body was read to its end.
 func (q *Request) BeforeHeader(h http.Header, status int) {
 	if q.framed || status == http.StatusSwitchingProtocols {
 		return // no request follows on the connection
@@ -147,8 +144,8 @@ func (q *Request) BeforeHeader(h http.Header, status int) {
 	}
 }
 
-// finish reports whether the end of the body is reached. It reads the rest if
-// nobody else does.
+// finish reports whether the end of the body is reached. It reads the rest unless a
+// handler reads the body.
 func (q *Request) finish(h http.Header) bool {
 	q.mu.Lock()
 	started := q.read > 0 && !q.closed
@@ -157,7 +154,7 @@ func (q *Request) finish(h http.Header) bool {
 		q.mu.Unlock()
 		return true
 	case q.err != nil, q.waits, q.duplex, q.reading > 0, started, q.length-q.read > maxRest, strings.EqualFold(h.Get("Connection"), "close"):
-		// Whoever reads may go on.
+		// A handler may read on.
 		q.mu.Unlock()
 		return false
 	}
@@ -166,7 +163,7 @@ func (q *Request) finish(h http.Header) bool {
 	return q.readRest()
 }
 
-// readRest reads what nobody else wants, and reports whether that was all.
+// readRest reads the rest of the body, and reports whether it reached the end.
 func (q *Request) readRest() (ended bool) {
 	buf := make([]byte, 4<<10)
 	begin := time.Now()
@@ -203,10 +200,9 @@ func (q *Request) disarm() {
 	}
 }
 
-// linger bounds what Go's server reads behind the answer of a body whose end
-// was not seen. A read that is under way still, as in a proxy whose service
-// answered early, is ended before: Go's server would do that itself, and take the
-// bound away with it.
+// linger bounds what Go's server reads after the response of a body whose end was
+// not reached. A read in progress, as in a proxy whose service answered early, is
+// interrupted before: Go's server would do that itself, and reset the deadline.
 func (q *Request) linger() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -223,7 +219,7 @@ func (q *Request) linger() {
 	_ = controller.SetReadDeadline(time.Now().Add(linger))
 }
 
-// readBody reads from the body, and at its end what stands behind.
+// readBody reads from the body, and checks the trailer at its end.
 func (q *Request) readBody(p []byte) (int, error) {
 	n, err := q.body.Read(p)
 	if errors.Is(err, io.EOF) {
@@ -234,7 +230,7 @@ func (q *Request) readBody(p []byte) (int, error) {
 	return n, err
 }
 
-// note keeps what a read of the body told.
+// note records the result of a read of the body.
 func (q *Request) note(n int, err error) {
 	q.read += int64(n)
 	switch {
@@ -245,7 +241,7 @@ func (q *Request) note(n int, err error) {
 	}
 }
 
-// Hijack hands the connection over.
+// Hijack takes over the connection.
 func (q *Request) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := q.Writer.Hijack()
 	if err == nil {
@@ -256,7 +252,7 @@ func (q *Request) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// EnableFullDuplex lets handlers read the body behind the header of the answer.
+// EnableFullDuplex lets handlers read the body after the response header.
 func (q *Request) EnableFullDuplex() error {
 	q.duplex = true
 	return http.NewResponseController(q.ResponseWriter).EnableFullDuplex()
@@ -287,7 +283,7 @@ func (b *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close keeps others from reading on. The body itself is the server's to close.
+// Close ends the reads of handlers. The server closes the body itself.
 func (b *watched) Close() error {
 	q := (*Request)(b)
 	q.mu.Lock()

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-var errTrailer = errors.New("a line behind the body is no field")
+var errTrailer = errors.New("the trailer section has a line that is not a field")
 
-// trailer is what is known of the fields behind a body.
+// trailer checks the trailer fields of a request.
 type trailer struct {
-	request   *http.Request // which the server writes them into
+	request   *http.Request // into which the server writes them
 	announced []string      // by the Trailer field
 	keep      func(name string) bool
 }
@@ -27,9 +27,9 @@ func newTrailer(r *http.Request) trailer {
 	return t
 }
 
-// check refuses what is no field line (RFC 9112 §7.1.2), which net/http takes,
-// and drops the fields that nobody announced and those that are no trailers
-// (RFC 9110 §6.5.1), as the proxy behind passes all of them on.
+// check refuses invalid field lines (RFC 9112 §7.1.2), which net/http accepts, and
+// drops fields that were not announced or cannot be trailers (RFC 9110 §6.5.1), as
+// reverse_proxy forwards all of them.
 func (t *trailer) check() error {
 	fields := t.request.Trailer
 	for name, values := range fields {

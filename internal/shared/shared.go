@@ -19,7 +19,7 @@ type configuration struct {
 	users map[thing]user
 }
 
-// thing is what directives share.
+// thing is something that directives share.
 type thing struct{ kind, name string }
 
 // user is the first directive that uses a thing.

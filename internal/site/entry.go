@@ -30,7 +30,7 @@ func OnEntry(ctx caddy.Context, make func(handlers []caddyhttp.MiddlewareHandler
 		sets, e := route.MatcherSets, &entry{server: server, routes: server.Routes, make: make}
 		switch {
 		case route.Terminal && len(sets) > 0:
-			// A site: who matches it enters it.
+			// A site: a request that matches it enters it.
 			e.routes = server.Routes[i : i+1]
 			for j, set := range sets {
 				sets[j] = append(slices.Clip(set), e)
@@ -39,8 +39,8 @@ func OnEntry(ctx caddy.Context, make func(handlers []caddyhttp.MiddlewareHandler
 			e.routes = server.Routes[i : i+1]
 			route.MatcherSets = caddyhttp.MatcherSets{{e}}
 		case len(sets) > 0 && !matched:
-			// The whole server is a site: who comes to the first of its routes enters
-			// it, whether it matches that or not.
+			// The whole server is a site: a request that reaches the first of its routes
+			// enters it, whether it matches that route or not.
 			open, matched = true, true
 			sets[0] = append(caddyhttp.MatcherSet{e}, sets[0]...)
 		case len(sets) == 0 && !open:

@@ -136,8 +136,8 @@ func (x *index) nameAll(kind reflect.Type) map[node][][]string {
 			}
 		}
 	}
-	// Those that are alike in what names them are told apart by what stands
-	// before them, and those that are alike in this too by their listeners.
+	// Spots with equal names are distinguished by the handlers before them, and those
+	// that are still equal by their listeners.
 	slices.SortStableFunc(spots, func(a, b spot) int {
 		return cmp.Or(strings.Compare(a.main, b.main), strings.Compare(a.rest, b.rest), cmp.Compare(a.start, b.start), strings.Compare(a.path, b.path))
 	})

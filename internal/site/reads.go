@@ -15,22 +15,22 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// Reads is what the handlers behind a place decide by, beyond scheme, host,
-// path, query and method of a request: which of them serve it, which service
-// they ask, and what they say themselves. Requests that are equal in all of it
-// are served alike.
+// Reads is what the response of the handlers after a place depends on, beyond scheme,
+// host, path, query and method of a request: which of them serve it, from which
+// service, and what they answer themselves. Requests that are equal in all of it get
+// equal responses.
 //
-// What is sent to a service is no part of it: `header_up` and `request_header`
-// tell the service, which says in Vary what its answer depends on. The Host
-// field is, as it chooses a service.
+// What is sent to a service is not included: the service names in Vary what its
+// response depends on, also if `header_up` or `request_header` set it. The Host field
+// is included, as it selects a service.
 type Reads struct {
-	// Unknown: what they decide by cannot be told when the place is reached.
+	// Unknown: what they depend on is not known yet when the place is reached.
 	Unknown bool
 
-	// Asks: they find out who the client is, or ask another service about it.
+	// Asks: they authenticate the client, or ask another service about it.
 	Asks bool
 
-	// Query: single parameters of the query decide.
+	// Query: they depend on single parameters of the query.
 	Query bool
 
 	values   []string // names of placeholders
@@ -185,8 +185,8 @@ func (s *survey) result(filtered bool) *Reads {
 	return x
 }
 
-// mutable reports whether handlers behind may give a placeholder another value,
-// by what they learn of the client.
+// mutable reports whether later handlers may change the value of a placeholder, by
+// the identity of the client.
 func mutable(name string) bool {
 	for _, prefix := range []string{"http.request.remote", "http.request.tls", "http.request.host", "http.request.uri", "http.request.orig_", "http.request.local", "http.request.method", "http.request.scheme", "http.request.port", "http.request.proto", "http.reverse_proxy.", "http.error.", "http.matchers.", "env.", "system.", "time.", "file."} {
 		if strings.HasPrefix(name, prefix) {
@@ -197,7 +197,7 @@ func mutable(name string) bool {
 }
 
 // equal reports whether a placeholder has the same value for all requests with
-// one scheme, host, path, query and method, or none that a client has a say in.
+// one scheme, host, path, query and method, or one that clients cannot influence.
 func equal(name string, filtered bool) bool {
 	for _, prefix := range []string{"http.request.uri", "http.request.orig_uri"} {
 		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, prefix+".path") {
@@ -346,9 +346,9 @@ func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
 	default:
 		switch id := moduleID(h); strings.TrimPrefix(id, "http.handlers.") {
 		case "ratelimit", "guard", "cors", "circuit_breaker", "http_cache", "health", "jwt_auth_otherwise", "log_append", "log_name", "log_skip", "tracing", "metrics", "encode", "push":
-			// They let requests through or not, or look on.
+			// They admit or refuse requests, or only observe.
 		case "path_routes", "services":
-			// They decide by the path alone.
+			// They depend on the path alone.
 		case "authentication", "jwt_auth":
 			s.asks = true
 		case "templates":

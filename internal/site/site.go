@@ -1,10 +1,10 @@
-// Package site tells where in the running configuration a handler stands: in
-// which server and site, behind which matchers and handlers. What is kept for a
-// handler can so be kept apart from what others keep, by something that no
-// client can choose, and a handler can see what else its site does.
+// Package site finds the place of a handler in the running configuration: its server
+// and site, and the matchers and handlers in front of it. The place separates the
+// state of one handler from that of others by something that no client can choose,
+// and lets a handler see the other handlers of its site.
 //
-// A configuration is complete only when all of it has been provisioned, so
-// places are found at the first request, once for each handler.
+// A configuration is complete only when all of it has been provisioned, so places are
+// found at the first request, once for each handler.
 package site
 
 import (
@@ -34,7 +34,7 @@ func NewFinder(ctx caddy.Context, handler caddyhttp.MiddlewareHandler) *Finder {
 	return &Finder{ctx: ctx, handler: handler}
 }
 
-// Place returns where the handler stands in the server that serves the request.
+// Place returns the place of the handler in the server that serves the request.
 // It is nil where no server with routes does, as in tests of a handler alone.
 // After the first time it costs a look into the request's context.
 func (f *Finder) Place(r *http.Request) *Place {
@@ -52,8 +52,8 @@ func (f *Finder) find(server *caddyhttp.Server) *Place {
 	x := indexOf(f.ctx, server)
 	p := x.place(server, f.handler)
 	if len(p.ways) == 0 {
-		// It is inside of a handler that does not show its routes. Nothing is
-		// known of it, so it shares with nobody.
+		// It is inside of a handler whose routes are not visible. Its place is unknown,
+		// so it shares nothing.
 		p.alone = "?" + rand.Text()
 		f.ctx.Logger().Warn("the place of this handler in the configuration cannot be found: it shares nothing with other gateways",
 			zap.String("handler", moduleID(f.handler)))
@@ -67,7 +67,7 @@ func (f *Finder) find(server *caddyhttp.Server) *Place {
 	return p
 }
 
-// Place is where a handler stands in a server.
+// Place is the place of a handler in a server.
 type Place struct {
 	server  *caddyhttp.Server
 	ways    []*way // several where a named route is invoked more than once
@@ -81,8 +81,8 @@ type Place struct {
 // also where only the ports are others, after a reload, and after a change of
 // another site or of lines. It is made of the addresses that are listened on,
 // without their ports, the matchers on the way to the handler, and the
-// configuration of the handlers behind it. Where this is the same for several
-// places, their listeners and what stands before them tell them apart.
+// configuration of the handlers after it. Where this is the same for several places,
+// their listeners and the handlers before them distinguish them.
 func (p *Place) AppendName(b []byte, r *http.Request) []byte {
 	switch {
 	case p == nil:
@@ -124,8 +124,8 @@ func (p *Place) taken(r *http.Request) (set uint64) {
 	return set
 }
 
-// Before returns the handlers that a request may have passed when it comes to
-// the place, those inside of other handlers too.
+// Before returns the handlers that a request may have passed before the place, those
+// inside of other handlers included.
 func (p *Place) Before() []caddyhttp.MiddlewareHandler {
 	var list []caddyhttp.MiddlewareHandler
 	seen := map[caddyhttp.MiddlewareHandler]bool{}
@@ -140,8 +140,8 @@ func (p *Place) Before() []caddyhttp.MiddlewareHandler {
 	return list
 }
 
-// Behind returns the placeholders that the configuration of the handlers behind
-// the place names.
+// Behind returns the placeholders in the configuration of the handlers after the
+// place.
 func (p *Place) Behind() []string {
 	c := &canonical{}
 	for _, w := range p.ways {

@@ -33,8 +33,8 @@ const (
 	// maxInformational is how many 1xx responses a request may have.
 	maxInformational = 1000
 
-	// lastWords is for how long the response of a server is waited for that broke
-	// the connection while the request was sent. It is there at once, if at all.
+	// lastWords is how long to wait for the response of a server that closed the
+	// connection while the request was sent. It has arrived already, if it was sent.
 	lastWords = time.Second
 
 	// sendGrace is how long to wait at the end of a response for the writer, which
@@ -224,8 +224,7 @@ func (x *exchange) inform(resp *http.Response) error {
 	return nil
 }
 
-// fail ends an exchange without a response and returns the reason that the caller
-// is told.
+// fail ends an exchange without a response and returns the error for the caller.
 func (x *exchange) fail(err error) error {
 	late := x.c.headerLate()
 	x.c.close()

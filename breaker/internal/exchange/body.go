@@ -12,7 +12,7 @@ import (
 	"github.com/pythopus/tentagate/internal/clientfault"
 )
 
-// Body is a request body that records what reading it tells about the client. A
+// Body is a request body that records how the client sends it. A
 // body that cannot be read is never the backend's fault, and neither is the time
 // spent waiting for the client. Errors of Read are of type clientfault.Error.
 type Body struct {

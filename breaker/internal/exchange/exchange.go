@@ -1,4 +1,4 @@
-// Package exchange observes one request to a backend and its answer, and tells
+// Package exchange observes one request to a backend and its answer, and reports to
 // the circuit who failed: the backend, the client, or nobody. The handler
 // circuit_breaker observes what passes through it, the transport what it sends;
 // both go by the same rules.
@@ -25,8 +25,8 @@ import (
 // its request. No client receives it.
 const StatusClientClosed = 499
 
-// Exchange is a request to a backend and its answer. The first outcome that it
-// learns of is reported to the circuit, later ones are dropped.
+// Exchange is a request to a backend and its answer. The first outcome is reported
+// to the circuit, later ones are dropped.
 type Exchange struct {
 	Request *http.Request
 	Body    Body // of the request
@@ -154,7 +154,7 @@ func (x *Exchange) finish(result circuit.Result) {
 	x.report(result)
 }
 
-// report tells the circuit the outcome, once.
+// report reports the outcome to the circuit, once.
 func (x *Exchange) report(result circuit.Result) {
 	if x.circuit == nil || !x.reported.CompareAndSwap(false, true) {
 		return
