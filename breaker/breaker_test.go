@@ -169,7 +169,7 @@ func TestObserve(t *testing.T) {
 		}
 	}
 	if h.member.Circuit("").State() != circuit.Open {
-		t.Error("it does not tell what it would do")
+		t.Error("it does not report what it would do")
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 // Ten thousand requests of clients that send malformed bodies, break off their
-// uploads or go away: the breaker stays closed, though a single failure would
+// uploads or disconnect: the breaker stays closed, though a single failure would
 // open it. That holds where reverse_proxy streams bodies, and where it keeps them
 // first.
 func TestClientsCannotTrip(t *testing.T) {

@@ -18,11 +18,11 @@ func TestBreakerBehindCache(t *testing.T) {
 		plain   = "max-age=60"
 		must    = "max-age=60, stale-if-error=600, must-revalidate"
 	)
-	var ill atomic.Bool
+	var failing atomic.Bool
 	var asked atomic.Int64
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := asked.Add(1)
-		if ill.Load() {
+		if failing.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
@@ -46,7 +46,7 @@ func TestBreakerBehindCache(t *testing.T) {
 		{"a fallback", fallback + "200\n\t\t}", "200 fallback", "200 fallback"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			ill.Store(false)
+			failing.Store(false)
 			g := start(t, `{
 	admin $ADMIN
 	auto_https off
@@ -76,7 +76,7 @@ http://$ADDR {
 			for _, e := range entries {
 				stored[e.path] = g.get(e.path).body
 			}
-			ill.Store(true)
+			failing.Store(true)
 			for range 3 {
 				g.get("/down")
 			}
@@ -110,8 +110,8 @@ http://$ADDR {
 				t.Errorf("%d requests reached the service", n)
 			}
 
-			// When it is well again nobody gets what stood in for it.
-			ill.Store(false)
+			// After recovery no client gets the substitute response.
+			failing.Store(false)
 			g.forceState("users", `{"state":"closed"}`)
 			for _, e := range entries[1:] {
 				if a := g.get(e.path); a.status != 200 || !strings.HasPrefix(a.body, "answer ") || a.body == stored[e.path] || a.header.Get("X-From") != "" {

@@ -23,7 +23,7 @@ http://$ADDR {
 // The subcommand shows and forces the breakers of a running gateway, and says
 // what is wrong with what it cannot do.
 func TestBreakersCommand(t *testing.T) {
-	g := start(t, breakersConf+moody(t)+"\n}\n")
+	g := start(t, breakersConf+failingService(t)+"\n}\n")
 	run := func(args ...string) (int, string) {
 		t.Helper()
 		return cli(t, nil, append(append([]string{"breakers"}, args...), "--address", g.admin)...)
@@ -109,7 +109,7 @@ func TestBreakersCommand(t *testing.T) {
 
 // What the admin API cannot take it refuses, and says why; nothing changes.
 func TestBreakersAdminRefuses(t *testing.T) {
-	g := start(t, breakersConf+moody(t)+"\n}\n")
+	g := start(t, breakersConf+failingService(t)+"\n}\n")
 	g.get("/", "X-Key", "a")
 	for _, tc := range []struct {
 		method, path, body string

@@ -74,7 +74,7 @@ func (g *gateway) under(paths map[string]int) (answered map[string]*atomic.Int64
 // A hundred reloads under load, some of them refused: what is open stays open,
 // what is forced stays forced, no counter goes back and nothing is left behind.
 func TestBreakersOutliveReloads(t *testing.T) {
-	backend := moody(t)
+	backend := failingService(t)
 	dead := freeport.Addr(t)
 	config := func(consecutive, extra string) string {
 		site := func(name, rules string) string {

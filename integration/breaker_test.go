@@ -15,8 +15,8 @@ import (
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
-// moody is a service that fails where it is asked to, with ?fail.
-func moody(t testing.TB) string {
+// failingService starts a service that answers 500 to requests with ?fail.
+func failingService(t testing.TB) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("fail") {
@@ -29,7 +29,7 @@ func moody(t testing.TB) string {
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
-// circuitState is what the admin API tells of a circuit.
+// circuitState is a circuit as the admin API shows it.
 type circuitState struct {
 	Name     string  `json:"name"`
 	Scope    string  `json:"scope"`
@@ -76,7 +76,7 @@ func (g *gateway) expectState(name, key, want string) {
 	}
 }
 
-// A gateway that opens tells the others, which need half of the minimum of
+// A gateway whose circuit opens informs the others, which need half of the minimum of
 // requests until then and none of which opens because of it. With Redis frozen
 // or gone, everything else is as it was.
 func TestBreakersShare(t *testing.T) {
@@ -96,7 +96,7 @@ http://$ADDR {
 		open_for 1h
 		share
 	}
-	reverse_proxy ` + moody(t) + `
+	reverse_proxy ` + failingService(t) + `
 }
 `
 	a, b := start(t, conf), start(t, conf)
@@ -110,13 +110,13 @@ http://$ADDR {
 		return slowest
 	}
 
-	// How it is without a word of others.
+	// Without hints of others.
 	b.ask(10, "/?fail", "alone")
 	b.expectState("shared", "alone", "closed")
 
 	// Where b has a circuit, and where it has none yet.
 	b.ask(1, "/", "known")
-	heard := func(key string) func() bool {
+	hinted := func(key string) func() bool {
 		return func() bool { return b.breaker("shared", key).Hinted }
 	}
 	sub := server.Client().Subscribe(t.Context(), "tentagate:breaker:opened")
@@ -129,9 +129,9 @@ http://$ADDR {
 	if err != nil || !strings.Contains(message.Payload, `"name":"shared"`) || !strings.Contains(message.Payload, `"key":"known"`) {
 		t.Fatalf("published: %v, %v", message, err)
 	}
-	testkit.Eventually(t, "the hint", heard("known"))
+	testkit.Eventually(t, "the hint", hinted("known"))
 	if a.breaker("shared", "known").Hinted {
-		t.Error("the gateway takes its own word for another's")
+		t.Error("the gateway applies its own hint")
 	}
 	b.expectState("shared", "known", "closed")
 	b.ask(3, "/", "known")
@@ -143,14 +143,14 @@ http://$ADDR {
 	b.ask(1, "/", "later")
 	opens("unknown")
 	opens("later")
-	testkit.Eventually(t, "the hint", heard("later")) // and the one before it
+	testkit.Eventually(t, "the hint", hinted("later")) // and the one before it
 	b.ask(1, "/", "unknown")
-	if !heard("unknown")() {
-		t.Error("a circuit that was made after the hint does not know of it")
+	if !hinted("unknown")() {
+		t.Error("a circuit that was made after the hint did not get it")
 	}
 	b.expectState("shared", "unknown", "closed")
 
-	// Redis hangs, and then is gone: nobody waits for it, nothing is refused.
+	// Redis hangs, and then is gone: no request waits for it, none is refused.
 	server.Freeze()
 	frozen := opens("frozen")
 	b.ask(10, "/?fail", "frozen")
@@ -172,7 +172,7 @@ http://$ADDR {
 		b.ask(1, "/", key)
 		opens(key)
 		for range 20 {
-			if heard(key)() {
+			if hinted(key)() {
 				return true
 			}
 		}

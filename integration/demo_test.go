@@ -137,7 +137,7 @@ func writeEnvFile(t *testing.T, g *gateway, text string) {
 	}
 }
 
-// Each mistake ends the command with exit code 1 and says what to mend.
+// Each error ends the command with exit code 1 and says how to fix it.
 func TestGatewayCommandErrors(t *testing.T) {
 	good := []string{"JWT_SECRET_KEY=" + secret, "BACKEND_SERVICES=users=http://127.0.0.1:1"}
 	for _, tc := range []struct {

@@ -285,7 +285,7 @@ func TestTwoInstancesShare(t *testing.T) {
 	}
 }
 
-func TestRedisLostAndBack(t *testing.T) {
+func TestRedisOutage(t *testing.T) {
 	server := redistest.Start(t)
 	backend, _ := echo(t)
 	g := services(t, fullChain, map[string]string{"users": backend.URL}, "REDIS_URL="+server.URL())
@@ -371,8 +371,8 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-// Mistakes are told at `validate`, with exit code 1 and the way out.
-func TestValidateTellsMistakes(t *testing.T) {
+// `validate` reports errors with exit code 1 and how to fix them.
+func TestValidateReportsErrors(t *testing.T) {
 	good := []string{"JWT_SECRET_KEY=" + secret, `BACKEND_SERVICES={"users":"http://127.0.0.1:1"}`}
 	for _, tc := range []struct {
 		name, site string
@@ -404,7 +404,7 @@ func TestValidateTellsMistakes(t *testing.T) {
 				}
 			}
 			if strings.Contains(out, secret) {
-				t.Error("the message tells the secret")
+				t.Error("the message contains the secret")
 			}
 		})
 	}

@@ -177,7 +177,7 @@ func TestJWTRoutes(t *testing.T) {
 	testkit.Eventually(t, "the new secret", func() bool { return g.get("/rotated", "Authorization", "Bearer "+fresh).status == 200 })
 	ask("/rotated", old, 401, "401 signature")
 
-	// Series have names of the configuration only, and no secret is told.
+	// Series have names of the configuration only, and there is no secret in them.
 	metrics := g.get("/metrics").body
 	for _, series := range []string{
 		`tentagate_jwt_verifications_total{outcome="ok",provider="main"} `, `tentagate_jwt_verifications_total{outcome="ok",provider="partner"} `, `tentagate_jwt_verifications_total{outcome="issuer",provider=""} 3`,
@@ -190,7 +190,7 @@ func TestJWTRoutes(t *testing.T) {
 	all := fmt.Sprint(metrics, g.log.String(), g.adminGet("/config/"))
 	for _, hidden := range []string{secret, partner, ours, "ann-the-subject", strings.Split(ours, ".")[2]} {
 		if strings.Contains(all, hidden) {
-			t.Errorf("%q is told", hidden)
+			t.Errorf("%q is in the metrics", hidden)
 		}
 	}
 }

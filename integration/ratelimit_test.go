@@ -60,7 +60,7 @@ func TestRatelimit(t *testing.T) {
 			testTogether(t, g)
 			testAdmin(t, g, store.name)
 
-			// One at a time, and the other is told so.
+			// One at a time, and the other is refused.
 			first := make(chan int)
 			go func() { first <- g.get("/busy").status }()
 			<-enter
@@ -106,7 +106,7 @@ func testAnswers(t *testing.T, g *gateway) {
 			t.Errorf("Retry-After %q", after)
 		}
 	}
-	// Waiting as long as is told admits.
+	// After Retry-After, the request is admitted.
 	g.want(1, 1, "/second")
 	a := g.get("/second")
 	for range 3 {
@@ -119,7 +119,7 @@ func testAnswers(t *testing.T, g *gateway) {
 		}
 		time.Sleep(time.Duration(wait) * time.Second)
 		if a = g.get("/second"); a.status != 200 {
-			t.Errorf("after %d s, as told: %d %v", wait, a.status, a.header)
+			t.Errorf("after Retry-After of %d s: %d %v", wait, a.status, a.header)
 		}
 		a = g.get("/second")
 	}
@@ -167,7 +167,7 @@ func testKeys(t *testing.T, g *gateway) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	g.want(1, 2, "/reject", "X-User", "ann")
-	// One network is one client, unless told otherwise.
+	// By default, one network is one client.
 	g.want(3, 4, "/rate", from("2001:db8:1:2::1")...)
 	g.want(0, 1, "/rate", from("2001:db8:1:2:ffff::9")...)
 	g.want(3, 4, "/rate", from("2001:db8:1:3::1")...)
@@ -227,8 +227,8 @@ func testOptions(t *testing.T, g *gateway) {
 	if took := time.Since(began); outcomes["200 delayed"] < 1 || outcomes["200 delayed"]+outcomes["200 allowed"] != 6 || took < 490*time.Millisecond {
 		t.Errorf("%v in %v", outcomes, took)
 	}
-	// The queue has one place: whoever finds it taken is refused, and a client that
-	// goes away leaves it.
+	// The queue has one place: if it is taken, requests are refused; a client
+	// that disconnects leaves it.
 	g.want(1, 1, "/queue")
 	ask := func(ctx context.Context) int {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, g.url("/queue"), nil)

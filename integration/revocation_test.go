@@ -48,7 +48,7 @@ func fullReads(t *testing.T, rs *redistest.Server) int {
 }
 
 // Two gateways of the built binary on one Redis: what the command revokes at
-// one is refused by the other, told by the log of changes. That everything is
+// one is refused by the other, which follows the log of changes. That everything is
 // also read anew now and then does not count.
 func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 	rs := redistest.Start(t)
@@ -74,7 +74,7 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 		if code, out := cli(t, nil, "revoke", "--sub", subject, "--address", one.admin); code != 0 || !strings.Contains(out, "revoked") {
 			t.Fatalf("revoke: %d %s", code, out)
 		}
-		told := time.Now()
+		revoked := time.Now()
 		if a := one.get("/", "Authorization", bearer); a.status != 401 {
 			t.Fatalf("where it was revoked: %d %s", a.status, a.body)
 		}
@@ -86,7 +86,7 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 			continue
 		}
 		pushed++
-		t.Logf("refused by the other %s after the command ended, %s after it began", time.Since(told), time.Since(began))
+		t.Logf("refused by the other %s after the command ended, %s after it began", time.Since(revoked), time.Since(began))
 	}
 	if a := two.get("/", "Authorization", "Bearer "+token(t, "nobody")); a.status != 200 {
 		t.Errorf("another subject: %d %s", a.status, a.body)
@@ -99,11 +99,11 @@ func TestRevokedAtOneGatewayRefusedByTheOther(t *testing.T) {
 	})
 }
 
-// Redis that hangs, that cannot be reached, and that is gone with its data: a gateway that is told to deny
+// Redis that hangs, that cannot be reached, and that is gone with its data: a gateway with on_store_error deny
 // answers 503 to good tokens once its list is old, and to nothing else; one that
 // is told to allow goes on. What is revoked meanwhile holds where it was, the
 // command says that the others do not know yet, and they do when Redis is back.
-func TestRevocationsWhileRedisIsAway(t *testing.T) {
+func TestRevocationsWhileRedisIsUnreachable(t *testing.T) {
 	rs := redistest.Start(t)
 	proxy := redistest.NewProxy(t, rs.Addr())
 	env := []string{"JWT_SECRET_KEY=" + secret, "REDIS_URL=" + proxy.URL()}
@@ -183,7 +183,7 @@ func TestRevocationsWhileRedisIsAway(t *testing.T) {
 
 			outage.end()
 			becomes("back", deny, "good", 200)
-			becomes("told what was revoked meanwhile", deny, meanwhile, 401)
+			becomes("up to date with what was revoked meanwhile", deny, meanwhile, 401)
 			for _, g := range []*gateway{deny, allow} {
 				is("after the outage", g, "known", 401)
 				is("after the outage", g, meanwhile, 401)

@@ -329,7 +329,7 @@ func (g *gateway) goroutines() int {
 	g.t.Helper()
 	m := goroutineTotal.FindStringSubmatch(g.adminGet("/debug/pprof/goroutine?debug=1"))
 	if m == nil {
-		g.t.Fatal("the admin API tells no goroutines")
+		g.t.Fatal("the admin API has no goroutine count")
 	}
 	n, _ := strconv.Atoi(m[1])
 	return n
@@ -348,7 +348,7 @@ func (g *gateway) memory() int64 {
 			return kb << 10
 		}
 	}
-	g.t.Fatal("the system tells no memory")
+	g.t.Fatal("/proc has no peak memory")
 	return 0
 }
 

@@ -161,7 +161,7 @@ http://other.test:$PORT {
 }
 `
 
-// The rest of a body is never taken for a request, whoever answers before it
+// The rest of a body is never read as a request, whichever handler answers before it
 // was read: the service, a handler of the gateway, one in front of guard, or
 // one of a site that has none.
 func TestNoRequestFromABody(t *testing.T) {
@@ -299,7 +299,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
-// A client that waits for 100 Continue hears of a refusal at once, and its
+// A client that waits for 100 Continue gets a refusal at once, and its
 // connection ends, as what it sends next could be either.
 func TestRefusalWhileTheClientWaits(t *testing.T) {
 	url, stolen, _ := earlyBackend(t)
@@ -385,7 +385,7 @@ func TestFraming(t *testing.T) {
 		"another encoding":             {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: gzip, chunked\r\n", chunks + "0\r\n\r\n", false, 501},
 		"encoding of HTTP/1.0":         {"HTTP/1.0\r\nHost: HOST\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n", "", false, 0},
 		"length of HTTP/1.0":           {"HTTP/1.0\r\nHost: HOST\r\nConnection: keep-alive\r\nContent-Length: 5\r\n", "hello", false, 0},
-		"trailer that is no field":     {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n", chunks + "0\r\nno field\r\n\r\n", false, 400},
+		"invalid trailer field":        {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n", chunks + "0\r\nno field\r\n\r\n", false, 400},
 		"trailer beyond the limit":     {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n", chunks + "0\r\nX-A: " + long + "\r\n\r\n", false, 400},
 		"trailer with a blank":         {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n", chunks + "0\r\nX-A : 1\r\n\r\n", false, 400},
 		"trailer with no name":         {"HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n", chunks + "0\r\n: 1\r\n\r\n", false, 400},

@@ -55,7 +55,7 @@ func adminServer(t *testing.T) *httptest.Server {
 	return server
 }
 
-func tell(t *testing.T, server *httptest.Server, method, body string) (int, string) {
+func sendRevocation(t *testing.T, server *httptest.Server, method, body string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, server.URL+revocationsURI, strings.NewReader(body))
 	if err != nil {
@@ -76,7 +76,7 @@ func tell(t *testing.T, server *httptest.Server, method, body string) (int, stri
 
 func TestRevocations(t *testing.T) {
 	server := adminServer(t)
-	if status, _ := tell(t, server, "GET", ""); status != 404 {
+	if status, _ := sendRevocation(t, server, "GET", ""); status != 404 {
 		t.Errorf("without a deny list: %d", status)
 	}
 	h := denyHandler(t, "ttl 1h")
@@ -98,22 +98,22 @@ func TestRevocations(t *testing.T) {
 		`{"sub": "ann-secret-name", "provider": "main", "ttl": "5m"}`,
 		`{"sub": "ann-secret-name", "issuer": "https://i.test", "before": "` + now.UTC().Format(time.RFC3339) + `"}`,
 	} {
-		if status, got := tell(t, server, "POST", body); status != 200 || !strings.Contains(got, `"revoked":true`) || !strings.Contains(got, `"shared":"no"`) {
+		if status, got := sendRevocation(t, server, "POST", body); status != 200 || !strings.Contains(got, `"revoked":true`) || !strings.Contains(got, `"shared":"no"`) {
 			t.Fatalf("%s: %d %s", body, status, got)
 		}
 		pass(body, text, false)
 		pass(body+", another token", later, true)
-		if status, got := tell(t, server, "GET", ""); status != 200 || !strings.Contains(got, `"count":1`) || strings.Contains(got, "secret-name") {
+		if status, got := sendRevocation(t, server, "GET", ""); status != 200 || !strings.Contains(got, `"count":1`) || strings.Contains(got, "secret-name") {
 			t.Errorf("list: %d %s", status, got)
 		}
 		if n := testutil.CollectAndCount(metrics.Collector(collectRevocations, revocationsDesc, revocationsFreshDesc)); n != 2 {
 			t.Errorf("%d series", n)
 		}
-		if status, got := tell(t, server, "DELETE", body); status != 200 || !strings.Contains(got, `"restored":true`) {
+		if status, got := sendRevocation(t, server, "DELETE", body); status != 200 || !strings.Contains(got, `"restored":true`) {
 			t.Errorf("restore: %d %s", status, got)
 		}
 		pass(body+", restored", text, true)
-		if status, _ := tell(t, server, "DELETE", body); status != 404 {
+		if status, _ := sendRevocation(t, server, "DELETE", body); status != 404 {
 			t.Errorf("restore again: %d", status)
 		}
 	}
@@ -127,12 +127,12 @@ func TestRevocations(t *testing.T) {
 		`{"sub": "` + strings.Repeat("a", 5000) + `"}`, `{"sub": "` + strings.Repeat("a", 50000) + `"}`,
 	} {
 		for _, method := range []string{"POST", "DELETE"} {
-			if status, got := tell(t, server, method, body); status != 400 {
+			if status, got := sendRevocation(t, server, method, body); status != 400 {
 				t.Errorf("%s %.60s: %d %s", method, body, status, got)
 			}
 		}
 	}
-	if status, _ := tell(t, server, "PUT", "{}"); status != 405 {
+	if status, _ := sendRevocation(t, server, "PUT", "{}"); status != 405 {
 		t.Errorf("PUT: %d", status)
 	}
 }
@@ -142,7 +142,7 @@ func TestRevocationsOutliveReload(t *testing.T) {
 	server := adminServer(t)
 	text := mint(t, secret, jwt.MapClaims{"jti": "kept"})
 	old := denyHandler(t, "")
-	if status, got := tell(t, server, "POST", `{"jti": "kept", "provider": "main"}`); status != 200 {
+	if status, got := sendRevocation(t, server, "POST", `{"jti": "kept", "provider": "main"}`); status != 200 {
 		t.Fatal(got)
 	}
 	h := denyHandler(t, "max_entries 7")

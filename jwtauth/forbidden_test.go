@@ -46,7 +46,7 @@ func TestForbiddenNamesWhatIsMissing(t *testing.T) {
 			all := strings.ReplaceAll(w.Header().Get("WWW-Authenticate")+w.Body.String(), "private-read, write", "")
 			all = strings.ReplaceAll(all, "private-read write", "")
 			if strings.Contains(all, "private") || strings.Contains(all, "acme") {
-				t.Errorf("%s: it tells too much: %s", tc.options, all)
+				t.Errorf("%s: it discloses too much: %s", tc.options, all)
 			}
 		}
 	}

@@ -85,8 +85,8 @@ func TestForwardedLists(t *testing.T) {
 }
 
 // What is empty is no token, wherever tokens may stand but in the scheme
-// Bearer, and who has none is told where.
-func TestEmptyIsNoToken(t *testing.T) {
+// Bearer, and a client without a token gets the accepted sources.
+func TestEmptySourcesHaveNoToken(t *testing.T) {
 	good := mint(t, secret, jwt.MapClaims{"sub": "ann"})
 	block := "jwt_auth " + secret + " {\n sources header cookie:session query:access_token header:X-Token\n%s}"
 	for name, set := range map[string]func(*http.Request){
@@ -115,7 +115,7 @@ func TestEmptyIsNoToken(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoJWT(t *testing.T) {
+func TestTextsThatAreNotJWTs(t *testing.T) {
 	part := base64.RawURLEncoding.EncodeToString
 	header := part([]byte(`{"alg":"dir","enc":"A256GCM"}`))
 	for text, want := range map[string]string{

@@ -247,7 +247,7 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", block, err, want)
 		}
 		if err != nil && strings.Contains(err.Error(), "tooshort-and-secret") {
-			t.Errorf("the error tells the secret: %v", err)
+			t.Errorf("the error contains the secret: %v", err)
 		}
 	}
 }

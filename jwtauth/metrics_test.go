@@ -95,8 +95,8 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// A key set that was never fetched is not told to be new.
-func TestAgeOfKeysThatNeverCame(t *testing.T) {
+// A key set that was never fetched has no age.
+func TestAgeOfUnfetchedKeys(t *testing.T) {
 	var well atomic.Bool
 	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if !well.Load() {

@@ -102,7 +102,7 @@ func (o *oidc) line(prefix string) string {
 	return ""
 }
 
-func (o *oidc) tell(command string) {
+func (o *oidc) send(command string) {
 	o.t.Helper()
 	fmt.Fprintln(o.in, command)
 	o.line("done ")
@@ -195,7 +195,7 @@ func TestRealOpenIDProvider(t *testing.T) {
 		// Rotations, each key published before its first token is used.
 		for range 3 {
 			set := source.Keys()
-			o.tell("rotate")
+			o.send("rotate")
 			testkit.Eventually(t, "the new key is fetched", func() bool { return source.Keys() != set })
 			mu.Lock()
 			tokens = append(tokens, o.token())

@@ -222,7 +222,7 @@ func TestLiteralsAreCheckedWhileParsing(t *testing.T) {
 				t.Errorf("%q: want %q at line %d: %v", option, want, place, err)
 			}
 			if err != nil && strings.Contains(err.Error(), "short-literal") {
-				t.Errorf("the error tells the secret: %v", err)
+				t.Errorf("the error contains the secret: %v", err)
 			}
 		}
 		d := caddyfile.NewTestDispenser("jwt_provider a {\n " + option + "\n optional_exp\n}")
@@ -296,7 +296,7 @@ func TestSharedProviders(t *testing.T) {
 
 // Where a provider stands in a file is none of its settings: what it verified is
 // remembered when lines are added above it.
-func TestPlaceIsNoSetting(t *testing.T) {
+func TestPositionIsNotASetting(t *testing.T) {
 	one := must(t, "jwt_auth {\n provider a {\n secret "+secret+"\n}\n}")
 	two := must(t, "\n\njwt_auth {\n provider a {\n secret "+secret+"\n}\n}")
 	if one.providers[0].generation != two.providers[0].generation || one.providers[0].Position == two.providers[0].Position {

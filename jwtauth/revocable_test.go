@@ -38,11 +38,11 @@ func TestRevocationsOfUnknownNames(t *testing.T) {
 		`{"jti":"1","issuer":"` + tenant + `/"}`:             "is not known",
 		`{"jti":"1","issuer":"https://login.test/common/x"}`: "is not known",
 	} {
-		status, text := tell(t, server, "POST", body)
+		status, text := sendRevocation(t, server, "POST", body)
 		if (status == 200) != (want == "") || !strings.Contains(text, want) {
 			t.Errorf("%s: %d %s", body, status, text)
 		}
-		if status, text = tell(t, server, "DELETE", body); want != "" && (status != 400 || !strings.Contains(text, want)) {
+		if status, text = sendRevocation(t, server, "DELETE", body); want != "" && (status != 400 || !strings.Contains(text, want)) {
 			t.Errorf("%s, taken back: %d %s", body, status, text)
 		}
 	}
@@ -52,7 +52,7 @@ func TestRevocationsOfUnknownNames(t *testing.T) {
 	for body, want := range map[string]int{
 		`{"jti":"1","issuer":"https://any.test"}`: 200, `{"jti":"1","issuer":"https://shop.test"}`: 400, `{"jti":"1","provider":"main"}`: 200, `{"jti":"1","provider":"x"}`: 400,
 	} {
-		if status, text := tell(t, server, "POST", body); status != want {
+		if status, text := sendRevocation(t, server, "POST", body); status != want {
 			t.Errorf("%s: %d %s", body, status, text)
 		}
 	}
@@ -63,7 +63,7 @@ func TestRevocationsOfNumbers(t *testing.T) {
 	server := adminServer(t)
 	h := must(t, "jwt_auth {\n secret "+secret+"\n numeric_sub\n deny_list\n}")
 	for _, body := range []string{`{"jti":"9007199254740993","provider":"main"}`, `{"sub":"18446744073709551617"}`} {
-		if status, text := tell(t, server, "POST", body); status != 200 {
+		if status, text := sendRevocation(t, server, "POST", body); status != 200 {
 			t.Fatalf("%s: %d %s", body, status, text)
 		}
 	}

@@ -39,7 +39,7 @@ func must(t testing.TB, block string) *Handler {
 }
 
 // Time, and what is configured, is evaluated on each hit.
-func TestCacheForgetsNothingOfTheRules(t *testing.T) {
+func TestRulesApplyToCachedTokens(t *testing.T) {
 	h := must(t, "jwt_auth "+secret)
 	start := time.Now()
 	text := mint(t, secret, jwt.MapClaims{"exp": start.Add(time.Minute).Unix(), "nbf": start.Add(-time.Minute).Unix()})
@@ -81,7 +81,7 @@ func TestRoutesBehindOneCache(t *testing.T) {
 	}
 }
 
-func TestCacheEntriesDieWithTheirKey(t *testing.T) {
+func TestCacheEntriesNeedTheirKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -144,7 +144,7 @@ func prepared(text string, w http.ResponseWriter) *http.Request {
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 }
 
-// Tokens without a subject are told apart by themselves, with a cache or
+// Tokens without a subject are distinguished by their hash, with a cache or
 // without.
 func TestPartitions(t *testing.T) {
 	for _, options := range []string{"", "token_cache off"} {

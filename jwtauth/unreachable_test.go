@@ -38,7 +38,7 @@ func answered(t *testing.T, h *Handler, text string) *httptest.ResponseRecorder 
 // While there are no keys, nothing is known of a token: 503 with Retry-After,
 // and never 401, which would have clients drop it. Once the source is up, tokens
 // pass within seconds. What no key could make good is refused all the time.
-func TestSourceThatIsNotUpYet(t *testing.T) {
+func TestSourceUnreachableAtStart(t *testing.T) {
 	hangs := func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() }
 	for name, down := range map[string]func(*http.Request) (*http.Response, error){
 		"refuses": func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") },

@@ -43,9 +43,9 @@ func scripted(t *testing.T, do script) string {
 
 // says answers each request with the same text, once it has read its body. Pieces
 // between | are sent one by one.
-func says(text string) script {
+func answerWith(text string) script {
 	return func(c *net.TCPConn, in *bufio.Reader) {
-		for hears(in) {
+		for readRequest(in) {
 			for piece := range strings.SplitSeq(text, "|") {
 				if _, err := io.WriteString(c, piece); err != nil {
 					return
@@ -60,14 +60,14 @@ func says(text string) script {
 // something else.
 func once(text string, then func(c *net.TCPConn)) script {
 	return func(c *net.TCPConn, in *bufio.Reader) {
-		if hears(in) {
+		if readRequest(in) {
 			_, _ = io.WriteString(c, text)
 			then(c)
 		}
 	}
 }
 
-func hears(in *bufio.Reader) bool {
+func readRequest(in *bufio.Reader) bool {
 	r, err := http.ReadRequest(in)
 	if err == nil {
 		_, err = io.Copy(io.Discard, r.Body)
@@ -103,51 +103,51 @@ var behaviours = []struct {
 	strict  string // why the answers differ, and how the direct one begins
 	begins  string
 }{
-	{name: "ordinary", do: says(plain)},
-	{name: "in pieces", do: says("HT|TP/1.1 200 |OK\r\nCon|tent-Length: 4\r\n\r|\nok|ok")},
-	{name: "chunked", do: says(chunked + "2\r\nok\r\n0\r\n\r\n")},
-	{name: "chunked in pieces", do: says(chunked + "2|\r\no|k\r\n|3\r\nabc\r\n0|\r\n\r|\n")},
-	{name: "chunk extensions", do: says(chunked + "2;a=b;c=\"d\"\r\nok\r\n0;x\r\n\r\n")},
-	{name: "trailers", do: says("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n2\r\nok\r\n0\r\nA: 1\r\n\r\n")},
-	{name: "trailers, not announced", do: says(chunked + "2\r\nok\r\n0\r\nA: 1\r\nB: 2\r\n\r\n")},
+	{name: "ordinary", do: answerWith(plain)},
+	{name: "in pieces", do: answerWith("HT|TP/1.1 200 |OK\r\nCon|tent-Length: 4\r\n\r|\nok|ok")},
+	{name: "chunked", do: answerWith(chunked + "2\r\nok\r\n0\r\n\r\n")},
+	{name: "chunked in pieces", do: answerWith(chunked + "2|\r\no|k\r\n|3\r\nabc\r\n0|\r\n\r|\n")},
+	{name: "chunk extensions", do: answerWith(chunked + "2;a=b;c=\"d\"\r\nok\r\n0;x\r\n\r\n")},
+	{name: "trailers", do: answerWith("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n2\r\nok\r\n0\r\nA: 1\r\n\r\n")},
+	{name: "trailers, not announced", do: answerWith(chunked + "2\r\nok\r\n0\r\nA: 1\r\nB: 2\r\n\r\n")},
 	{name: "until the end", do: once("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n\r\nok", closes)},
 	{name: "until the end, half closed", do: once("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n\r\nok", halfCloses)},
 	{name: "HTTP/1.0", do: once("HTTP/1.0 200 OK\r\nContent-Type: a/b\r\n\r\nok", closes)},
 	{name: "HTTP/1.0 with a length", do: once("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", closes)},
-	{name: "HTTP/1.0 kept alive", do: says("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "HTTP/1.0 kept alive", do: answerWith("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")},
 	{name: "HTTP/1.0 chunked", do: once("HTTP/1.0 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", closes)},
 	{name: "closes", do: once("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", closes)},
-	{name: "says that it closes", do: says("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "says that it closes", do: answerWith("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")},
 	{name: "closes unannounced", do: once(plain, closes)},
 	{name: "half closes", do: once(plain, halfCloses)},
-	{name: "no content", do: says("HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n")},
-	{name: "not modified", do: says("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Length: 9\r\n\r\n")},
-	{name: "error", do: says("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno")},
-	{name: "redirect", do: says("HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n")},
-	{name: "an odd code", do: says("HTTP/1.1 799 Odd\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "a code that is none", do: says("HTTP/1.1 000 None\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "no reason phrase", do: says("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "line feeds alone", do: says("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")},
-	{name: "folded field", do: says("HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "many fields", do: says("HTTP/1.1 200 OK\r\n" + strings.Repeat("X-A: b\r\n", 500) + "Content-Length: 2\r\n\r\nok")},
-	{name: "large header", do: says("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 100<<10) + "\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "too large header", options: "max_response_header 4KiB", do: says("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 5<<10) + "\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "no content", do: answerWith("HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n")},
+	{name: "not modified", do: answerWith("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Length: 9\r\n\r\n")},
+	{name: "error", do: answerWith("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno")},
+	{name: "redirect", do: answerWith("HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n")},
+	{name: "an odd code", do: answerWith("HTTP/1.1 799 Odd\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "a code that is none", do: answerWith("HTTP/1.1 000 None\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "no reason phrase", do: answerWith("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "line feeds alone", do: answerWith("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")},
+	{name: "folded field", do: answerWith("HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "many fields", do: answerWith("HTTP/1.1 200 OK\r\n" + strings.Repeat("X-A: b\r\n", 500) + "Content-Length: 2\r\n\r\nok")},
+	{name: "large header", do: answerWith("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 100<<10) + "\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "too large header", options: "max_response_header 4KiB", do: answerWith("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 5<<10) + "\r\nContent-Length: 2\r\n\r\nok")},
 	{name: "endless header", options: "max_response_header 64KiB", do: func(c *net.TCPConn, in *bufio.Reader) {
-		hears(in)
+		readRequest(in)
 		for line := "HTTP/1.1 200 OK\r\n"; ; line = "X-A: b\r\n" {
 			if _, err := io.WriteString(c, line); err != nil {
 				return
 			}
 		}
 	}},
-	{name: "hop by hop fields", do: says("HTTP/1.1 200 OK\r\nConnection: X-A\r\nX-A: b\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "gzip unasked", do: says("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "gzip broken", do: says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "hop by hop fields", do: answerWith("HTTP/1.1 200 OK\r\nConnection: X-A\r\nX-A: b\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "gzip unasked", do: answerWith("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "gzip broken", do: answerWith("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok")},
 
-	{name: "hints", do: says("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n|" + plain)},
-	{name: "informational flood", do: says(strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 50) + plain)},
+	{name: "hints", do: answerWith("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n|" + plain)},
+	{name: "informational flood", do: answerWith(strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 50) + plain)},
 	{name: "endless informational", do: func(c *net.TCPConn, in *bufio.Reader) {
-		hears(in)
+		readRequest(in)
 		for range 2000 {
 			if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
 				return
@@ -155,9 +155,9 @@ var behaviours = []struct {
 		}
 		_, _ = io.WriteString(c, plain)
 	}, strict: "1000 informational responses are enough", begins: "502"},
-	{name: "continue, not asked for", do: says("HTTP/1.1 100 Continue\r\n\r\n" + plain)},
-	{name: "switch, not asked for", do: says("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")},
-	{name: "switch to nothing", do: says("HTTP/1.1 101 Switching Protocols\r\n\r\n")},
+	{name: "continue, not asked for", do: answerWith("HTTP/1.1 100 Continue\r\n\r\n" + plain)},
+	{name: "switch, not asked for", do: answerWith("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")},
+	{name: "switch to nothing", do: answerWith("HTTP/1.1 101 Switching Protocols\r\n\r\n")},
 
 	{name: "resets", do: func(c *net.TCPConn, in *bufio.Reader) { resets(c) }},
 	{name: "resets after the request", do: once("", resets)},
@@ -173,33 +173,33 @@ var behaviours = []struct {
 	{name: "hangs within the header", options: "response_header_timeout 50ms", do: once("HTTP/1.1 200 OK\r\nA: b", hangs)},
 	{name: "hangs, bound by reads", options: "read_timeout 50ms", do: once("", hangs)},
 	{name: "hangs within the body", options: "read_timeout 3s", slow: true, do: once("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", hangs)},
-	{name: "slow", options: "response_header_timeout 10s\n\t\t\tread_timeout 10s\n\t\t\twrite_timeout 10s", do: says("H|T|T|P|/|1|.|1| |200 OK\r\nContent-Length: 4|\r\n\r\n|o|k|o|k")},
+	{name: "slow", options: "response_header_timeout 10s\n\t\t\tread_timeout 10s\n\t\t\twrite_timeout 10s", do: answerWith("H|T|T|P|/|1|.|1| |200 OK\r\nContent-Length: 4|\r\n\r\n|o|k|o|k")},
 
 	{name: "garbage", do: once("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", closes)},
-	{name: "not HTTP", do: says("SSH-2.0-OpenSSH_9.6\r\n")},
+	{name: "not HTTP", do: answerWith("SSH-2.0-OpenSSH_9.6\r\n")},
 	{name: "HTTP/2", do: once("\x00\x00\x12\x04\x00\x00\x00\x00\x00", closes)},
-	{name: "HTTP/3.0 in text", do: says("HTTP/3.0 200 OK\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "two blanks", do: says("HTTP/1.1  200 OK\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "a tab", do: says("HTTP/1.1\t200 OK\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "four digits", do: says("HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "two lengths", do: says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")},
-	{name: "the same length twice", do: says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok")},
-	{name: "lengths in a list", do: says("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok")},
-	{name: "negative length", do: says("HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok")},
-	{name: "a length with a sign", do: says("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok")},
+	{name: "HTTP/3.0 in text", do: answerWith("HTTP/3.0 200 OK\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "two blanks", do: answerWith("HTTP/1.1  200 OK\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "a tab", do: answerWith("HTTP/1.1\t200 OK\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "four digits", do: answerWith("HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "two lengths", do: answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")},
+	{name: "the same length twice", do: answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok")},
+	{name: "lengths in a list", do: answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok")},
+	{name: "negative length", do: answerWith("HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok")},
+	{name: "a length with a sign", do: answerWith("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok")},
 	{name: "a length with a blank", do: once("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length : 2\r\n\r\nok", closes)},
-	{name: "length and chunks", do: says("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")},
-	{name: "two codings", do: says("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n2\r\nok\r\n0\r\n\r\n")},
-	{name: "unknown coding", do: says("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: xchunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")},
-	{name: "bad chunk size", do: says(chunked + "-2\r\nok\r\n0\r\n\r\n")},
-	{name: "huge chunk size", do: says(chunked + "fffffffffffffffff\r\nok\r\n0\r\n\r\n")},
-	{name: "chunk without an end", do: says(chunked + "2\r\nokX\r\n0\r\n\r\n")},
-	{name: "large trailers", do: says(chunked + "2\r\nok\r\n0\r\nA: " + strings.Repeat("a", 10<<10) + "\r\n\r\n")},
-	{name: "forbidden trailers", do: says("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n2\r\nok\r\n0\r\nContent-Length: 1\r\n\r\n")},
-	{name: "surplus", do: says(plain + "surplus")},
-	{name: "a second answer", do: says(plain + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")},
-	{name: "surplus behind chunks", do: says(chunked + "2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")},
-	{name: "a body where none is", do: says("HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\nsecret")},
+	{name: "length and chunks", do: answerWith("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")},
+	{name: "two codings", do: answerWith("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n2\r\nok\r\n0\r\n\r\n")},
+	{name: "unknown coding", do: answerWith("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: xchunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")},
+	{name: "bad chunk size", do: answerWith(chunked + "-2\r\nok\r\n0\r\n\r\n")},
+	{name: "huge chunk size", do: answerWith(chunked + "fffffffffffffffff\r\nok\r\n0\r\n\r\n")},
+	{name: "chunk without an end", do: answerWith(chunked + "2\r\nokX\r\n0\r\n\r\n")},
+	{name: "large trailers", do: answerWith(chunked + "2\r\nok\r\n0\r\nA: " + strings.Repeat("a", 10<<10) + "\r\n\r\n")},
+	{name: "forbidden trailers", do: answerWith("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n2\r\nok\r\n0\r\nContent-Length: 1\r\n\r\n")},
+	{name: "surplus", do: answerWith(plain + "surplus")},
+	{name: "a second answer", do: answerWith(plain + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")},
+	{name: "surplus behind chunks", do: answerWith(chunked + "2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")},
+	{name: "a body where none is", do: answerWith("HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\nsecret")},
 
 	{name: "early, closes", do: func(c *net.TCPConn, in *bufio.Reader) {
 		_, _ = http.ReadRequest(in)

@@ -53,7 +53,7 @@ func TestOptionsOfConnections(t *testing.T) {
 					}
 					host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 					s.add(host + " " + begins)
-					for hears(in) {
+					for readRequest(in) {
 						_, _ = io.WriteString(c, plain)
 					}
 				})

@@ -114,7 +114,7 @@ func TestSlotLimits(t *testing.T) {
 	}
 }
 
-// What the slot cannot mean is refused, and the mistake named.
+// What the slot cannot mean is refused, and the error says why.
 func TestSlotRefuses(t *testing.T) {
 	for slot, want := range map[string]string{
 		`{"type": "tentagate"}`:                                         "name: missing",

@@ -49,7 +49,7 @@ func TestProbeTimeBeginsWithTheProbe(t *testing.T) {
 	expect(t, b, Closed)
 }
 
-// A probe that waits for its client's upload does not speak against the
+// A probe that waits for its client's upload does not count against the
 // backend, and does not keep the place for ever.
 func TestUploadingProbe(t *testing.T) {
 	b, c := halfOpen(t, Settings{Probes: 1, ProbeMax: 30 * time.Second})
@@ -142,7 +142,7 @@ func TestSnapshot(t *testing.T) {
 }
 
 // What the log says of an opening.
-func TestChangeTellsTheLastFailure(t *testing.T) {
+func TestChangeHasTheLastFailure(t *testing.T) {
 	changes := make(chan Change, 4)
 	cause := errors.New("connection refused")
 	b := New(Settings{Consecutive: 2}, clock.NewMock(), func(c Change) { changes <- c })

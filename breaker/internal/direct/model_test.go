@@ -19,7 +19,7 @@ import (
 
 // plan is what a server does with one request. It is in the path of the request.
 type plan struct {
-	id      int // tells the bodies of requests apart
+	id      int // distinguishes the bodies of requests
 	size    int
 	framing int // of the answer: length, chunked, until the end
 	end     int // what the server does after the answer

@@ -15,7 +15,7 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-// hold starts requests that stay under way until they are told to end.
+// hold starts requests that stay under way until they are released.
 func hold(t *testing.T, tr *Transport, url string, n int) (end func()) {
 	t.Helper()
 	release := make(chan struct{})

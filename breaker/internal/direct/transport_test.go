@@ -105,7 +105,7 @@ func TestNoReuse(t *testing.T) {
 		tr := newTransport(t, Options{NoKeepAlive: true})
 		for range 3 {
 			if _, err := get(t, tr, b.url()); err != nil || !<-closing {
-				t.Error("the server was not told to close", err)
+				t.Error("the request has no Connection: close", err)
 			}
 		}
 	})
@@ -292,7 +292,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// A client that goes away ends its request at any stage, and the reason is told.
+// Cancellation ends a request at any stage, and the error is its cause.
 func TestCancel(t *testing.T) {
 	noGoroutines(t)
 	reason := errors.New("the reason")
@@ -751,10 +751,10 @@ func TestCompression(t *testing.T) {
 		want         string
 		decoded      bool
 	}{
-		"decoded":  {Options{}, http.MethodGet, "", "", "hello", true},
-		"own wish": {Options{}, http.MethodGet, "Accept-Encoding", "gzip", packed.String(), false},
-		"range":    {Options{}, http.MethodGet, "Range", "bytes=0-1", "ok", false},
-		"off":      {Options{NoCompression: true}, http.MethodGet, "", "", "ok", false},
+		"decoded":             {Options{}, http.MethodGet, "", "", "hello", true},
+		"own Accept-Encoding": {Options{}, http.MethodGet, "Accept-Encoding", "gzip", packed.String(), false},
+		"range":               {Options{}, http.MethodGet, "Range", "bytes=0-1", "ok", false},
+		"off":                 {Options{NoCompression: true}, http.MethodGet, "", "", "ok", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := newTransport(t, tc.o)
@@ -784,16 +784,16 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// What httptrace tells.
+// The hooks of httptrace.
 func TestTrace(t *testing.T) {
 	b, tr := answers(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"+ok), newTransport(t, Options{})
 	for i := range 2 {
 		var mu sync.Mutex
-		var told []string
+		var events []string
 		note := func(format string, args ...any) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, fmt.Sprintf(format, args...))
+			events = append(events, fmt.Sprintf(format, args...))
 		}
 		trace := &httptrace.ClientTrace{
 			GetConn:              func(string) { note("get") },
@@ -811,7 +811,7 @@ func TestTrace(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		want := []string{"get,connect,got false false,headers,request,byte,103 </a>", "get,got true true,headers,request,byte,103 </a>"}[i]
-		if got := strings.Join(told, ","); got != want {
+		if got := strings.Join(events, ","); got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
 	}

@@ -57,7 +57,7 @@ func TestQueue(t *testing.T) {
 					}
 				}
 
-				// A client that goes away leaves the queue; a place goes to who waits.
+				// A client that disconnects leaves the queue; a free place goes to the next.
 				ctx, cancel := context.WithCancel(t.Context())
 				go func() {
 					_, err := l.Acquire(ctx)

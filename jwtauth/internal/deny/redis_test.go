@@ -86,7 +86,7 @@ func TestGatewaysShare(t *testing.T) {
 
 	t.Run("flushed", func(t *testing.T) {
 		rs.Flush()
-		testkit.Eventually(t, "told again", func() bool {
+		testkit.Eventually(t, "written again", func() bool {
 			// The log has three fields of its own.
 			n, err := rs.Client().HLen(t.Context(), "test:{jwt_deny}:entries").Result()
 			return err == nil && n == 3+3
@@ -141,13 +141,13 @@ func TestFullInRedis(t *testing.T) {
 func TestRedisUnreachable(t *testing.T) {
 	rs := redistest.Start(t)
 	var ahead atomic.Int64
-	var told atomic.Int64
+	var observed atomic.Int64
 	client := redis.NewClient(&redis.Options{Addr: rs.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	defer client.Close()
 	s := New(Options{
 		Redis: client, Prefix: "silence",
 		Now:     func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
-		Observe: func(err error) { told.Add(1) },
+		Observe: func(err error) { observed.Add(1) },
 	})
 	s.Raise(10, time.Hour)
 	if s.Fresh(s.Now()) {
@@ -159,15 +159,15 @@ func TestRedisUnreachable(t *testing.T) {
 	revoke(t, s, "x", SharedYes)
 	rs.Freeze()
 	defer rs.Thaw()
-	testkit.Eventually(t, "lost", func() bool { return told.Load() == 1 })
+	testkit.Eventually(t, "lost", func() bool { return observed.Load() == 1 })
 	if ahead.Store(int64(maxSilence)); s.Fresh(s.Now()) {
-		t.Error("a list is trusted that heard nothing for too long")
+		t.Error("a list without contact to Redis is trusted for too long")
 	}
 	if !knows(s, "x") {
 		t.Error("what is known is forgotten")
 	}
 	rs.Thaw()
-	testkit.Eventually(t, "found", func() bool { return told.Load() == 2 && s.Fresh(s.Now()) })
+	testkit.Eventually(t, "found", func() bool { return observed.Load() == 2 && s.Fresh(s.Now()) })
 }
 
 func TestCluster(t *testing.T) {

@@ -244,13 +244,13 @@ func TestProofs(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "example") {
-			t.Errorf("%s: the error tells of the proof: %v", name, err)
+			t.Errorf("%s: the error contains the proof: %v", name, err)
 		}
 	}
 }
 
 // A signature that does not verify must not use up the jti of one that does.
-func TestForgedProofsUseNothingUp(t *testing.T) {
+func TestForgedProofsAreNotRemembered(t *testing.T) {
 	h, other := newHolder(t, "ES256"), newHolder(t, "ES256")
 	r, c := rules(), claims()
 	if err := r.Check(t.Context(), other.sign(t, h.header(), c), h.request(), now); !errors.Is(err, ErrProof) {
@@ -305,10 +305,10 @@ func TestNonces(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// Who does not have the key learns no nonce.
+	// A client without the key gets no nonce.
 	other := newHolder(t, "EdDSA")
 	if err := r.Check(t.Context(), other.sign(t, h.header(), claims()), h.request(), now); errors.Is(err, ErrNonce) {
-		t.Error("a forged proof is told to take a nonce")
+		t.Error("a forged proof gets a nonce")
 	}
 }
 

@@ -60,7 +60,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 	if ForgottenEarly() == early {
-		t.Error("nothing is told to be forgotten")
+		t.Error("nothing is counted as forgotten early")
 	}
 	if !m.Seen(t.Context(), idOf(10*limit-1), now) {
 		t.Error("the last was forgotten")
@@ -69,7 +69,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 // Of many at one time, one is accepted.
-func TestOneOfMany(t *testing.T) {
+func TestConcurrentProofIsAcceptedOnce(t *testing.T) {
 	m := NewMemory(time.Minute, 1000)
 	for n := range uint64(100) {
 		var accepted atomic.Int64

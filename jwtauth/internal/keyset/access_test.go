@@ -73,7 +73,7 @@ func TestPrivateAuthorityAndBearerToken(t *testing.T) {
 			t.Errorf("%s: %s", tc.name, got)
 		}
 		if strings.Contains(got, "first") {
-			t.Errorf("%s: the error tells the token", tc.name)
+			t.Errorf("%s: the error contains the token", tc.name)
 		}
 	}
 
@@ -94,7 +94,7 @@ func TestPrivateAuthorityAndBearerToken(t *testing.T) {
 	}
 	write(ca, "broken")
 	if err := again(); err == nil {
-		t.Error("a broken authority was not told")
+		t.Error("an invalid authority was not reported")
 	}
 	write(ca, authority+"\n")
 	if err := again(); err != nil || r.Keys().Len() != 1 {
@@ -103,7 +103,7 @@ func TestPrivateAuthorityAndBearerToken(t *testing.T) {
 }
 
 // The token goes to nobody else, and never in plain text over a network.
-func TestWhoGetsTheToken(t *testing.T) {
+func TestTokenIsSentToTheKeyServerAlone(t *testing.T) {
 	for _, tc := range []struct {
 		from, ca, to string
 		want         bool

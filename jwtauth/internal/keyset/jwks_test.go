@@ -24,8 +24,8 @@ func ecJWK(t testing.TB, kid string, curve elliptic.Curve, more string) string {
 	return fmt.Sprintf(`{"kty":"EC","kid":%q,"crv":%q,"x":%q,"y":%q%s}`, kid, curve.Params().Name, b64(point[1:1+half]), b64(point[1+half:]), more)
 }
 
-// Several keys under one kid are told apart by kty, curve and alg (RFC 7517
-// §4.5), equal ones count once, and only what cannot be told apart is left out.
+// Several keys under one kid are distinguished by kty, curve and alg (RFC 7517
+// §4.5), equal ones count once, and only ambiguous ones are skipped.
 func TestOneKidOnSeveralKeys(t *testing.T) {
 	r1, r2, ed := rsaJWK(t, "k", 2048, ""), rsaJWK(t, "k", 2048, ""), edJWK("k", "")
 	with := func(jwk, alg string) string { return strings.TrimSuffix(jwk, "}") + `,"alg":"` + alg + `"}` }
@@ -42,7 +42,7 @@ func TestOneKidOnSeveralKeys(t *testing.T) {
 		"one says no algorithm":  {[]string{r1, with(r2, "RS256")}, 0, map[string]int{"RS256": 2, "PS256": 1}},
 		"the same twice":         {[]string{r1, r1}, 0, map[string]int{"RS256": 1}},
 		"the same thrice, more":  {[]string{ed, with(ed, "EdDSA"), ed, r1}, 0, map[string]int{"EdDSA": 2, "RS256": 1}},
-		"cannot be told apart":   {[]string{r1, r2, ed}, 1, map[string]int{"RS256": 0, "EdDSA": 1}},
+		"ambiguous":              {[]string{r1, r2, ed}, 1, map[string]int{"RS256": 0, "EdDSA": 1}},
 		"nor with an algorithm":  {[]string{with(r1, "RS256"), with(r2, "RS256"), with(r1, "PS256")}, 1, map[string]int{"RS256": 0, "PS256": 1}},
 		"nor three":              {[]string{edJWK("k", ""), edJWK("k", ""), edJWK("k", ""), r1}, 2, map[string]int{"EdDSA": 0, "RS256": 1}},
 	} {
@@ -113,7 +113,7 @@ func TestNullMembers(t *testing.T) {
 	}
 }
 
-// Keys for encryption are told from those that are broken.
+// Keys for encryption are distinguished from invalid ones.
 func TestEncryptionKeys(t *testing.T) {
 	for name, tc := range map[string]struct {
 		key  string
@@ -137,7 +137,7 @@ func TestEncryptionKeys(t *testing.T) {
 	}
 }
 
-// What makes a whole set useless is told.
+// The error says why a set has no usable key.
 func TestNoUsableKeyHasAReason(t *testing.T) {
 	_, _, err := ParseJWKS(jwks(edJWK("x", `,"use":"enc"`)), nil, false)
 	if err == nil || !strings.Contains(err.Error(), "no usable key: key 1: by its use it is for encryption") {

@@ -190,11 +190,11 @@ func TestFileIsReadAgain(t *testing.T) {
 	}
 	write([]byte("<html>"))
 	if !has("two") || failures.Load() != 1 {
-		t.Error("a broken file replaced good keys, or was not told of")
+		t.Error("a broken file replaced good keys, or was not reported")
 	}
 }
 
-// issuer is a key server that a test can spoil.
+// issuer is a key server whose answers a test can change.
 type issuer struct {
 	*httptest.Server
 	hits atomic.Int64
@@ -299,7 +299,7 @@ func TestRemote(t *testing.T) {
 	if _, known := r.Keys().Find("one", "EdDSA"); known {
 		t.Error("the removed key is known")
 	}
-	// A source that stays away for more than a day.
+	// A source that is unreachable for more than a day.
 	r.now = func() time.Time { return time.Now().Add(25 * time.Hour) }
 	if r.Keys() != nil {
 		t.Error("keys of yesterday are used")

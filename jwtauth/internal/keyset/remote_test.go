@@ -246,8 +246,8 @@ func TestDiscoveryKeepsToSafeAddresses(t *testing.T) {
 func TestPanicIsAFailedFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failing atomic.Bool
-		var told error
-		r := NewRemote(Options{URL: "https://a.test/keys", Observe: func(_ string, _ []error, err error) { told = err }, Transport: transport(func(*http.Request) (*http.Response, error) {
+		var observed error
+		r := NewRemote(Options{URL: "https://a.test/keys", Observe: func(_ string, _ []error, err error) { observed = err }, Transport: transport(func(*http.Request) (*http.Response, error) {
 			if failing.Load() {
 				panic("on purpose")
 			}
@@ -257,13 +257,13 @@ func TestPanicIsAFailedFetch(t *testing.T) {
 		synctest.Wait()
 		failing.Store(true)
 		time.Sleep(time.Minute)
-		if r.Refresh(t.Context()).Len() != 1 || told == nil {
-			t.Errorf("the keys are gone, or nobody was told: %v", told)
+		if r.Refresh(t.Context()).Len() != 1 || observed == nil {
+			t.Errorf("the keys are gone, or no error was observed: %v", observed)
 		}
 		failing.Store(false)
 		time.Sleep(time.Minute)
-		if r.Refresh(t.Context()).Len() != 1 || told != nil {
-			t.Errorf("not well again: %v", told)
+		if r.Refresh(t.Context()).Len() != 1 || observed != nil {
+			t.Errorf("no recovery: %v", observed)
 		}
 		_ = r.Destruct()
 	})

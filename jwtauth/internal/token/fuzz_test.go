@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// repeats reports whether a name stands twice in an object at any depth, by
+// repeats reports whether a duplicate name in an object at any depth, by
 // another reader of valid JSON.
 func repeats(data []byte) bool {
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -89,7 +89,7 @@ func FuzzPayload(f *testing.F) {
 				t.Fatalf("%q: %v, encoding/json %v", data, m, want)
 			}
 			if repeats(data) {
-				t.Fatalf("%q: a name stands twice", data)
+				t.Fatalf("%q: a duplicate name", data)
 			}
 			return
 		}
