@@ -11,12 +11,12 @@ import (
 
 // Errors of Check.
 var (
-	ErrDotSegment = errors.New("the path has a dot segment: resolve it")
-	ErrSlash      = errors.New("the path has an encoded slash or a backslash: separate segments with /")
-	ErrControl    = errors.New("the path has a control character")
-	ErrOverlong   = errors.New("the path is not valid UTF-8: it has an overlong encoding")
-	ErrParameters = errors.New("the path has a semicolon, which begins path parameters: use the query")
-	ErrTwice      = errors.New("the path is percent-encoded twice: encode it once")
+	errDotSegment = errors.New("the path has a dot segment: resolve it")
+	errSlash      = errors.New("the path has an encoded slash or a backslash: separate segments with /")
+	errControl    = errors.New("the path has a control character")
+	errOverlong   = errors.New("the path is not valid UTF-8: it has an overlong encoding")
+	errParameters = errors.New("the path has a semicolon, which begins path parameters: use the query")
+	errTwice      = errors.New("the path is percent-encoded twice: encode it once")
 )
 
 // Allow is what Check accepts although it is ambiguous, because the operator knows
@@ -56,15 +56,15 @@ func Check(escaped string, allow Allow) error {
 		c, n := twice(escaped[i:])
 		switch {
 		case c < 0x20 || c == 0x7f:
-			return ErrControl
+			return errControl
 		case overlong(previous, c):
-			return ErrOverlong
+			return errOverlong
 		case c == '/' || c == '\\':
 			if seg.dots() {
-				return ErrDotSegment
+				return errDotSegment
 			}
 			if c == '\\' || n > 1 && !allow.Slashes {
-				return ErrSlash
+				return errSlash
 			}
 			seg = segment{}
 		default:
@@ -77,11 +77,11 @@ func Check(escaped string, allow Allow) error {
 	}
 	switch {
 	case seg.dots():
-		return ErrDotSegment
+		return errDotSegment
 	case parameters && !allow.Parameters:
-		return ErrParameters
+		return errParameters
 	case doubly && !allow.Twice:
-		return ErrTwice
+		return errTwice
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ func TestCheck(t *testing.T) {
 			"/.%41", "/a%20b", "/%e4%bd%a0", "/a%25b", "/100%25", "/100%25/x", "/a%3fb%23c", "/%25zz",
 			"/%c0", "/%c0/x", "/%e0%a0%80", "/%f0%90%80%80", "/%ff", "/%", "/%2", "/%zz", "/%25%", "/%252", "/caf%c3%a9",
 		},
-		ErrDotSegment: {
+		errDotSegment: {
 			".", "..", "/..", "/../a", "/a/../b", "/a/.", "/a/./b", "/./", "../a", "//..//",
 			"/a/%2e%2e/b", "/a/%2E%2e", "/a/.%2e/b", "/a/%2e./b", "/%2e/a", "/a/%2E",
 			"/a/..;/b", "/a/..;x=1/b", "/a/.;/b", "/a/%2e%2e;x", "/a/..%3b/b", "/a/..;", "/a/..%3Bx=..", "/a/..;;",
@@ -22,19 +22,19 @@ func TestCheck(t *testing.T) {
 			"/a/%252e%252e/b", "/a/%252E./b", "/a/.%252e;x/", "/a/..%253b/b", "/a/..%252fb", "/a/..%255cb", "/a/%252e%252e%252f",
 			"/a/%25%32%65%25%32%65/b", "/a/%252%65./b", "/a/%25%32e./b", "/a/..%25%32%66b",
 		},
-		ErrSlash: {
+		errSlash: {
 			"/a%2fb", "/a%2Fb", "/%2f", "/a%5cb", "/a%5Cb", `/a\b`, "/a%252fb", "/a%255cb", "/a%25%32%66b", "/a%2f..%2fb", `\`,
 		},
-		ErrControl: {
+		errControl: {
 			"/a%00b", "/a%0d%0ab", "/a%7fb", "/a\x01", "/a\x7f", "/a%09", "/a%2500b", "/a%25%30%30b", "/..%00/", "/%1F",
 		},
-		ErrOverlong: {
+		errOverlong: {
 			"/%c0%af", "/%c0%ae%c0%ae/", "/%C1%9C", "/%e0%80%af", "/%f0%80%80%af", "/%25c0%25af", "/\xc0\xaf",
 		},
-		ErrParameters: {
+		errParameters: {
 			"/a;v=1/b", "/a;..", "/;..", "/;", "/...;", "/adm;x/y", "/;/adm/x", "/adm%3b/y", "/adm%3B", "/a%253bb", "/a%25%33%62b", "/;a=b;c", "/a;%2541",
 		},
-		ErrTwice: {"/%2561dm/x", "/%2525", "/a%2520b", "/%25%36%31", "/%256%31", "/%25%361", "/a/b%2541"},
+		errTwice: {"/%2561dm/x", "/%2525", "/a%2520b", "/%25%36%31", "/%256%31", "/%25%361", "/a/b%2541"},
 	} {
 		for _, p := range paths {
 			if got := Check(p, Allow{}); !errors.Is(got, want) {
@@ -52,20 +52,20 @@ func TestCheckAllowing(t *testing.T) {
 		paths []string
 	}{
 		{Allow{Slashes: true}, nil, []string{"/a%2fb", "/group%2Fproject/x", "/a%2f%2fb", "/%2f"}},
-		{Allow{Slashes: true}, ErrTwice, []string{"/a%252fb"}},
+		{Allow{Slashes: true}, errTwice, []string{"/a%252fb"}},
 		{Allow{Slashes: true, Twice: true}, nil, []string{"/a%252fb", "/a%25%32fb"}},
 		{Allow{Twice: true}, nil, []string{"/%2561dm/x", "/%2525", "/a%2520b"}},
-		{Allow{Twice: true}, ErrSlash, []string{"/a%252fb", "/a%255cb"}},
-		{Allow{Twice: true}, ErrParameters, []string{"/a%253bb"}},
+		{Allow{Twice: true}, errSlash, []string{"/a%252fb", "/a%255cb"}},
+		{Allow{Twice: true}, errParameters, []string{"/a%253bb"}},
 		{Allow{Parameters: true}, nil, []string{"/a;v=1/b", "/a;..", "/;..", "/;", "/...;", "/adm%3bx"}},
-		{Allow{Parameters: true}, ErrTwice, []string{"/a%253bb"}},
+		{Allow{Parameters: true}, errTwice, []string{"/a%253bb"}},
 		{all, nil, []string{"/a;v=1/b%2fc%2541", "/a%253bb"}},
-		{all, ErrDotSegment, []string{
+		{all, errDotSegment, []string{
 			"/a%2f..%2fb", "/a%2f%2e%2e", "/..%2fb", "/a%2f.", "/a%2f..", "/a%2f..;x", "/a%252f..%252fb", "/a%2f%252e%252e", "/..;/x", "/a/..%3bx",
 			"/%252e%252e/x",
 		}},
-		{all, ErrSlash, []string{"/a%5cb", `/a\b`, "/a%255cb"}},
-		{all, ErrControl, []string{"/a%00", "/a%2500"}},
+		{all, errSlash, []string{"/a%5cb", `/a\b`, "/a%255cb"}},
+		{all, errControl, []string{"/a%00", "/a%2500"}},
 	} {
 		for _, p := range tc.paths {
 			if got := Check(p, tc.allow); !errors.Is(got, tc.want) {

@@ -20,15 +20,15 @@ const latest = 253402300799
 // Errors of Check.
 var (
 	ErrExpired     = errors.New("the token has expired")
-	ErrNoExpiry    = errors.New("the token has no expiry")
+	errNoExpiry    = errors.New("the token has no expiry")
 	ErrNotYet      = errors.New("the token is not valid yet")
 	ErrIssuedLater = errors.New("the token was issued in the future")
-	ErrTooOld      = errors.New("the token is too old")
-	ErrTooLongLife = errors.New("the token's life is longer than accepted")
-	ErrDate        = errors.New("a date of the token is not a number in range")
+	errTooOld      = errors.New("the token is too old")
+	errTooLongLife = errors.New("the token's life is longer than accepted")
+	errDate        = errors.New("a date of the token is not a number in range")
 	ErrIssuer      = errors.New("the token's issuer is not accepted")
 	ErrAudience    = errors.New("the token is for another audience")
-	ErrSubject     = errors.New("the token's subject is not a string")
+	errSubject     = errors.New("the token's subject is not a string")
 )
 
 // Errors of Check that are an ErrAudience.
@@ -82,7 +82,7 @@ func (c Claims) Check(r *Rules, now time.Time) error {
 	leeway := r.Leeway.Seconds()
 	switch {
 	case !hasExp && !r.OptionalExpiry:
-		return ErrNoExpiry
+		return errNoExpiry
 	case hasExp && at >= exp+leeway:
 		return ErrExpired
 	case hasNbf && at < nbf-leeway:
@@ -90,16 +90,16 @@ func (c Claims) Check(r *Rules, now time.Time) error {
 	case hasIat && at < iat-leeway:
 		return ErrIssuedLater
 	case r.MaxAge > 0 && (!hasIat || at > iat+r.MaxAge.Seconds()+leeway):
-		return ErrTooOld
+		return errTooOld
 	case r.MaxLifetime > 0 && (!hasIat || !hasExp || exp-iat > r.MaxLifetime.Seconds()):
-		return ErrTooLongLife
+		return errTooLongLife
 	}
 	if err := c.checkIssuer(r); err != nil {
 		return err
 	}
 	if sub, given := c["sub"]; given {
 		if _, ok := sub.(string); !ok && (!r.NumericSubject || !c.isWhole("sub")) {
-			return ErrSubject
+			return errSubject
 		}
 	}
 	return c.checkAudience(r)
@@ -178,7 +178,7 @@ func (c Claims) date(name string) (seconds float64, given bool, err error) {
 		ok = err == nil
 	}
 	if !ok || math.IsNaN(seconds) || seconds < 0 || seconds > latest {
-		return 0, true, ErrDate
+		return 0, true, errDate
 	}
 	return seconds, true, nil
 }

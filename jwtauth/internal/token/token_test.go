@@ -177,13 +177,13 @@ func TestCheck(t *testing.T) {
 		{"exactly expired", Claims{"exp": at}, Rules{}, ErrExpired},
 		{"exactly valid", Claims{"exp": at + 1, "nbf": at, "iat": at}, Rules{}, nil},
 		{"age", Claims{"exp": at + 1, "iat": at - 60}, Rules{MaxAge: time.Minute}, nil},
-		{"too old", Claims{"exp": at + 1, "iat": at - 61}, Rules{MaxAge: time.Minute}, ErrTooOld},
-		{"age unknown", Claims{"exp": at + 1}, Rules{MaxAge: time.Minute}, ErrTooOld},
+		{"too old", Claims{"exp": at + 1, "iat": at - 61}, Rules{MaxAge: time.Minute}, errTooOld},
+		{"age unknown", Claims{"exp": at + 1}, Rules{MaxAge: time.Minute}, errTooOld},
 		{"life", Claims{"exp": at + 60, "iat": at}, Rules{MaxLifetime: time.Minute}, nil},
-		{"long life", Claims{"exp": at + 61, "iat": at}, Rules{MaxLifetime: time.Minute}, ErrTooLongLife},
-		{"no expiry", Claims{}, Rules{}, ErrNoExpiry},
+		{"long life", Claims{"exp": at + 61, "iat": at}, Rules{MaxLifetime: time.Minute}, errTooLongLife},
+		{"no expiry", Claims{}, Rules{}, errNoExpiry},
 		{"no expiry accepted", Claims{}, Rules{OptionalExpiry: true}, nil},
-		{"not a number", Claims{"exp": math.NaN()}, Rules{}, ErrDate},
+		{"not a number", Claims{"exp": math.NaN()}, Rules{}, errDate},
 	} {
 		if err := tc.claims.Check(&tc.rules, now); !errors.Is(err, tc.want) {
 			t.Errorf("%s: got %v, want %v", tc.name, err, tc.want)
