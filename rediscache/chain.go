@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
@@ -56,7 +57,8 @@ type chains struct {
 	// keyHeaders are the request fields that the operator made part of the key.
 	keyHeaders []string
 
-	last atomic.Pointer[chain] // a handler mostly has one place
+	last    atomic.Pointer[chain] // a handler mostly has one place
+	finding sync.Mutex            // one request reads the configuration, and others wait for it
 }
 
 // of returns the chain that a request passes.
@@ -65,6 +67,16 @@ func (c *chains) of(r *http.Request) *chain {
 	if place == nil {
 		return &noChain
 	}
+	if known := c.last.Load(); known != nil && known.place == place {
+		return known
+	}
+	return c.find(place)
+}
+
+// find reads from the configuration what the handlers of a place do.
+func (c *chains) find(place *sites.Place) *chain {
+	c.finding.Lock()
+	defer c.finding.Unlock()
 	if known := c.last.Load(); known != nil && known.place == place {
 		return known
 	}

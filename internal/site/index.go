@@ -23,6 +23,7 @@ var indexes sync.Map
 
 // index knows where the handlers of a configuration are.
 type index struct {
+	made  sync.Once // by one request, however many come first
 	nodes map[node][]*way
 	order []node // as they were found
 
@@ -49,25 +50,22 @@ func indexOf(ctx caddy.Context, server *caddyhttp.Server) *index {
 			}
 		}
 	}
-	if val, ok := indexes.Load(key); ok {
-		return val.(*index)
-	}
 	if !slices.Contains(servers, server) {
 		servers = append(servers, server)
 	}
-	x := newIndex(servers)
-	if val, loaded := indexes.LoadOrStore(key, x); loaded {
-		return val.(*index)
-	}
-	if ctx.Context != nil {
+	val, loaded := indexes.LoadOrStore(key, new(index))
+	x := val.(*index)
+	x.made.Do(func() { x.make(servers) })
+	if !loaded && ctx.Context != nil {
 		// At once, if the configuration has ended and this request outlasts it.
 		context.AfterFunc(ctx.Context, func() { indexes.Delete(key) })
 	}
 	return x
 }
 
-func newIndex(servers []*caddyhttp.Server) *index {
-	x := &index{nodes: map[node][]*way{}, names: map[reflect.Type]map[node][][]string{}}
+// make fills the index.
+func (x *index) make(servers []*caddyhttp.Server) {
+	x.nodes, x.names = map[node][]*way{}, map[reflect.Type]map[node][][]string{}
 	for _, server := range servers {
 		add := func(steps []step, h caddyhttp.MiddlewareHandler) {
 			if !pointer(h) {
@@ -84,7 +82,6 @@ func newIndex(servers []*caddyhttp.Server) *index {
 			walk(server, server.Errors.Routes, nil, labelErrors, add)
 		}
 	}
-	return x
 }
 
 // place returns the place of a handler in a server.

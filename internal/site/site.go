@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -26,6 +27,7 @@ type Finder struct {
 	ctx     caddy.Context
 	handler caddyhttp.MiddlewareHandler
 	place   atomic.Pointer[Place]
+	finding sync.Mutex // one request finds the place, and others wait for it
 }
 
 // NewFinder returns the finder for a handler, which must be a pointer. ctx is
@@ -49,6 +51,11 @@ func (f *Finder) Place(r *http.Request) *Place {
 }
 
 func (f *Finder) find(server *caddyhttp.Server) *Place {
+	f.finding.Lock()
+	defer f.finding.Unlock()
+	if p := f.place.Load(); p != nil && p.server == server {
+		return p
+	}
 	x := indexOf(f.ctx, server)
 	p := x.place(server, f.handler)
 	if len(p.ways) == 0 {
@@ -58,12 +65,7 @@ func (f *Finder) find(server *caddyhttp.Server) *Place {
 		f.ctx.Logger().Warn("the place of this handler in the configuration cannot be found: it shares nothing with other gateways",
 			zap.String("handler", moduleID(f.handler)))
 	}
-	if !f.place.CompareAndSwap(nil, p) {
-		if was := f.place.Load(); was.server == server {
-			return was
-		}
-		f.place.Store(p)
-	}
+	f.place.Store(p)
 	return p
 }
 

@@ -268,6 +268,12 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
+func newIndex(servers []*caddyhttp.Server) *index {
+	x := new(index)
+	x.make(servers)
+	return x
+}
+
 func BenchmarkName(b *testing.B) {
 	c := load(b, "http://:8000, http://:9000 {\nprobe p\nrespond hi\n}")
 	for _, server := range c.app.Servers {
