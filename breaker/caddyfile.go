@@ -26,6 +26,9 @@ type openBlock struct{ d *caddyfile.Dispenser }
 func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	handler := new(Handler)
 	h.Next() // the directive's name
+	if err := parse.NamedRoute(h); err != nil {
+		return nil, err
+	}
 	handler.Position = place.Of(h.Dispenser)
 	if !h.NextArg() {
 		return nil, h.Err("circuit_breaker: missing name: it takes a name, for metrics and administration, and optionally a matcher")

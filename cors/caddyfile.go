@@ -24,6 +24,9 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if !h.Next() {
 		return nil, h.ArgErr()
 	}
+	if err := parse.NamedRoute(h); err != nil {
+		return nil, err
+	}
 	star := h.NextArg() && h.Val() == "*"
 	h.Reset()
 	h.Next()

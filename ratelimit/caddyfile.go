@@ -33,6 +33,9 @@ const unnamedCount = "tentagate.ratelimit.unnamed"
 // their counters are kept is found when they are provisioned.
 func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h := new(Handler)
+	if err := parse.NamedRoute(helper); err != nil {
+		return nil, err
+	}
 	if err := h.UnmarshalCaddyfile(helper.Dispenser); err != nil {
 		return nil, err
 	}

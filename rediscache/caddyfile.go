@@ -21,6 +21,9 @@ func init() {
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
+	if err := parse.NamedRoute(h); err != nil {
+		return nil, err
+	}
 	return handler, handler.unmarshal(h.Dispenser, h.MatcherToken)
 }
 

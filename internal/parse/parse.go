@@ -19,6 +19,9 @@ func Handler[T any, H interface {
 	caddyfile.Unmarshaler
 }](h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := H(new(T))
+	if err := NamedRoute(h); err != nil {
+		return nil, err
+	}
 	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 }
 
