@@ -31,7 +31,6 @@ const (
 	arrivingResponse                   // a response that is arriving
 	storedResponse                     // a stored response
 	staleResponse                      // a stored response, since the origin failed
-	originError                        // the error of the origin
 )
 
 // result is what those who wait for a call get.
@@ -44,9 +43,6 @@ type result struct {
 
 	content *stream.Stream // of an arriving response
 	length  string         // its Content-Length, if it has one
-
-	err    error
-	fields http.Header // of an error
 }
 
 // found returns the result of a response that is stored under the key, or will be.
@@ -122,6 +118,9 @@ func (x *exchange) collapse() error {
 		switch x.wait(c) {
 		case clientCanceled:
 			return nil
+		case ownTurn:
+			x.calls.led = hash
+			return x.lead(c)
 		case resultFits:
 			return x.follow(c.Result())
 		case otherVariant:
@@ -137,6 +136,9 @@ func (x *exchange) collapse() error {
 			if now := time.Now(); x.mayServeStale(now, true) {
 				return x.h.responder.stale(x.w, x.r, &x.hit, now, "collapse-timeout")
 			}
+			if c.Failed() {
+				return x.alone() // it waited for several already
+			}
 			calls.Retire(c)
 		}
 	}
@@ -145,11 +147,12 @@ func (x *exchange) collapse() error {
 
 // lead looks into the Redis tier and then asks the origin, for all who wait.
 func (x *exchange) lead(c *call) error {
-	defer calls.End(c)
+	x.leading = c
+	defer x.stopLeading(calls.End)
 	// What was not there a moment ago may have come with the call before this one.
 	if x.refind() {
 		if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
-			c.Publish(x.target.found(storedResponse, x.hit.object, x.hit.key))
+			calls.Publish(c, x.target.found(storedResponse, x.hit.object, x.hit.key))
 			if answered, err := x.serveStored(); answered {
 				return err
 			}
@@ -159,22 +162,35 @@ func (x *exchange) lead(c *call) error {
 	if x.findNewer() && x.hit.object != before {
 		switch reuse, _ := x.reuse(time.Now()); {
 		case reuse == rfc9111.UseFresh:
-			c.Publish(x.target.found(storedResponse, x.hit.object, x.hit.key))
+			calls.Publish(c, x.target.found(storedResponse, x.hit.object, x.hit.key))
 		case reuse == rfc9111.UseWhileRevalidating && !x.background:
 			// The refresh is a call of its own under the same key.
-			c.Publish(x.target.found(storedResponse, x.hit.object, x.hit.key))
-			calls.End(c)
+			calls.Publish(c, x.target.found(storedResponse, x.hit.object, x.hit.key))
+			calls.Retire(c)
 		}
 		if answered, err := x.serveStored(); answered {
 			return err
 		}
 	}
-	release, answered, err := x.lease(c)
+	answered, err := x.lease(c)
 	if answered {
 		return err
 	}
-	defer release()
 	return newFetch(x, c).do()
+}
+
+// handOver lets one of those who wait ask next. A failure may be due to the request
+// that failed, or to its connection, so it is not shared: RFC 9111 §4 lets others have
+// only what may be stored. All of them at once would be too much for an origin that
+// is in trouble.
+func (x *exchange) handOver() { x.stopLeading(calls.HandOver) }
+
+func (x *exchange) stopLeading(end func(*call)) {
+	if x.release != nil {
+		x.release()
+	}
+	end(x.leading)
+	x.leading, x.release = nil, nil
 }
 
 // alone answers this request only.
@@ -202,12 +218,11 @@ func (x *exchange) refind() bool {
 }
 
 // lease waits for another gateway that asks for the same, if the operator wants that.
-// Otherwise release must be called when the response is stored.
-func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
-	none := func() {}
+// Otherwise the lease is held until stopLeading.
+func (x *exchange) lease(c *call) (answered bool, err error) {
 	redis := x.h.storage.redis
 	if !x.h.Lease || redis == nil || x.background {
-		return none, false, nil
+		return false, nil
 	}
 	key := x.target.shared
 	if x.target.hasPartition() {
@@ -215,7 +230,8 @@ func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
 	}
 	release, granted := redis.Lease(redisContext(x.r), key, time.Duration(x.h.CollapseTimeout))
 	if granted {
-		return release, false, nil
+		x.release = release
+		return false, nil
 	}
 	ctx, cancel := withTimeout(x.r.Context(), time.Duration(x.h.CollapseTimeout))
 	defer cancel()
@@ -229,15 +245,14 @@ func (x *exchange) lease(c *call) (release func(), answered bool, err error) {
 		return reuse == rfc9111.UseFresh
 	})
 	if found.object == nil {
-		return none, false, nil
+		return false, nil
 	}
 	x.hit = found
 	x.h.storage.putInMemory(key, found.object)
 	if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
-		c.Publish(x.target.found(storedResponse, found.object, key))
+		calls.Publish(c, x.target.found(storedResponse, found.object, key))
 	}
-	answered, err = x.serveStored()
-	return none, answered, err
+	return x.serveStored()
 }
 
 // waitOutcome is what came of waiting for a call.
@@ -247,16 +262,26 @@ const (
 	resultFits        waitOutcome = iota // the response is for this request too
 	otherVariant                         // it is of another variant
 	notForThisRequest                    // it is not for this request
+	ownTurn                              // there is none yet, and this request asks next
 	timedOut                             // it did not come in time
 	clientCanceled                       // the client is gone
 )
 
 // wait waits until it is known what comes of a call.
-func (x *exchange) wait(c *call) waitOutcome {
+func (x *exchange) wait(c *call) (outcome waitOutcome) {
+	defer func() {
+		if outcome == ownTurn {
+			calls.TakeTurn(c)
+		} else {
+			calls.Leave(c)
+		}
+	}()
 	timer := time.NewTimer(time.Duration(x.h.CollapseTimeout))
 	defer timer.Stop()
 	select {
 	case <-c.Ready():
+	case <-c.Turn():
+		return ownTurn
 	case <-x.r.Context().Done():
 		return clientCanceled
 	case <-timer.C:
@@ -266,11 +291,6 @@ func (x *exchange) wait(c *call) waitOutcome {
 	switch res.kind {
 	case nothingShared:
 		return notForThisRequest
-	case originError:
-		if res.partition != x.target.private.Full || !x.sharesErrors() {
-			return notForThisRequest
-		}
-		return resultFits
 	case arrivingResponse, storedResponse, staleResponse:
 	}
 	o := res.object
@@ -281,12 +301,6 @@ func (x *exchange) wait(c *call) waitOutcome {
 		return notForThisRequest
 	}
 	return resultFits
-}
-
-// sharesErrors reports whether an error of the origin may be that of other requests
-// too: those of the same user, or those that do not say who asks.
-func (x *exchange) sharesErrors() bool {
-	return x.target.hasPartition() || !x.target.client.authorized && !x.target.client.credentials
 }
 
 // mayFollow reports whether the request may be answered with what another one
@@ -313,14 +327,6 @@ func (x *exchange) mayFollow(res *result) bool {
 func (x *exchange) follow(res result) error {
 	now := time.Now()
 	switch res.kind {
-	case originError:
-		if x.mayServeStale(now, true) {
-			return x.h.responder.stale(x.w, x.r, &x.hit, now, "stale-if-error")
-		}
-		results.collapsed.Inc()
-		report(x.r, "collapsed")
-		mergeFields(x.w.Header(), res.fields)
-		return res.err
 	case staleResponse:
 		return x.h.responder.stale(x.w, x.r, &match{object: res.object, key: res.key}, now, "stale-if-error")
 	case nothingShared, arrivingResponse, storedResponse:

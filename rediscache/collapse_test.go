@@ -276,3 +276,110 @@ func TestUncacheableAtOnce(t *testing.T) {
 	all(n, func(int) { _, _, _ = s.do("GET", "/", "X-Round", "2") })()
 	s.wantAsked(1 + n)
 }
+
+// A failure may be due to the client that asked: those who wait for it ask themselves,
+// one after the other.
+func TestFailuresAreNotShared(t *testing.T) {
+	const waiters = 20
+	reset := func(w http.ResponseWriter) {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = conn.Close()
+		}
+	}
+	answer := func(status int) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) { w.WriteHeader(status) }
+	}
+	for name, tc := range map[string]struct {
+		block  string
+		fields []string // of those who wait, and of the client that fails
+		fail   func(http.ResponseWriter)
+		status int
+		dead   bool // all fail
+		asked  int64
+	}{
+		"reset":                {"http_cache 60s", nil, reset, 502, false, 2},
+		"reset, one user":      {"http_cache 60s {\n key {\n per_user\n}\n}", []string{"X-User", "ann"}, reset, 502, false, 2},
+		"answered":             {"http_cache 60s", nil, answer(500), 500, false, 2},
+		"answered, for a rule": {"http_cache 60s", nil, answer(511), 511, false, 2},
+		"dead":                 {"http_cache 60s", nil, reset, 502, true, 1 + waiters},
+		"dead, answered":       {"http_cache 60s", nil, answer(503), 503, true, 1 + waiters},
+		"a storable error":     {"http_cache 60s {\n ttl 503 5s\n}", nil, answer(503), 503, true, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s *site
+			var now, most atomic.Int64
+			s = startSite(t, tc.block, func(w http.ResponseWriter, r *http.Request, n int64) {
+				most.Store(max(most.Load(), now.Add(1)))
+				if n == 1 {
+					s.hold()
+				}
+				now.Add(-1) // before the client may see the end
+				if tc.dead || r.Header.Get("X-Evil") != "" {
+					tc.fail(w)
+					return
+				}
+				_, _ = io.WriteString(w, "answer")
+			})
+			leader := all(1, func(int) {
+				if resp, body, err := s.do("GET", "/", append([]string{"X-Evil", "1"}, tc.fields...)...); err != nil || resp.StatusCode != tc.status {
+					t.Errorf("the first: %q %v %v", body, resp, err)
+				}
+			})
+			s.wantAsked(1)
+			want := 200
+			if tc.dead {
+				want = tc.status
+			}
+			others := all(waiters, func(int) {
+				if resp, body, err := s.do("GET", "/", tc.fields...); err != nil || resp.StatusCode != want {
+					t.Errorf("%q %v %v", body, resp, err)
+				}
+			})
+			testkit.Eventually(t, "waiting", func() bool { return waiting() == waiters })
+			s.release()
+			leader()
+			others()
+			s.wantAsked(tc.asked)
+			if most.Load() != 1 {
+				t.Errorf("%d at a time", most.Load())
+			}
+			if n, _ := calls.Stats(); n != 0 {
+				t.Errorf("%d calls are left", n)
+			}
+		})
+	}
+}
+
+// Who has waited for several attempts asks alone when its time is over.
+func TestPatienceEnds(t *testing.T) {
+	const waiters = 5
+	var s *site
+	left := make(chan struct{})
+	s = startSite(t, "http_cache 60s {\n collapse_timeout 300ms\n}", func(w http.ResponseWriter, _ *http.Request, n int64) {
+		switch n {
+		case 1:
+			s.hold()
+			w.WriteHeader(http.StatusBadGateway)
+		case 2:
+			<-left
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = io.WriteString(w, "answer")
+	})
+	first := all(1, func(int) { _, _, _ = s.do("GET", "/") })
+	s.wantAsked(1)
+	var answered atomic.Int64
+	others := all(waiters, func(int) {
+		if _, body, err := s.do("GET", "/"); err != nil || body != "answer" {
+			t.Errorf("%q %v", body, err)
+		}
+		if answered.Add(1) == waiters-1 {
+			close(left)
+		}
+	})
+	testkit.Eventually(t, "waiting", func() bool { return waiting() == waiters })
+	s.release()
+	first()
+	others()
+	s.wantAsked(1 + waiters)
+}

@@ -196,6 +196,7 @@ func (f *fetch) recoverFrom(panicked any) error {
 		return f.serveStale()
 	}
 	rec.abort()
+	x.handOver()
 	if !x.background {
 		panic(panicked)
 	}
@@ -205,7 +206,11 @@ func (f *fetch) recoverFrom(panicked any) error {
 	return nil
 }
 
-// fail ends a fetch with an error of the handlers behind. It is never stored.
+// statusClientClosed is the status of reverse_proxy's error for a client that left.
+const statusClientClosed = 499
+
+// fail ends a fetch with an error of the handlers behind. It is never stored, and for
+// nobody else.
 func (f *fetch) fail(err error) error {
 	x, rec := f.x, &f.recorder
 	if rec.sent() {
@@ -216,19 +221,12 @@ func (f *fetch) fail(err error) error {
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 {
 		status = he.StatusCode
 	}
-	if status >= http.StatusInternalServerError {
-		if x.mayServeStale(time.Now(), true) {
-			return f.serveStale()
-		}
-		// Those who wait would learn no more if they asked, unless the error may speak
-		// of this client.
-		if x.sharesErrors() {
-			var fields http.Header
-			if rec.phase == awaitingHeader {
-				fields = rfc9111.StoredFields(rec.ownFields(), "Set-Cookie").Clone()
-			}
-			f.call.Publish(result{kind: originError, err: err, fields: fields, partition: x.target.private.Full})
-		}
+	failed := status >= http.StatusInternalServerError
+	if failed && x.mayServeStale(time.Now(), true) {
+		return f.serveStale()
+	}
+	if failed || status == statusClientClosed {
+		x.handOver()
 	}
 	if rec.phase != awaitingHeader {
 		rec.restoreHeader()
@@ -241,7 +239,7 @@ func (f *fetch) fail(err error) error {
 func (f *fetch) serveStale() error {
 	x := f.x
 	f.recorder.restoreHeader()
-	f.call.Publish(x.target.found(staleResponse, x.hit.object, x.hit.key))
+	calls.Publish(f.call, x.target.found(staleResponse, x.hit.object, x.hit.key))
 	if x.background {
 		return nil
 	}

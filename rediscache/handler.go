@@ -117,6 +117,10 @@ type exchange struct {
 	// asked again, it is still the first reason.
 	forwardReason string
 	calls         callHashes
+	// leading is the call that the exchange makes for others, and release ends its
+	// lease in Redis.
+	leading *call
+	release func()
 	// background: nobody waits for the response.
 	background bool
 }

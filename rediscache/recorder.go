@@ -142,7 +142,11 @@ func (r *recorder) complete() {
 func (r *recorder) forward(reason rfc9111.Reason) {
 	r.phase.advance(forwarding)
 	notStored.WithLabelValues(string(reason)).Inc()
-	r.f.call.Publish(result{})
+	if r.status >= http.StatusInternalServerError {
+		r.f.x.handOver()
+	} else {
+		calls.Publish(r.f.call, result{})
+	}
 	r.f.x.rememberHitForMiss(r.status, r.received, false)
 	r.f.lifetime.setWanted(false)
 }
@@ -185,7 +189,7 @@ func (r *recorder) share(length int64) {
 		x.rememberHitForMiss(r.status, r.received, isReusable(&r.record.decision))
 		return
 	case !reusable || hasCookies:
-		f.call.Publish(result{})
+		calls.Publish(f.call, result{})
 		x.rememberHitForMiss(r.status, r.received, false)
 		return
 	}
@@ -196,7 +200,7 @@ func (r *recorder) share(length int64) {
 	if length >= 0 && len(r.fields.own["Trailer"]) == 0 {
 		res.length = strconv.FormatInt(length, 10)
 	}
-	f.call.Publish(res)
+	calls.Publish(f.call, res)
 	if !forEverybody {
 		x.rememberHitForMiss(r.status, r.received, true)
 	}
@@ -275,7 +279,7 @@ func (r *recorder) keep(p []byte) (int, error) {
 func (r *recorder) stopRecording() {
 	notStored.WithLabelValues("size").Inc()
 	if r.f.call != nil {
-		calls.End(r.f.call)
+		calls.Retire(r.f.call)
 	}
 	if r.client.reader == nil && !r.content.HasReaders() {
 		r.phase.advance(forwarding)

@@ -34,7 +34,7 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 	}
 	detached, cancel := b.detach(r)
 	if detached == nil {
-		calls.End(c)
+		calls.HandOver(c)
 		return
 	}
 	x := &exchange{h: b.h, w: discard{}, r: detached, next: next, background: true}
@@ -42,7 +42,6 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 	x.calls.led = t.callHash(t.isPrivate(stored.key))
 	b.running.Go(func() {
 		defer cancel()
-		defer calls.End(c)
 		defer func() {
 			if p := recover(); p != nil {
 				b.h.logger.Error("panic while refreshing in the background", panicField(p))

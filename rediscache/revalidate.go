@@ -36,7 +36,7 @@ func (f *fetch) freshen() error {
 	if ok {
 		h.storage.put(key, o)
 		if isReusable(&f.recorder.record.decision) {
-			f.call.Publish(x.target.found(storedResponse, o, key))
+			calls.Publish(f.call, x.target.found(storedResponse, o, key))
 		}
 	} else {
 		h.storage.remove(x.hit.key, x.hit.object)

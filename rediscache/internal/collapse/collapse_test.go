@@ -35,8 +35,8 @@ func TestFollowersGetTheFirstResult(t *testing.T) {
 	if calls, followers := g.Stats(); calls != 1 || followers != 3 {
 		t.Errorf("%d calls, %d followers", calls, followers)
 	}
-	call.Publish("first")
-	call.Publish("second")
+	g.Publish(call, "first")
+	g.Publish(call, "second")
 	wg.Wait()
 	g.End(call)
 	g.End(call)
@@ -46,8 +46,8 @@ func TestFollowersGetTheFirstResult(t *testing.T) {
 	if calls, _ := g.Stats(); calls != 0 {
 		t.Errorf("%d calls at the end", calls)
 	}
-	call.Publish("too late")
-	(*Call[string])(nil).Publish("to nobody")
+	g.Publish(call, "too late")
+	g.Publish(nil, "to nobody")
 	g.End(nil)
 }
 
@@ -101,5 +101,70 @@ func TestHitForMiss(t *testing.T) {
 	}
 	if len(h.expires) > maxRemembered {
 		t.Errorf("%d keys", len(h.expires))
+	}
+}
+
+// A call whose leader failed is led by one after the other of those who wait.
+func TestHandOver(t *testing.T) {
+	var ended []int
+	g := Group[string]{Ended: func(n int) { ended = append(ended, n) }}
+	call, _ := g.Join("a")
+	for range 3 {
+		g.Join("a")
+	}
+	if call.Failed() {
+		t.Error("failed from the start")
+	}
+	for range 2 {
+		g.HandOver(call)
+		<-call.Turn()
+		g.TakeTurn(call)
+		select {
+		case <-call.Turn():
+			t.Fatal("two leaders")
+		case <-call.Ready():
+			t.Fatal("a failure is a result")
+		default:
+		}
+	}
+	if _, leader := g.Join("a"); leader || !call.Failed() {
+		t.Errorf("somebody else leads, failed %v", call.Failed())
+	}
+	g.Publish(call, "found")
+	g.HandOver(call) // there is nothing to hand over
+	select {
+	case <-call.Turn():
+		t.Error("handed over with a result")
+	default:
+	}
+	if _, leader := g.Join("a"); !leader || fmt.Sprint(ended) != "[1 1 3]" {
+		t.Errorf("leader %v, ended %v", leader, ended)
+	}
+	g.HandOver(nil)
+}
+
+// A failed call is forgotten when nobody is left to lead it.
+func TestHandOverToNobody(t *testing.T) {
+	var g Group[string]
+	call, _ := g.Join("a")
+	g.HandOver(call)
+	if calls, _ := g.Stats(); calls != 0 {
+		t.Errorf("%d calls without anybody", calls)
+	}
+	call, _ = g.Join("a")
+	g.Join("a")
+	g.Join("a")
+	g.HandOver(call)
+	g.Leave(call)
+	if _, leader := g.Join("a"); leader {
+		t.Error("a second leader while one waits")
+	}
+	g.Leave(call)
+	g.Leave(call)
+	if calls, _ := g.Stats(); calls != 0 {
+		t.Errorf("%d calls without anybody", calls)
+	}
+	if _, leader := g.Join("a"); !leader {
+		t.Error("the call is stuck")
 	}
 }
