@@ -24,11 +24,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	var room [2]string
 	found := room[:0]
-	from := ""
+	var from *source
 	for i := range h.sources {
 		before := len(found)
 		if found = h.sources[i].tokens(r, found, h.DPoP != nil); len(found) > before {
-			from = h.sources[i].kind
+			from = &h.sources[i]
 		}
 	}
 	if len(found) > 1 {
@@ -62,6 +62,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return err
 	}
 	identity.Set(r, &v.identity)
+	identity.SetSource(r, from.identity(h.DPoP != nil))
 	if s := requeststate.Of(r); s != nil {
 		s.Token = v
 	}
@@ -74,7 +75,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 			delete(r.Header, proofField)
 		}
 	}
-	switch from {
+	switch from.kind {
 	case kindQuery:
 		identity.KeepPrivate(r)
 		w = headers.Before(w, func(fields http.Header, _ int) { keepPrivate(fields) })

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/pythopus/tentagate/internal/identity"
 )
 
 // The kinds of sources.
@@ -90,6 +92,15 @@ func (s *source) field() string {
 		return ""
 	}
 	return s.name
+}
+
+// identity returns the place for later handlers.
+func (s *source) identity(proof bool) identity.Source {
+	place := identity.Source{Field: s.field(), Proof: proof}
+	if s.kind == kindCookie {
+		place.Cookie = s.name
+	}
+	return place
 }
 
 // String describes the source for a client.

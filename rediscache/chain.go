@@ -27,6 +27,8 @@ type chain struct {
 	// set, such as `request_header X-Forwarded-Prefix /shop`. Those are the operator's:
 	// they reach the origin, and are part of the key.
 	overrides []string
+	// forwarded are fields that jwt_auth sets from its token, and that no client can send.
+	forwarded []*forwarded.Fields
 	// deferred are what handlers in front do to the cache-control fields when the
 	// header is sent, and rules the text of those that depend on the response.
 	deferred []*headers.RespHeaderOps
@@ -103,11 +105,17 @@ func (c *chains) find(place *sites.Place) *chain {
 // addForwarded notes fields that name the client, as `jwt_auth` sets them with
 // forward. What clients send of them is removed before.
 func (ch *chain) addForwarded(fields *forwarded.Fields) {
+	ch.forwarded = append(ch.forwarded, fields)
 	for _, name := range slices.Concat(forwardedFields, overrideFields) {
 		if fields.Has(name) {
 			ch.addOverride(name)
 		}
 	}
+}
+
+// isForwarded reports whether jwt_auth sets the field from its token.
+func (ch *chain) isForwarded(name string) bool {
+	return slices.ContainsFunc(ch.forwarded, func(f *forwarded.Fields) bool { return f.Has(name) })
 }
 
 // addHeaders notes what a `header` or `request_header` in front does.

@@ -74,6 +74,52 @@ func (k *keyer) hasCredentials(r *http.Request) bool {
 	return false
 }
 
+// otherCredentials returns a hash of what in the request says who asks beside the token
+// that jwt_auth verified: of one user, requests with other cookies or another API key may
+// get other answers. ok is false if there is nothing. has is what identify found: it does
+// not look for Authorization.
+func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]byte, ok bool) {
+	source := identity.SourceOf(r)
+	authorization := len(r.Header["Authorization"]) > 0 && source.Field != "Authorization"
+	if !has && !authorization {
+		return sum, false
+	}
+	var names []string
+	for name := range r.Header {
+		switch {
+		case name == "Authorization" && authorization,
+			name == "Cookie" && len(k.options.Cookies) == 0,
+			k.credentials[name] && name != source.Field && !(source.Proof && name == proofField) && !k.chains.of(r).isForwarded(name):
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var b []byte
+	for _, name := range names {
+		values := r.Header[name]
+		if name == "Cookie" && source.Field == name {
+			if values = cookiesBut(r, source.Cookie); len(values) == 0 {
+				continue
+			}
+		}
+		b = cachekey.AppendPart(cachekey.AppendPart(b, name), strings.Join(values, "\x00"))
+	}
+	return sha256.Sum256(b), len(b) > 0
+}
+
+// proofField holds the proof of RFC 9449, which differs with each request.
+const proofField = "Dpop"
+
+// cookiesBut returns the cookies of a request without those of a name.
+func cookiesBut(r *http.Request, name string) (others []string) {
+	for _, c := range r.Cookies() {
+		if c.Name != name {
+			others = append(others, c.Name+"="+c.Value)
+		}
+	}
+	return others
+}
+
 // tokenInURL reports whether the address of the request has a token, or had one
 // before it was removed: the answer is for its client alone (RFC 6750 §2.3).
 func tokenInURL(r *http.Request) bool {

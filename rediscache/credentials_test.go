@@ -159,3 +159,71 @@ func TestOtherHandlersUsers(t *testing.T) {
 		})
 	}
 }
+
+// With per_user, requests of one user that say something else of who asks do not share.
+// The token itself says no more than who its user is.
+func TestOtherCredentialsOfOneUser(t *testing.T) {
+	users := map[string]func(*http.Request){"jwt": persons["jwt"]("ann"), "certificate": persons["certificate"]("ann"), "user": persons["user"]("ann")}
+	for user, ann := range users {
+		for kind, other := range persons {
+			if _, itself := users[kind]; itself {
+				continue
+			}
+			for _, says := range []string{"", "private, max-age=60"} {
+				g := newGateway(t, "http_cache 60s {\nkey {\nper_user\ncredentials X-Our-Key\n}\n}", func(w http.ResponseWriter, _ *http.Request) {
+					if says != "" {
+						w.Header().Set("Cache-Control", says)
+					}
+					_, _ = w.Write([]byte("an answer"))
+				})
+				path := "/" + strings.ReplaceAll(kind, " ", "-") + user + fmt.Sprint(len(says))
+				as := func(value string) func(*http.Request) {
+					return func(r *http.Request) {
+						ann(r)
+						if value != "" {
+							other(value)(r)
+						}
+					}
+				}
+				for i, value := range []string{"", "one", "two", "", "one", "two"} {
+					if _, asked := g.asks(path, as(value)); asked != (i < 3) {
+						t.Errorf("%s of %s, %q, request %d: asked %v", kind, user, says, i, asked)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestTheTokenItself(t *testing.T) {
+	for name, tc := range map[string]struct {
+		source identity.Source
+		fields [2][]string
+		shared bool
+	}{
+		"Authorization":           {identity.Source{Field: "Authorization"}, [2][]string{{"Authorization", "Bearer 1"}, {"Authorization", "Bearer 2"}}, true},
+		"another field":           {identity.Source{Field: "X-Auth-Token"}, [2][]string{{"X-Auth-Token", "1"}, {"X-Auth-Token", "2"}}, true},
+		"a proof":                 {identity.Source{Field: "Authorization", Proof: true}, [2][]string{{"Dpop", "1"}, {"Dpop", "2"}}, true},
+		"no proof":                {identity.Source{Field: "Authorization"}, [2][]string{{"Dpop", "1"}, {"Dpop", "2"}}, false},
+		"a cookie":                {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", "token=1; a=b"}, {"Cookie", "a=b; token=2"}}, true},
+		"a cookie beside":         {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", "token=1; a=b"}, {"Cookie", "token=1; a=c"}}, false},
+		"a cookie and a field":    {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", "token=1", "Authorization", "Bearer 1"}, {"Cookie", "token=1", "Authorization", "Bearer 2"}}, false},
+		"a field and a key":       {identity.Source{Field: "Authorization"}, [2][]string{{"Authorization", "Bearer 1", "X-Api-Key", "1"}, {"Authorization", "Bearer 1", "X-Api-Key", "2"}}, false},
+		"nothing, and a key":      {identity.Source{Field: "Authorization"}, [2][]string{{"Authorization", "Bearer 1"}, {"Authorization", "Bearer 1", "X-Api-Key", "2"}}, false},
+		"a value moved elsewhere": {identity.Source{Field: "Authorization"}, [2][]string{{"X-Api-Key", "1", "Apikey", ""}, {"X-Api-Key", "", "Apikey", "1"}}, false},
+	} {
+		g := newGateway(t, "http_cache 60s {\nkey {\nper_user\n}\n}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("an answer")) })
+		for i, fields := range tc.fields {
+			_, asked := g.asks("/"+strings.ReplaceAll(name, " ", "-"), func(r *http.Request) {
+				persons["jwt"]("ann")(r)
+				identity.SetSource(r, tc.source)
+				for j := 0; j < len(fields); j += 2 {
+					r.Header.Set(fields[j], fields[j+1])
+				}
+			})
+			if asked != (i == 0 || !tc.shared) {
+				t.Errorf("%s: request %d: asked %v", name, i, asked)
+			}
+		}
+	}
+}

@@ -230,6 +230,9 @@ func (k *keyer) setKeys(t *target, common []byte, r *http.Request) {
 		rights := id.Rights()
 		b = append(append(b, 'a'), rights[:]...)
 	}
+	if sum, ok := k.otherCredentials(t.client.credentials, r); ok {
+		b = append(append(b, 'k'), sum[:]...)
+	}
 	b = cachekey.AppendPart(append(b, 'u'), user)
 	full := string(b)
 	t.shared.Full = full[:len(common)]

@@ -61,6 +61,32 @@ func From(r *http.Request) (*Identity, bool) {
 	return nil, false
 }
 
+// Source is where in a request the credentials stood that an Identity was verified by.
+// They say no more of the client than the Identity does.
+type Source struct {
+	// Field is the canonical name of the header field, "" if it was none.
+	Field string
+	// Cookie is the name of the cookie, if Field is Cookie.
+	Cookie string
+	// Proof: the field DPoP was verified too (RFC 9449).
+	Proof bool
+}
+
+// SetSource stores where the credentials of the identity stood, for later handlers.
+func SetSource(r *http.Request, source Source) {
+	if s := requeststate.Of(r); s != nil {
+		s.Source = source
+	}
+}
+
+// SourceOf returns what SetSource stored, else the zero Source.
+func SourceOf(r *http.Request) Source {
+	if s := requeststate.Peek(r); s != nil {
+		return s.Source
+	}
+	return Source{}
+}
+
 // KeepPrivate marks the response to the request as private (RFC 9111 §5.2.2.7),
 // whatever the service says: no shared cache may store it.
 func KeepPrivate(r *http.Request) {

@@ -56,6 +56,11 @@ type State struct {
 
 	// Identity is the *identity.Identity of an authenticated client.
 	Identity any
+	// Source is where the credentials of Identity stood, as package identity has it.
+	Source struct {
+		Field, Cookie string
+		Proof         bool
+	}
 	// Private: the answer is for this client alone.
 	Private bool
 
@@ -114,7 +119,7 @@ func Peek(r *http.Request) *State {
 // fork returns the state of a copy of the request: who asks, and under which id.
 // What handlers behind add is the copy's own.
 func (s *State) fork(repl *caddy.Replacer) *State {
-	own := &State{repl: repl, Identity: s.Identity, Private: s.Private, Token: s.Token}
+	own := &State{repl: repl, Identity: s.Identity, Source: s.Source, Private: s.Private, Token: s.Token}
 	own.Problem.Taken.Store(s.Problem.Taken.Load())
 	own.Problem.Begun.Store(s.Problem.Begun.Load())
 	own.Problem.ID.Store(s.Problem.ID.Load())
