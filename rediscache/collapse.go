@@ -113,14 +113,14 @@ func (x *exchange) collapse() error {
 		c, leader := calls.Join(x.target.callKey(private))
 		if leader {
 			x.calls.led = hash
-			return x.lead(c)
+			return x.lead(c, private)
 		}
 		switch x.wait(c) {
 		case clientCanceled:
 			return nil
 		case ownTurn:
 			x.calls.led = hash
-			return x.lead(c)
+			return x.lead(c, private)
 		case resultFits:
 			return x.follow(c.Result())
 		case otherVariant:
@@ -145,8 +145,9 @@ func (x *exchange) collapse() error {
 	return x.alone()
 }
 
-// lead looks into the Redis tier and then asks the origin, for all who wait.
-func (x *exchange) lead(c *call) error {
+// lead looks into the Redis tier and then asks the origin, for all who wait. private
+// is set if those are requests of one user.
+func (x *exchange) lead(c *call, private bool) error {
 	x.leading = c
 	defer x.stopLeading(calls.End)
 	// What was not there a moment ago may have come with the call before this one.
@@ -172,7 +173,7 @@ func (x *exchange) lead(c *call) error {
 			return err
 		}
 	}
-	answered, err := x.lease(c)
+	answered, err := x.lease(c, private)
 	if answered {
 		return err
 	}
@@ -219,13 +220,13 @@ func (x *exchange) refind() bool {
 
 // lease waits for another gateway that asks for the same, if the operator wants that.
 // Otherwise the lease is held until stopLeading.
-func (x *exchange) lease(c *call) (answered bool, err error) {
+func (x *exchange) lease(c *call, private bool) (answered bool, err error) {
 	redis := x.h.storage.redis
 	if !x.h.Lease || redis == nil || x.background {
 		return false, nil
 	}
 	key := x.target.shared
-	if x.target.hasPartition() {
+	if private {
 		key = x.target.private
 	}
 	release, granted := redis.Lease(redisContext(x.r), key, time.Duration(x.h.CollapseTimeout))
@@ -244,13 +245,14 @@ func (x *exchange) lease(c *call) (answered bool, err error) {
 		reuse, _ := x.h.storage.evaluate(&found, &x.directives, time.Now())
 		return reuse == rfc9111.UseFresh
 	})
-	if found.object == nil {
+	if found.object != nil {
+		x.hit = found
+		x.h.storage.putInMemory(key, found.object)
+	} else if private || !x.target.hasPartition() || !x.findNewer() { // it may be this user's
 		return false, nil
 	}
-	x.hit = found
-	x.h.storage.putInMemory(key, found.object)
 	if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
-		calls.Publish(c, x.target.found(storedResponse, found.object, key))
+		calls.Publish(c, x.target.found(storedResponse, x.hit.object, x.hit.key))
 	}
 	return x.serveStored()
 }

@@ -16,17 +16,27 @@ import (
 
 // With `lease`, a gateway waits for what another one is fetching already.
 func TestLeaseBetweenGateways(t *testing.T) {
+	for name, tc := range map[string]struct{ options, says, one, other string }{
+		"everybody": {"", "max-age=600", "", ""},
+		"two users": {"key {\n\t\t\tper_user header X-User\n\t\t}", "public, max-age=600", "ann", "bob"},
+		"one user":  {"key {\n\t\t\tper_user header X-User\n\t\t}", "private, max-age=600", "ann", "ann"},
+	} {
+		t.Run(name, func(t *testing.T) { testLease(t, tc.options, tc.says, tc.one, tc.other) })
+	}
+}
+
+func testLease(t *testing.T, options, says, one, other string) {
 	redisServer := redistest.Start(t)
 	var asked atomic.Int64
 	var held atomic.Pointer[chan struct{}]
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		n := asked.Add(1)
 		<-*held.Load()
-		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Cache-Control", says)
 		fmt.Fprint(w, n)
 	}))
 	t.Cleanup(origin.Close)
-	site := "http_cache {\n\t\tlease\n\t}\n\treverse_proxy " + origin.URL
+	site := "http_cache {\n\t\tlease\n\t\t" + options + "\n\t}\n\treverse_proxy " + origin.URL
 	a, b := startGateway(t, redisServer.URL(), site), startGateway(t, redisServer.URL(), site)
 
 	// A gateway waits for Redis no longer than its budget, which a busy machine
@@ -39,14 +49,14 @@ func TestLeaseBetweenGateways(t *testing.T) {
 		held.Store(&hold)
 		before := asked.Load()
 		answers := make(chan string, 2)
-		get := func(g *gatewayProcess) {
-			r, err := g.do(http.MethodGet, path)
+		get := func(g *gatewayProcess, user string) {
+			r, err := g.do(http.MethodGet, path, "X-User", user)
 			answers <- fmt.Sprint(r.status, " ", r.body, " ", err)
 		}
-		go get(a)
+		go get(a, one)
 		testkit.Eventually(t, "the first fetch", func() bool { return asked.Load() == before+1 })
 		waits := waitsForLeases(t, redisServer)
-		go get(b)
+		go get(b, other)
 		testkit.Eventually(t, "the second gateway", func() bool {
 			return waitsForLeases(t, redisServer) > waits || asked.Load() > before+1
 		})

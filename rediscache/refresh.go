@@ -48,7 +48,7 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 			}
 		}()
 		refreshes.Inc()
-		_ = x.lead(c)
+		_ = x.lead(c, t.isPrivate(stored.key))
 	})
 }
 
