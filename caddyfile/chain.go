@@ -2,6 +2,7 @@ package caddyfile
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -77,8 +78,52 @@ func (p perRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 }
 
 // below returns what the request's path has after prefix, which ends with a
-// slash. Paths are compared as Caddy's path matcher does: in lower case, without
-// dot segments and empty ones.
+// slash, in lower case. Paths are compared as Caddy's strip_path_prefix does, which
+// makes the path for the service: without dot segments and empty ones, and without regard
+// to the case of ASCII letters. Other letters are never equal to those: Unicode has a
+// sign for the Kelvin that in lower case is a k.
 func below(r *http.Request, prefix string) (rest string, ok bool) {
-	return strings.CutPrefix(caddyhttp.CleanPath(strings.ToLower(r.URL.Path), true), prefix)
+	return strings.CutPrefix(caddyhttp.CleanPath(lower(r.URL.Path), true), prefix)
+}
+
+// lower returns a text with its ASCII letters in lower case.
+func lower(text string) string {
+	isUpper := func(c rune) bool { return c >= 'A' && c <= 'Z' }
+	if strings.IndexFunc(text, isUpper) < 0 {
+		return text
+	}
+	b := []byte(text)
+	for i, c := range b {
+		if isUpper(rune(c)) {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// spelled returns a path as the configuration spells it, if it begins with the prefix
+// and one of the names, by lower case, in any spelling, else "". The path is escaped,
+// and so is the result.
+func spelled(path, prefix string, names map[string]string) string {
+	rest, ok := strings.CutPrefix(path, prefix)
+	if ok {
+		name, _, _ := strings.Cut(rest, "/")
+		if names[lower(name)] == name && name != "" && !strings.Contains(path, "//") {
+			return path
+		}
+	}
+	clean := caddyhttp.CleanPath(path, true)
+	for depth := strings.Count(prefix, "/"); depth > 0; depth-- {
+		_, clean, _ = strings.Cut(clean, "/")
+	}
+	segment, rest, more := strings.Cut(clean, "/")
+	decoded, err := url.PathUnescape(segment)
+	name := names[lower(decoded)]
+	switch {
+	case err != nil || name == "":
+		return ""
+	case more:
+		return prefix + name + "/" + rest
+	}
+	return prefix + name
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 func init() {
@@ -28,6 +30,7 @@ type PathRoutes struct {
 
 	prefix string // Path in lower case
 	chain  caddyhttp.Handler
+	names  map[string]string // of the services behind, by lower case
 }
 
 // CaddyModule returns the Caddy module information.
@@ -43,7 +46,16 @@ func (p *PathRoutes) Provision(ctx caddy.Context) error {
 	if err := p.Routes.Provision(ctx); err != nil {
 		return err
 	}
-	p.prefix, p.chain = strings.ToLower(p.Path), compile(ctx, p.Routes)
+	p.prefix, p.chain, p.names = lower(p.Path), compile(ctx, p.Routes), map[string]string{}
+	for _, route := range p.Routes {
+		for _, h := range route.Handlers {
+			if s, ok := h.(*Services); ok && s.Path == p.Path {
+				for name := range s.Services {
+					p.names[lower(name)] = name
+				}
+			}
+		}
+	}
 	return nil
 }
 
@@ -56,6 +68,13 @@ func (p *PathRoutes) Subroutes() caddyhttp.RouteList { return p.Routes }
 func (p *PathRoutes) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if _, ok := below(r, p.prefix); !ok {
 		return next.ServeHTTP(w, r)
+	}
+	if path := r.URL.EscapedPath(); len(p.names) > 0 {
+		// What the service gets is the same in any spelling, so it is one resource to
+		// handlers in between, such as http_cache.
+		if spelling := spelled(path, p.Path, p.names); spelling != "" && spelling != path {
+			requeststate.SetPath(r, spelling)
+		}
 	}
 	return p.chain.ServeHTTP(w, r)
 }
@@ -87,13 +106,13 @@ func (*Services) CaddyModule() caddy.ModuleInfo {
 
 // Provision provisions and compiles the routes of the services.
 func (s *Services) Provision(ctx caddy.Context) error {
-	s.prefix, s.chains = strings.ToLower(s.Path), make(map[string]caddyhttp.Handler, len(s.Services))
+	s.prefix, s.chains = lower(s.Path), make(map[string]caddyhttp.Handler, len(s.Services))
 	s.unknown = Problem{Status: http.StatusNotFound, Detail: "Service not found"}
 	for name, routes := range s.Services {
 		if err := routes.Provision(ctx); err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
-		s.chains[strings.ToLower(name)] = compile(ctx, routes)
+		s.chains[lower(name)] = compile(ctx, routes)
 	}
 	return nil
 }

@@ -59,9 +59,10 @@ func TestCompiledRoutes(t *testing.T) {
 }
 
 func TestServicesByName(t *testing.T) {
-	handler := serverOf(t, fmt.Sprintf(`[{"handle": [{"handler": "services", "path": "/API/", "services": {"Users": [{"handle": [%s, %s]}], "a.b-c_1": [{"handle": [%s]}]}}]}]`, named("users"), answers, answers), "")
+	handler := serverOf(t, fmt.Sprintf(`[{"handle": [{"handler": "services", "path": "/API/", "services": {"Users": [{"handle": [%s, %s]}], "a.b-c_1": [{"handle": [%s]}], "token": [{"handle": [%s]}]}}]}]`, named("users"), answers, answers, answers), "")
 	for target, want := range map[string]int{
 		"/api/users": 204, "/api/users/": 204, "/api/users/x": 204, "/API/USERS/X": 204, "/api//users": 204, "/api/x/../users": 204, "/api/%75sers": 204, "/api/a.b-c_1/x": 204,
+		"/api/to%E2%84%AAen": 404, "/api/u%C5%BFers": 404, "/api/token": 204, "/api/TOKEN": 204,
 		"/api/": 404, "/api": 404, "/": 404, "/users": 404, "/api/usersx": 404, "/api/user": 404, "/apis/users": 404, "/api/a.b": 404,
 	} {
 		if w := get(handler, "GET", target); w.Code != want {

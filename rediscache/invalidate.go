@@ -154,12 +154,14 @@ func (w *writeRules) group(user, path string) string {
 }
 
 // segmentsOf splits a path as origins read it: decoded, and without empty segments, so
-// that `/users/` is `/users`.
+// that `/users/` is `/users`. Letters are in lower case, as Caddy's path matchers compare
+// them, so that a write to `/Users/5` invalidates what `/users` has.
 func segmentsOf(escaped string) []string {
 	path, err := url.PathUnescape(escaped)
 	if err != nil {
 		path = escaped
 	}
+	path = strings.ToLower(path)
 	segments := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
 	return segments[:min(len(segments), maxSegments)]
 }

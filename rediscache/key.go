@@ -15,6 +15,7 @@ import (
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
@@ -182,6 +183,9 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	}
 	if ambiguous {
 		t.uncacheable = "ambiguous-path"
+	}
+	if path := requeststate.Path(r); path != "" {
+		t.path = path
 	}
 
 	var array [512]byte

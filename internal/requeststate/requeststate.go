@@ -64,6 +64,10 @@ type State struct {
 	// Private: the answer is for this client alone.
 	Private bool
 
+	// Path is the escaped path of the request in the spelling that the configuration
+	// has, where the request has another that leads to the same resource, else "".
+	Path string
+
 	// Token is what jwt_auth keeps of the token that it accepted.
 	Token any
 
@@ -116,10 +120,25 @@ func Peek(r *http.Request) *State {
 	return s
 }
 
+// SetPath sets the Path of the request's state.
+func SetPath(r *http.Request, path string) {
+	if s := Of(r); s != nil {
+		s.Path = path
+	}
+}
+
+// Path returns the Path of the request's state, "" if it has none.
+func Path(r *http.Request) string {
+	if s := Peek(r); s != nil {
+		return s.Path
+	}
+	return ""
+}
+
 // fork returns the state of a copy of the request: who asks, and under which id.
 // What handlers behind add is the copy's own.
 func (s *State) fork(repl *caddy.Replacer) *State {
-	own := &State{repl: repl, Identity: s.Identity, Source: s.Source, Private: s.Private, Token: s.Token}
+	own := &State{repl: repl, Identity: s.Identity, Source: s.Source, Private: s.Private, Path: s.Path, Token: s.Token}
 	own.Problem.Taken.Store(s.Problem.Taken.Load())
 	own.Problem.Begun.Store(s.Problem.Begun.Load())
 	own.Problem.ID.Store(s.Problem.ID.Load())
