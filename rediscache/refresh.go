@@ -28,7 +28,8 @@ type refresher struct {
 
 // start refreshes a stored response. If somebody asks for it already, that is enough.
 func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, stored match) {
-	c, leader := calls.Join(t.callKey(t.isPrivate(stored.key)))
+	private := t.isPrivate(stored.key)
+	c, leader := calls.Join(t.callKey(private))
 	if !leader {
 		return
 	}
@@ -39,7 +40,7 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 	}
 	x := &exchange{h: b.h, w: discard{}, r: detached, next: next, background: true}
 	x.target, x.directives, x.hit = *t, rfc9111.NoDirectives(), stored
-	x.calls.led = t.callHash(t.isPrivate(stored.key))
+	x.calls.led = t.callHash(private)
 	b.running.Go(func() {
 		defer cancel()
 		defer func() {
@@ -48,7 +49,7 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 			}
 		}()
 		refreshes.Inc()
-		_ = x.lead(c, t.isPrivate(stored.key))
+		_ = x.lead(c, private)
 	})
 }
 
