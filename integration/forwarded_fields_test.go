@@ -65,7 +65,7 @@ func TestForwardedFieldsOfClients(t *testing.T) {
 			private: "/in/a", public: "/out",
 		},
 		"named route": {
-			site:    "&(in) {\n jwt_auth " + auth + "}\n " + proxy + "}\n:80 {\n guard\n invoke /in/* in\n " + proxy + "}",
+			site:    "&(in) {\n route {\n jwt_auth " + auth + "}\n " + proxy + "}\n}\n:80 {\n guard\n invoke /in/* in\n " + proxy + "}",
 			private: "/in/a", public: "/out",
 		},
 		"optional": {

@@ -149,7 +149,7 @@ func (x *exchange) collapse() error {
 // is set if those are requests of one user.
 func (x *exchange) lead(c *call, private bool) error {
 	x.leading = c
-	defer x.stopLeading(calls.End)
+	defer x.stopLeading(endCall)
 	// What was not there a moment ago may have come with the call before this one.
 	if x.refind() {
 		if reuse, _ := x.reuse(time.Now()); reuse == rfc9111.UseFresh {
@@ -184,7 +184,10 @@ func (x *exchange) lead(c *call, private bool) error {
 // that failed, or to its connection, so it is not shared: RFC 9111 §4 lets others have
 // only what may be stored. All of them at once would be too much for an origin that
 // is in trouble.
-func (x *exchange) handOver() { x.stopLeading(calls.HandOver) }
+func (x *exchange) handOver() { x.stopLeading(handOverCall) }
+
+// Method values are made once: each would be an allocation.
+var endCall, handOverCall = calls.End, calls.HandOver
 
 func (x *exchange) stopLeading(end func(*call)) {
 	if x.release != nil {

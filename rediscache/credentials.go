@@ -84,7 +84,8 @@ func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]by
 	if !has && !authorization {
 		return sum, false
 	}
-	var names []string
+	var room [8]string
+	names := room[:0]
 	for name := range r.Header {
 		switch {
 		case name == "Authorization" && authorization,
@@ -94,7 +95,8 @@ func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]by
 		}
 	}
 	slices.Sort(names)
-	var b []byte
+	var array [1 << 10]byte
+	b := array[:0]
 	for _, name := range names {
 		values := r.Header[name]
 		if name == "Cookie" && source.Field == name {
