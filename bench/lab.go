@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -109,12 +110,9 @@ func (l *lab) installed(command string) bool {
 	if _, err := exec.LookPath(command); err == nil {
 		return true
 	}
-	for _, name := range l.missing {
-		if name == command {
-			return false
-		}
+	if !slices.Contains(l.missing, command) {
+		l.missing = append(l.missing, command)
 	}
-	l.missing = append(l.missing, command)
 	return false
 }
 

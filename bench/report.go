@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -83,11 +84,9 @@ func goalText(g *groupResult, i int) string {
 	ratio := r.ratio(g.Rows[0])
 	text := fmt.Sprintf("≤ %.2f", r.Bar)
 	met := ratio <= r.Bar
-	for _, other := range g.Rows {
-		if other.Name == r.Below {
-			text += ", < " + other.Name
-			met = met && ratio < other.ratio(g.Rows[0])
-		}
+	if i := slices.IndexFunc(g.Rows, func(other *row) bool { return other.Name == r.Below }); i >= 0 {
+		text += ", < " + r.Below
+		met = met && ratio < g.Rows[i].ratio(g.Rows[0])
 	}
 	if met {
 		return text + ": yes"
@@ -104,14 +103,14 @@ func mallocsText(r *row) string {
 
 // write writes results.json and a chart for each group.
 func (r *report) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(text, '\n'), 0o600); err != nil {
 		return err
 	}
 	for _, g := range r.Groups {
@@ -119,7 +118,7 @@ func (r *report) write(dir string) error {
 			continue
 		}
 		name := strings.NewReplacer(" ", "-", "/", "").Replace(strings.ToLower(g.Name)) + ".svg"
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(chart(g, r)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(chart(g, r)), 0o600); err != nil {
 			return err
 		}
 	}

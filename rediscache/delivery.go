@@ -160,20 +160,6 @@ func (o *ownFields) restore(header http.Header) {
 	maps.Copy(header, o.outer.Clone())
 }
 
-// mergeFields puts the fields of a response into a header. They are added to what
-// handlers in front have put there.
-func mergeFields(header, fields http.Header) {
-	for name, values := range fields {
-		if name != "Server" && len(header[name]) > 0 {
-			values = append(slices.Clip(header[name]), values...)
-		}
-		header[name] = values
-	}
-	if len(fields) > 0 && fields["Server"] == nil {
-		delete(header, "Server") // as reverse_proxy does
-	}
-}
-
 // trailersOf returns the trailer fields that came after the content.
 func trailersOf(header http.Header) http.Header {
 	var trailer http.Header
