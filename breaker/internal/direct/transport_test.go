@@ -496,7 +496,10 @@ func TestBadRequests(t *testing.T) {
 			}
 			resp, err := tr.RoundTrip(r)
 			if err == nil {
-				t.Fatal("sent", resp.Status)
+				_ = resp.Body.Close()
+				if name != "long body" { // the backend has all of it, and may answer before the rest is seen
+					t.Fatal("sent", resp.Status)
+				}
 			}
 			if strings.HasPrefix(name, "broken") && !errors.Is(err, broken) {
 				t.Errorf("got %v", err)
