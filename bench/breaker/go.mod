@@ -9,6 +9,10 @@ require (
 	github.com/sony/gobreaker/v2 v2.4.0
 )
 
-require github.com/bits-and-blooms/bitset v1.25.0 // indirect
+require (
+	github.com/bits-and-blooms/bitset v1.25.0 // indirect
+	github.com/cenkalti/backoff/v3 v3.1.1 // indirect
+	github.com/mercari/go-circuitbreaker v0.0.2 // indirect
+)
 
 replace github.com/pythopus/tentagate => ../..

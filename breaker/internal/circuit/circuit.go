@@ -1,5 +1,11 @@
 // Package circuit is a circuit breaker with a rolling window, bounded probes and
 // growing open time.
+//
+// The state machine is mercari/go-circuitbreaker's, used for the three states,
+// their changes and the timer alone. What counts as enough failures, which
+// requests may probe, and which results still matter is decided here: the library
+// counts in fixed windows, admits every request when half-open and takes late
+// results for new ones.
 package circuit
 
 import (
@@ -8,7 +14,18 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+	circuitbreaker "github.com/mercari/go-circuitbreaker"
 )
+
+// machine is the part of the library that is used.
+type machine interface {
+	// Fail opens, when closed or half-open.
+	Fail()
+	// Success closes, when half-open.
+	Success()
+	// Reset closes and ends the timer.
+	Reset()
+}
 
 // Permit is what an admitted request holds until Done.
 type Permit struct {
@@ -29,6 +46,7 @@ type forced struct {
 type Breaker struct {
 	clock    clock.Clock
 	start    time.Time // times are counted from it, as the wall clock may be set
+	machine  machine
 	settings atomic.Pointer[Settings]
 	notifier notifier
 
@@ -40,16 +58,16 @@ type Breaker struct {
 	forced     atomic.Pointer[forced]
 
 	mu          sync.Mutex
-	window      window       // guarded by mu
-	consecutive int          // failures in a row; guarded by mu
-	recovered   int          // successful probes of this half-open state; guarded by mu
-	uploads     int          // probes that wait for their client's upload; guarded by mu
-	unanswered  int64        // how long canceled probes waited for an answer; guarded by mu
-	notBefore   int64        // until when Retry-After asks for no requests; guarded by mu
-	last        Result       // the last failure; guarded by mu
-	openTime    openTime     // guarded by mu
-	timer       *clock.Timer // ends the open state; guarded by mu
-	closed      bool         // guarded by mu
+	window      window // guarded by mu
+	consecutive int    // failures in a row; guarded by mu
+	recovered   int    // successful probes of this half-open state; guarded by mu
+	uploads     int    // probes that wait for their client's upload; guarded by mu
+	unanswered  int64  // how long canceled probes waited for an answer; guarded by mu
+	notBefore   int64  // until when Retry-After asks for no requests; guarded by mu
+	last        Result // the last failure; guarded by mu
+	pending     Change // the reason of the next change; guarded by mu
+	closed      bool   // guarded by mu
+	backoff     openTime
 
 	openedAt  atomic.Int64
 	openTotal atomic.Int64 // nanoseconds in the open state before openedAt
@@ -65,6 +83,17 @@ func New(s Settings, c clock.Clock, notify func(Change)) *Breaker {
 	b := &Breaker{clock: c, start: c.Now(), notifier: notifier{listener: notify}}
 	b.settings.Store(&s)
 	b.window.resize(s.Window)
+	b.backoff.b = b
+	b.machine = circuitbreaker.New(
+		circuitbreaker.WithClock(c),
+		circuitbreaker.WithCounterResetInterval(-1), // otherwise each breaker keeps a goroutine
+		circuitbreaker.WithHalfOpenMaxSuccesses(1),  // Success is called once enough probes succeeded
+		circuitbreaker.WithOpenTimeoutBackOff(&b.backoff),
+		circuitbreaker.WithFailOnContextCancel(true),
+		circuitbreaker.WithFailOnContextDeadline(true),
+		circuitbreaker.WithTripFunc(func(*circuitbreaker.Counters) bool { return true }), // Fail is called once the rules decided
+		circuitbreaker.WithOnStateChangeHookFn(b.changed),
+	)
 	return b
 }
 
@@ -200,46 +229,52 @@ func (b *Breaker) tripped(s *Settings, now int64) string {
 	return ""
 }
 
-// open begins an open state, which a timer ends. b.mu is held.
+// open makes the machine open. b.mu is held.
 func (b *Breaker) open(rule string, now int64) {
-	d := b.openTime.next(b.settings.Load(), now)
-	d = max(d, time.Duration(b.notBefore-now)) // jitter does not lengthen Retry-After
 	c := b.window.sum(now)
-	change := Change{
-		From: word(b.word.Load()).state(), To: Open, OpenFor: d,
+	b.pending = Change{
 		Rule: rule, Total: c.total, Failures: c.failures, Slow: c.slow,
 		Status: b.last.Status, Err: b.last.Err,
 	}
-	b.uploads, b.recovered, b.unanswered = 0, 0, 0
-	b.openedAt.Store(now)
-	b.openUntil.Store(now + int64(d))
-	b.enter(Open)
-	b.timer = b.clock.AfterFunc(d, b.halfOpen)
-	b.notifier.notify(change)
+	b.machine.Fail()
+	b.pending = Change{}
 }
 
-// halfOpen ends an open state.
-func (b *Breaker) halfOpen() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if word(b.word.Load()).state() != Open {
-		return // the timer fired after Close
+// changed is the library's hook. It runs under the library's lock, and must not
+// call the library. b.mu is held, unless the timer made the breaker half-open.
+func (b *Breaker) changed(_, to circuitbreaker.State) {
+	now := b.now()
+	switch to {
+	case circuitbreaker.StateOpen:
+		c := b.pending
+		c.From, c.To, c.OpenFor = word(b.word.Load()).state(), Open, time.Duration(b.openUntil.Load()-now)
+		b.uploads, b.recovered, b.unanswered = 0, 0, 0
+		b.openedAt.Store(now)
+		b.enter(Open)
+		b.notifier.notify(c)
+	case circuitbreaker.StateHalfOpen:
+		if word(b.word.Load()).state() != Open {
+			return // the timer fired after Close
+		}
+		b.openTotal.Add(now - b.openedAt.Load())
+		b.probeSince.Store(0)
+		b.halfSince.Store(0)
+		b.enter(HalfOpen)
+		b.notifier.notify(Change{From: Open, To: HalfOpen})
+	case circuitbreaker.StateClosed:
+		from := word(b.word.Load()).state()
+		if from == Open { // Close
+			b.openTotal.Add(now - b.openedAt.Load())
+		}
+		b.window.reset()
+		b.consecutive, b.uploads, b.recovered, b.unanswered, b.notBefore = 0, 0, 0, 0, 0
+		b.last = Result{}
+		b.backoff.closedAt = now
+		b.enter(Closed)
+		if from != Closed && !b.closed {
+			b.notifier.notify(Change{From: from, To: Closed})
+		}
 	}
-	b.openTotal.Add(b.now() - b.openedAt.Load())
-	b.probeSince.Store(0)
-	b.halfSince.Store(0)
-	b.enter(HalfOpen)
-	b.notifier.notify(Change{From: Open, To: HalfOpen})
-}
-
-// recover closes the breaker when enough probes succeeded. b.mu is held.
-func (b *Breaker) recover(now int64) {
-	b.window.reset()
-	b.consecutive, b.uploads, b.recovered, b.unanswered, b.notBefore = 0, 0, 0, 0, 0
-	b.last = Result{}
-	b.openTime.closedAt = now
-	b.enter(Closed)
-	b.notifier.notify(Change{From: HalfOpen, To: Closed})
 }
 
 // enter begins a state, and with it a generation of permits.
@@ -312,10 +347,8 @@ func (b *Breaker) Snapshot() Snapshot {
 func (b *Breaker) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed = true
-	if word(b.word.Load()).state() == Open {
-		b.timer.Stop()
-		b.openTotal.Add(b.now() - b.openedAt.Load())
+	if !b.closed {
+		b.closed = true
+		b.machine.Reset()
 	}
-	b.enter(Closed)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // mock is a clock whose Add returns when the timer of its breaker, if it was
-// due, has done its work: timers run in goroutines of their own.
+// due, has done its work: the library's timers run in goroutines of their own.
 type mock struct {
 	*clock.Mock
 	b *Breaker

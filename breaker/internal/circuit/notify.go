@@ -7,7 +7,7 @@ import "sync"
 const maxQueued = 64
 
 // notifier calls a listener with each change, in order. Neither a request nor the
-// timer waits for the listener.
+// library's timer waits for the listener.
 type notifier struct {
 	listener func(Change)
 

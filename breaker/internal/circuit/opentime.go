@@ -3,6 +3,8 @@ package circuit
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/cenkalti/backoff/v3"
 )
 
 // Defaults of the open time.
@@ -11,16 +13,20 @@ const (
 	defaultOpenMax = 5 * time.Minute
 )
 
-// openTime grows: without a recovery in between, each open state lasts twice as
-// long as the last.
+// openTime is the library's backoff: without a recovery in between, each open
+// state lasts twice as long. The library calls it with its lock and the breaker's
+// held.
 type openTime struct {
+	b        *Breaker
 	failures int
 	last     time.Duration
 	closedAt int64
 }
 
-// next returns how long the open state that begins now lasts.
-func (o *openTime) next(s *Settings, now int64) time.Duration {
+// NextBackOff returns how long the open state that begins now lasts. It never
+// returns backoff.Stop, which would leave the breaker open for ever.
+func (o *openTime) NextBackOff() time.Duration {
+	s := o.b.settings.Load()
 	first, most := s.OpenFor, s.OpenMax
 	if first <= 0 {
 		first = defaultOpenFor
@@ -28,6 +34,7 @@ func (o *openTime) next(s *Settings, now int64) time.Duration {
 	if most <= 0 {
 		most = max(defaultOpenMax, first)
 	}
+	now := o.b.now()
 	// A recovery shorter than the last open time does not count.
 	if o.closedAt != 0 && time.Duration(now-o.closedAt) >= o.last {
 		o.failures = 0
@@ -47,5 +54,14 @@ func (o *openTime) next(s *Settings, now int64) time.Duration {
 	if spread := time.Duration(s.Jitter * float64(d)); spread > 0 {
 		d += rand.N(spread)
 	}
+	d = max(d, time.Duration(o.b.notBefore-now)) // jitter does not lengthen Retry-After
+	o.b.openUntil.Store(now + int64(d))
 	return d
 }
+
+// Reset is called when the breaker closes. Whether it recovered is known only at
+// the next opening.
+func (*openTime) Reset() {}
+
+// Interface guard
+var _ backoff.BackOff = (*openTime)(nil)

@@ -110,7 +110,7 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 	case Success:
 		b.recovered++
 		if b.recovered >= s.probes() {
-			b.recover(now)
+			b.machine.Success()
 			return
 		}
 	case Neutral, Ignored:
