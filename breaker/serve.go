@@ -12,8 +12,11 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/exchange"
 	"github.com/pythopus/tentagate/breaker/internal/inflight"
 	"github.com/pythopus/tentagate/breaker/internal/registry"
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/stage"
 )
 
 // statePlaceholder has the state that a request met.
@@ -28,10 +31,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	record := requeststate.Of(r)
+	if record != nil {
+		record.Decisions.Stages.Enter(stage.Upstream)
+		accesslog.Add(r, record)
+	}
 	c := h.member.Circuit(h.key(r, repl))
 	state := c.State()
 	if repl != nil {
 		repl.Set(statePlaceholder, stateTexts[state])
+	}
+	if record != nil {
+		record.Decisions.Circuit = state.String()
 	}
 	var place inflight.Place
 	if limiter := c.Limiter(); limiter != nil && (state != circuit.Open || h.Mode == modeObserve) {
@@ -70,8 +81,7 @@ func (h *Handler) refuseUpstream(w http.ResponseWriter, r *http.Request, open *r
 }
 
 func (h *Handler) refuseOpen(w http.ResponseWriter, r *http.Request, reason string, wait time.Duration, detail string) error {
-	registry.LogRefusal(r, reason)
-	circuitstate.Refused(r)
+	circuitstate.Refused(r, reason)
 	if h.fallback != nil {
 		h.member.Count(registry.FellBack)
 		return h.fallback.ServeHTTP(w, r)
@@ -87,8 +97,7 @@ func (h *Handler) limited(w http.ResponseWriter, r *http.Request, err error) err
 		w.WriteHeader(exchange.StatusClientClosed)
 		return nil
 	}
-	registry.LogRefusal(r, "limited")
-	circuitstate.Refused(r)
+	circuitstate.Refused(r, "limited")
 	h.member.Count(registry.Limited)
 	detail := "the service " + h.Name + " has reached its limit of concurrent requests"
 	if errors.Is(err, inflight.ErrTimeout) {

@@ -10,12 +10,12 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/clientfault"
 	sitefields "github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/framing"
@@ -26,6 +26,7 @@ import (
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/requestid"
 	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/stage"
 )
 
 // noUpgrades as the only protocol accepts none.
@@ -158,6 +159,10 @@ func (h *Handler) checkOptions() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	id := requestid.Of(r.Header)
 	s := requeststate.Of(r)
+	accesslog.Add(r, s)
+	if s != nil {
+		s.Decisions.Stages.Enter(stage.Guard)
+	}
 	if s == nil || s.Guard.Writer.ResponseWriter != nil {
 		s = new(requeststate.State) // another guard in front has the room
 	}
@@ -167,7 +172,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	r.Header[requestid.Header] = s.Guard.ForService[:]
 	w.Header()[requestid.Header] = s.Guard.ForClient[:]
 	problem.SetRequestID(r, id)
-	logID(r, id)
 	placeholders.Known(r)
 	watch := framing.From(r.Context())
 	unwatched := watch == nil && (r.ContentLength != 0 || !r.ProtoAtLeast(1, 1))
@@ -197,16 +201,6 @@ type exchange requeststate.State
 func (x *exchange) BeforeHeader(fields http.Header, _ int) {
 	if now := fields[requestid.Header]; len(now) != 1 || now[0] != x.Guard.ID {
 		fields[requestid.Header] = []string{x.Guard.ID}
-	}
-}
-
-// logID adds the id to the access log, if the server has one.
-func logID(r *http.Request, id string) {
-	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); !ok || server.Logs == nil {
-		return
-	}
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("request_id", id))
 	}
 }
 

@@ -81,7 +81,7 @@ func reasonOf(err error) string {
 // refuse answers a request whose token is missing or bad (RFC 6750 §3), or cannot
 // be verified now.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, provider, reason string, err error) error {
-	count(provider, reason)
+	decided(r, provider, reason)
 	setReason(r, reason)
 	h.debug(reason, err)
 	if reason == reasonNoKeys {
@@ -157,7 +157,7 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, failure stri
 // required scopes (RFC 6750 §3.1), needs describes what is missing; what the token
 // has is never disclosed.
 func (h *Handler) forbid(w http.ResponseWriter, r *http.Request, provider string, scopes []string, needs string) error {
-	count(provider, reasonScope)
+	decided(r, provider, reasonScope)
 	setReason(r, reasonScope)
 	challenge := `, error="insufficient_scope"`
 	p := problem.New(http.StatusForbidden, "the token does not permit this request: it needs "+needs)

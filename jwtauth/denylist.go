@@ -116,7 +116,7 @@ func observeDenyList(err error) {
 func (h *Handler) revoked(w http.ResponseWriter, r *http.Request, p *Provider, v *verified) error {
 	now := h.now()
 	if h.DenyList.OnStoreError == "deny" && !h.denied.Fresh(h.denied.Now()) {
-		count(p.name, reasonNoDenyList)
+		decided(r, p.name, reasonNoDenyList)
 		setReason(r, reasonNoDenyList)
 		w.Header().Set("Retry-After", "5")
 		w.Header().Set("Cache-Control", "no-store")

@@ -1,9 +1,12 @@
 package jwtauth
 
 import (
+	"net/http"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
@@ -56,7 +59,16 @@ func collectors() []prometheus.Collector {
 	}
 }
 
-func count(provider, outcome string) { verifications.WithLabelValues(provider, outcome).Inc() }
+// outcomeOK is the outcome of a request whose token was accepted.
+const outcomeOK = "ok"
+
+// decided counts the outcome of a request, and notes it for the access log.
+func decided(r *http.Request, provider, outcome string) {
+	verifications.WithLabelValues(provider, outcome).Inc()
+	if s := requeststate.Peek(r); s != nil {
+		s.Decisions.Auth, s.Decisions.Provider = outcome, provider
+	}
+}
 
 // collectAges reads the ages of key sets. The label is a hash of the source's
 // settings. A key set that was never fetched has no age: zero would mean that it is

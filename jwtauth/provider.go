@@ -143,7 +143,7 @@ func (i *Issuers) UnmarshalJSON(data []byte) error {
 // from a URL are fetched in the background.
 func (p *Provider) provision(name string, logger *zap.Logger) (err error) {
 	p.name, p.logger = name, logger
-	p.accepted = verifications.WithLabelValues(name, "ok")
+	p.accepted = verifications.WithLabelValues(name, outcomeOK)
 	if err := p.acquireGeneration(name); err != nil {
 		return err
 	}

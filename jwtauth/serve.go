@@ -9,16 +9,23 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/stage"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	placeholders.Known(r)
+	s := requeststate.Of(r)
+	if s != nil {
+		s.Decisions.Stages.Enter(stage.Auth)
+		accesslog.Add(r, s)
+	}
 	if h.isMetadata(r) {
 		return h.serveMetadata(w, r)
 	}
@@ -38,7 +45,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		if !h.Optional {
 			return h.refuse(w, r, "", reasonMissing, nil)
 		}
-		count("", "anonymous")
+		decided(r, "", "anonymous")
 		h.fields.Remove(r)
 		return next.ServeHTTP(w, r)
 	}
@@ -63,8 +70,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	identity.Set(r, &v.identity)
 	identity.SetSource(r, from.identity(h.DPoP != nil))
-	if s := requeststate.Of(r); s != nil {
+	if s != nil {
 		s.Token = v
+		s.Decisions.Auth, s.Decisions.Provider = outcomeOK, p.name
 	}
 	placeholders.Provide(r, v)
 	if h.StripToken {

@@ -40,6 +40,33 @@ func (rc *requestChecks) Placeholder(name string) (any, bool) {
 	return nil, false
 }
 
+// Decided returns the zone that refused the request or, of those that admitted it, the
+// one with the least units left, for logs and traces. remaining is -1 without limits.
+func (rc *requestChecks) Decided() (zone, outcome string, remaining int64) {
+	remaining = -1
+	for _, c := range rc.all {
+		if c.outcome == outcomeExempt && zone != "" {
+			continue
+		}
+		left := int64(-1)
+		if c.decision.Len > 0 {
+			left = c.decision.Meters[nearest(&c.decision)].Remaining
+		}
+		switch {
+		case c.outcome.refused():
+			return c.handler.Zone, c.outcome.String(), max(left, -1)
+		case zone == "", left >= 0 && (remaining < 0 || left < remaining):
+			zone, outcome, remaining = c.handler.Zone, c.outcome.String(), left
+		}
+	}
+	return zone, outcome, remaining
+}
+
+// refused reports whether the request was refused.
+func (o outcome) refused() bool {
+	return o == outcomeLimited || o == outcomeUnavailable || o == outcomeConcurrencyLimited
+}
+
 // property returns a value that placeholders have; it is empty where there was
 // no decision.
 func (c *check) property(name string) (any, bool) {

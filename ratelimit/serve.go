@@ -8,8 +8,11 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/placeholders"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/stage"
 )
 
 // statusClientClosed is what Caddy uses for a client that canceled its request.
@@ -23,7 +26,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // serve decides about the request, unless a ratelimit handler in front has
 // decided for this one too.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	s := requeststate.Of(r)
+	if s != nil {
+		s.Decisions.Stages.Enter(stage.Limit)
+	}
 	checks := checksOf(r)
+	if s != nil {
+		s.Decisions.Limits = checks
+		accesslog.Add(r, s)
+	}
 	c := checks.of(h)
 	if c == nil {
 		group, refused := checks.decide(r, h)

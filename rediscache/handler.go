@@ -6,8 +6,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/stage"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
@@ -15,6 +18,10 @@ import (
 // may end in an error, which problem.Serve turns into a response.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	h.storage.start()
+	if s := requeststate.Of(r); s != nil {
+		s.Decisions.Stages.Enter(stage.Cache)
+		accesslog.Add(r, s)
+	}
 	q := h.classify(w, r)
 	if q.kind == cacheableRequest {
 		if answered, err := h.serveFromMemory(w, r, next, &q); answered {

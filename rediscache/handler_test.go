@@ -223,7 +223,7 @@ func TestFallbackIsNotStored(t *testing.T) {
 			g := newGateway(t, "http_cache 60s", func(w http.ResponseWriter, r *http.Request) {
 				r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.circuit_breaker.state", state)
 				if refused {
-					circuitstate.Refused(r)
+					circuitstate.Refused(r, "open")
 				}
 				_, _ = io.WriteString(w, "come back later")
 			})

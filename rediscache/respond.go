@@ -7,11 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
@@ -169,14 +167,11 @@ func (rs *responder) addStatus(fields http.Header, s *rfc9111.Status, t *target)
 
 // report sets the placeholder and the field of the access log.
 func report(r *http.Request, word string) {
-	ctx := r.Context()
-	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set(placeholder, words[word])
 	}
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs != nil {
-		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-			extra.Set(zap.String("cache", word))
-		}
+	if s := requeststate.Peek(r); s != nil {
+		s.Decisions.Cache = word
 	}
 }
 

@@ -24,8 +24,7 @@ func (t *Transport) blame(r *http.Request, vars map[string]any, fault error) *ht
 // unavailable returns the answer where no circuit admits the request in time.
 func (t *Transport) unavailable(r *http.Request, vars map[string]any, open *registry.OpenError) *http.Response {
 	exchange.SetSubstitute(vars, &exchange.Substitute{Status: http.StatusServiceUnavailable, Open: open})
-	circuitstate.Refused(r)
-	registry.LogRefusal(r, "upstream_open")
+	circuitstate.Refused(r, "upstream_open")
 	resp := response(r, problem.New(http.StatusServiceUnavailable,
 		"all upstreams of the service are temporarily unavailable (circuit open)"))
 	resp.Header.Set("Retry-After", registry.RetryAfter(open.Wait))

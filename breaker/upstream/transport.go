@@ -20,6 +20,8 @@ import (
 	"github.com/pythopus/tentagate/breaker/internal/registry"
 	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/stage"
 )
 
 func init() {
@@ -155,6 +157,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	vars, client := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !client {
 		return t.check(r)
+	}
+	if s := requeststate.Peek(r); s != nil {
+		s.Decisions.Stages.Enter(stage.Upstream)
 	}
 	exchange.ResetSubstitute(r, vars)
 	if err := clientfault.Target(r); err != nil {

@@ -19,10 +19,15 @@ func Watch(r *http.Request) {
 	}
 }
 
-// Refused marks the request as answered by the circuit breaker, with a fallback or an
-// error. It does nothing unless a handler in front called Watch.
-func Refused(r *http.Request) {
-	if s := requeststate.Peek(r); s != nil && s.Circuit.Watched.Load() {
+// Refused notes that the circuit breaker answers the request, with a fallback or an
+// error, and why. The request is marked only if a handler in front called Watch.
+func Refused(r *http.Request, reason string) {
+	s := requeststate.Peek(r)
+	if s == nil {
+		return
+	}
+	s.Decisions.Circuit = reason
+	if s.Circuit.Watched.Load() {
 		s.Circuit.Refused.Store(true)
 	}
 }

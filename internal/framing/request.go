@@ -291,3 +291,10 @@ func (b *watched) Close() error {
 	q.mu.Unlock()
 	return nil
 }
+
+// BytesRead returns how much of the body was read so far.
+func (q *Request) BytesRead() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.read
+}

@@ -7,11 +7,10 @@ import (
 	"slices"
 	"sync"
 
-	"go.uber.org/zap"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/requestid"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/site"
@@ -112,9 +111,7 @@ func identify(w http.ResponseWriter, r *http.Request) {
 	id := requestid.Of(r.Header)
 	SetRequestID(r, id)
 	w.Header()[requestid.Header] = []string{id}
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("request_id", id))
-	}
+	accesslog.Add(r, requeststate.Of(r))
 }
 
 // begun reports whether the answer had begun when the error came.

@@ -18,13 +18,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 // requestID returns the id that guard gave the request or, without guard,
-// Caddy's {http.request.uuid} where something asked for it, else a new one, which
-// the access log gets as well.
+// Caddy's {http.request.uuid} where something asked for it, else a new one. The access
+// log has it as well.
 func requestID(s *requeststate.State, r *http.Request) string {
 	if id := s.Problem.ID.Load(); id != nil {
 		return *id
@@ -32,10 +33,9 @@ func requestID(s *requeststate.State, r *http.Request) string {
 	id := uuid.NewString()
 	if known, ok := caddyhttp.GetVar(r.Context(), "uuid").(fmt.Stringer); ok {
 		id = known.String()
-	} else if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("uuid", id))
 	}
 	s.Problem.ID.Store(&id)
+	accesslog.Add(r, s)
 	return id
 }
 

@@ -77,6 +77,11 @@ type State struct {
 		Watched atomic.Bool
 		Refused atomic.Bool
 	}
+
+	// Decisions are for the access log, traces and metrics.
+	Decisions Decisions
+	// Observed belongs to telemetry.
+	Observed Observed
 }
 
 // Source is a provider of values of placeholders.

@@ -3,7 +3,6 @@ package registry
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
@@ -174,13 +172,6 @@ func (m *Member) Wait(key string) time.Duration {
 		return c.Wait()
 	}
 	return 0
-}
-
-// LogRefusal adds the reason of a refusal to the access log.
-func LogRefusal(r *http.Request, reason string) {
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("circuit_breaker", reason))
-	}
 }
 
 // RetryAfter returns the value of the Retry-After field: whole seconds, rounded
