@@ -22,4 +22,5 @@ import (
 	_ "github.com/pythopus/tentagate/jwtauth"
 	_ "github.com/pythopus/tentagate/ratelimit"
 	_ "github.com/pythopus/tentagate/rediscache"
+	_ "github.com/pythopus/tentagate/telemetry"
 )

@@ -18,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/version"
+	"github.com/pythopus/tentagate/telemetry"
 )
 
 // apiPath is what the paths of all services begin with.
@@ -71,11 +72,11 @@ func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 		return nil, err
 	}
 	e := &expansion{h: h, file: g.file, line: g.line}
-	routes := e.chain(slices.Concat(
+	routes := join(handler(g.telemetry(), "telemetry"), e.chain(slices.Concat(
 		g.feature("guard", words("guard")),
 		g.cors(),
 		g.health(),
-	)...)
+	)...))
 	routes = join(routes, handler(&PathRoutes{Path: apiPath, Routes: g.api(e)}, "path_routes"))
 	var sites []caddyhttp.Route
 	if !g.features["metrics"].off {
@@ -102,6 +103,15 @@ func (g *gateway) checkOnce(h httpcaddyfile.Helper) error {
 		}
 	}
 	return nil
+}
+
+// telemetry returns the handler that observes all requests.
+func (g *gateway) telemetry() *telemetry.Handler {
+	h := &telemetry.Handler{Path: apiPath, Site: g.site}
+	for _, s := range g.services {
+		h.Services = append(h.Services, s.name)
+	}
+	return h
 }
 
 // feature returns the directives that the operator wrote for an option, or the

@@ -14,14 +14,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Register adds the collectors to reg, unless they are there already, as with two
+// Register adds the collectors, and that of the versions, to reg, unless they are there already, as with two
 // sites that use one feature. Any other error is logged, and its series are missing:
 // metrics must not make a configuration fail. reg may be nil.
 func Register(reg *prometheus.Registry, collectors ...prometheus.Collector) {
 	if reg == nil {
 		return
 	}
-	for _, c := range collectors {
+	for _, c := range append([]prometheus.Collector{buildInfo}, collectors...) {
 		err := reg.Register(c)
 		if err == nil {
 			continue

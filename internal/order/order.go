@@ -10,9 +10,10 @@ package order
 
 import "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
-// first are the directives in front of everything of Caddy's: they refuse
-// malformed requests and answer preflights and health checks, which have no token.
-var first = []string{"guard", "cors", "health"}
+// first are the directives in front of everything of Caddy's but tracing, whose span they
+// belong to. telemetry observes all others; they refuse malformed requests and answer
+// preflights and health checks, which have no token.
+var first = []string{"telemetry", "guard", "cors", "health"}
 
 // gate are the directives between the standard request manipulation and encode:
 // authentication, rate limits, the API docs, which may be for authenticated clients
@@ -30,7 +31,7 @@ func init() {
 		directives []string
 		before     string
 	}{
-		{first, "tracing"},
+		{first, "map"},
 		{gate, "encode"},
 		{last, "reverse_proxy"},
 	} {
