@@ -178,7 +178,7 @@ func TestDocsCommandsExist(t *testing.T) {
 func TestDocsNameEveryOption(t *testing.T) {
 	for page, directive := range map[string]string{
 		"guard.md": "guard", "cors.md": "cors", "health.md": "health", "jwt_auth.md": "jwt_auth",
-		"ratelimit.md": "ratelimit", "http_cache.md": "http_cache", "circuit_breaker.md": "circuit_breaker", "gateway.md": "tentagate",
+		"ratelimit.md": "ratelimit", "http_cache.md": "http_cache", "circuit_breaker.md": "circuit_breaker", "gateway.md": "tentagate", "telemetry.md": "telemetry",
 	} {
 		t.Run(directive, func(t *testing.T) {
 			documented := grammarOf(t, page, directive)

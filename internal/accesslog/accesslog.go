@@ -1,5 +1,5 @@
 // Package accesslog adds what the gateway decided about a request to its line in the
-// access log. docs/metrics.md has the fields.
+// access log. docs/telemetry.md has the fields.
 package accesslog
 
 import (
