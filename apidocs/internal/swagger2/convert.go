@@ -1,7 +1,19 @@
 // Package swagger2 converts documents of Swagger 2.0 to OpenAPI 3.0.
 package swagger2
 
-import "github.com/pythopus/tentagate/apidocs/internal/tree"
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pythopus/tentagate/apidocs/internal/tree"
+)
+
+// version is the one of OpenAPI that documents are converted to.
+const version = "3.0.4"
+
+// maxProblems is how many problems of one document are reported.
+const maxProblems = 20
 
 // Is reports whether a document is written in Swagger 2.0.
 func Is(root tree.Value) bool {
@@ -10,6 +22,224 @@ func Is(root tree.Value) bool {
 }
 
 // Convert returns the document in OpenAPI 3.0, in JSON, and what is wrong with it.
+// Members that neither version has are kept. Of the servers only the path is: the
+// gateway knows where the service is.
 func Convert(root tree.Value) (converted []byte, problems []string) {
-	return []byte("{}"), nil
+	c := &converter{root: root, w: tree.NewWriter(len(root.Raw()))}
+	c.consumes, c.produces = texts(root.Get("consumes")), texts(root.Get("produces"))
+	c.document()
+	return c.w.Bytes(), c.problems
+}
+
+// converter writes one document in OpenAPI 3.0.
+type converter struct {
+	root     tree.Value
+	w        *tree.Writer
+	problems []string
+	// The media types of operations that name none.
+	consumes, produces []string
+}
+
+func (c *converter) problem(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); len(c.problems) < maxProblems && !slices.Contains(c.problems, text) {
+		c.problems = append(c.problems, text)
+	}
+}
+
+// texts returns the strings of a list.
+func texts(list tree.Value) (all []string) {
+	for item := range list.Items() {
+		if text := item.Text(); text != "" && !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
+// moved are the members of a document that have another place in OpenAPI 3.
+var moved = []string{
+	"swagger", "host", "basePath", "schemes", "consumes", "produces", "paths", "definitions", "parameters", "responses", "securityDefinitions",
+}
+
+func (c *converter) document() {
+	c.w.Begin('{')
+	c.w.Member("openapi", version)
+	c.others(c.root, moved...)
+	if base := c.root.Get("basePath").Text(); base != "" {
+		c.w.Name("servers")
+		c.w.Begin('[')
+		c.w.Begin('{')
+		c.w.Member("url", base)
+		c.w.End('}')
+		c.w.End(']')
+	}
+	c.w.Name("paths")
+	c.object(c.root.Get("paths"), func(name string, v tree.Value) {
+		if strings.HasPrefix(name, "x-") {
+			c.w.Value(v)
+			return
+		}
+		c.pathItem(v)
+	})
+	c.components()
+	c.w.End('}')
+}
+
+// others writes the members of an object but those named.
+func (c *converter) others(v tree.Value, without ...string) {
+	for name, member := range v.Members() {
+		if !slices.Contains(without, name) {
+			c.w.Name(name)
+			c.w.Value(member)
+		}
+	}
+}
+
+// object writes an object whose members are written by a function.
+func (c *converter) object(v tree.Value, write func(name string, v tree.Value)) {
+	c.w.Begin('{')
+	for name, member := range v.Members() {
+		c.w.Name(name)
+		write(name, member)
+	}
+	c.w.End('}')
+}
+
+func (c *converter) components() {
+	c.w.Name("components")
+	c.w.Begin('{')
+	c.w.Name("schemas")
+	c.object(c.root.Get("definitions"), func(_ string, v tree.Value) { c.schema(v) })
+	c.w.Name("parameters")
+	c.w.Begin('{')
+	for name, p := range c.root.Get("parameters").Members() {
+		if in := p.Get("in").Text(); in != inBody && in != inForm {
+			c.w.Name(name)
+			c.parameter(p)
+		}
+	}
+	c.w.End('}')
+	c.w.Name("requestBodies")
+	c.w.Begin('{')
+	for name, p := range c.root.Get("parameters").Members() {
+		if p.Get("in").Text() == inBody {
+			c.w.Name(name)
+			c.body(p, c.consumes)
+		}
+	}
+	c.w.End('}')
+	c.w.Name("responses")
+	c.object(c.root.Get("responses"), func(_ string, v tree.Value) { c.response(v, c.produces) })
+	c.w.Name("securitySchemes")
+	c.object(c.root.Get("securityDefinitions"), func(_ string, v tree.Value) { c.securityScheme(v) })
+	c.w.End('}')
+}
+
+// methods are the members of a path item that are operations.
+var methods = []string{"get", "put", "post", "delete", "options", "head", "patch"}
+
+func (c *converter) pathItem(v tree.Value) {
+	if !v.Is(tree.Object) {
+		c.w.Value(v)
+		return
+	}
+	// A body that all operations of the path have is a part of each.
+	var shared, rest []tree.Value
+	for p := range v.Get("parameters").Items() {
+		if in := c.resolved(p).Get("in").Text(); in == inBody || in == inForm {
+			shared = append(shared, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	c.w.Begin('{')
+	for name, member := range v.Members() {
+		switch {
+		case name == "parameters":
+		case slices.Contains(methods, name) && member.Is(tree.Object):
+			c.w.Name(name)
+			c.operation(member, shared)
+		default:
+			c.w.Name(name)
+			c.w.Value(member)
+		}
+	}
+	c.parameters(rest)
+	c.w.End('}')
+}
+
+func (c *converter) operation(v tree.Value, shared []tree.Value) {
+	consumes, produces := texts(v.Get("consumes")), texts(v.Get("produces"))
+	if !v.Get("consumes").Exists() {
+		consumes = c.consumes
+	}
+	if !v.Get("produces").Exists() {
+		produces = c.produces
+	}
+	var plain, form []tree.Value
+	var body tree.Value
+	for _, p := range slices.Concat(shared, slices.Collect(v.Get("parameters").Items())) {
+		switch c.resolved(p).Get("in").Text() {
+		case inBody:
+			body = p
+		case inForm:
+			form = append(form, c.resolved(p))
+		default:
+			plain = append(plain, p)
+		}
+	}
+	c.w.Begin('{')
+	c.others(v, "consumes", "produces", "schemes", "parameters", "responses")
+	c.parameters(plain)
+	switch {
+	case body.Exists() && len(form) > 0:
+		c.problem("an operation has parameters in formData beside one in body: they are left out")
+		fallthrough
+	case body.Exists():
+		c.w.Name("requestBody")
+		c.bodyOrReference(body, consumes)
+	case len(form) > 0:
+		c.w.Name("requestBody")
+		c.form(form, consumes)
+	}
+	c.w.Name("responses")
+	c.object(v.Get("responses"), func(name string, r tree.Value) {
+		if strings.HasPrefix(name, "x-") {
+			c.w.Value(r)
+			return
+		}
+		c.response(r, produces)
+	})
+	c.w.End('}')
+}
+
+// resolved returns the parameter that a reference leads to, or what it is given.
+func (c *converter) resolved(p tree.Value) tree.Value {
+	if name, ok := strings.CutPrefix(p.Get("$ref").Text(), "#/parameters/"); ok {
+		return c.root.Get("parameters").Get(tree.Unescape(name))
+	}
+	return p
+}
+
+// places are where the parts of a document of Swagger 2 are in OpenAPI 3.
+var places = []struct{ from, to string }{
+	{"#/definitions/", "#/components/schemas/"}, {"#/parameters/", "#/components/parameters/"},
+	{"#/responses/", "#/components/responses/"}, {"#/securityDefinitions/", "#/components/securitySchemes/"},
+}
+
+// reference returns a reference as it is in OpenAPI 3.
+func reference(ref string) string {
+	for _, p := range places {
+		if rest, ok := strings.CutPrefix(ref, p.from); ok {
+			return p.to + rest
+		}
+	}
+	return ref
+}
+
+// writeReference writes an object that is a reference alone.
+func (c *converter) writeReference(ref string) {
+	c.w.Begin('{')
+	c.w.Member("$ref", ref)
+	c.w.End('}')
 }
