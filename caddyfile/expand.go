@@ -255,7 +255,7 @@ func (g *gateway) welcome() caddyhttp.Route {
 		Name    string            `json:"name"`
 		Version string            `json:"version"`
 		Links   map[string]string `json:"links"`
-	}{"TentaGate", Version(), links})
+	}{"TentaGate", cmp.Or(version.Of(), "devel"), links})
 	if err != nil {
 		panic(err) // texts alone are always encoded
 	}
@@ -269,6 +269,3 @@ func (g *gateway) welcome() caddyhttp.Route {
 		}, "static_response")},
 	}
 }
-
-// Version returns the version of TentaGate in this binary, for its own command.
-func Version() string { return cmp.Or(version.Of(), "devel") }

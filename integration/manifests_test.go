@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -241,13 +242,21 @@ func TestDockerfile(t *testing.T) {
 				t.Errorf("%s: the classic builder does not know %s", line, bad)
 			}
 		}
-		if !slices.Contains([]string{"FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}, word) {
+		if !slices.Contains([]string{"ARG", "LABEL", "FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}, word) {
 			t.Errorf("unknown instruction %s", word)
 		}
 		seen[word] = rest
 	}
 	if stage != "scratch" || seen["USER"] != "65532:65532" {
 		t.Errorf("the last stage is %q, the user %q", stage, seen["USER"])
+	}
+	if !regexp.MustCompile(`(?m)^ARG GO=golang:1\.26\.\d+-\w+@sha256:[0-9a-f]{64}$`).MatchString(text) {
+		t.Error("the base image is not pinned by a version and a digest")
+	}
+	for _, variable := range []string{"linked=${VERSION}", "revision=${REVISION}"} {
+		if !strings.Contains(text, "-X github.com/pythopus/tentagate/internal/version."+variable) {
+			t.Errorf("the linker does not set %s", variable)
+		}
 	}
 	for _, port := range []string{"8000", "8443", "9090"} {
 		if !strings.Contains(seen["EXPOSE"], port) {

@@ -11,14 +11,14 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/pythopus/tentagate"
-	"github.com/pythopus/tentagate/caddyfile"
+	"github.com/pythopus/tentagate/internal/version"
 )
 
 func main() {
 	paceGC()
 	caddy.CustomBinaryName = "tentagate"
 	if caddy.CustomVersion == "" {
-		caddy.CustomVersion = "TentaGate " + caddyfile.Version() + " with Caddy"
+		caddy.CustomVersion = version.Long()
 	}
 	caddycmd.Main()
 }
