@@ -1,6 +1,6 @@
 // Package tentagate turns Caddy into an API gateway: JWT authentication, rate
 // limiting, response caching, circuit breaking, CORS, health and metrics, as
-// handlers around Caddy's own reverse_proxy.
+// handlers around Caddy's own reverse_proxy, and a storage for certificates.
 //
 // It only imports the modules, so that one line plugs in all of them:
 //
@@ -15,6 +15,7 @@ import (
 	_ "github.com/pythopus/tentagate/app"
 	_ "github.com/pythopus/tentagate/breaker"
 	_ "github.com/pythopus/tentagate/caddyfile"
+	_ "github.com/pythopus/tentagate/certstore"
 	_ "github.com/pythopus/tentagate/cors"
 	_ "github.com/pythopus/tentagate/discovery"
 	_ "github.com/pythopus/tentagate/guard"

@@ -178,7 +178,7 @@ func (a *App) Redis() *Redis { return a.redis }
 // KeyPrefix returns what begins every key in Redis.
 func (a *App) KeyPrefix() string {
 	if a.redis != nil {
-		return a.redis.settings.prefix
+		return a.redis.KeyPrefix()
 	}
 	return DefaultKeyPrefix
 }

@@ -76,16 +76,22 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := parse.NoArgs(d); err != nil {
 		return err
 	}
-	options := []parse.Option{parse.Func("redis", func(d *caddyfile.Dispenser) error {
-		a.RedisConfig = new(RedisConfig)
-		return a.RedisConfig.unmarshalCaddyfile(d)
-	})}
+	options := []parse.Option{RedisOption(&a.RedisConfig)}
 	for _, name := range slices.Sorted(maps.Keys(optionParsers)) {
 		options = append(options, parse.Func(name, func(d *caddyfile.Dispenser) error {
 			return a.unmarshalShared(d, name)
 		}).Repeatable())
 	}
 	return parse.Block(d, options...)
+}
+
+// RedisOption is the option `redis` of a block, with the same syntax wherever it
+// stands.
+func RedisOption(to **RedisConfig) parse.Option {
+	return parse.Func("redis", func(d *caddyfile.Dispenser) error {
+		*to = new(RedisConfig)
+		return (*to).unmarshalCaddyfile(d)
+	})
 }
 
 // unmarshalShared reads an option that a feature has registered.

@@ -45,6 +45,7 @@ type Redis struct {
 	settings   *redisSettings
 	hot        redis.UniversalClient
 	background redis.UniversalClient
+	options    redis.UniversalOptions // with what signs in
 	closers    []func() error
 
 	availability *availability.Engine
@@ -59,6 +60,21 @@ type Redis struct {
 
 func acquireRedis(s *redisSettings, logger *zap.Logger) (*pool.Ref[*Redis], error) {
 	return connections.Acquire(s.key, func() (*Redis, error) { return newRedis(s, logger) })
+}
+
+// Connect returns the connection for the settings of a feature that has a Redis of
+// its own, and what releases it. It opens none yet. The connection is nil if the
+// address is {env.REDIS_URL} and that is not set.
+func Connect(c *RedisConfig, logger *zap.Logger) (rd *Redis, release func(), err error) {
+	settings, err := c.resolve()
+	if err != nil || settings == nil {
+		return nil, func() {}, err
+	}
+	ref, err := acquireRedis(settings, logger)
+	if err != nil {
+		return nil, func() {}, err
+	}
+	return ref.Value, func() { _ = ref.Release() }, nil
 }
 
 func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
@@ -76,6 +92,7 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 		rd.closers = append(rd.closers, provider.Close)
 	}
 	background := hot
+	rd.options = hot
 
 	hot.ReadTimeout = cmp.Or(hot.ReadTimeout, DefaultTimeout)
 	hot.DialTimeout = cmp.Or(hot.DialTimeout, DefaultDialTimeout)
@@ -165,9 +182,26 @@ func (rd *Redis) Client() redis.UniversalClient { return rd.hot }
 // subscriptions, administration and other work that no request waits for.
 func (rd *Redis) Background() redis.UniversalClient { return rd.background }
 
+// NewClient returns a further client of the same server, for work that neither
+// competes with requests for connections nor has their timeouts. Each of its calls
+// takes at most timeout, has one try, and honours the deadline of its context. The
+// caller closes the client, and retains the connection until then.
+func (rd *Redis) NewClient(timeout time.Duration, poolSize int) redis.UniversalClient {
+	o := rd.options
+	o.ReadTimeout, o.WriteTimeout, o.DialTimeout, o.PoolTimeout = timeout, timeout, timeout, timeout
+	o.PoolSize = poolSize
+	o.MaxRetries = -1
+	o.DialerRetries = 1
+	o.ContextTimeoutEnabled = true
+	return newClient(&o)
+}
+
 // Key returns an identifier that is the same for connections with the same
 // settings. It reveals nothing of them.
 func (rd *Redis) Key() string { return rd.settings.key }
+
+// KeyPrefix returns what begins every key.
+func (rd *Redis) KeyPrefix() string { return rd.settings.prefix }
 
 // Cluster reports whether the server is a Redis Cluster, where one command may
 // only use keys of one hash slot.

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/healthcheck"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/version"
 )
@@ -97,6 +98,7 @@ type check struct {
 	Value         *int64 `json:"observedValue,omitempty"`
 	Unit          string `json:"observedUnit,omitempty"`
 	Status        string `json:"status"`
+	Output        string `json:"output,omitempty"`
 }
 
 // report collects the details. The state of Redis is that of the last heartbeat.
@@ -124,6 +126,13 @@ func (h *Handler) report(r *http.Request, structured bool) report {
 	if h.warning != "" {
 		result.Status = "warn"
 		result.Notes = append(result.Notes, h.warning)
+	for name, list := range healthcheck.All() {
+		for _, c := range list {
+			result.Checks[name] = append(result.Checks[name], check{ComponentType: c.ComponentType, Status: c.Status, Output: c.Output})
+			if c.Status != healthcheck.Pass {
+				result.Status = "warn"
+			}
+		}
 	}
 	if shuttingDown(r) {
 		result.Status = "warn"
