@@ -126,19 +126,25 @@ func (h *Handler) report(r *http.Request, structured bool) report {
 	if h.warning != "" {
 		result.Status = "warn"
 		result.Notes = append(result.Notes, h.warning)
-	for name, list := range healthcheck.All() {
-		for _, c := range list {
-			result.Checks[name] = append(result.Checks[name], check{ComponentType: c.ComponentType, Status: c.Status, Output: c.Output})
-			if c.Status != healthcheck.Pass {
-				result.Status = "warn"
-			}
-		}
 	}
+	result.addProvided()
 	if shuttingDown(r) {
 		result.Status = "warn"
 		result.Notes = append(result.Notes, "the server is shutting down")
 	}
 	return result
+}
+
+// addProvided adds the checks of other features.
+func (r *report) addProvided() {
+	for name, list := range healthcheck.All() {
+		for _, c := range list {
+			r.Checks[name] = append(r.Checks[name], check{ComponentType: c.ComponentType, Status: c.Status, Output: c.Output})
+			if c.Status != healthcheck.Pass {
+				r.Status = "warn"
+			}
+		}
+	}
 }
 
 // requested reports whether details are requested by the query, and whether by
