@@ -59,7 +59,7 @@ func blocks(t *testing.T) []block {
 }
 
 var (
-	shellLine    = regexp.MustCompile(`^(#|\$ |tentagate [a-z-]+( |$)|docker |kubectl |curl |go (run|test|build) |export |xcaddy |redis-cli |helm |az |[A-Z_]+=)`)
+	shellLine    = regexp.MustCompile(`^(#|\$ |tentagate [a-z-]+( |$)|docker |kubectl |curl |go (run|test|build) |export |xcaddy |redis-cli |openssl |helm |az |[A-Z_]+=)`)
 	exchangeLine = regexp.MustCompile(`^((GET|POST|PUT|DELETE|PATCH|HTTP/\d)|[A-Za-z-]+: )`)
 	yamlLine     = regexp.MustCompile(`^(apiVersion|kind|metadata|- |[a-z_]+):`)
 	grammar      = regexp.MustCompile(`<[a-z]|\[<|\.\.\.|…`)
@@ -93,6 +93,7 @@ func (b block) file() string {
 var docsEnvironment = []string{
 	"JWT_SECRET_KEY=z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa", `BACKEND_SERVICES={"users":"http://127.0.0.1:1"}`,
 	"ALLOWED_ORIGINS=https://app.example.com", "REDIS_URL=redis://127.0.0.1:1", "REDIS_PASSWORD=z8Kq2mW7xT4v",
+	"CERTIFICATES_REDIS_URL=redis://127.0.0.1:1",
 }
 
 // mountedFiles are the files that the examples have in their container, and how
@@ -104,7 +105,7 @@ func mountedFiles(t *testing.T) *strings.Replacer {
 	defer server.Close()
 	for name, data := range map[string][]byte{
 		"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
-		"token":  []byte("a.b.c"), "redis-password": []byte("z8Kq2mW7xT4v"),
+		"token":  []byte("a.b.c"), "redis-password": []byte("z8Kq2mW7xT4v"), "certificate-key": []byte(certificateKey),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)

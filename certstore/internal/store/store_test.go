@@ -56,18 +56,6 @@ func (e *events) add(event Event) {
 	}
 }
 
-// has reports whether there was an event of the kind.
-func (e *events) has(kind Kind) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, event := range e.list {
-		if event.Kind == kind {
-			return true
-		}
-	}
-	return false
-}
-
 // open makes a store, as a process of its own has it.
 func open(t testing.TB, c redis.UniversalClient, o Options) (*Store, *View, *events) {
 	t.Helper()
@@ -81,7 +69,7 @@ func open(t testing.TB, c redis.UniversalClient, o Options) (*Store, *View, *eve
 	o.Client, o.Observe = c, seen.add
 	s := New(o)
 	t.Cleanup(s.Close)
-	return s, s.View(nil), seen
+	return s, s.View(context.TODO()), seen
 }
 
 func TestConformance(t *testing.T) {
@@ -103,5 +91,3 @@ func TestConformance(t *testing.T) {
 	t.Run("during a rotation", func(t *testing.T) { storetest.Run(t, two(server, keyB, keyA)) })
 	t.Run("cluster", func(t *testing.T) { storetest.Run(t, two(redistest.StartCluster(t).Addrs(), keyA)) })
 }
-
-var background = context.Background()

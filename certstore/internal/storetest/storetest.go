@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -244,7 +245,8 @@ var directories = map[string]func(*testing.T, Storage, Storage){
 
 var locks = map[string]func(*testing.T, Storage, Storage){
 	"a lock excludes": func(t *testing.T, a, b Storage) {
-		inside, total := 0, 0
+		// Atomic, as a lock in the file system orders nothing for the race detector.
+		var inside, total atomic.Int32
 		var workers sync.WaitGroup
 		for i := range 6 {
 			workers.Go(func() {
@@ -253,20 +255,19 @@ var locks = map[string]func(*testing.T, Storage, Storage){
 					t.Error(err)
 					return
 				}
-				inside++
-				if inside != 1 {
-					t.Errorf("%d hold the lock", inside)
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d hold the lock", n)
 				}
-				total++
-				inside--
+				total.Add(1)
+				inside.Add(-1)
 				if err := s.Unlock(context.Background(), "work"); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		workers.Wait()
-		if total != 6 {
-			t.Errorf("%d of 6 had the lock", total)
+		if n := total.Load(); n != 6 {
+			t.Errorf("%d of 6 had the lock", n)
 		}
 	},
 	"locks of different names are independent": func(t *testing.T, a, b Storage) {
