@@ -8,13 +8,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/internal/admin"
 )
 
 func init() {
-	caddy.RegisterModule(adminAPI{})
+	admin.RegisterAPI("docs", admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{
+		{Method: http.MethodGet, Summary: "The OpenAPI documents of the services", Answer: []DocumentStatus{}},
+		{
+			Method: http.MethodPost, Summary: "Fetches documents again, and waits for that", Query: map[string]string{"refresh": "The name of a service, or all. Required"},
+			Answer: []DocumentStatus{}, Fails: map[int]string{http.StatusBadRequest: "refresh is missing", http.StatusNotFound: "There is no such service"},
+		},
+	}})
 }
 
 const (
@@ -24,34 +28,15 @@ const (
 	refreshWait = 30 * time.Second
 )
 
-// adminAPI shows and refreshes the documents of the services:
+// serveAdmin shows and refreshes the documents of the services:
 //
 //	GET  /tentagate/docs                        the state of each document
 //	POST /tentagate/docs?refresh=<service|all>  fetches again, and shows the state
-type adminAPI struct{}
-
-// CaddyModule returns the Caddy module information.
-func (adminAPI) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "admin.api.tentagate_docs",
-		New: func() caddy.Module { return new(adminAPI) },
-	}
-}
-
-// Routes returns the admin API's routes.
-func (a adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.serve)}}
-}
-
-func (a adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
-	switch r.Method {
-	case http.MethodGet:
-	case http.MethodPost:
+func serveAdmin(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodPost {
 		if err := refresh(r); err != nil {
 			return err
 		}
-	default:
-		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
 	}
 	return admin.JSON(w, Status())
 }
@@ -124,9 +109,3 @@ func Status() []DocumentStatus {
 	slices.SortFunc(list, func(a, b DocumentStatus) int { return strings.Compare(a.Service+" "+a.Source, b.Service+" "+b.Source) })
 	return list
 }
-
-// Interface guards
-var (
-	_ caddy.Module      = adminAPI{}
-	_ caddy.AdminRouter = adminAPI{}
-)

@@ -14,8 +14,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/caddyserver/caddy/v2"
-
+	adminapi "github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
@@ -35,29 +34,11 @@ type standing struct {
 	Limit     int     `json:"limit"`
 }
 
-// adminHandler is the part of the admin API for breakers.
-func adminHandler(t testing.TB) http.Handler {
-	t.Helper()
-	module, err := caddy.GetModule("admin.api.tentagate_breakers")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	for _, route := range module.New().(caddy.AdminRouter).Routes() {
-		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := route.Handler.ServeHTTP(w, r); err != nil {
-				http.Error(w, err.Error(), err.(caddy.APIError).HTTPStatus)
-			}
-		})
-	}
-	return mux
-}
-
 // admin asks the admin API.
 func admin(t testing.TB, method, path, body string) (int, []standing) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	adminHandler(t).ServeHTTP(w, httptest.NewRequest(method, "/tentagate/breakers"+path, strings.NewReader(body)))
+	adminapi.Handler().ServeHTTP(w, httptest.NewRequest(method, "/tentagate/breakers"+path, strings.NewReader(body)))
 	var list []standing
 	if w.Code == http.StatusOK {
 		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil {

@@ -171,7 +171,8 @@ func TestForcedStates(t *testing.T) {
 		method, path string
 		want         int
 	}{
-		{http.MethodPost, "", 400},
+		{http.MethodPost, "", 405},
+		{http.MethodPost, "/", 400},
 		{http.MethodPost, "/unheard-of", 404},
 		{http.MethodGet, "/unheard-of", 404},
 		{http.MethodGet, "/forced/unheard-of", 404},

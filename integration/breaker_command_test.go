@@ -131,11 +131,12 @@ func TestBreakersAdminRefuses(t *testing.T) {
 		{"POST", "/users", `{"state":"open"} x`, 400, `more than one value`},
 		{"POST", "/users", `{"state":"open"}]`, 400, `more than one value`},
 		{"POST", "/users", `{"state":"open"}` + strings.Repeat(" ", 5000), 400, `longer than 4096 bytes`},
-		{"POST", "", `{"state":"open"}`, 400, `a name is needed`},
+		{"POST", "/", `{"state":"open"}`, 400, `a name is needed`},
+		{"POST", "", `{"state":"open"}`, 405, `accepted methods: GET, HEAD`},
 		{"POST", "/nobody", `{"state":"open"}`, 404, `no breaker \"nobody\"`},
 		{"POST", "/users/nobody", `{"state":"open"}`, 404, `has no key \"nobody\"`},
 		{"POST", "/users?scope=upstream", `{"state":"open"}`, 404, `no breaker`},
-		{"PUT", "/users", `{"state":"open"}`, 405, `accepted methods: GET, POST`},
+		{"PUT", "/users", `{"state":"open"}`, 405, `accepted methods: GET, HEAD, POST`},
 		{"GET", "/nobody", ``, 404, `no breaker \"nobody\"`},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), tc.method, "http://"+g.admin+"/tentagate/breakers"+tc.path, strings.NewReader(tc.body))

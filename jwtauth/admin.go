@@ -18,7 +18,17 @@ import (
 )
 
 func init() {
-	admin.RegisterAPI("revocations", map[string]caddy.AdminHandlerFunc{revocationsURI: serveRevocations})
+	none := map[int]string{http.StatusNotFound: "No jwt_auth with a deny_list is running"}
+	fails := map[int]string{
+		http.StatusBadRequest: "The request is malformed, or names what is not configured",
+		http.StatusNotFound:   "No jwt_auth with a deny_list is running, or it was not revoked", http.StatusServiceUnavailable: "Redis is unavailable",
+		http.StatusInsufficientStorage: "The deny list is full",
+	}
+	admin.RegisterAPI("revocations", admin.Endpoint{Pattern: revocationsURI, Serve: serveRevocations, Operations: []admin.Operation{
+		{Method: http.MethodGet, Summary: "The number of revocations, and up to 1000 of them", Answer: revocationList{}, Fails: none},
+		{Method: http.MethodPost, Summary: "Revokes a token, or all tokens of a subject", Body: revocation{}, Answer: revocationResult{}, Fails: fails},
+		{Method: http.MethodDelete, Summary: "Removes a revocation", Body: revocation{}, Answer: revocationResult{}, Fails: fails},
+	}})
 }
 
 const (
@@ -145,13 +155,10 @@ func serveRevocations(w http.ResponseWriter, r *http.Request) error {
 	}
 	var change func(context.Context, []*deny.Store, *revocation) (revocationResult, error)
 	switch r.Method {
-	case http.MethodGet, http.MethodHead:
 	case http.MethodPost:
 		change = revokeIn
 	case http.MethodDelete:
 		change = restoreIn
-	default:
-		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete)
 	}
 	if len(stores) == 0 {
 		return admin.Error(http.StatusNotFound, errors.New("no jwt_auth with a deny_list is running here"))

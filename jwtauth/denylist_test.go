@@ -19,6 +19,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/servertest"
@@ -46,11 +47,7 @@ func denyHandler(t *testing.T, options string) *Handler {
 
 func adminServer(t *testing.T) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := serveRevocations(w, r); err != nil {
-			http.Error(w, err.Error(), err.(caddy.APIError).HTTPStatus)
-		}
-	}))
+	server := httptest.NewServer(admin.Handler())
 	t.Cleanup(server.Close)
 	return server
 }
@@ -67,6 +64,10 @@ func sendRevocation(t *testing.T, server *httptest.Server, method, body string) 
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
+	var refused struct{ Detail string }
+	if resp.StatusCode >= 400 && json.Unmarshal(text, &refused) == nil {
+		return resp.StatusCode, refused.Detail
+	}
 	var compact bytes.Buffer
 	if json.Compact(&compact, text) == nil {
 		return resp.StatusCode, compact.String()

@@ -10,15 +10,23 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 	redisstore "github.com/pythopus/tentagate/ratelimit/internal/redis"
 )
 
 func init() {
-	admin.RegisterAPI("ratelimit", map[string]caddy.AdminHandlerFunc{adminPath: serveAdmin})
+	key := map[string]string{"key": "The key, as an alternative to the path"}
+	fails := map[int]string{
+		http.StatusBadRequest: "The request is malformed", http.StatusNotFound: "There is no such zone, or the key has used nothing",
+		http.StatusServiceUnavailable: "Redis is unavailable",
+	}
+	admin.RegisterAPI("ratelimit", admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{
+		{Method: http.MethodGet, Summary: "The zones", Answer: []zoneState{}},
+		{Method: http.MethodGet, Path: adminPath + "{zone}", Summary: "The top keys of a zone", Answer: []zoneTopKeys{}, Fails: fails},
+		{Method: http.MethodGet, Path: adminPath + "{zone}/{key}", Summary: "What a key has left", Query: key, Answer: []keyState{}, Fails: fails},
+		{Method: http.MethodDelete, Path: adminPath + "{zone}/{key}", Summary: "Clears what a key has used", Query: key, Fails: fails},
+	}})
 }
 
 // adminPath is the endpoint of the admin API.
@@ -48,12 +56,10 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	}
 	hasKey = hasKey && key != ""
 	switch {
-	case r.Method == http.MethodGet && name == "":
-		return admin.JSON(w, listZones())
 	case r.Method == http.MethodDelete && !hasKey:
 		return admin.Error(http.StatusBadRequest, errors.New("a key is needed: DELETE "+adminPath+"{zone}/{key}"))
-	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
-		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodDelete)
+	case name == "":
+		return admin.JSON(w, listZones())
 	}
 	found := zonesNamed(name)
 	if len(found) == 0 {

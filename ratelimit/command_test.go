@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -9,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -22,13 +21,7 @@ func TestLimitsCommand(t *testing.T) {
 	var d gcra.Decision
 	h.zone.memory.Decide(key, h.tiers[anyTier].plan, 4, &d)
 	h.zone.topKeys.add(key, 4)
-	mux := http.NewServeMux()
-	mux.HandleFunc(adminPath, func(w http.ResponseWriter, r *http.Request) {
-		if err := serveAdmin(w, r); err != nil {
-			http.Error(w, err.Error(), err.(caddy.APIError).HTTPStatus)
-		}
-	})
-	server := httptest.NewServer(mux)
+	server := httptest.NewServer(admin.Handler())
 	defer server.Close()
 	run := func(args ...string) (string, error) {
 		cmd := &cobra.Command{Use: "limits", SilenceErrors: true, SilenceUsage: true}

@@ -18,6 +18,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
 
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
@@ -88,10 +89,7 @@ func (g *gateway) statuses(n int, path string) (codes []int) {
 func adminRequest(t testing.TB, method, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	err := serveAdmin(w, httptest.NewRequest(method, path, nil))
-	if apiErr, ok := err.(caddy.APIError); ok { //nolint:errorlint // never wrapped
-		return apiErr.HTTPStatus, apiErr.Err.Error()
-	}
+	admin.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
 	return w.Code, w.Body.String()
 }
 

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
@@ -17,7 +15,15 @@ import (
 )
 
 func init() {
-	admin.RegisterAPI("cache", endpoints)
+	admin.RegisterAPI("cache",
+		admin.Endpoint{Pattern: purgeURI, Serve: servePurge, Operations: []admin.Operation{{
+			Method: http.MethodPost, Summary: "Invalidates stored responses", Body: purgeRequest{}, Answer: purgeResult{},
+			Fails: map[int]string{http.StatusBadRequest: "The request is malformed", http.StatusNotFound: "No http_cache is running"},
+		}}},
+		admin.Endpoint{Pattern: statsURI, Serve: serveStats, Operations: []admin.Operation{
+			{Method: http.MethodGet, Summary: "Statistics of the cache", Answer: cacheStats{}},
+		}},
+	)
 }
 
 const (
@@ -30,9 +36,6 @@ const (
 	// maxPurgeBody bounds the body of a purge request.
 	maxPurgeBody = 64 << 10
 )
-
-// endpoints are those of the admin API.
-var endpoints = map[string]caddy.AdminHandlerFunc{purgeURI: servePurge, statsURI: serveStats}
 
 // purgeRequest is the body of a purge.
 type purgeRequest struct {
@@ -84,9 +87,6 @@ type purgeResult struct {
 // `{"tags": ["a", "b"]}`) and `{"all": true}`; with `"soft": true` responses become
 // stale instead of unusable. The scheme of a URL does not matter.
 func servePurge(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodPost {
-		return admin.MethodNotAllowed(w, http.MethodPost)
-	}
 	var request purgeRequest
 	if err := admin.ReadJSON(r, maxPurgeBody, &request, `{"url": "https://example.com/a"}, or prefix, host, tag, tags or all`); err != nil {
 		return err
@@ -143,12 +143,7 @@ type cacheStats struct {
 }
 
 // serveStats returns the statistics of both tiers.
-func serveStats(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodHead)
-	}
-	return admin.JSON(w, currentStats())
-}
+func serveStats(w http.ResponseWriter, _ *http.Request) error { return admin.JSON(w, currentStats()) }
 
 func currentStats() cacheStats {
 	var s cacheStats

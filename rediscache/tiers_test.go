@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -153,13 +153,7 @@ func TestInvalidationIsCharged(t *testing.T) {
 func adminCall(t *testing.T, method, uri, body string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	err := endpoints[uri](w, httptest.NewRequest(method, uri, strings.NewReader(body)))
-	if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
-		return apiErr.HTTPStatus, apiErr.Err.Error()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	admin.Handler().ServeHTTP(w, httptest.NewRequest(method, uri, strings.NewReader(body)))
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, w.Body.Bytes()); err != nil {
 		t.Fatal(err)
@@ -280,15 +274,7 @@ func TestPurgeShared(t *testing.T) {
 
 func TestPurgeCommand(t *testing.T) {
 	ts := acquireTest(t, tierApp(t, ""), tierSettings{memory: 1 << 20})
-	mux := http.NewServeMux()
-	for pattern, serve := range endpoints {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := serve(w, r); err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-			}
-		})
-	}
-	server := httptest.NewServer(mux)
+	server := httptest.NewServer(admin.Handler())
 	defer server.Close()
 	address := "--address=" + strings.TrimPrefix(server.URL, "http://")
 	run := func(args ...string) error {

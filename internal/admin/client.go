@@ -5,6 +5,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -81,9 +82,10 @@ func explain(addr string, err error) error {
 		return fmt.Errorf("no gateway answers at %s; give the address of its admin API with --address, or its configuration with --config: %w", addr, err)
 	}
 	status, body, _ := strings.Cut(answer, ": ")
-	var message struct{ Error string }
-	if json.Unmarshal([]byte(body), &message) == nil && message.Error != "" {
-		return fmt.Errorf("the gateway at %s: %s", addr, message.Error)
+	// Caddy's own errors are `{"error": "…"}`.
+	var message struct{ Detail, Error string }
+	if json.Unmarshal([]byte(body), &message) == nil && message.Detail+message.Error != "" {
+		return fmt.Errorf("the gateway at %s: %s", addr, cmp.Or(message.Detail, message.Error))
 	}
 	return fmt.Errorf("the gateway at %s answers %s: %s", addr, status, strings.TrimSpace(body))
 }

@@ -29,12 +29,6 @@ func JSON(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// MethodNotAllowed refuses a method and names those that are accepted.
-func MethodNotAllowed(w http.ResponseWriter, methods ...string) error {
-	w.Header().Set("Allow", strings.Join(methods, ", "))
-	return Error(http.StatusMethodNotAllowed, errors.New("accepted methods: "+strings.Join(methods, ", ")))
-}
-
 // ReadBody returns the body of a request, which has at most maximum bytes.
 func ReadBody(r *http.Request, maximum int64) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maximum+1))

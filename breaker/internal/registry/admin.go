@@ -18,7 +18,26 @@ import (
 )
 
 func init() {
-	admin.RegisterAPI("breakers", map[string]caddy.AdminHandlerFunc{adminPath: serveAdmin, adminPath + "/": serveAdmin})
+	query := map[string]string{
+		"key":   "The key, as an alternative to the path",
+		"scope": "service, upstream or slot, where breakers of several scopes share a name",
+	}
+	fails := map[int]string{http.StatusBadRequest: "The request is malformed", http.StatusNotFound: "There is no such breaker, or it has no such key"}
+	get := func(path, summary string) admin.Operation {
+		return admin.Operation{Method: http.MethodGet, Path: path, Summary: summary, Query: query, Answer: []breakerState{}, Fails: fails}
+	}
+	post := func(path, summary string) admin.Operation {
+		return admin.Operation{Method: http.MethodPost, Path: path, Summary: summary, Query: query, Body: forceRequest{}, Answer: []breakerState{}, Fails: fails}
+	}
+	admin.RegisterAPI("breakers",
+		admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{get("", "All circuit breakers")}},
+		admin.Endpoint{Pattern: adminPath + "/", Serve: serveAdmin, Operations: []admin.Operation{
+			get(adminPath+"/{name}", "The circuit breakers of a name"),
+			post(adminPath+"/{name}", "Forces the state of a circuit breaker, or has its rules decide again"),
+			get(adminPath+"/{name}/{key}", "The circuit of a key or an upstream"),
+			post(adminPath+"/{name}/{key}", "The same for the circuit of a key or an upstream"),
+		}},
+	)
 }
 
 // adminPath is the endpoint of the admin API.
@@ -116,8 +135,6 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	}
 	found := t.groups()
 	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		return admin.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
 	case r.Method == http.MethodPost && t.name == "":
 		return admin.Error(http.StatusBadRequest, errors.New("a name is needed: POST "+adminPath+"/{name}"))
 	case t.name != "" && len(found) == 0:
@@ -143,7 +160,7 @@ type forceRequest struct {
 	// open, closed or auto.
 	State string `json:"state"`
 	// How long, such as 10m. Default: 10m, at most 30d.
-	For string `json:"for"`
+	For string `json:"for,omitempty"`
 }
 
 // forceForm is an example of the body.
