@@ -39,6 +39,7 @@ func decode(t *testing.T, text []byte) objects {
 			"PriorityClass":           func() any { return new(schedulingv1.PriorityClass) },
 			"ConfigMap":               func() any { return new(corev1.ConfigMap) },
 			"Secret":                  func() any { return new(corev1.Secret) },
+			"Pod":                     func() any { return new(corev1.Pod) },
 			"Deployment":              func() any { return new(appsv1.Deployment) },
 			"Service":                 func() any { return new(corev1.Service) },
 			"HorizontalPodAutoscaler": func() any { return new(autoscalingv2.HorizontalPodAutoscaler) },
@@ -64,11 +65,11 @@ func decode(t *testing.T, text []byte) objects {
 	return found
 }
 
-// configMap returns the ConfigMap whose generated name begins so.
+// configMap returns the ConfigMap of that name, which may end in a hash.
 func configMap(t *testing.T, found objects, prefix string) *corev1.ConfigMap {
 	t.Helper()
 	for _, o := range found["ConfigMap"] {
-		if c := o.(*corev1.ConfigMap); strings.HasPrefix(c.Name, prefix+"-") {
+		if c := o.(*corev1.ConfigMap); strings.HasPrefix(c.Name+"-", prefix+"-") {
 			return c
 		}
 	}
