@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
@@ -27,7 +28,9 @@ import (
 // loadedGateway is a gateway with every feature that has metrics.
 const loadedGateway = `{
 	admin $ADMIN
-	metrics
+	metrics {
+		otlp
+	}
 	servers {
 		trusted_proxies static private_ranges
 	}
@@ -108,7 +111,7 @@ func loadBackend(t testing.TB, public *ecdsa.PublicKey) *httptest.Server {
 }
 
 // load runs the gateway and sends requests that lead to every kind of decision.
-func load(t testing.TB) *gateway {
+func load(t testing.TB, to *otlpReceiver) *gateway {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -119,7 +122,7 @@ func load(t testing.TB) *gateway {
 	g := start(t, strings.NewReplacer(
 		"$REDIS", redis.URL(), "$BACKENDPORT", backend.URL[strings.LastIndex(backend.URL, ":")+1:], "$BACKEND", backend.URL,
 		"$DEAD", "http://"+freeport.Addr(t),
-	).Replace(loadedGateway), "JWT_SECRET_KEY="+secret)
+	).Replace(loadedGateway), append(to.environment(), "JWT_SECRET_KEY="+secret)...)
 
 	bearer := "Bearer " + token(t, "ann")
 	answers := map[int]int{}
@@ -165,24 +168,38 @@ func load(t testing.TB) *gateway {
 	return g
 }
 
-// scrape is what /metrics answers after the load: once for all tests.
-var scrape = struct {
+// scrape is what a gateway exports after the load, by /metrics and by OTLP: once for all
+// tests.
+var scrape struct {
 	sync.Once
 	text     string
 	families map[string]*dto.MetricFamily
-}{}
+	pushed   map[string]*metrics.Metric
+}
+
+func takeScrape(t *testing.T) {
+	t.Helper()
+	scrape.Do(func() {
+		to := newOTLPReceiver(t)
+		g := load(t, to)
+		scrape.text = g.adminGet("/metrics")
+		scrape.families = families(t, scrape.text)
+		pushes, _ := to.latest()
+		testkit.Eventually(t, "a push that began after the scrape", func() bool {
+			n, pushed := to.latest()
+			scrape.pushed = pushed
+			return n > pushes+1
+		})
+	})
+	if len(scrape.families) == 0 || len(scrape.pushed) == 0 {
+		t.Fatal("there is no scrape")
+	}
+}
 
 // scraped returns the series of a gateway after a load, by name.
 func scraped(t *testing.T) (map[string]*dto.MetricFamily, string) {
 	t.Helper()
-	scrape.Do(func() {
-		g := load(t)
-		scrape.text = g.get("/metrics").body
-		scrape.families = families(t, scrape.text)
-	})
-	if len(scrape.families) == 0 {
-		t.Fatal("there is no scrape")
-	}
+	takeScrape(t)
 	return scrape.families, scrape.text
 }
 
