@@ -228,7 +228,7 @@ func TestBuiltinCaddyfile(t *testing.T) {
 	if string(caddyfile.Format([]byte(builtin))) != builtin {
 		t.Error("the built-in Caddyfile is not formatted")
 	}
-	for _, part := range []string{builtinSite, builtinAdmin, builtinImport, builtinLog, builtinBlock, builtinBody} {
+	for _, part := range []string{builtinSite, builtinAdmin, builtinImport, builtinLog, builtinBlock, builtinBody, builtinMetrics, builtinSiteLog} {
 		if strings.Count(builtin, part) != 1 {
 			t.Errorf("%q: the flags replace it, but it is not there once", part)
 		}

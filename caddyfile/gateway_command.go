@@ -128,6 +128,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 		return err
 	}
 	if c.print {
+		text = withOTEL(text)
 		if text, err = withInternalSite(text); err != nil {
 			return err
 		}
@@ -149,6 +150,10 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 	if err := c.checkEnvironment(); err != nil {
 		return err
 	}
+	if err := nameService(); err != nil {
+		return err
+	}
+	text = withOTEL(text)
 	if text, err = withInternalSite(text); err != nil {
 		return err
 	}

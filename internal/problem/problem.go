@@ -35,7 +35,8 @@ type Problem struct {
 	Detail string
 
 	// Ext are extension members (RFC 9457 §3.2), written after the standard
-	// ones in the order of their names.
+	// ones in the order of their names. The names request_id and trace_id are taken: every
+	// problem has them.
 	Ext map[string]any
 }
 
@@ -110,5 +111,5 @@ func (p *Problem) InTransport(r *http.Request) []byte {
 	if s == nil {
 		s = new(requeststate.State)
 	}
-	return p.encode(requestID(s, r))
+	return p.encode(requestID(s, r), traceID(r))
 }

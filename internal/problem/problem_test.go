@@ -1,6 +1,7 @@
 package problem
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -43,10 +46,10 @@ func TestServe(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"own", Error(rejection), 429, `{"type":"https://example.com/p","title":"No","status":429,"detail":"say \"no\"","instance":"id-1","also":1,"violated-policies":["a"]}`},
-		{"foreign", caddyhttp.Error(502, errors.New("dial tcp 10.1.2.3:80: refused")), 502, `{"type":"about:blank","title":"Bad Gateway","status":502,"detail":"the service behind the gateway could not be reached or did not answer properly","instance":"id-1"}`},
-		{"foreign without a text", caddyhttp.Error(418, errors.New("x")), 418, `{"type":"about:blank","title":"I'm a teapot","status":418,"instance":"id-1"}`},
-		{"plain", errors.New("secret"), 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the gateway could not process the request","instance":"id-1"}`},
+		{"own", Error(rejection), 429, `{"type":"https://example.com/p","title":"No","status":429,"detail":"say \"no\"","instance":"id-1","also":1,"violated-policies":["a"],"request_id":"id-1"}`},
+		{"foreign", caddyhttp.Error(502, errors.New("dial tcp 10.1.2.3:80: refused")), 502, `{"type":"about:blank","title":"Bad Gateway","status":502,"detail":"the service behind the gateway could not be reached or did not answer properly","instance":"id-1","request_id":"id-1"}`},
+		{"foreign without a text", caddyhttp.Error(418, errors.New("x")), 418, `{"type":"about:blank","title":"I'm a teapot","status":418,"instance":"id-1","request_id":"id-1"}`},
+		{"plain", errors.New("secret"), 500, `{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the gateway could not process the request","instance":"id-1","request_id":"id-1"}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := request(t, nil)
@@ -178,5 +181,45 @@ func TestRequestIDWithoutGuard(t *testing.T) {
 	id := RequestID(r)
 	if len(id) != 36 || RequestID(r) != id {
 		t.Errorf("got %q, want the same UUID each time", id)
+	}
+}
+
+// A problem names the request and the trace that it belongs to. A client cannot write into
+// it through either.
+func TestIDsOfTheRequest(t *testing.T) {
+	id, err := trace.TraceIDFromHex("4bf92f3577b34da6a3ce929d0e0e4736")
+	if err != nil {
+		t.Fatal(err)
+	}
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: trace.SpanID{1}})
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		want any
+	}{
+		"traced":         {trace.ContextWithSpanContext(t.Context(), span), id.String()},
+		"not traced":     {t.Context(), nil},
+		"an empty trace": {trace.ContextWithSpanContext(t.Context(), trace.SpanContext{}), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(t, nil)
+			r = r.WithContext(trace.ContextWithSpanContext(r.Context(), trace.SpanContextFromContext(test.ctx)))
+			r.Header.Set("Traceparent", `00-","trace_id":"x-0000000000000001-01`)
+			SetRequestID(r, `a"b`)
+			w := httptest.NewRecorder()
+			err := Error(&Problem{Status: 403, Ext: map[string]any{"request_id": "taken", "trace_id": "taken"}})
+			if err := Serve(w, r, nil, fail(err)); err != nil {
+				t.Fatal(err)
+			}
+			var members map[string]any
+			if err := json.Unmarshal(w.Body.Bytes(), &members); err != nil {
+				t.Fatalf("%v: %s", err, w.Body)
+			}
+			if members["request_id"] != `a"b` || members["instance"] != `a"b` || members["trace_id"] != test.want {
+				t.Errorf("%s", w.Body)
+			}
+			if strings.Count(w.Body.String(), "_id\"") != len(members)-4 { // type, title, status, instance
+				t.Errorf("a member is there twice: %s", w.Body)
+			}
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -120,7 +121,7 @@ func DroppedUpgrade(r *http.Request) bool {
 // kept, but those that describe another body.
 func Write(w http.ResponseWriter, r *http.Request, err error) error {
 	p := from(err)
-	body := p.encode(RequestID(r))
+	body := p.encode(RequestID(r), traceID(r))
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -165,7 +166,23 @@ var details = map[int]string{
 	http.StatusInternalServerError:   "the gateway could not process the request",
 }
 
-func (p *Problem) encode(instance string) []byte {
+// traceID returns the id of the trace that the request belongs to, or "" if there is none.
+// It is 32 hexadecimal digits, whatever a client sent.
+func traceID(r *http.Request) string {
+	if span := trace.SpanContextFromContext(r.Context()); span.HasTraceID() {
+		return span.TraceID().String()
+	}
+	return ""
+}
+
+// The extension members that every problem has, if it is known what they are.
+const (
+	requestIDMember = "request_id"
+	traceIDMember   = "trace_id"
+)
+
+// encode writes the problem. The id of the request is its instance too (RFC 9457 §3.1.5).
+func (p *Problem) encode(requestID, traceID string) []byte {
 	var b bytes.Buffer
 	b.WriteByte('{')
 	member := func(name string, value any) {
@@ -186,11 +203,19 @@ func (p *Problem) encode(instance string) []byte {
 	if p.Detail != "" {
 		member("detail", p.Detail)
 	}
-	if instance != "" {
-		member("instance", instance)
+	if requestID != "" {
+		member("instance", requestID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Ext)) {
-		member(name, p.Ext[name])
+		if name != requestIDMember && name != traceIDMember {
+			member(name, p.Ext[name])
+		}
+	}
+	if requestID != "" {
+		member(requestIDMember, requestID)
+	}
+	if traceID != "" {
+		member(traceIDMember, traceID)
 	}
 	b.WriteString("}\n")
 	return b.Bytes()
