@@ -18,12 +18,16 @@ func init() {
 			Method: http.MethodPost, Summary: "Fetches documents again, and waits for that", Query: map[string]string{"refresh": "The name of a service, or all. Required"},
 			Answer: []DocumentStatus{}, Fails: map[int]string{http.StatusBadRequest: "refresh is missing", http.StatusNotFound: "There is no such service"},
 		},
+	}}, admin.Endpoint{Pattern: callsPath, Serve: serveCalls, Operations: []admin.Operation{
+		{Method: http.MethodGet, Summary: "Calls that are not in the OpenAPI documents of the services, and operations that nobody called", Answer: []CallReport{}},
 	}})
 }
 
 const (
 	// adminPath is the endpoint of the admin API.
 	adminPath = "/tentagate/docs"
+	// callsPath is that of the report of calls.
+	callsPath = adminPath + "/calls"
 	// refreshWait is how long a request to fetch again waits.
 	refreshWait = 30 * time.Second
 )
@@ -32,6 +36,7 @@ const (
 //
 //	GET  /tentagate/docs                        the state of each document
 //	POST /tentagate/docs?refresh=<service|all>  fetches again, and shows the state
+//	GET  /tentagate/docs/calls                  calls that no document has, and operations that nobody calls
 func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
 		if err := refresh(r); err != nil {
@@ -40,6 +45,8 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	}
 	return admin.JSON(w, Status())
 }
+
+func serveCalls(w http.ResponseWriter, _ *http.Request) error { return admin.JSON(w, Calls()) }
 
 // refresh fetches the documents that the query names.
 func refresh(r *http.Request) error {

@@ -318,6 +318,10 @@ func TestBadConfiguration(t *testing.T) {
 		"service a {\n visible_to\n }":                      "visible_to: missing argument",
 		"service a {\n visible_to @none\n }":                "@none",
 		"service a {\n visible_to x\n }":                    `"x" is not a matcher`,
+		"service a\n validate on":                           "validate: ",
+		"service a {\n validate on\n }":                     "validate: ",
+		"service a\n validate_body_size 0":                  "accepted are 1 to 16MiB",
+		"service a\n validate_body_size 17MiB":              "accepted are 1 to 16MiB",
 		"service a\n titles x":                              "did you mean title?",
 	} {
 		_, err := servertest.Load(t, ":80 {\n api_docs {\n "+config+"\n }\n}")

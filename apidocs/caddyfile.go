@@ -42,12 +42,15 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			spec       <url|file>|off
 //			spec_path  <path>
 //			visible_to <matcher...>
+//			validate   observe|enforce|off
 //		}
 //		bearer
 //		public    <path...>
 //		ask_token
 //		refresh   <duration>
 //		timeout   <duration>
+//		validate  observe|enforce|off
+//		validate_body_size <size>
 //	}
 //
 // `service` may be repeated. Named matchers need the directive in a site.
@@ -78,7 +81,20 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher matcherReader) error
 		parse.Flag("ask_token", &h.AskToken),
 		parse.Value("refresh", &h.Refresh, parse.Duration),
 		parse.Value("timeout", &h.Timeout, parse.Duration),
+		parse.Value("validate", &h.Validate, readMode),
+		parse.Value("validate_body_size", &h.ValidateBodySize, bodySize),
 	)
+}
+
+// readMode accepts what validate may be.
+var readMode = parse.OneOf(modeObserve, modeEnforce, off)
+
+func bodySize(text string) (int64, error) {
+	size, err := parse.SizeOrOff(text)
+	if err == nil && (size < 1 || size > maxBodySize) {
+		err = fmt.Errorf("%s: accepted are 1 to 16MiB; to validate nothing, write `validate off`", text)
+	}
+	return size, err
 }
 
 func pathOption(name string, to *string) parse.Option {
@@ -108,6 +124,7 @@ func (h *Handler) unmarshalService(d *caddyfile.Dispenser, matcher matcherReader
 			}
 			return nil
 		}),
+		parse.Value("validate", &s.Validate, readMode),
 		parse.Func("visible_to", func(d *caddyfile.Dispenser) error { return s.unmarshalVisible(d, matcher) }),
 	)
 }

@@ -38,4 +38,37 @@ func (documents) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func collectors() []prometheus.Collector { return []prometheus.Collector{fetches, documents{}} }
+// validations counts the requests that were validated.
+var validations = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "tentagate_api_docs_validations_total",
+	Help: "Requests validated against the OpenAPI document of a service, by result: valid, unchecked, path, method, parameters, content_type or body.",
+}, []string{"service", "result"})
+
+// The results of validating a request.
+const (
+	resultValid = iota
+	resultUnchecked
+	resultPath
+	resultMethod
+	resultParameters
+	resultContentType
+	resultBody
+	resultCount
+)
+
+var resultNames = [resultCount]string{"valid", "unchecked", "path", "method", "parameters", "content_type", "body"}
+
+// validationCounters are those of one service, by result.
+type validationCounters [resultCount]prometheus.Counter
+
+func newValidationCounters(service string) *validationCounters {
+	c := new(validationCounters)
+	for i, name := range resultNames {
+		c[i] = validations.WithLabelValues(service, name)
+	}
+	return c
+}
+
+func collectors() []prometheus.Collector {
+	return []prometheus.Collector{fetches, validations, documents{}}
+}

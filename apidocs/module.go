@@ -5,6 +5,7 @@ package apidocs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ const (
 	defaultPrefix  = "/api/"
 	defaultRefresh = 5 * time.Minute
 	defaultTimeout = 10 * time.Second
+
+	defaultBodySize = 1 << 20
+	maxBodySize     = 16 << 20
 )
 
 // off disables a page.
@@ -89,12 +93,23 @@ type Handler struct {
 	// How long one fetch may take. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
+	// Validation of requests to the services against their documents. With `observe`,
+	// requests that are not as described are counted and logged at debug level; with
+	// `enforce`, they are refused. Default: `off`.
+	Validate string `json:"validate,omitempty"`
+
+	// The largest body in JSON that is validated, in bytes. Larger ones pass as they
+	// are. Default: 1 MiB. The most is 16 MiB.
+	ValidateBodySize int64 `json:"validate_body_size,omitempty"`
+
 	// Where the Caddyfile has this directive. Errors name it.
 	Position string `json:"position,omitempty"`
 
 	ctx     caddy.Context
 	logger  *zap.Logger
 	page    map[string]*resource // what the page is made of, by path
+	prefix  string               // Prefix in lower case
+	byName  map[string]*Service  // by name in lower case
 	started sync.Once
 	merged  variants
 	run     problem.Handler // serve
@@ -128,6 +143,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 			*field = caddy.Duration(value)
 		}
 	}
+	if h.ValidateBodySize == 0 {
+		h.ValidateBodySize = defaultBodySize
+	}
 	var err error
 	if h.Title, err = resolve.AtLoad("title", h.Title); err != nil {
 		return err
@@ -146,6 +164,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		}
 	}
 	h.page = h.pageResources()
+	h.prefix, h.byName = strings.ToLower(h.Prefix), make(map[string]*Service, len(h.Services))
+	for _, s := range h.Services {
+		h.byName[strings.ToLower(s.Name)] = s
+	}
 	a.OnStart(h.start)
 	return nil
 }
@@ -193,7 +215,21 @@ func (h *Handler) check() error {
 			return fmt.Errorf("%s: %v: the least is 1s", option, time.Duration(value))
 		}
 	}
+	if h.ValidateBodySize < 1 || h.ValidateBodySize > maxBodySize {
+		return fmt.Errorf("validate_body_size: %d bytes: accepted are 1 to %d", h.ValidateBodySize, maxBodySize)
+	}
+	if err := checkMode(h.Validate); err != nil {
+		return err
+	}
 	return h.checkServices()
+}
+
+// checkMode accepts what validate may be.
+func checkMode(mode string) error {
+	if !slices.Contains([]string{"", off, modeObserve, modeEnforce}, mode) {
+		return fmt.Errorf("validate: %q: accepted are observe, enforce and off", mode)
+	}
+	return nil
 }
 
 func (h *Handler) checkServices() error {
@@ -204,6 +240,9 @@ func (h *Handler) checkServices() error {
 	for _, s := range h.Services {
 		if err := checkName(s.Name); err != nil {
 			return err
+		}
+		if err := checkMode(s.Validate); err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
 		}
 		if lower := strings.ToLower(s.Name); names[lower] {
 			return fmt.Errorf("service %s: given more than once", s.Name)

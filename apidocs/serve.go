@@ -18,7 +18,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	isDocument := path == h.JSON || path == h.YAML
 	redirect := path == h.UI+"/"
 	if page == nil && !isDocument && !redirect {
-		return next.ServeHTTP(w, r)
+		return h.pass(w, r, next)
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return methodNotAllowed(w)

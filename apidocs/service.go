@@ -40,6 +40,10 @@ type Service struct {
 	// Path of the document at the addresses. Default: `/openapi.json`.
 	SpecPath string `json:"spec_path,omitempty"`
 
+	// Validation of requests of this service: `observe`, `enforce` or `off`. Default:
+	// that of the handler.
+	Validate string `json:"validate,omitempty"`
+
 	// The requests whose clients see this service in the document. Default: all.
 	VisibleTo caddyhttp.RawMatcherSets `json:"visible_to,omitempty" caddy:"namespace=http.matchers"`
 
@@ -47,6 +51,8 @@ type Service struct {
 	base    string // its path at the gateway
 	prefix  string // the path of its addresses
 	ref     *pool.Ref[*source]
+	checks  bool // requests are validated
+	checked *validationCounters
 }
 
 // defaultSpecPath is where services have their document.
@@ -57,6 +63,7 @@ type source struct {
 	*fetch.Source
 	service string
 	where   string // as it was configured
+	contracts
 }
 
 // sources are shared by the handlers and configurations that have the same ones, so
@@ -80,7 +87,7 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 		return err
 	}
 	options.Interval, options.Timeout = time.Duration(h.Refresh), time.Duration(h.Timeout)
-	settings, err := json.Marshal([]any{s.Name, options.URLs, options.File, options.H2C, options.Interval, options.Timeout})
+	settings, err := json.Marshal([]any{s.Name, s.base, s.prefix, options.URLs, options.File, options.H2C, options.Interval, options.Timeout})
 	if err != nil {
 		return err
 	}
@@ -92,8 +99,14 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 		if where == "" {
 			where = strings.Join(options.URLs, " ")
 		}
-		return &source{fetch.New(*options), s.Name, where}, nil
+		added := &source{service: s.Name, where: where, contracts: newContracts(s.base, s.prefix)}
+		options.Prepare = added.prepare
+		added.Source = fetch.New(*options)
+		return added, nil
 	})
+	if err == nil {
+		s.provisionChecks(h)
+	}
 	return err
 }
 
@@ -202,12 +215,20 @@ func httpScheme(scheme string) string {
 }
 
 func (s *Service) start() {
-	if s.ref != nil {
-		s.ref.Value.Start()
+	if s.ref == nil {
+		return
 	}
+	if s.checks {
+		s.ref.Value.wantChecks(s.status().Document)
+	}
+	s.ref.Value.Start()
 }
 
 func (s *Service) release() error {
+	if s.checks && s.ref != nil {
+		s.ref.Value.checkers.Add(-1)
+		s.checks = false
+	}
 	err := s.ref.Release()
 	s.ref = nil
 	return err

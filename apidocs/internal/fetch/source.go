@@ -24,6 +24,8 @@ type Options struct {
 	Interval time.Duration
 	// Timeout of one fetch.
 	Timeout time.Duration
+	// Prepare is called with a new document before Status returns it; nil is none.
+	Prepare func(d *document.Document)
 	// Observe is called after each fetch: with ok, unchanged, none or error.
 	Observe func(result string, err error)
 	// Transport; nil is one with bounds of its own.
@@ -154,6 +156,9 @@ func (s *Source) fetch() time.Duration {
 	d, from, result, err := s.get(ctx)
 	if s.ctx.Err() != nil {
 		return s.interval()
+	}
+	if result == OK && s.Prepare != nil {
+		s.Prepare(d)
 	}
 	s.mu.Lock()
 	s.status.Result, s.status.Err = result, err

@@ -17,6 +17,13 @@ func (b *builder) base(servers tree.Value) string {
 	return ""
 }
 
+// ServerPath returns the path at a service that the paths under these servers begin
+// with; see Service for its base and prefix.
+func ServerPath(servers tree.Value, base, prefix string) string {
+	b := &builder{service: Service{Base: base, Prefix: prefix}}
+	return b.base(servers)
+}
+
 func (b *builder) basePath(server tree.Value) string {
 	text := server.Get("url").Text()
 	for name, variable := range server.Get("variables").Members() {

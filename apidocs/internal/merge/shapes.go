@@ -65,6 +65,9 @@ func listOf(each *shape) *shape { return &shape{each: each, list: true} }
 // methods are the members of a path item that are operations.
 var methods = []string{"get", "put", "post", "delete", "options", "head", "patch", "trace", "query"}
 
+// Methods returns the members of a path item that are operations.
+func Methods() []string { return methods }
+
 // componentShapes are the kinds of components.
 var componentShapes = map[string]*shape{
 	"schemas": schema, "responses": response, "parameters": parameter, "examples": example, "requestBodies": requestBody, "headers": header,

@@ -68,6 +68,9 @@ func (t *Tree) Len() int { return len(t.nodes) }
 
 func (v Value) node() *node { return &v.tree.nodes[v.index] }
 
+// ID is the same for the same value of one tree, and for no other.
+func (v Value) ID() uint32 { return v.index }
+
 // Kind returns the kind of the value.
 func (v Value) Kind() Kind {
 	if v.tree == nil {

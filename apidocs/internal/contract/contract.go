@@ -1,0 +1,223 @@
+// Package contract knows what the OpenAPI document of a service says of requests:
+// which path template and operation a request is for, whether that operation is
+// deprecated, and whether parameters and body are as described.
+package contract
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/pythopus/tentagate/apidocs/internal/jsonschema"
+	"github.com/pythopus/tentagate/apidocs/internal/merge"
+	"github.com/pythopus/tentagate/apidocs/internal/tree"
+)
+
+// Contract is the document of one service. It does not change.
+type Contract struct {
+	root  node
+	paths []*Path
+	// complete: nothing of the document's paths was left out, so that a path that is
+	// not found is one that the document does not have.
+	complete bool
+	schemas  *jsonschema.Schemas // nil unless requests are to be checked
+	document tree.Value
+}
+
+// Path is a path template of the document.
+type Path struct {
+	// Template is the path behind that of the service at the gateway.
+	Template string
+	// Allow are the methods of its operations, for the field Allow.
+	Allow string
+
+	names      []string // of the parameters in the template
+	operations []*Operation
+}
+
+// Options say how the document is read.
+type Options struct {
+	// Base is the path of the service at the gateway, Prefix what the gateway puts in
+	// front of paths when it asks the service.
+	Base, Prefix string
+	// Check: requests are to be checked. The document stays in memory then.
+	Check bool
+}
+
+// The bounds of one document; see also those of package merge.
+const (
+	maxOperations = 50_000
+	maxTemplate   = 500 // bytes
+)
+
+// New returns the contract of a document in OpenAPI 3.
+func New(root tree.Value, o Options) *Contract {
+	c := &Contract{complete: true}
+	if o.Check {
+		c.document, c.schemas = root, jsonschema.New(root, strings.HasPrefix(merge.VersionOf(root), "3.0"))
+	}
+	paths := root.Get("paths")
+	count := 0
+	base := merge.ServerPath(root.Get("servers"), o.Base, o.Prefix)
+	for name, item := range paths.Members() {
+		if strings.HasPrefix(name, "x-") {
+			continue
+		}
+		resolved := resolve(root, item)
+		if !resolved.Is(tree.Object) || count >= maxOperations || len(name) > maxTemplate {
+			c.complete = false
+			continue
+		}
+		under := base
+		if servers := item.Get("servers"); servers.Is(tree.Array) && !servers.Empty() {
+			under = merge.ServerPath(servers, o.Base, o.Prefix)
+		}
+		p := newPath(under+"/"+strings.TrimPrefix(name, "/"), root, resolved)
+		count += len(p.operations)
+		if !o.Check {
+			p.forget() // would keep the document in memory
+		}
+		c.add(p)
+	}
+	return c
+}
+
+// add puts a path into the tree, unless another has a template that is the same but for
+// the names of parameters: the first one counts.
+func (c *Contract) add(p *Path) {
+	at := c.root.insert(p.Template)
+	if at.path == nil {
+		at.path = p
+		c.paths = append(c.paths, p)
+	}
+}
+
+func newPath(template string, root, item tree.Value) *Path {
+	p := &Path{Template: template}
+	for text := range strings.SplitSeq(template, "/") {
+		s := parseSegment(text)
+		p.names = append(p.names, s.names...)
+	}
+	shared := item.Get("parameters")
+	for name, v := range item.Members() {
+		switch {
+		case v.Is(tree.Object) && slices.Contains(merge.Methods(), name):
+			p.operations = append(p.operations, newOperation(p, strings.ToUpper(name), v, shared))
+		case name == "additionalOperations":
+			for method, o := range v.Members() {
+				if o.Is(tree.Object) {
+					p.operations = append(p.operations, newOperation(p, method, o, shared))
+				}
+			}
+		}
+	}
+	p.Allow = p.allow()
+	return p
+}
+
+func (p *Path) allow() string {
+	var methods []string
+	for _, o := range p.operations {
+		methods = append(methods, o.Method)
+		if o.Method == http.MethodGet && p.own(http.MethodHead) == nil {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	return strings.Join(slices.Compact(methods), ", ")
+}
+
+// forget lets go of the document.
+func (p *Path) forget() {
+	for _, o := range p.operations {
+		o.value, o.shared = tree.Value{}, tree.Value{}
+	}
+}
+
+func (p *Path) own(method string) *Operation {
+	for _, o := range p.operations {
+		if o.Method == method {
+			return o
+		}
+	}
+	return nil
+}
+
+// Operation returns that of a method, or nil. A path with GET has HEAD.
+func (p *Path) Operation(method string) *Operation {
+	if o := p.own(method); o != nil || method != http.MethodHead {
+		return o
+	}
+	return p.own(http.MethodGet)
+}
+
+// maxHops is how many references may lead to one another.
+const maxHops = 16
+
+// resolve follows the references of an object within the document.
+func resolve(root, v tree.Value) tree.Value {
+	for range maxHops {
+		ref := v.Get("$ref")
+		if !ref.Is(tree.String) {
+			return v
+		}
+		pointer, ok := strings.CutPrefix(ref.Text(), "#")
+		if !ok {
+			return tree.Value{}
+		}
+		if decoded, err := url.PathUnescape(pointer); err == nil {
+			pointer = decoded
+		}
+		steps := 1_000_000
+		v = root.Find(pointer, &steps)
+	}
+	return tree.Value{}
+}
+
+// Match is what was found for a request.
+type Match struct {
+	// Path is nil if the document has none for the request.
+	Path *Path
+	// Operation is nil if the path has none of the method.
+	Operation *Operation
+	values    []string // of the parameters in the path
+	room      [6]string
+}
+
+// Find looks for the operation of a request: rest is its path behind that of the
+// service, and begins with a slash.
+func (c *Contract) Find(m *Match, method, rest string, escaped bool) {
+	f := finder{escaped: escaped, values: m.room[:0]}
+	m.Path = f.find(&c.root, strings.TrimPrefix(rest, "/"))
+	m.values = f.values
+	if m.Path != nil {
+		m.Operation = m.Path.Operation(method)
+	}
+}
+
+// Complete reports whether a path that is not found is one that the document does not
+// have, rather than one that could not be read.
+func (c *Contract) Complete() bool { return c.complete }
+
+// Checks reports whether requests can be checked.
+func (c *Contract) Checks() bool { return c.schemas != nil }
+
+// Operations returns all operations.
+func (c *Contract) Operations() (all []*Operation) {
+	for _, p := range c.paths {
+		all = append(all, p.operations...)
+	}
+	return all
+}
+
+// unescapeSegment decodes a segment; one that cannot be stays as it is.
+func unescapeSegment(text string) string {
+	if strings.IndexByte(text, '%') < 0 {
+		return text
+	}
+	if decoded, err := url.PathUnescape(text); err == nil {
+		return decoded
+	}
+	return text
+}

@@ -1,0 +1,132 @@
+package contract
+
+import (
+	"mime"
+	"slices"
+	"strings"
+
+	"github.com/pythopus/tentagate/apidocs/internal/jsonschema"
+	"github.com/pythopus/tentagate/apidocs/internal/tree"
+)
+
+// rules are what an operation says of its requests, compiled.
+type rules struct {
+	parameters []parameter
+	body       tree.Value
+	required   bool // the body is
+	content    []mediaType
+}
+
+// parameter is one parameter of an operation.
+type parameter struct {
+	in, name string
+	required bool
+	explode  bool
+	empty    bool               // may have no value
+	schema   *jsonschema.Schema // nil: its value is not checked
+	items    *jsonschema.Schema // of a list
+	list     bool
+}
+
+// mediaType is a media type that the body may have, perhaps a range.
+type mediaType struct {
+	name   string // in lower case, without parameters
+	schema tree.Value
+}
+
+// rulesOf returns the rules of an operation, which are compiled when it is first asked
+// for.
+func (c *Contract) rulesOf(o *Operation) *rules {
+	o.once.Do(func() {
+		r := &rules{}
+		for _, list := range []tree.Value{o.value.Get("parameters"), o.shared} {
+			for p := range list.Items() {
+				c.addParameter(r, resolve(c.document, p))
+			}
+		}
+		if body := resolve(c.document, o.value.Get("requestBody")); body.Is(tree.Object) {
+			r.body, r.required = body, body.Get("required").Is(tree.True)
+			for name, m := range body.Get("content").Members() {
+				m = resolve(c.document, m)
+				r.content = append(r.content, mediaType{essence(name), m.Get("schema")})
+			}
+		}
+		o.rules = r
+	})
+	return o.rules
+}
+
+// The places of parameters.
+const (
+	inPath   = "path"
+	inQuery  = "query"
+	inHeader = "header"
+	inCookie = "cookie"
+)
+
+// notParameters are header fields whose parameters are ignored (OpenAPI 3.1 §4.8.12.2.1).
+var notParameters = []string{"accept", "content-type", "authorization"}
+
+// addParameter adds a parameter, unless one of the operation has its name.
+func (c *Contract) addParameter(r *rules, v tree.Value) {
+	p := parameter{in: v.Get("in").Text(), name: v.Get("name").Text(), required: v.Get("required").Is(tree.True), empty: v.Get("allowEmptyValue").Is(tree.True)}
+	if p.name == "" || p.in == inHeader && slices.Contains(notParameters, strings.ToLower(p.name)) ||
+		!slices.Contains([]string{inPath, inQuery, inHeader, inCookie}, p.in) ||
+		slices.ContainsFunc(r.parameters, func(o parameter) bool { return o.in == p.in && o.name == p.name }) {
+		return
+	}
+	style := v.Get("style").Text()
+	p.explode = p.in == inQuery || p.in == inCookie
+	if e := v.Get("explode"); e.Exists() {
+		p.explode = e.Is(tree.True)
+	}
+	if schema := v.Get("schema"); schema.Exists() && (style == "" || style == "form" || style == "simple") {
+		p.schema = c.schemas.Of(schema)
+		p.items, p.list = p.schema.IsArray()
+		if p.schema.IsObject() {
+			p.schema = nil
+			if p.in == inQuery && p.explode {
+				p.required = false // its members are parameters of their own names
+			}
+		}
+	} else if p.in == inQuery && style == "deepObject" {
+		p.required = false // it is there under names such as filter[a]
+	}
+	r.parameters = append(r.parameters, p)
+}
+
+// essence returns a media type in lower case, without parameters.
+func essence(text string) string {
+	if t, _, err := mime.ParseMediaType(text); err == nil {
+		return t
+	}
+	t, _, _ := strings.Cut(text, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// accepts returns the description of bodies of a media type, the most specific one.
+func (r *rules) accepts(name string) (mediaType, bool) {
+	group, _, _ := strings.Cut(name, "/")
+	for _, want := range []string{name, group + "/*", "*/*", "*"} {
+		for _, m := range r.content {
+			if m.name == want {
+				return m, true
+			}
+		}
+	}
+	return mediaType{}, false
+}
+
+// types returns the media types, for the field Accept.
+func (r *rules) types() string {
+	var names []string
+	for _, m := range r.content {
+		names = append(names, m.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// IsJSON reports whether bodies of a media type are JSON.
+func IsJSON(name string) bool {
+	return name == "application/json" || name == "text/json" || strings.HasSuffix(name, "+json")
+}

@@ -1,0 +1,180 @@
+// Package jsonschema checks JSON against the schemas of an OpenAPI document.
+//
+// It knows a part of JSON Schema 2020-12 and of the Schema Object of OpenAPI 3.0:
+//
+//   - type, nullable, enum, const
+//   - minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
+//   - minLength, maxLength, pattern (those that Go's regexp can compile)
+//   - items, prefixItems, minItems, maxItems, uniqueItems
+//   - properties, patternProperties, additionalProperties, propertyNames, required,
+//     dependentRequired, minProperties, maxProperties
+//   - allOf, anyOf, oneOf, not, if, then, else
+//   - $ref within the document
+//
+// What it does not know never makes a value invalid: the result is Unknown where it
+// could have mattered. Formats are not checked. A property that is read-only is not
+// required, as it is not a part of requests.
+package jsonschema
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/pythopus/tentagate/apidocs/internal/tree"
+)
+
+// Schemas are the schemas of one document. They are compiled when they are first used.
+type Schemas struct {
+	root tree.Value
+	old  bool // OpenAPI 3.0: nothing counts beside $ref
+
+	mu       sync.Mutex
+	compiled map[uint32]*Schema // by the value in the document
+}
+
+// New returns the schemas of a document.
+func New(root tree.Value, openAPI30 bool) *Schemas {
+	return &Schemas{root: root, old: openAPI30, compiled: map[uint32]*Schema{}}
+}
+
+// Schema is a schema that was compiled. It does not change.
+type Schema struct {
+	never   bool // the schema false
+	unknown bool // it has an assertion that is not known here
+
+	ref   *reference
+	types types
+
+	enum     []tree.Value // nil: none
+	constant tree.Value
+
+	minimum, maximum *bound
+	multipleOf       float64 // 0: none
+
+	minLength, maxLength int // -1: none
+	pattern              *regexp.Regexp
+
+	items              *Schema
+	prefix             []*Schema
+	minItems, maxItems int
+	unique             bool
+
+	properties       map[string]*Schema
+	patterns         []patternSchema
+	additional       *Schema
+	names            *Schema
+	required         []string
+	dependent        map[string][]string
+	minProps, maxPro int
+
+	allOf, anyOf, oneOf []*Schema
+	not, when           *Schema
+	then, otherwise     *Schema
+}
+
+type bound struct {
+	value     float64
+	exclusive bool
+}
+
+type patternSchema struct {
+	pattern *regexp.Regexp
+	schema  *Schema
+}
+
+// types is a set of the types of JSON Schema; 0 is every type.
+type types uint8
+
+const (
+	typeNull types = 1 << iota
+	typeBoolean
+	typeInteger
+	typeNumber
+	typeString
+	typeArray
+	typeObject
+)
+
+var typeNames = []struct {
+	name string
+	is   types
+}{
+	{"null", typeNull},
+	{"boolean", typeBoolean},
+	{"integer", typeInteger},
+	{"number", typeNumber},
+	{"string", typeString},
+	{"array", typeArray},
+	{"object", typeObject},
+}
+
+func (t types) String() string {
+	var names []string
+	for _, n := range typeNames {
+		if t&n.is != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+// reference is a $ref, which is followed when it is first met.
+type reference struct {
+	schemas *Schemas
+	text    string
+	once    sync.Once
+	to      *Schema // nil: it leads nowhere
+}
+
+func (r *reference) target() *Schema {
+	r.once.Do(func() {
+		pointer, local := strings.CutPrefix(r.text, "#")
+		if decoded, err := url.PathUnescape(pointer); err == nil {
+			pointer = decoded
+		}
+		steps := 1_000_000
+		if v := r.schemas.root.Find(pointer, &steps); local && v.Exists() {
+			r.to = r.schemas.Of(v)
+		}
+	})
+	return r.to
+}
+
+// resolved returns the schema that references lead to.
+func (s *Schema) resolved() *Schema {
+	for range 16 {
+		if s == nil || s.ref == nil || s.types != 0 {
+			return s
+		}
+		to := s.ref.target()
+		if to == nil {
+			return s
+		}
+		s = to
+	}
+	return s
+}
+
+// IsArray reports whether values are arrays, and returns the schema of their items,
+// nil for any.
+func (s *Schema) IsArray() (items *Schema, ok bool) {
+	s = s.resolved()
+	if s == nil || s.types&^typeNull != typeArray {
+		return nil, false
+	}
+	return s.items, true
+}
+
+// IsObject reports whether values are objects.
+func (s *Schema) IsObject() bool {
+	s = s.resolved()
+	return s != nil && (s.types&^typeNull == typeObject || s.types == 0 && s.properties != nil)
+}
+
+// TakesStrings reports whether the schema names string among its types.
+func (s *Schema) TakesStrings() bool {
+	s = s.resolved()
+	return s != nil && s.types&typeString != 0
+}

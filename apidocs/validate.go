@@ -1,0 +1,188 @@
+package apidocs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/pythopus/tentagate/apidocs/internal/contract"
+	"github.com/pythopus/tentagate/internal/problem"
+)
+
+// The modes of validation.
+const (
+	modeObserve = "observe"
+	modeEnforce = "enforce"
+)
+
+// finding is what is wrong with a request.
+type finding struct {
+	result int
+	status int
+	detail string
+	faults []contract.Fault
+	// Fields of the response.
+	allow, accept string
+}
+
+// validate checks a request against the document of its service. The error refuses the
+// request.
+func (h *Handler) validate(w http.ResponseWriter, r *http.Request, s *Service, known *contract.Contract, m *contract.Match) error {
+	result, found := h.examine(r, known, m)
+	if found == nil {
+		s.checked[result].Inc()
+		return nil
+	}
+	s.checked[found.result].Inc()
+	refuse := s.Validate == modeEnforce
+	if (found.result == resultPath || found.result == resultMethod) && !known.Complete() {
+		refuse = false // the document has paths that could not be read
+	}
+	if c := h.logger.Check(zap.DebugLevel, "the request is not as the OpenAPI document of its service says"); c != nil {
+		c.Write(zap.String("service", s.Name), zap.String("reason", resultNames[found.result]), zap.String("detail", found.text()),
+			zap.Bool("refused", refuse), zap.String("request_id", problem.RequestID(r)))
+	}
+	if !refuse {
+		return nil
+	}
+	return found.problem(w)
+}
+
+// examine returns what is wrong with a request, or nil and the result.
+func (h *Handler) examine(r *http.Request, known *contract.Contract, m *contract.Match) (result int, found *finding) {
+	switch {
+	case m.Operation == nil && r.Method == http.MethodOptions:
+		return resultUnchecked, nil
+	case m.Path == nil:
+		return 0, &finding{result: resultPath, status: http.StatusNotFound, detail: "the service has nothing at this path"}
+	case m.Operation == nil:
+		return 0, &finding{result: resultMethod, status: http.StatusMethodNotAllowed, detail: "the service does not have this method at this path", allow: m.Path.Allow}
+	}
+	if faults := known.Parameters(m, r); len(faults) > 0 {
+		return 0, &finding{result: resultParameters, status: http.StatusBadRequest, faults: faults}
+	}
+	return h.checkBody(r, known, m)
+}
+
+func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contract.Match) (result int, found *finding) {
+	body := known.Body(m, r.Header.Get("Content-Type"))
+	absent := r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody
+	switch {
+	case !body.Described:
+		return resultValid, nil
+	case absent && body.Required:
+		return 0, &finding{result: resultBody, status: http.StatusBadRequest, faults: []contract.Fault{{In: "body", Detail: "is missing"}}}
+	case absent:
+		return resultValid, nil
+	case !body.Accepted:
+		return 0, &finding{result: resultContentType, status: http.StatusUnsupportedMediaType, accept: body.Types,
+			detail: "the service does not take bodies of this Content-Type here; accepted: " + body.Types}
+	case !body.JSON, !identity(r.Header.Values("Content-Encoding")), r.ContentLength > h.ValidateBodySize:
+		return resultUnchecked, nil
+	}
+	text, whole := h.readBody(r)
+	if !whole {
+		return resultUnchecked, nil
+	}
+	if len(text) == 0 && !body.Required {
+		return resultValid, nil // chunked, with nothing in it
+	}
+	faults, complete := known.CheckBody(body, text)
+	switch {
+	case len(faults) > 0:
+		return 0, &finding{result: resultBody, status: http.StatusBadRequest, faults: faults}
+	case !complete:
+		return resultUnchecked, nil
+	}
+	return resultValid, nil
+}
+
+// identity reports whether a body has no content coding.
+func identity(values []string) bool {
+	for _, v := range values {
+		if v = strings.TrimSpace(v); v != "" && !strings.EqualFold(v, "identity") {
+			return false
+		}
+	}
+	return true
+}
+
+// replayed is a body of which a part was read already.
+type replayed struct {
+	io.Reader
+	io.Closer
+}
+
+// failing returns an error that a reader had.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// readBody reads a body of at most ValidateBodySize bytes, and leaves the request with
+// one that is read from its beginning. whole is false for one that is longer, or that
+// did not arrive: the handlers behind get the same error.
+func (h *Handler) readBody(r *http.Request) (text []byte, whole bool) {
+	var b bytes.Buffer
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(io.LimitReader(r.Body, h.ValidateBodySize+1))
+	text = b.Bytes()
+	whole = err == nil && int64(len(text)) <= h.ValidateBodySize
+	rest := io.Reader(r.Body)
+	if err != nil {
+		rest = failing{err}
+	} else if whole {
+		rest = failing{io.EOF}
+	}
+	r.Body = replayed{io.MultiReader(bytes.NewReader(text), rest), r.Body}
+	return text, whole
+}
+
+// text says what is wrong, for a log.
+func (f *finding) text() string {
+	if len(f.faults) == 0 {
+		return f.detail
+	}
+	return describe(f.faults[0])
+}
+
+// describe says what is wrong with one place of a request.
+func describe(f contract.Fault) string {
+	switch {
+	case f.Name != "":
+		return fmt.Sprintf("the %s parameter %s %s", f.In, f.Name, f.Detail)
+	case f.Pointer != "":
+		return fmt.Sprintf("the body at %s %s", f.Pointer, f.Detail)
+	}
+	return "the body " + f.Detail
+}
+
+// problem returns the error that refuses a request, and sets the fields of the response.
+func (f *finding) problem(w http.ResponseWriter) error {
+	if f.allow != "" {
+		w.Header().Set("Allow", f.allow)
+	}
+	if f.accept != "" {
+		w.Header().Set("Accept", f.accept)
+	}
+	p := problem.New(f.status, f.text())
+	if len(f.faults) > 0 {
+		list := make([]map[string]string, len(f.faults))
+		for i, fault := range f.faults {
+			list[i] = map[string]string{"in": fault.In, "detail": fault.Detail}
+			if fault.Name != "" {
+				list[i]["name"] = fault.Name
+			}
+			if fault.In == "body" {
+				list[i]["pointer"] = "#" + fault.Pointer
+			}
+		}
+		p.Ext = map[string]any{"errors": list}
+	}
+	return problem.Error(p)
+}
