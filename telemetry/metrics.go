@@ -76,6 +76,8 @@ type service struct {
 	other  *routeSeries
 	mu     sync.Mutex
 	routes atomic.Pointer[map[string]*routeSeries]
+	// fullUntil is the time in Unix seconds until which no route is added.
+	fullUntil atomic.Int64
 }
 
 func newService(label, base string) *service {
@@ -102,43 +104,81 @@ func (s *service) forget() error {
 }
 
 // maxRoutes is how many routes of a service have series of their own: what a service
-// says in its OpenAPI document must not fill the memory.
-const maxRoutes = 1000
+// says in its OpenAPI document must not fill the memory. Documents change, so a new route
+// takes the place of one that had no request for unusedAfter.
+const (
+	maxRoutes   = 1000
+	unusedAfter = time.Hour
+)
 
-// route returns the series of a route.
-func (s *service) route(template string) *routeSeries {
+// route returns the series of a route for a request at a time.
+func (s *service) route(template string, now time.Time) *routeSeries {
 	if template == "" {
 		return s.other
 	}
-	if known, ok := (*s.routes.Load())[template]; ok {
-		return known
+	at := now.Unix()
+	known, ok := (*s.routes.Load())[template]
+	if !ok {
+		known = s.addRoute(template, at)
 	}
-	return s.addRoute(template)
+	if known.used.Load() != at {
+		known.used.Store(at)
+	}
+	return known
 }
 
-func (s *service) addRoute(template string) *routeSeries {
+func (s *service) addRoute(template string, now int64) *routeSeries {
+	if len(template) > maxName || !utf8.ValidString(template) || now < s.fullUntil.Load() {
+		return s.other
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := *s.routes.Load()
 	if found, ok := known[template]; ok {
 		return found
 	}
-	if len(known) >= maxRoutes || len(template) > maxName || !utf8.ValidString(template) {
-		return s.other
-	}
 	more := maps.Clone(known)
 	if more == nil {
 		more = make(map[string]*routeSeries, 1)
 	}
-	more[template] = newRoute(s.label, template)
+	if len(more) >= maxRoutes && !s.dropUnused(more, now) {
+		return s.other
+	}
+	added := newRoute(s.label, template)
+	added.used.Store(now)
+	more[template] = added
 	s.routes.Store(&more)
-	return more[template]
+	return added
+}
+
+// dropUnused deletes the series of the routes that had no request for long, and reports
+// whether there was one. If not, it is some time until it is tried again.
+func (s *service) dropUnused(routes map[string]*routeSeries, now int64) bool {
+	before := len(routes)
+	maps.DeleteFunc(routes, func(_ string, rs *routeSeries) bool {
+		if now-rs.used.Load() < int64(unusedAfter/time.Second) {
+			return false
+		}
+		rs.dropped.Store(true)
+		match := prometheus.Labels{"service": rs.service, "route": rs.route}
+		requests.DeletePartialMatch(match)
+		durations.DeletePartialMatch(match)
+		return true
+	})
+	if len(routes) < before {
+		return true
+	}
+	const pause = 60 // seconds
+	s.fullUntil.Store(now + pause)
+	return false
 }
 
 // routeSeries has the series of one route.
 type routeSeries struct {
 	service, route string
 	duration       prometheus.Observer
+	used           atomic.Int64 // the latest request, in Unix seconds
+	dropped        atomic.Bool  // its series are deleted
 	// codes are created when the first response has the status.
 	codes [len(codes.names)]atomic.Pointer[prometheus.Counter]
 }
@@ -152,6 +192,9 @@ func (rs *routeSeries) count(status int) {
 	i := codes.index(status)
 	counter := rs.codes[i].Load()
 	if counter == nil {
+		if rs.dropped.Load() {
+			return // of a request that was there before
+		}
 		c := requests.WithLabelValues(rs.service, rs.route, codes.names[i])
 		counter = &c
 		rs.codes[i].Store(counter)

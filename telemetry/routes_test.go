@@ -4,27 +4,58 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // What an OpenAPI document says must not fill the memory.
 func TestRoutesAreBounded(t *testing.T) {
 	s := newService("bounded", "")
 	defer func() { _ = s.forget() }()
+	now := time.Unix(1_800_000_000, 0)
 	for i := range 2 * maxRoutes {
-		s.route("/" + strconv.Itoa(i))
+		s.route("/"+strconv.Itoa(i), now)
 	}
 	if n := len(*s.routes.Load()); n != maxRoutes {
 		t.Errorf("%d routes, want %d", n, maxRoutes)
 	}
-	if s.route("/1") == s.other || s.route("/one-more") != s.other {
+	if s.route("/1", now) == s.other || s.route("/one-more", now) != s.other {
 		t.Error("want known routes with series of their own, and others without")
 	}
 	fresh := newService("bounded-names", "")
 	defer func() { _ = fresh.forget() }()
 	for _, template := range []string{"", "/\xff", "/" + strings.Repeat("x", maxName)} {
-		if fresh.route(template) != fresh.other {
+		if fresh.route(template, now) != fresh.other {
 			t.Errorf("%.20q has series of its own", template)
 		}
+	}
+}
+
+// Documents change: routes that are not used any more give their place to new ones.
+func TestUnusedRoutesAreDropped(t *testing.T) {
+	s := newService("dropped", "")
+	defer func() { _ = s.forget() }()
+	now := time.Unix(1_800_000_000, 0)
+	var old *routeSeries
+	for i := range maxRoutes {
+		rs := s.route("/old/"+strconv.Itoa(i), now)
+		rs.count(200)
+		old = rs
+	}
+	before := testutil.CollectAndCount(requests, "tentagate_requests_total")
+	now = now.Add(unusedAfter / 2)
+	kept := s.route("/old/1", now)
+	if s.route("/new", now) != s.other {
+		t.Error("there was room for a route while all are in use")
+	}
+	now = now.Add(unusedAfter/2 + time.Minute)
+	if s.route("/new", now) == s.other || s.route("/old/1", now) != kept {
+		t.Error("want the new route to have series, and the one in use to keep them")
+	}
+	old.count(503) // a request that took long
+	if n := testutil.CollectAndCount(requests, "tentagate_requests_total"); n != before-maxRoutes+1 {
+		t.Errorf("%d series, want %d", n, before-maxRoutes+1)
 	}
 }
 

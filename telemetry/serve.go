@@ -62,7 +62,7 @@ func (o *observation) end() {
 	d, sv := &o.state.Decisions, o.service
 	took := d.Stages.Stop()
 	status := o.status()
-	rs := sv.route(d.Route)
+	rs := sv.route(d.Route, d.Stages.Began())
 	sv.inFlight.Dec()
 	rs.count(status)
 	for i := range stage.Stage(stage.Count) {

@@ -55,6 +55,9 @@ func (c *Clock) add(now time.Duration) {
 	c.last = now
 }
 
+// Began returns when the clock was started.
+func (c *Clock) Began() time.Time { return c.began }
+
 // Stop ends the current stage and returns the time since Start.
 func (c *Clock) Stop() time.Duration {
 	if c.running {
