@@ -78,12 +78,16 @@ func (h *Handler) find(r *http.Request) (s *Service, rest string, escaped bool) 
 	if len(path) < len(h.prefix) || strings.ToLower(path[:len(h.prefix)]) != h.prefix {
 		return nil, "", false
 	}
-	name, rest, more := strings.Cut(path[len(h.prefix):], "/")
+	name, _, more := strings.Cut(path[len(h.prefix):], "/")
 	if s = h.byName[strings.ToLower(name)]; s == nil {
 		return nil, "", false
 	}
-	if !more || r.URL.RawPath == "" {
-		return s, "/" + rest, false
+	if !more {
+		return s, "/", false
+	}
+	rest = path[len(h.prefix)+len(name):]
+	if r.URL.RawPath == "" {
+		return s, rest, false
 	}
 	// A slash that is encoded does not end a segment.
 	raw := r.URL.EscapedPath()
@@ -91,12 +95,13 @@ func (h *Handler) find(r *http.Request) (s *Service, rest string, escaped bool) 
 		raw = caddyhttp.CleanPath(raw, true)
 	}
 	for range strings.Count(h.prefix, "/") {
-		_, raw, _ = strings.Cut(raw, "/")
+		at := strings.IndexByte(raw[1:], '/')
+		if at < 0 {
+			return s, rest, false
+		}
+		raw = raw[at+1:]
 	}
-	if _, raw, more = strings.Cut(raw, "/"); !more {
-		return s, "/" + rest, false
-	}
-	return s, "/" + raw, true
+	return s, raw, true
 }
 
 // pass lets a request pass to its service: its route is noted, a request that is not as

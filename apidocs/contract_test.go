@@ -86,6 +86,15 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// The look-up of the route costs a request nothing on the heap.
+func TestFindAllocates(t *testing.T) {
+	h := &Handler{prefix: "/api/", byName: map[string]*Service{"users": {}}}
+	r := httptest.NewRequest(http.MethodGet, "/api/users/items/1", nil)
+	if n := testing.AllocsPerRun(100, func() { h.find(r) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestDeprecatedOperations(t *testing.T) {
 	h := contractSite(t, "deprecated-shop", "")
 	w := send(h, http.MethodPost, "/api/deprecated-shop/items", nil)

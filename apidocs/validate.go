@@ -79,8 +79,10 @@ func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contra
 	case absent:
 		return resultValid, nil
 	case !body.Accepted:
-		return 0, &finding{result: resultContentType, status: http.StatusUnsupportedMediaType, accept: body.Types,
-			detail: "the service does not take bodies of this Content-Type here; accepted: " + body.Types}
+		return 0, &finding{
+			result: resultContentType, status: http.StatusUnsupportedMediaType, accept: body.Types,
+			detail: "the service does not take bodies of this Content-Type here; accepted: " + body.Types,
+		}
 	case !body.JSON, !identity(r.Header.Values("Content-Encoding")), r.ContentLength > h.ValidateBodySize:
 		return resultUnchecked, nil
 	}

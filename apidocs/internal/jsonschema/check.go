@@ -30,7 +30,7 @@ type Fault struct {
 	Detail string
 }
 
-// Check checks a value, with at most steps steps of work. The fault is that of the
+// Check checks a value; the number of steps bounds the work. The fault is that of the
 // first value that is found to be invalid.
 func (s *Schema) Check(v tree.Value, steps int) (Result, Fault) {
 	c := &checker{steps: steps}
@@ -112,8 +112,9 @@ func (c *checker) plain(s *Schema, v tree.Value, _ int) Result {
 		return c.number(s, v)
 	case tree.String:
 		return c.text(s, v.Text())
+	default:
+		return Valid
 	}
-	return Valid
 }
 
 func typesOfValue(v tree.Value) types {
@@ -133,8 +134,9 @@ func typesOfValue(v tree.Value) types {
 		return typeArray
 	case tree.Object:
 		return typeObject
+	default:
+		return 0
 	}
-	return 0
 }
 
 func (c *checker) number(s *Schema, v tree.Value) Result {
@@ -192,8 +194,9 @@ func (c *checker) contents(s *Schema, v tree.Value, depth int) Result {
 		return c.array(s, v, depth)
 	case tree.Object:
 		return c.object(s, v, depth)
+	default:
+		return Valid
 	}
-	return Valid
 }
 
 func (c *checker) array(s *Schema, v tree.Value, depth int) Result {
@@ -307,6 +310,7 @@ func (c *checker) combined(s *Schema, v tree.Value, depth int) Result {
 			return c.fail("is of a kind that is not allowed")
 		case Unknown:
 			result = Unknown
+		case Invalid:
 		}
 	}
 	if s.when != nil {
@@ -340,6 +344,7 @@ func (c *checker) some(alternatives []*Schema, v tree.Value, depth int, one bool
 			}
 		case Unknown:
 			unknown++
+		case Invalid:
 		}
 		if c.steps < 0 {
 			return Unknown

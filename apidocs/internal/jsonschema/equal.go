@@ -30,8 +30,9 @@ func (c *checker) equal(a, b tree.Value, depth int) bool {
 			n--
 		}
 		return n == 0
+	default:
+		return true
 	}
-	return true
 }
 
 func (c *checker) equalItems(a, b tree.Value, depth int) bool {
@@ -70,6 +71,7 @@ func (c *checker) unique(v tree.Value) bool {
 				texts[text] = true
 			}
 			continue
+		default:
 		}
 		for _, other := range others {
 			if c.equal(other, item, 0) {

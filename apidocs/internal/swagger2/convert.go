@@ -223,8 +223,10 @@ func (c *converter) resolved(p tree.Value) tree.Value {
 
 // places are where the parts of a document of Swagger 2 are in OpenAPI 3.
 var places = []struct{ from, to string }{
-	{"#/definitions/", "#/components/schemas/"}, {"#/parameters/", "#/components/parameters/"},
-	{"#/responses/", "#/components/responses/"}, {"#/securityDefinitions/", "#/components/securitySchemes/"},
+	{"#/definitions/", "#/components/schemas/"},
+	{"#/parameters/", "#/components/parameters/"},
+	{"#/responses/", "#/components/responses/"},
+	{"#/securityDefinitions/", "#/components/securitySchemes/"},
 }
 
 // reference returns a reference as it is in OpenAPI 3.
