@@ -65,6 +65,7 @@ http://other.test:$PORT {
 		guard
 		api_docs {
 			service users $BACKEND
+			validate observe
 		}
 		jwt_auth {
 			provider remote {
