@@ -94,6 +94,7 @@ func TestStripLeavesTheRest(t *testing.T) {
 	good := mint(t, secret, jwt.MapClaims{})
 	for given, want := range map[string]string{
 		"t=T": "", "a=1&t=T": "a=1", "t=T&a=1": "a=1", "a=%2f+%20&&t=T&b;c=%zz&": "a=%2f+%20&&b;c=%zz&",
+		"a;t=T": "a", "t=T;a": "a", "&a;;t=T;": "&a;;",
 		"%74=T&a": "a", "T=1&tt=2&t=T": "T=1&tt=2",
 	} {
 		_, seen := ask(t, "jwt_auth "+secret+" {\n strip_token\n sources query:t\n}", func(r *http.Request) {
@@ -119,5 +120,31 @@ func TestStripLeavesTheRest(t *testing.T) {
 		if got := strings.Join(seen.Header["Cookie"], "|"); got != strings.TrimPrefix(want+"|z = 1", "|") {
 			t.Errorf("cookies %q: %q, want %q", given, got, want)
 		}
+	}
+}
+
+// Two tokens are refused however the second one is written: a service may use the one
+// that was not verified.
+func TestSeveralTokens(t *testing.T) {
+	good, forged := mint(t, secret, jwt.MapClaims{"sub": "ann"}), "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0."
+	for _, query := range []string{"t=T&t=F", "t=T;t=F", "t=T&a=1;t=F", "t=T&%74=F", "t=T&t=F%zz", "a=%zz&t=F&t=T", "t=F&t=T", "t=T&b;t=F"} {
+		w, seen := ask(t, "jwt_auth "+secret+" {\n sources query:t\n}", func(r *http.Request) {
+			r.URL.RawQuery = strings.NewReplacer("T", good, "F", forged).Replace(query)
+		})
+		if w.Code != http.StatusBadRequest || seen != nil {
+			t.Errorf("query %s: %d", query, w.Code)
+		}
+	}
+	for _, cookie := range []string{"t=*; t=F", "t=*; t=\"F", "t=*; t=F\"", "t=*;t=F\\", "t =F; t=*", "t=F\xfc; t=*", "t=*; t={\"a\":\"F\"}"} {
+		w, seen := ask(t, "jwt_auth "+secret+" {\n sources cookie:t\n}", func(r *http.Request) {
+			r.Header["Cookie"] = []string{strings.NewReplacer("*", good, "F", forged).Replace(cookie)}
+		})
+		if w.Code != http.StatusBadRequest || seen != nil {
+			t.Errorf("cookies %s: %d", cookie, w.Code)
+		}
+	}
+	w, seen := ask(t, "jwt_auth "+secret+" {\n sources cookie:t\n}", func(r *http.Request) { r.Header["Cookie"] = []string{`t="` + good + `"; T=x; tt=y`} })
+	if w.Code != http.StatusOK || seen == nil {
+		t.Errorf("a token in quotes: %d", w.Code)
 	}
 }

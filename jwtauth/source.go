@@ -2,10 +2,12 @@ package jwtauth
 
 import (
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
 
+	"github.com/pythopus/tentagate/internal/cookies"
 	"github.com/pythopus/tentagate/internal/identity"
 )
 
@@ -137,16 +139,21 @@ func describeSources(sources []source) string {
 func (s *source) tokens(r *http.Request, found []string, proofs bool) []string {
 	switch s.kind {
 	case kindCookie:
-		for _, c := range r.CookiesNamed(s.name) {
-			found = appendToken(found, c.Value)
+		for value := range cookies.Named(r.Header, s.name) {
+			if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+				value = value[1 : len(value)-1]
+			}
+			found = appendToken(found, value)
 		}
 		return found
 	case kindQuery:
-		if r.URL.RawQuery == "" {
-			return found
-		}
-		for _, value := range r.URL.Query()[s.name] {
-			found = appendToken(found, value)
+		for pair := range parameters(r.URL.RawQuery) {
+			if name, value, _ := strings.Cut(pair, "="); s.names(name) {
+				if text, err := url.QueryUnescape(value); err == nil {
+					value = text
+				}
+				found = appendToken(found, value)
+			}
 		}
 		return found
 	case kindWebSocket:
@@ -200,15 +207,44 @@ func (s *source) strip(r *http.Request, proofs bool) {
 	case kindCookie:
 		s.stripCookie(r)
 	case kindQuery:
-		var kept []string
-		for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
-			name, _, _ := strings.Cut(pair, "=")
-			if text, err := url.QueryUnescape(name); err != nil || text != s.name {
-				kept = append(kept, pair)
+		var kept []byte
+		for pair, separator := range parameters(r.URL.RawQuery) {
+			if name, _, _ := strings.Cut(pair, "="); !s.names(name) {
+				kept = append(append(kept, separator), pair...)
 			}
 		}
-		r.URL.RawQuery = strings.Join(kept, "&")
+		r.URL.RawQuery = string(kept[min(len(kept), 1):])
 	}
+}
+
+// parameters returns the parameters of a query as they were sent, and the separator
+// before each. Some services separate them by semicolons too.
+func parameters(query string) iter.Seq2[string, byte] {
+	return func(yield func(string, byte) bool) {
+		for separator := byte('&'); ; {
+			end := strings.IndexAny(query, "&;")
+			if end < 0 {
+				yield(query, separator)
+				return
+			}
+			if !yield(query[:end], separator) {
+				return
+			}
+			query, separator = query[end+1:], query[end]
+		}
+	}
+}
+
+// names reports whether the name of a parameter, as it was sent, is that of the source.
+func (s *source) names(name string) bool {
+	if name == s.name {
+		return true
+	}
+	if !strings.ContainsAny(name, "%+") {
+		return false
+	}
+	text, err := url.QueryUnescape(name)
+	return err == nil && text == s.name
 }
 
 // stripCookie leaves the other cookies unchanged: parsing and writing them again
