@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/pythopus/tentagate/internal/forwarded"
 	sites "github.com/pythopus/tentagate/internal/site"
+	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
 // chain is what the handlers around the cache do, at one place of the configuration.
@@ -24,9 +26,13 @@ type chain struct {
 	// service, as `forward_auth` with `copy_headers` does.
 	userFields []string
 	// overrides are fields which could change a response and which handlers in front
-	// set, such as `request_header X-Forwarded-Prefix /shop`. Those are the operator's:
-	// they reach the origin, and are part of the key.
+	// set, such as `request_header X-Forwarded-Prefix /shop`, and those that they make of
+	// the host. They are the operator's: they reach the origin, and are part of the key.
 	overrides []string
+	// varies are the request fields that handlers in front name in the Vary of all
+	// responses, and never is set if they say that a response is for one request only.
+	varies []string
+	never  bool
 	// forwarded are fields that jwt_auth sets from its token, and that no client can send.
 	forwarded []*forwarded.Fields
 	// deferred are what handlers in front do to the cache-control fields when the
@@ -96,8 +102,10 @@ func (c *chains) find(place *sites.Place) *chain {
 	}
 	slices.Sort(ch.overrides)
 	slices.Sort(ch.userFields)
+	slices.Sort(ch.varies)
+	ch.varies = slices.Compact(ch.varies)
 	ch.userFields = slices.Compact(ch.userFields)
-	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(ch.overrides, ","))))
+	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(slices.Concat(ch.overrides, ch.varies), ","))))
 	c.last.Store(ch)
 	return ch
 }
@@ -118,8 +126,24 @@ func (ch *chain) isForwarded(name string) bool {
 	return slices.ContainsFunc(ch.forwarded, func(f *forwarded.Fields) bool { return f.Has(name) })
 }
 
+// variesBehind reports whether Vary names a request field that handlers behind make of
+// what the client sends or is.
+func (ch *chain) variesBehind(response http.Header) bool {
+	if len(response["Vary"]) == 0 {
+		return false
+	}
+	names, _ := rfc9111.Vary(response)
+	return slices.ContainsFunc(names, func(name string) bool {
+		return ch.reads.Makes(name) || slices.ContainsFunc(ch.reads.Authenticators, func(h caddyhttp.MiddlewareHandler) bool {
+			f, ok := h.(forwarded.Forwarder)
+			return ok && f.ForwardedFields().Has(name)
+		})
+	})
+}
+
 // addHeaders notes what a `header` or `request_header` in front does.
 func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
+	ch.addVary(h.Response)
 	if ops := h.Response; ops != nil && (ops.Deferred || ops.Require != nil) && changes(ops.HeaderOps, controls) {
 		ch.deferred = append(ch.deferred, ops)
 		if text, err := json.Marshal(ops); err == nil && (ops.Require != nil || len(ops.Replace) > 0) {
@@ -132,7 +156,12 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 	for _, fields := range []http.Header{h.Request.Add, h.Request.Set} {
 		for name, values := range fields {
 			ch.addOverride(name)
-			if strings.Contains(strings.Join(values, ""), "{http.reverse_proxy.header.") {
+			text := strings.Join(values, "")
+			if strings.Contains(text, "{http.request.host") || strings.Contains(text, "{http.request.port}") {
+				// The key has the host in its normal form; the field has it as it was sent.
+				ch.override(name)
+			}
+			if strings.Contains(text, "{http.reverse_proxy.header.") {
 				ch.userFields = append(ch.userFields, http.CanonicalHeaderKey(name))
 			}
 		}
@@ -142,9 +171,32 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 	}
 }
 
+// addVary notes the Vary that a `header` in front sends. It must be true of this cache
+// too.
+func (ch *chain) addVary(ops *headers.RespHeaderOps) {
+	if ops == nil || ops.HeaderOps == nil {
+		return
+	}
+	for _, fields := range []http.Header{ops.Add, ops.Set} {
+		for name, values := range fields {
+			if !strings.EqualFold(name, "Vary") {
+				continue
+			}
+			names, never := rfc9111.Vary(http.Header{"Vary": values})
+			ch.varies, ch.never = append(ch.varies, names...), ch.never || never
+		}
+	}
+}
+
 func (ch *chain) addOverride(name string) {
 	name = http.CanonicalHeaderKey(name)
-	if !slices.Contains(ch.overrides, name) && (slices.Contains(forwardedFields, name) || slices.Contains(overrideFields, name)) {
+	if slices.Contains(forwardedFields, name) || slices.Contains(overrideFields, name) {
+		ch.override(name)
+	}
+}
+
+func (ch *chain) override(name string) {
+	if name = http.CanonicalHeaderKey(name); !slices.Contains(ch.overrides, name) {
 		ch.overrides = append(ch.overrides, name)
 	}
 }

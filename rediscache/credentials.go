@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/cookies"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 )
@@ -114,9 +115,9 @@ const proofField = "Dpop"
 
 // cookiesBut returns the cookies of a request without those of a name.
 func cookiesBut(r *http.Request, name string) (others []string) {
-	for _, c := range r.Cookies() {
-		if c.Name != name {
-			others = append(others, c.Name+"="+c.Value)
+	for other, value := range cookies.All(r.Header) {
+		if other != name {
+			others = append(others, other+"="+value)
 		}
 	}
 	return others

@@ -207,6 +207,7 @@ func TestTheTokenItself(t *testing.T) {
 		"no proof":                {identity.Source{Field: "Authorization"}, [2][]string{{"Dpop", "1"}, {"Dpop", "2"}}, false},
 		"a cookie":                {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", "token=1; a=b"}, {"Cookie", "a=b; token=2"}}, true},
 		"a cookie beside":         {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", "token=1; a=b"}, {"Cookie", "token=1; a=c"}}, false},
+		"a malformed cookie":      {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", `token=1; a={"b":1}`}, {"Cookie", `token=1; a={"b":2}`}}, false},
 		"a cookie and a field":    {identity.Source{Field: "Cookie", Cookie: "token"}, [2][]string{{"Cookie", "token=1", "Authorization", "Bearer 1"}, {"Cookie", "token=1", "Authorization", "Bearer 2"}}, false},
 		"a field and a key":       {identity.Source{Field: "Authorization"}, [2][]string{{"Authorization", "Bearer 1", "X-Api-Key", "1"}, {"Authorization", "Bearer 1", "X-Api-Key", "2"}}, false},
 		"nothing, and a key":      {identity.Source{Field: "Authorization"}, [2][]string{{"Authorization", "Bearer 1"}, {"Authorization", "Bearer 1", "X-Api-Key", "2"}}, false},

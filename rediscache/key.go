@@ -13,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/cookies"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/requeststate"
@@ -194,6 +195,9 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 		b = cachekey.AppendPart(b, part)
 	}
 	chain := k.chains.of(r)
+	if chain.never && t.uncacheable == "" {
+		t.uncacheable = "outgoing-vary"
+	}
 	query := k.query.Apply(t.query)
 	if rule, ok := k.searchRules.Get(t.searchHost(), t.path); ok && !chain.reads.Query {
 		b = append(b, 'n')
@@ -205,6 +209,9 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	b = cachekey.AppendPart(b, rewritten)
 	b = cachekey.AppendFields(b, r.Header, chain.overrides)
 	b = k.appendOptions(b, r)
+	if len(chain.varies) > 0 {
+		b = cachekey.AppendPart(append(b, 'V'), rfc9111.Variant(chain.varies, r.Header))
+	}
 	if chain.rules != "" {
 		b = cachekey.AppendPart(append(b, 'r'), chain.rules)
 	}
@@ -311,8 +318,8 @@ func (k *keyer) appendOptions(b []byte, r *http.Request) []byte {
 	b = cachekey.AppendFields(b, r.Header, k.options.Headers)
 	for _, name := range k.options.Cookies {
 		b = append(b, 'c')
-		for _, cookie := range r.CookiesNamed(name) {
-			b = cachekey.AppendPart(append(b, ' '), cookie.Value)
+		for value := range cookies.Named(r.Header, name) {
+			b = cachekey.AppendPart(append(b, ' '), value)
 		}
 	}
 	if len(k.options.Values) == 0 {

@@ -245,7 +245,7 @@ func TestNamespace(t *testing.T) {
 
 // The service sees one host for all requests that share a key.
 func TestOriginSeesTheHostOfTheKey(t *testing.T) {
-	r := runCaddyfile(t, "http://:$1 {\nrequest_header X-Say \"{http.request.hostport} {http.request.host} {http.request.port} {http.request.host.labels.0} {http.request.host.labels.2}\"\n"+
+	r := runCaddyfile(t, "http://:$1 {\nvars seen \"{http.request.hostport} {http.request.host} {http.request.port} {http.request.host.labels.0} {http.request.host.labels.2}\"\n"+
 		"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say \"{http.request.hostport} {http.request.host} {http.request.port} {http.request.host.labels.0} {http.request.host.labels.2} {http.reverse_proxy.upstream.host}\"\n}\n}")
 	for i, host := range []string{"app.test:443", "APP.test", "app.test.", "App.Test.:80", "app.test:0443", "%61pp.test"} {
 		path := fmt.Sprint("/", i)

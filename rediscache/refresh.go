@@ -113,7 +113,9 @@ func (b *refresher) copyPlaceholders(r *http.Request, from, to *caddy.Replacer) 
 		names = append(slices.Clip(names), resolve.Placeholders(v)...)
 	}
 	for _, name := range names {
-		if _, known := to.Get(name); known {
+		// The copy takes the request for the original, which it may be a rewritten form of.
+		original := strings.HasPrefix(name, "http.request.orig_")
+		if _, known := to.Get(name); known && !original {
 			continue
 		}
 		if value, known := from.Get(name); known {

@@ -33,9 +33,20 @@ type Reads struct {
 	// Query: they depend on single parameters of the query.
 	Query bool
 
+	// Authenticators are the handlers that authenticate the client.
+	Authenticators []caddyhttp.MiddlewareHandler
+
 	values   []string // names of placeholders
 	matchers []deciding
+	// made are the request fields that services get with values in which requests
+	// differ, but that are not there yet when the place is reached.
+	made map[string]bool
 }
+
+// Makes reports whether handlers give the request field, by its canonical name, a
+// value of what the client sends or is. What a service says in Vary of such a field
+// cannot be compared at the place.
+func (x *Reads) Makes(field string) bool { return x != nil && (x.made[field] || x.made["*"]) }
 
 // deciding is a matcher that looks at what clients choose.
 type deciding struct {
@@ -122,7 +133,7 @@ func match(m any, r *http.Request) (bool, error) {
 // Reads returns what the handlers behind decide by. filtered says that not all
 // of the query is known to be equal.
 func (p *Place) Reads(filtered bool) *Reads {
-	s := &survey{server: p.server, values: map[string]bool{}, sent: map[string]bool{}, matchers: map[string]deciding{}, invoked: map[string]bool{}}
+	s := &survey{server: p.server, values: map[string]bool{}, sent: map[string]bool{}, made: map[string]map[string]bool{}, matchers: map[string]deciding{}, invoked: map[string]bool{}}
 	for _, w := range p.ways {
 		w.after(func(route caddyhttp.Route) bool { return s.route(route) })
 	}
@@ -139,6 +150,9 @@ type survey struct {
 	sent     map[string]bool // named where request fields are made, and those
 	matchers map[string]deciding
 	invoked  map[string]bool
+	// made are the placeholders of which request fields are made for services.
+	made           map[string]map[string]bool
+	authenticators []caddyhttp.MiddlewareHandler
 
 	unknown, asks, query, rewrites bool
 	// fields: there are matchers that look at what handlers behind can change;
@@ -148,7 +162,14 @@ type survey struct {
 }
 
 func (s *survey) result(filtered bool) *Reads {
-	x := &Reads{Unknown: s.unknown || s.path && s.rewrites, Asks: s.asks, Query: s.query}
+	x := &Reads{Unknown: s.unknown || s.path && s.rewrites, Asks: s.asks, Query: s.query, Authenticators: s.authenticators}
+	for field, of := range s.made {
+		for name := range of {
+			if !equal(name, filtered) {
+				x.made = with(x.made, field)
+			}
+		}
+	}
 	for name := range s.values {
 		switch {
 		case strings.HasPrefix(name, "http.request.uri.query.") || strings.HasPrefix(name, "http.request.orig_uri.query."):
@@ -206,8 +227,8 @@ func equal(name string, filtered bool) bool {
 	}
 	for _, prefix := range []string{
 		"http.request.host", "http.request.method", "http.request.orig_method", "http.request.scheme", "http.request.port", "http.request.uri.path", "http.request.orig_uri.path",
-		"http.request.uuid", "http.request.duration", "http.request.body", "http.reverse_proxy.", "http.response.", "http.intercept.", "http.error.", "http.matchers.file.", "http.cache.", "http.ratelimit.",
-		"http.shutting_down", "env.", "system.", "time.", "file.",
+		"http.request.uuid", "http.request.duration", "http.request.body", "http.reverse_proxy.upstream.", "http.reverse_proxy.duration", "http.reverse_proxy.retries",
+		"http.response.", "http.error.id", "http.error.trace", "http.cache.", "http.shutting_down", "env.", "system.", "time.", "file.",
 	} {
 		if strings.HasPrefix(name, prefix) {
 			return true
@@ -342,6 +363,9 @@ func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
 		s.names(h.Transport, s.values)
 		s.names(h.Rewrite, s.values)
 		s.headers(h.Headers, true)
+		if !settles(h.Headers, forwardedFor) {
+			s.makes(forwardedFor, "{http.request.remote.host}") // reverse_proxy appends it
+		}
 		s.asks = s.asks || h.Rewrite != nil && len(h.HandleResponse) > 0
 	default:
 		switch id := moduleID(h); strings.TrimPrefix(id, "http.handlers.") {
@@ -351,6 +375,7 @@ func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
 			// They depend on the path alone.
 		case "authentication", "jwt_auth":
 			s.asks = true
+			s.authenticators = append(s.authenticators, h)
 		case "templates":
 			s.unknown = true // they may read whatever there is
 		case "rewrite":
@@ -383,7 +408,11 @@ func (s *survey) headers(h *headers.Handler, up bool) {
 			if strings.EqualFold(name, "Host") {
 				s.names(values, s.values)
 			}
+			s.makes(name, values)
 		}
+	}
+	for name, replacements := range h.Request.Replace {
+		s.makes(name, replacements)
 	}
 	if up {
 		return
@@ -395,4 +424,29 @@ func (s *survey) headers(h *headers.Handler, up bool) {
 	for name := range h.Request.Replace {
 		s.sent["http.request.header."+name] = true
 	}
+}
+
+// makes notes that a request field is made of the placeholders in something.
+func (s *survey) makes(field string, of any) {
+	field = http.CanonicalHeaderKey(field)
+	if s.made[field] == nil {
+		s.made[field] = map[string]bool{}
+	}
+	s.names(of, s.made[field])
+}
+
+const forwardedFor = "X-Forwarded-For"
+
+// settles reports whether the operations set or delete the request field, whatever
+// its value was.
+func settles(h *headers.Handler, field string) bool {
+	return h != nil && h.Request != nil && (len(h.Request.Set[field]) > 0 || slices.Contains(h.Request.Delete, field))
+}
+
+func with(set map[string]bool, name string) map[string]bool {
+	if set == nil {
+		set = map[string]bool{}
+	}
+	set[name] = true
+	return set
 }

@@ -1,0 +1,105 @@
+package rediscache
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pythopus/tentagate/internal/testkit"
+)
+
+// A response is not used for a request that would get another one: what chooses may be
+// made by handlers behind the cache, or come from an answer that handlers in front got.
+func TestResponsesOfHandlersBehind(t *testing.T) {
+	const fails = "@bad header X-Key b\nerror @bad 503\nerror 404\n"
+	const asks = "reverse_proxy 127.0.0.1:$2 {\n@any status 2xx\nhandle_response @any {\n}\n}\n"
+	for name, tc := range map[string]struct {
+		config string
+		cached bool // the same request gets it again
+	}{
+		"Vary by header_up":                         {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of several":             {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\nheader_down Vary \"Accept, x-say\"\nheader_down Cache-Control public,max-age=60\n}", false},
+		"Vary by header_up, a replacement":          {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say ^.*$ {header.X-Key}\nheader_down Vary X-Say\n}", false},
+		"Vary by request_header behind":             {"http_cache 60s\nrequest_header X-Say {header.X-Key}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of what is no client's": {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {http.request.host}\nheader_down Vary X-Say,X-Key\n}", true},
+		"Vary by a deleted field":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up -X-Forwarded-For\nheader_down Vary X-Forwarded-For,X-Key\n}", true},
+		"Vary by X-Forwarded-For":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Forwarded-For\n}", false},
+		"Vary by a handler in front":                {"request_header X-Say {header.X-Key}\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", true},
+		"Vary of a header in front":                 {"header Vary X-Key\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\n}", true},
+		"Vary of a header in front, deferred":       {"header >Vary \"Accept, X-Key\"\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\n}", true},
+		"Vary * of a header in front":               {"header +Vary *\nhttp_cache 60s\nreverse_proxy $PUBLIC", false},
+		"a service that another one names":          {asks + "http_cache 60s\nrewrite /?{http.reverse_proxy.header.X-Key}\nreverse_proxy $PUBLIC {\nheader_down Cache-Control max-age=60\n}", true},
+		"what another service says":                 {asks + "http_cache 60s\nroute {\nheader Cache-Control max-age=60\nrespond {http.reverse_proxy.header.X-Key} 200\n}", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runCaddyfile(t, "http://:$1 {\nroute {\n"+tc.config+"\n}\n}\nhttp://:$2 {\nheader X-Key {header.X-Key}\nrespond 200\n}")
+			checkTwo(t, r, tc.cached)
+		})
+	}
+	t.Run("errors", func(t *testing.T) {
+		r := runCaddyfile(t, "http://:$1 {\n"+fails+"handle_errors {\nroute {\nhttp_cache 60s\nrewrite /{err.status_code}\nreverse_proxy $PUBLIC\n}\n}\n}")
+		checkTwo(t, r, true)
+	})
+	t.Run("errors, by matchers", func(t *testing.T) {
+		r := runCaddyfile(t, "http://:$1 {\n"+fails+"handle_errors {\nroute {\nhttp_cache 60s\n@gone expression {err.status_code} == 404\nrewrite @gone /gone\nreverse_proxy $PUBLIC\n}\n}\n}")
+		checkTwo(t, r, true)
+	})
+}
+
+// checkTwo has two clients ask for one URL, which get different responses.
+func checkTwo(t *testing.T, r *running, cached bool) {
+	t.Helper()
+	ask := func(key string, more ...string) string {
+		return r.get(1, "/", append([]string{"Host", "a.test", "X-Key", key, "If-None-Match", `"none"`}, more...)...)
+	}
+	first := ask("a")
+	if other := ask("b"); !strings.HasPrefix(other, "miss") {
+		t.Errorf("first %s, then %s", first, other)
+	}
+	if again := ask("a"); strings.HasPrefix(again, "hit") != cached || cached && again[4:] != first[5:] {
+		t.Errorf("first %s, again %s", first, again)
+	}
+}
+
+// A cookie counts as the service reads it, also if net/http does not.
+func TestCookiesOfTheKey(t *testing.T) {
+	r := runCaddyfile(t, "http://:$1 {\nhttp_cache 60s {\nkey {\ncookie sid\n}\n}\nreverse_proxy $PUBLIC\n}")
+	for i, cookie := range []string{"", "sid=a", `sid="a"`, `sid={"user":"ann"}`, `sid={"user":"bob"}`, `sid=a\b`, "sid=\xfc", "sid=a; sid=b", "sid=b; sid=a", "sid="} {
+		for _, how := range []string{"miss", "hit"} {
+			if got := r.get(1, "/", "Host", "a.test", "Cookie", cookie); !strings.HasPrefix(got, how) {
+				t.Errorf("%d, %q: %s, want a %s", i, cookie, got, how)
+			}
+		}
+	}
+	if got := r.get(1, "/", "Host", "a.test", "Cookie", "other=1; sid=a"); !strings.HasPrefix(got, "hit") {
+		t.Errorf("another cookie beside: %s", got)
+	}
+}
+
+// The host is in the key in its normal form. What handlers in front made of it as it was
+// sent does not reach those who send it otherwise.
+func TestFieldsMadeOfTheHost(t *testing.T) {
+	for _, value := range []string{"{http.request.host}", "{http.request.hostport}", "{http.request.host.labels.1}"} {
+		r := runCaddyfile(t, "http://:$1 {\nrequest_header X-Say "+value+"\nhttp_cache 60s\nreverse_proxy $PUBLIC\n}")
+		r.get(1, "/", "Host", "EVIL.test:80")
+		if got := r.get(1, "/", "Host", "evil.test"); strings.Contains(got, "EVIL") || strings.Contains(got, ":80") {
+			t.Errorf("%s: %s", value, got)
+		}
+	}
+}
+
+// A refresh in the background tells the service what its client asked for, before it was
+// rewritten.
+func TestRefreshKeepsTheOriginalRequest(t *testing.T) {
+	r := runCaddyfile(t, "http://:$1 {\nhandle_path /shop/* {\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say \"{http.request.orig_uri} {http.request.orig_uri.path} {http.request.orig_uri.query} {http.request.orig_method}\"\n"+
+		"header_down Cache-Control \"max-age=0, stale-while-revalidate=60\"\n}\n}\n}")
+	want := strings.TrimPrefix(r.get(1, "/shop/a?b=c", "Host", "a.test"), "miss")
+	if !strings.Contains(want, " /shop/a?b=c /shop/a b=c GET") {
+		t.Fatal(want)
+	}
+	testkit.Eventually(t, "refreshes", func() bool {
+		if got := r.get(1, "/shop/a?b=c", "Host", "a.test"); !strings.HasSuffix(got, want) {
+			t.Fatalf("after %d requests to the service: %s, want %s", r.asked.Load(), got, want)
+		}
+		return r.asked.Load() > 3
+	})
+}
