@@ -1,0 +1,73 @@
+package site
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+)
+
+// Makes reports whether handlers give the request field, by its canonical name, a
+// value of what the client sends or is. What a service says in Vary of such a field
+// cannot be compared at the place.
+func (x *Reads) Makes(field string) bool { return x != nil && (x.made[field] || x.made["*"]) }
+
+// headers reads what is done to fields, on the way to a service if up.
+func (s *survey) headers(h *headers.Handler, up bool) {
+	if h == nil {
+		return
+	}
+	if h.Response != nil {
+		s.names(h.Response, s.values)
+	}
+	if h.Request == nil {
+		return
+	}
+	for _, fields := range []http.Header{h.Request.Set, h.Request.Add} {
+		for name, values := range fields {
+			if strings.EqualFold(name, "Host") {
+				s.names(values, s.values)
+			}
+			s.makes(name, values)
+		}
+	}
+	for name, replacements := range h.Request.Replace {
+		s.makes(name, replacements)
+	}
+	if up {
+		return
+	}
+	s.names(h.Request, s.sent)
+	for name := range h.Request.Add {
+		s.sent["http.request.header."+name] = true
+	}
+	for name := range h.Request.Replace {
+		s.sent["http.request.header."+name] = true
+	}
+}
+
+// makes notes that a request field is made of the placeholders in something.
+func (s *survey) makes(field string, of any) {
+	field = http.CanonicalHeaderKey(field)
+	if s.made[field] == nil {
+		s.made[field] = map[string]bool{}
+	}
+	s.names(of, s.made[field])
+}
+
+const forwardedFor = "X-Forwarded-For"
+
+// settles reports whether the operations set or delete the request field, whatever
+// its value was.
+func settles(h *headers.Handler, field string) bool {
+	return h != nil && h.Request != nil && (len(h.Request.Set[field]) > 0 || slices.Contains(h.Request.Delete, field))
+}
+
+func with(set map[string]bool, name string) map[string]bool {
+	if set == nil {
+		set = map[string]bool{}
+	}
+	set[name] = true
+	return set
+}
