@@ -256,24 +256,28 @@ func (z *zone) state(key string) (keyState, error) {
 	return s, nil
 }
 
+// resetKey clears what the key has used in the zones of a name. Redis is asked first, so
+// that nothing has been cleared if it cannot be.
 func resetKey(ctx context.Context, w http.ResponseWriter, found []*zone, key string) error {
 	existed := false
 	for _, z := range found {
-		key := z.normalise(key)
-		z.topKeys.remove(key)
 		if z.redis == nil {
-			existed = z.memory.Reset(key) || existed
 			continue
 		}
 		var plans []*gcra.Plan
 		for _, t := range z.tiers() {
 			plans = append(plans, t.plan)
 		}
-		had, err := z.redis.Reset(ctx, key, plans)
+		had, err := z.redis.Reset(ctx, z.normalise(key), plans)
 		if err != nil {
-			return admin.Error(http.StatusServiceUnavailable, fmt.Errorf("zone %s: Redis is unavailable, so that nothing was cleared there; retry when it is available: %w", z.displayName(), err))
+			return admin.Error(http.StatusServiceUnavailable, fmt.Errorf("zone %s: Redis is unavailable, so that nothing was cleared; retry when it is available: %w", z.displayName(), err))
 		}
 		existed = existed || had
+	}
+	for _, z := range found {
+		key := z.normalise(key)
+		z.topKeys.remove(key)
+		existed = z.redis == nil && z.memory.Reset(key) || existed
 	}
 	if !existed {
 		return admin.Error(http.StatusNotFound, fmt.Errorf("key %q has no usage in zone %q", key, found[0].displayName()))

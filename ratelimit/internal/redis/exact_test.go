@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -132,6 +133,14 @@ func TestExactThroughZone(t *testing.T) {
 	}
 	if c.Decide(); d.Source != gcra.Remembered {
 		t.Errorf("the second refusal came from %v", d.Source)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found, err := z.Reset(gone, "k", []*gcra.Plan{p}); found || err == nil {
+		t.Errorf("a reset without Redis: %v %v", found, err)
+	}
+	if c.Decide(); d.Source != gcra.Remembered {
+		t.Errorf("a reset without Redis changed what is known here: the refusal came from %v", d.Source)
 	}
 	found, err := z.Reset(t.Context(), "k", []*gcra.Plan{p})
 	if !found || err != nil {

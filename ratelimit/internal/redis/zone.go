@@ -44,8 +44,9 @@ func (z *Zone) SetMaxKeys(n int) { z.local.SetMaxKeys(n) }
 // Evictions returns how many active keys were evicted.
 func (z *Zone) Evictions() uint64 { return z.local.Evictions() }
 
-// Reset forgets a key here and in Redis, under every plan it may have been
-// counted by. It reports whether there was anything to forget.
+// Reset forgets a key in Redis and here, under every plan it may have been counted
+// by. It reports whether there was anything to forget. If Redis cannot be asked, the
+// key is not forgotten here either.
 func (z *Zone) Reset(ctx context.Context, key string, plans []*gcra.Plan) (bool, error) {
 	part := partition(z.name, key)
 	name := z.engine.redisKey(part, z.name, key)
@@ -59,8 +60,11 @@ func (z *Zone) Reset(ctx context.Context, key string, plans []*gcra.Plan) (bool,
 	}
 	slices.Sort(names)
 	n, err := z.engine.client.Del(ctx, slices.Compact(names)...).Result()
+	if err != nil {
+		return false, err
+	}
 	z.denials.forget(key)
 	z.dropLease(key)
 	local := z.local.Reset(key)
-	return n > 0 || local, err
+	return n > 0 || local, nil
 }
