@@ -123,7 +123,7 @@ func TestGatewayCommandLogsNoCredentials(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "the proxy writes down what broke off", func() bool { return strings.Count(g.log.String(), "incomplete response") == 3 })
-	for what, s := range map[string]string{"token": bearer, "key": key, "token's signature": bearer[strings.LastIndexByte(bearer, '.')+1:]} {
+	for what, s := range map[string]string{"token": bearer, "key": key, "token's signature": bearer[strings.LastIndexByte(bearer, '.')+1:], "token's subject": `"user_id"`} {
 		if at := strings.Index(g.log.String(), s); at >= 0 {
 			t.Errorf("the log shows the %s: …%s", what, tail(g.log.String()[:at], 300))
 		}
