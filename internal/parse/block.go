@@ -52,7 +52,7 @@ func Value[T any](name string, to *T, read func(text string) (T, error)) Option 
 			return err
 		}
 		if *to, err = read(text); err != nil {
-			return d.Errf("%s: %w", name, err)
+			return d.Errf("%s: %w", name, VariableHint(text, err))
 		}
 		return nil
 	})
@@ -85,6 +85,20 @@ func (o Option) Then(check func() error) Option {
 			return d.WrapErr(err)
 		}
 		return nil
+	}
+	return o
+}
+
+// NotOff returns the option as one that cannot be switched off, where `off` would be
+// taken for a name.
+func (o Option) NotOff() Option {
+	name, read := o.name, o.read
+	o.read = func(d *caddyfile.Dispenser) error {
+		ahead := *d
+		if args := ahead.RemainingArgs(); len(args) > 0 && args[len(args)-1] == Off {
+			return d.Errf("%s: off is not a value: leave the line out", name)
+		}
+		return read(d)
 	}
 	return o
 }

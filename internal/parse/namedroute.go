@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -41,7 +42,8 @@ func NamedRoute(h httpcaddyfile.Helper) error {
 	for _, d := range directives {
 		names = append(names, d.Directive())
 	}
-	return h.Errf("named route %q: Caddy keeps only the first of its directives (%s), since none of them has a matcher: put them into one `handle { … }` or `route { … }` block inside &(%s)",
+	// Caddy adds the place of the route.
+	return fmt.Errorf("named route %q: Caddy keeps only the first of its directives (%s), since none of them has a matcher: put them into one `handle { … }` or `route { … }` block inside &(%s)",
 		name, strings.Join(names, ", "), name)
 }
 

@@ -30,6 +30,24 @@ func IsOff(text string) bool {
 	return err == nil && d == 0
 }
 
+// VariableHint adds to an error about a value how a variable is written where the
+// value is needed when the file is read, if the text is one that is known later.
+func VariableHint(text string, err error) error {
+	if name, ok := strings.CutPrefix(text, "{env."); ok && err != nil && strings.HasSuffix(name, "}") {
+		return fmt.Errorf("%w; a variable is written {$%s here", err, name)
+	}
+	return err
+}
+
+// neverOff ends what is said about a value that would switch an option off which
+// has no such state.
+func neverOff(text string) string {
+	if IsOff(text) {
+		return "; it cannot be switched off: without the line it has its default"
+	}
+	return ""
+}
+
 // Text accepts any text that is not blank.
 func Text(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
@@ -61,7 +79,7 @@ func enumerate(words []string) string {
 func Duration(text string) (caddy.Duration, error) {
 	v, err := caddy.ParseDuration(text)
 	if err != nil || v <= 0 {
-		return 0, fmt.Errorf("%q is not a duration above zero, such as 250ms, 30s, 5m or 1d", text)
+		return 0, fmt.Errorf("%q is not a duration above zero, such as 250ms, 30s, 5m or 1d%s", text, neverOff(text))
 	}
 	return caddy.Duration(v), nil
 }
@@ -84,7 +102,7 @@ func Int(minimum, maximum int) func(text string) (int, error) {
 	return func(text string) (int, error) {
 		v, err := strconv.Atoi(text)
 		if err != nil || v < minimum || v > maximum {
-			return 0, fmt.Errorf("%q is not a whole number from %d to %d", text, minimum, maximum)
+			return 0, fmt.Errorf("%q is not a whole number from %d to %d%s", text, minimum, maximum, neverOff(text))
 		}
 		return v, nil
 	}
@@ -111,9 +129,18 @@ func SizeOrOff(text string) (int64, error) {
 	if text == Off {
 		return 0, nil
 	}
+	v, err := Size(text)
+	if err != nil {
+		err = fmt.Errorf("%w"+OrOff, err)
+	}
+	return v, err
+}
+
+// Size accepts a number of bytes, such as 65536, 512KiB or 1GB.
+func Size(text string) (int64, error) {
 	v, err := humanize.ParseBytes(text)
 	if err != nil || v > math.MaxInt64 {
-		return 0, fmt.Errorf("%q is not a size such as 65536, 512KiB or 1GB"+OrOff, text)
+		return 0, fmt.Errorf("%q is not a size such as 65536, 512KiB or 1GB", text)
 	}
 	return int64(v), nil
 }
