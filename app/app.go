@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -86,6 +88,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.RedisConfig = ofEnvironment()
 	}
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
+	if err := a.checkShared(ctx); err != nil {
+		unprovisioned.Store(&err)
+		return err
+	}
 	if a.RedisConfig == nil {
 		return nil
 	}
@@ -96,8 +102,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.connection != nil {
 		a.redis = a.connection.Value
 	}
-	return place.Error(ctx, "redis", a.RedisConfig.Position, err)
+	if err == nil {
+		return nil
+	}
+	err = place.Error(ctx, a.RedisConfig.option(), a.RedisConfig.Position, err)
+	unprovisioned.Store(&err)
+	return err
 }
+
+// unprovisioned is the last error of Provision. Caddy returns it to the handlers
+// that ask for the app as a text, which has lost the place.
+var unprovisioned atomic.Pointer[error]
 
 // OnStart has f called when the configuration starts, which one that is only
 // validated never does. It is for Provision, and f returns at once.
@@ -155,6 +170,10 @@ func Get(ctx caddy.Context) (*App, error) {
 		val, err = provisionDefault(ctx)
 	}
 	if err != nil {
+		// It is an error of the app, not of the handler that happens to load it.
+		if own := unprovisioned.Load(); own != nil && strings.HasSuffix(err.Error(), (*own).Error()) {
+			err = *own
+		}
 		return nil, err
 	}
 	return val.(*App), nil

@@ -2,10 +2,12 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -34,8 +36,37 @@ func RegisterOption(name string, parser OptionParser) {
 	optionParsers[name] = parser
 }
 
+// SettingCheck checks a setting of the global `tentagate` block.
+type SettingCheck func(ctx caddy.Context, key string, raw json.RawMessage) error
+
+var settingChecks = map[string]SettingCheck{}
+
+// RegisterCheck lets the feature that registered an option check all its settings
+// when the configuration loads, those among them that no handler uses too.
+func RegisterCheck(name string, check SettingCheck) { settingChecks[name] = check }
+
+// checkShared checks the settings that features have registered.
+func (a *App) checkShared(ctx caddy.Context) error {
+	for _, option := range slices.Sorted(maps.Keys(a.SharedOptions)) {
+		check, known := settingChecks[option]
+		if !known {
+			if _, known = optionParsers[option]; !known {
+				return fmt.Errorf("shared: unknown option %q: accepted are %s", option, strings.Join(slices.Sorted(maps.Keys(optionParsers)), ", "))
+			}
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(a.SharedOptions[option])) {
+			if err := check(ctx, key, a.SharedOptions[option][key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
+		d.Next() // the option's name, so that the error has its place
 		return nil, d.Err("the global option tentagate is given more than once")
 	}
 	a := new(App)
@@ -125,9 +156,9 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 	}
 	head := parse.Head(d)
 	err = parse.Block(d,
-		parse.Value("sentinel", &c.Sentinel, parse.Text),
+		parse.Value("sentinel", &c.Sentinel, parse.Text).NotOff(),
 		parse.Flag("cluster", &c.Cluster),
-		parse.Value("key_prefix", &c.KeyPrefix, parse.Text),
+		parse.Value("key_prefix", &c.KeyPrefix, parse.Text).NotOff(),
 		parse.Value("username", &c.Username, parse.Text),
 		parse.Value("password", &c.Password, parse.Text),
 		parse.Func("tls", func(d *caddyfile.Dispenser) error {
@@ -141,7 +172,7 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		parse.Value("timeout", &c.Timeout, parse.Duration),
 		parse.Value("dial_timeout", &c.DialTimeout, parse.Duration),
 		parse.Value("budget", &c.Budget, parse.Duration),
-		parse.Value("pool_size", &c.PoolSize, parse.Int(1, 10_000)),
+		parse.Value("pool_size", &c.PoolSize, parse.Int(1, maxPoolSize)),
 	)
 	if err == nil && c.Sentinel != "" && c.Cluster {
 		err = head.Err("redis: sentinel and cluster exclude each other")

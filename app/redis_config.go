@@ -40,7 +40,8 @@ type RedisConfig struct {
 	// or `unix:///path/to/socket`. One address is a single server, several are a
 	// Cluster; with `sentinel` they are the Sentinels. A text may hold several
 	// addresses separated by commas. If it is `{env.REDIS_URL}` and that is not
-	// set, everything is kept in memory.
+	// set, the file that REDIS_URL_FILE names has them; without one, everything is
+	// kept in memory.
 	URLs []string `json:"urls,omitempty"`
 
 	// The name of the master that the Sentinels watch. Default: no Sentinel.
@@ -84,6 +85,8 @@ type RedisConfig struct {
 
 	// Where the Caddyfile has this option; errors name it.
 	Position string `json:"position,omitempty"`
+
+	implicit bool // of the environment, without a configuration
 }
 
 // RedisTLS are the TLS settings of the connection to Redis.
@@ -122,20 +125,73 @@ const (
 
 // ofEnvironment returns the Redis of a configuration that does not have the app.
 func ofEnvironment() *RedisConfig {
-	if file := os.Getenv(envURLFile); file != "" && os.Getenv(envURL) == "" {
-		return &RedisConfig{URLs: []string{"{file." + file + "}"}}
+	return &RedisConfig{URLs: []string{"{env." + envURL + "}"}, implicit: true}
+}
+
+// option is what errors name: the option, or the variable where there is none.
+func (c *RedisConfig) option() string {
+	switch {
+	case !c.implicit:
+		return "redis"
+	case len(c.URLs) == 1 && fromFile(c.URLs[0]):
+		return envURLFile
 	}
-	return &RedisConfig{URLs: []string{"{env." + envURL + "}"}}
+	return envURL
+}
+
+// useFile takes the addresses from the file that REDIS_URL_FILE names, if the
+// only one is REDIS_URL and that is not set.
+func (c *RedisConfig) useFile() error {
+	file := os.Getenv(envURLFile)
+	if file == "" || len(c.URLs) != 1 || c.URLs[0] != "{env."+envURL+"}" {
+		return nil
+	}
+	if os.Getenv(envURL) != "" {
+		return errors.New(envURL + " and " + envURLFile + " are both set, but only one may be: unset the other")
+	}
+	c.URLs = []string{"{file." + file + "}"}
+	return nil
+}
+
+// address is an address, and the placeholder that has it, if it is one.
+type address struct{ url, of string }
+
+// addresses replaces the placeholders of the addresses, of which one text may hold
+// several.
+func (c *RedisConfig) addresses() (list []address, err error) {
+	for _, text := range c.URLs {
+		if c.implicit && !fromFile(text) && strings.TrimSpace(os.Getenv(envURL)) == "" {
+			return nil, errors.New("it contains only white space: set a value, or unset it")
+		}
+		urls, err := resolve.SecretList("address", []string{text})
+		if err != nil {
+			return nil, err
+		}
+		a := address{}
+		if names := resolve.Placeholders(text); !c.implicit && len(names) == 1 && text == "{"+names[0]+"}" {
+			a.of = ": " + text
+		}
+		for _, a.url = range urls {
+			list = append(list, a)
+		}
+	}
+	return list, nil
 }
 
 // resolve replaces the placeholders and reads the addresses. It returns nil
 // settings if everything is to be kept in memory.
 func (c *RedisConfig) resolve() (*redisSettings, error) {
+	if err := c.useFile(); err != nil {
+		return nil, err
+	}
 	if len(c.URLs) == 0 || len(c.URLs) == 1 && resolve.Optional(c.URLs[0], envURL) {
 		return nil, nil
 	}
-	urls, err := resolve.SecretList("address", c.URLs)
+	urls, err := c.addresses()
 	if err != nil {
+		return nil, err
+	}
+	if err := c.checkBounds(); err != nil {
 		return nil, err
 	}
 	text := texts{}
@@ -169,10 +225,10 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 		ReadTimeout: time.Duration(c.Timeout),
 	}
 	var tlsConfig *tls.Config
-	for i, url := range urls {
-		opt, err := parseAddress(url)
+	for i, one := range urls {
+		opt, err := parseAddress(one.url)
 		if err != nil {
-			return nil, fmt.Errorf("address %d of %d: %w", i+1, len(urls), err)
+			return nil, fmt.Errorf("address %d of %d%s: %w", i+1, len(urls), one.of, err)
 		}
 		if opt.Network == "unix" && len(urls) > 1 {
 			return nil, errors.New("a unix socket can only be the one address there is")
@@ -209,6 +265,28 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	s.key = s.hash()
 	return s, nil
 }
+
+// maxWait is the longest that a request may be made to wait for Redis.
+const maxWait = time.Minute
+
+// checkBounds checks the options that are numbers.
+func (c *RedisConfig) checkBounds() error {
+	for _, o := range []struct {
+		option string
+		value  caddy.Duration
+	}{{"timeout", c.Timeout}, {"dial_timeout", c.DialTimeout}, {"budget", c.Budget}} {
+		if o.value < 0 || time.Duration(o.value) > maxWait {
+			return fmt.Errorf("%s: %s is not a duration above zero and of at most 1m", o.option, time.Duration(o.value))
+		}
+	}
+	if c.PoolSize < 0 || c.PoolSize > maxPoolSize {
+		return fmt.Errorf("pool_size: %d is not a number from 1 to %d", c.PoolSize, maxPoolSize)
+	}
+	return nil
+}
+
+// maxPoolSize is the most connections to one server.
+const maxPoolSize = 10_000
 
 // texts resolves the options that have a text, and keeps the first error.
 type texts struct{ err error }
@@ -253,6 +331,9 @@ func (s *redisSettings) hash() string {
 func parseAddress(url string) (*redis.Options, error) {
 	const accepted = "accepted are redis://[user:password@]host:port[/db], rediss://… and unix:///path"
 	scheme, rest, ok := strings.Cut(url, "://")
+	if strings.EqualFold(url, "off") || strings.EqualFold(url, "none") {
+		return nil, fmt.Errorf("%q is no address: leave it out, and everything is kept in memory", url)
+	}
 	if !ok {
 		return nil, errors.New("it has no scheme: " + accepted)
 	}
