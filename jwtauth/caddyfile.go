@@ -201,11 +201,14 @@ func (h *Handler) unmarshalForward(d *caddyfile.Dispenser) error {
 	}
 	if len(resolve.Placeholders(f.Header)) == 0 {
 		if !validField(f.Header) {
-			return d.Errf("forward: %q cannot be set as a header field", f.Header)
+			return d.Errf("forward: %q cannot be set as a header field: accepted are names of letters, digits and dashes, but none of the connection such as Host", f.Header)
 		}
 		if err := f.validate(); err != nil {
 			return d.WrapErr(err)
 		}
+	}
+	if slices.ContainsFunc(h.Forward, func(other Forward) bool { return strings.EqualFold(other.Header, f.Header) }) {
+		return d.Errf("forward: two claims go to the field %s, of which it can have one: give each its own", f.Header)
 	}
 	h.Forward = append(h.Forward, f)
 	return nil

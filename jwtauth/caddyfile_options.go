@@ -2,7 +2,6 @@ package jwtauth
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -12,8 +11,11 @@ import (
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
-// maxCacheBytes is the largest size that token_cache accepts.
-const maxCacheBytes = 1 << 40
+// The largest size, and the largest number of tokens, that token_cache accepts.
+const (
+	maxCacheBytes   = 1 << 40
+	maxCacheEntries = 1_000_000_000
+)
 
 // optionArgs returns the arguments of an option that cannot be switched off.
 func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
@@ -69,7 +71,7 @@ func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
 		return d.Errf("token_cache: %q is not a size of 1MiB or more, such as 32MiB"+parse.OrOff, args[0])
 	}
 	if len(args) > 1 {
-		if o.MaxEntries, err = parse.Int(1, math.MaxInt)(args[1]); err != nil {
+		if o.MaxEntries, err = parse.Int(1, maxCacheEntries)(args[1]); err != nil {
 			return d.Errf("token_cache: %q is not a number of tokens", args[1])
 		}
 	}

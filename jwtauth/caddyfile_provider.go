@@ -17,6 +17,7 @@ const mainProvider = "main"
 
 func init() {
 	app.RegisterOption("jwt_provider", parseProviderOption)
+	app.RegisterCheck("jwt_provider", checkShared)
 }
 
 // parseProviderOption reads the global `jwt_provider <name> { … }`.

@@ -87,7 +87,7 @@ func TestEmptyRequirementIsWarnedOf(t *testing.T) {
 		want   int
 	}{{nil, 1}, {[]string{"*"}, 0}, {[]string{"a"}, 0}} {
 		core, logs := observer.New(zap.WarnLevel)
-		warnOfEmpty(zap.New(core), &policy.Requirement{Path: "tenant", Values: tc.values})
+		warnOfEmpty(zap.New(core), &policy.Requirement{Path: "tenant", Values: tc.values}, "")
 		if logs.Len() != tc.want {
 			t.Errorf("%v: %d warnings", tc.values, logs.Len())
 		}

@@ -3,11 +3,13 @@ package jwtauth
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
@@ -62,7 +64,7 @@ func (m *MatchClaim) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err != nil {
 			return err
 		}
-		*m = append(*m, policy.Requirement{Path: args[0], Values: args[1:]})
+		*m = append(*m, policy.Requirement{Path: args[0], Values: args[1:], Position: place.Of(d)})
 	}
 	return nil
 }
@@ -78,7 +80,12 @@ func (m *MatchScope) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err != nil {
 			return err
 		}
-		*m = append(*m, policy.Scopes{Values: args})
+		if len(resolve.Placeholders(strings.Join(args, " "))) == 0 {
+			if err := checkScopes("jwt_scope", args); err != nil {
+				return d.WrapErr(err)
+			}
+		}
+		*m = append(*m, policy.Scopes{Values: args, Position: place.Of(d)})
 	}
 	return nil
 }
@@ -98,24 +105,28 @@ func (m *MatchClaim) Provision(ctx caddy.Context) (err error) {
 	for i := range *m {
 		r := &(*m)[i]
 		if r.Path != "" {
-			if r.Path, err = resolve.AtLoad("jwt_claim", r.Path); err != nil {
-				return err
+			if r.Path, err = resolve.AtLoad("claim", r.Path); err != nil {
+				return place.Error(ctx, "jwt_claim", r.Position, err)
 			}
 		}
-		if r.Values, err = values("jwt_claim", r.Values); err != nil {
-			return err
+		if r.Values, err = values("values", r.Values); err != nil {
+			return place.Error(ctx, "jwt_claim", r.Position, err)
 		}
-		warnOfEmpty(ctx.Logger(), r)
+		warnOfEmpty(ctx.Logger(), r, r.Position)
 	}
 	return nil
 }
 
 // Provision resolves placeholders.
-func (m *MatchScope) Provision(caddy.Context) (err error) {
+func (m *MatchScope) Provision(ctx caddy.Context) (err error) {
 	for i := range *m {
 		s := &(*m)[i]
-		if s.Values, err = values("jwt_scope", s.Values); err != nil {
-			return err
+		s.Values, err = values("scopes", s.Values)
+		if err == nil {
+			err = checkScopes("scopes", s.Values)
+		}
+		if err != nil {
+			return place.Error(ctx, "jwt_scope", s.Position, err)
 		}
 	}
 	return nil
@@ -140,8 +151,8 @@ func (m *MatchScope) Validate() error {
 		return errors.New("jwt_scope: missing scope")
 	}
 	for _, s := range *m {
-		if len(s.Values) == 0 {
-			return errors.New("jwt_scope: missing scope")
+		if err := checkScopes("jwt_scope", s.Values); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -29,10 +30,13 @@ func (h *Handler) provisionOptions() error {
 		return fmt.Errorf("realm %q: it must be printable ASCII without quotes and backslashes", h.Realm)
 	}
 	for _, s := range h.Scopes {
-		for _, name := range s.Values {
-			if name == "" || quotable(name) != name || strings.Contains(name, " ") {
-				return fmt.Errorf("scopes: %q: a scope is printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)", name)
-			}
+		if err := checkScopes("scopes", s.Values); err != nil {
+			return err
+		}
+	}
+	for _, r := range h.Roles {
+		if len(r.Values) == 0 {
+			return errors.New("roles: missing role: `roles any` and `roles all` take at least one")
 		}
 	}
 	var err error
@@ -52,24 +56,40 @@ func (h *Handler) provisionOptions() error {
 			return err
 		}
 		f.Header = http.CanonicalHeaderKey(f.Header)
+		if slices.Contains(names, f.Header) {
+			return fmt.Errorf("forward: two claims go to the field %s, of which it can have one: give each its own", f.Header)
+		}
 		names = append(names, f.Header)
 	}
 	h.fields = forwarded.Of(names...)
 	return h.checkForward()
 }
 
+// checkScopes refuses a list of scopes that is empty, or has what is no scope.
+func checkScopes(option string, scopes []string) error {
+	if len(scopes) == 0 {
+		return fmt.Errorf("%s: missing scope: it takes at least one", option)
+	}
+	for _, name := range scopes {
+		if name == "" || quotable(name) != name || strings.Contains(name, " ") {
+			return fmt.Errorf("%s: %q: a scope is printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)", option, name)
+		}
+	}
+	return nil
+}
+
 // warnOfEmptyRequirements: in a Caddyfile, a requirement whose variable is empty
 // reads like one that accepts any value.
 func (h *Handler) warnOfEmptyRequirements() {
 	for i := range h.Require {
-		warnOfEmpty(h.logger, &h.Require[i])
+		warnOfEmpty(h.logger, &h.Require[i], h.Position)
 	}
 }
 
-func warnOfEmpty(log *zap.Logger, r *policy.Requirement) {
+func warnOfEmpty(log *zap.Logger, r *policy.Requirement, at string) {
 	if len(r.Values) == 0 {
 		log.Warn("a required claim has no values, so any value is accepted: if a variable should have held them, it is empty; "+
-			"to accept any value without this warning, write *", zap.String("claim", r.Path))
+			"to accept any value without this warning, write *", zap.String("claim", r.Path), zap.String("at", at))
 	}
 }
 

@@ -107,11 +107,12 @@ type Provider struct {
 	// at are the options' places while a Caddyfile is parsed.
 	at map[string]caddyfile.Dispenser
 
-	name      string
-	rules     token.Rules
-	source    keyset.Source
-	remoteRef *pool.Ref[*keyset.Remote]
-	logger    *zap.Logger
+	placeholder string // of jwks or discovery, where it is one
+	name        string
+	rules       token.Rules
+	source      keyset.Source
+	remoteRef   *pool.Ref[*keyset.Remote]
+	logger      *zap.Logger
 
 	generation    uint64
 	generationRef *pool.Ref[uint64]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -27,20 +28,42 @@ func (p *Provider) resolve() (err error) {
 	if err := checkTypes(p.Types); err != nil {
 		return err
 	}
+	if err := p.checkTimes(); err != nil {
+		return err
+	}
+	for _, audience := range p.Audience {
+		if err := checkNotAny("audience", audience, "aud"); err != nil {
+			return err
+		}
+	}
 	if len(p.Types) == 0 {
 		p.Types = defaultTypes
 	}
-	issuers := make(Issuers, len(p.Issuer))
-	for i, text := range p.Issuer {
+	var issuers Issuers
+	for _, text := range p.Issuer {
 		// TenantID is the one placeholder of an issuer that is not Caddy's.
 		repl := caddy.NewReplacer()
 		repl.Set(strings.Trim(token.TenantID, "{}"), token.TenantID)
-		if issuers[i], err = resolve.AtLoadWith(repl, "issuer", text); err != nil {
+		value, err := resolve.AtLoadWith(repl, "issuer", text)
+		if err != nil {
 			return err
 		}
-		issuers[i] = strings.TrimSpace(issuers[i])
-		if err := checkIssuer(issuers[i]); err != nil {
-			return err
+		list := []string{value}
+		if strings.Contains(text, "{env.") || strings.Contains(text, "{file.") {
+			list = strings.Split(value, ",") // as one variable may hold several
+		}
+		before := len(issuers)
+		for _, issuer := range list {
+			if issuer = strings.TrimSpace(issuer); issuer == "" && len(list) > 1 {
+				continue
+			}
+			if err := checkIssuer(issuer); err != nil {
+				return err
+			}
+			issuers = append(issuers, issuer)
+		}
+		if len(issuers) == before {
+			return fmt.Errorf("issuer: %q has no value: it takes values separated by commas", text)
 		}
 	}
 	p.Issuer = issuers
@@ -50,6 +73,9 @@ func (p *Provider) resolve() (err error) {
 	}{{"jwks", &p.JWKS}, {"discovery", &p.Discovery}, {"ca", &p.CA}, {"token_file", &p.TokenFile}} {
 		if *one.value == "" {
 			continue
+		}
+		if len(resolve.Placeholders(*one.value)) > 0 {
+			p.placeholder = *one.value
 		}
 		if *one.value, err = resolve.AtLoad(one.option, *one.value); err != nil {
 			return err
@@ -67,8 +93,34 @@ func checkIssuer(issuer string) error {
 	switch {
 	case issuer == "":
 		return errors.New("issuer: the value is empty")
+	case checkNotAny("issuer", issuer, "iss") != nil:
+		return checkNotAny("issuer", issuer, "iss")
 	case strings.Count(issuer, token.TenantID) > 1:
 		return fmt.Errorf("issuer: %q: %s can stand in it once", issuer, token.TenantID)
+	}
+	return nil
+}
+
+// checkNotAny refuses a word that looks as if it accepted any value, and accepts
+// none.
+func checkNotAny(option, value, claim string) error {
+	switch strings.ToLower(value) {
+	case "any", "all", "*", "off", "none":
+		return fmt.Errorf("%s: %q is not the %s of any token, so that all would be refused: name those that are accepted, or leave the line out, which accepts any",
+			option, value, claim)
+	}
+	return nil
+}
+
+// checkTimes refuses times below zero, which would switch the check off.
+func (p *Provider) checkTimes() error {
+	for _, t := range []struct {
+		option string
+		value  caddy.Duration
+	}{{"max_age", p.MaxAge}, {"max_lifetime", p.MaxLifetime}} {
+		if t.value < 0 {
+			return fmt.Errorf("%s: %s is below zero: accepted are durations, and 0 for no limit", t.option, time.Duration(t.value))
+		}
 	}
 	return nil
 }
@@ -98,7 +150,14 @@ func (p *Provider) checkAddress() error {
 		return nil
 	}
 	if err := keyset.CheckURL(address, p.AllowHTTP); err != nil {
-		return fmt.Errorf("%s: %q: %w", option, address, err)
+		of := ""
+		if p.placeholder != "" {
+			of = p.placeholder + ": "
+		}
+		if strings.HasPrefix(p.placeholder, "{env.JWT_") && strings.Contains(err.Error(), "`allow_http`") {
+			err = fmt.Errorf("%w, or the variable JWT_ALLOW_HTTP=true", err)
+		}
+		return fmt.Errorf("%s: %s%q: %w", option, of, address, err)
 	}
 	issuer, rest, found := strings.Cut(address, configurationPath)
 	configuration := found && (strings.HasPrefix(rest, "openid-configuration") || strings.HasPrefix(rest, "oauth-authorization-server"))
@@ -121,6 +180,9 @@ func (p *Provider) checkAccess() error {
 		if given.value != "" && address == "" {
 			return fmt.Errorf("%s: it goes with the URL of a jwks or a discovery", given.option)
 		}
+	}
+	if p.AllowHTTP && address == "" {
+		return errors.New("allow_http: it goes with the URL of a jwks or a discovery")
 	}
 	if p.CA != "" && !strings.HasPrefix(address, "https://") {
 		return fmt.Errorf("ca: %q is not fetched over https", address)
@@ -223,8 +285,14 @@ func (p *Provider) checkLiterals() error {
 		}},
 		{"audience", func() error {
 			if literal(p.Audience...) {
-				_, err := resolve.List("audience", p.Audience)
-				return err
+				if _, err := resolve.List("audience", p.Audience); err != nil {
+					return err
+				}
+				for _, audience := range p.Audience {
+					if err := checkNotAny("audience", audience, "aud"); err != nil {
+						return err
+					}
+				}
 			}
 			return nil
 		}},

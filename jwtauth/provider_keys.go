@@ -40,7 +40,21 @@ func (p *Provider) loadSecrets() ([]byte, *keyset.Set, error) {
 		secrets = append(secrets, secret)
 	}
 	set, err := keyset.Secrets(secrets, p.Algorithms)
+	if err != nil {
+		err = p.nameSecret(secrets, err)
+	}
 	return all.Sum(nil), set, err
+}
+
+// nameSecret adds to an error the placeholder of the secret that is bad.
+func (p *Provider) nameSecret(secrets [][]byte, err error) error {
+	for i, secret := range secrets {
+		_, bad := keyset.Secrets([][]byte{secret}, p.Algorithms)
+		if names := resolve.Placeholders(p.Secrets[i]); bad != nil && len(names) == 1 && p.Secrets[i] == "{"+names[0]+"}" {
+			return fmt.Errorf("secret %d of %d: %s: %w", i+1, len(secrets), p.Secrets[i], errors.Unwrap(bad))
+		}
+	}
+	return err
 }
 
 // secret returns the secret that an option is.

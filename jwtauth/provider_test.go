@@ -253,7 +253,7 @@ func TestErrorsOfLoadingNameTheLine(t *testing.T) {
 		"jwt_auth {\n secret " + secret + "\n algorithms {env.ALG}\n}": `"HS265" is not accepted`,
 		"\njwt_auth {\n jwks /does/not/exist\n}":                       "no such file",
 		"\njwt_auth {\n provider nobody\n}":                            "provider nobody: the global option",
-		"jwt_auth {\n\n provider a {\n secret {env.SHORT}\n}\n}":       "provider a: secret 1 of 1: 9 bytes are too short: HS256 takes at least 32, HS384 48, HS512 64, at Testfile:3",
+		"jwt_auth {\n\n provider a {\n secret {env.SHORT}\n}\n}":       "provider a: secret 1 of 1: {env.SHORT}: 9 bytes are too short: HS256 takes at least 32, HS384 48, HS512 64, at Testfile:3",
 		"jwt_auth {\n provider a {\n secret " + secret + "\n}\n provider b {\n secret " + other + "\n issuer x\n}\n}":              "provider a: issuer: missing: with several providers it selects one, at Testfile:2",
 		"jwt_auth {\n provider a {\n secret " + secret + "\n issuer x\n}\n provider b {\n secret " + other + "\n issuer y x\n}\n}": "provider b: issuer: provider a has the same, x: it selects one of them, at Testfile:6",
 		"jwt_auth {\n ca /x\n secret " + secret + "\n}":                                                                            "ca: it goes with the URL",
@@ -279,7 +279,7 @@ func TestSharedProviders(t *testing.T) {
 	if err := a.UnmarshalCaddyfile(d); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"one": "jwt_auth: provider one: secret 1 of 1: 9 bytes are too short: HS256 takes at least 32, HS384 48, HS512 64, at Testfile:4", "nobody": "defined are one, two"} {
+	for name, want := range map[string]string{"one": "jwt_auth: provider one: secret 1 of 1: {env.SHORT}: 9 bytes are too short: HS256 takes at least 32, HS384 48, HS512 64, at Testfile:4", "nobody": "defined are one, two"} {
 		h, err := parsed(t, "jwt_auth {\n provider "+name+"\n}")
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -52,8 +53,34 @@ func (h *Handler) provider(a *app.App, name string) (*Provider, error) {
 		}
 		return nil, fmt.Errorf("the global option `tentagate { jwt_provider %s { … } }` does not define it: %s", name, known)
 	}
+	return sharedProvider(raw)
+}
+
+// sharedProvider reads a provider of the global option as strictly as Caddy reads
+// a module: an option that is misspelt would be a check that is off.
+func sharedProvider(raw json.RawMessage) (*Provider, error) {
 	p := new(Provider)
-	return p, json.Unmarshal(raw, p)
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkShared checks a provider of the global option, which no handler may use.
+func checkShared(ctx caddy.Context, name string, raw json.RawMessage) error {
+	p, err := sharedProvider(raw)
+	if err != nil {
+		return fmt.Errorf("jwt_provider %s: %w", name, err)
+	}
+	if err = p.checkKind(); err == nil {
+		err = p.resolve()
+	}
+	if err == nil {
+		err = p.checkAlgorithms()
+	}
+	return place.Error(ctx, "jwt_provider "+name, p.Position, err)
 }
 
 func (h *Handler) provisionProvider(p *Provider, name string) error {

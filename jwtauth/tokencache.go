@@ -119,8 +119,8 @@ func (h *Handler) provisionCache() error {
 	if o.MaxEntries == 0 {
 		o.MaxEntries = defaultCacheEntries
 	}
-	if o.MaxBytes < minCacheBytes || o.MaxEntries < 1 {
-		return fmt.Errorf("token_cache: %d bytes for %d tokens: at least 1MiB and one token, or off", o.MaxBytes, o.MaxEntries)
+	if o.MaxBytes < minCacheBytes || o.MaxBytes > maxCacheBytes || o.MaxEntries < 1 || o.MaxEntries > maxCacheEntries {
+		return fmt.Errorf("token_cache: %d bytes for %d tokens: accepted are 1MiB to 1TiB and 1 to %d tokens, or off", o.MaxBytes, o.MaxEntries, maxCacheEntries)
 	}
 	name := fmt.Sprint(o.MaxBytes, " ", o.MaxEntries)
 	ref, err := caches.Acquire(name, func() (*tokenCache, error) {

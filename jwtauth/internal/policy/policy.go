@@ -18,6 +18,8 @@ type Requirement struct {
 	// any value, objects included, but an empty array. An empty list accepts
 	// whatever is there, with a warning.
 	Values []string `json:"values,omitempty"`
+	// Where the Caddyfile has a matcher; errors name it. Default: none.
+	Position string `json:"position,omitempty"`
 }
 
 // Scopes are scopes that the token must have (RFC 6749 §3.3).
@@ -26,6 +28,8 @@ type Scopes struct {
 	All bool `json:"all,omitempty"`
 	// Values are the scopes.
 	Values []string `json:"values,omitempty"`
+	// Where the Caddyfile has a matcher; errors name it. Default: none.
+	Position string `json:"position,omitempty"`
 }
 
 // Lookup returns the claim at a path.
