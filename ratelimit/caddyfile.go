@@ -89,6 +89,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
 	if args := d.RemainingArgs(); len(args) > 0 {
+		if len(args) == 1 && parse.IsOff(args[0]) {
+			return d.Errf("ratelimit: %q is no limit: leave the directive out where there is none", args[0])
+		}
 		text, err := limitText(directive, args)
 		if err != nil {
 			return d.WrapErr(err)
@@ -97,8 +100,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	head := parse.Head(d)
 	err := parse.Block(d,
-		parse.Value("zone", &h.Zone, checkedZone),
-		parse.List("key", &h.Key).Then(h.checkKey),
+		parse.Value("zone", &h.Zone, checkedZone).NotOff(),
+		parse.List("key", &h.Key).NotOff().Then(h.checkKey),
 		parse.Value("missing_key", &h.MissingKey, missingKeys),
 		parse.Func("limit", h.unmarshalLimit).Repeatable(),
 		parse.Func("quota", h.unmarshalQuota).Repeatable(),
@@ -133,8 +136,32 @@ func checkedZone(text string) (string, error) {
 }
 
 func (h *Handler) checkKey() error {
+	for _, text := range h.Key {
+		if name := bareName(text); name != "" {
+			return fmt.Errorf("key: %q is a text that is the same for all clients, so that they share one limit: write {%s} if its value is meant", text, name)
+		}
+	}
 	_, err := parseTemplate(h.Key)
 	return err
+}
+
+// bareName returns the placeholder that a text would be with braces around it, or
+// "": such a text was hardly meant as one.
+func bareName(text string) string {
+	switch text {
+	case "ip", "client_ip", "remote_ip":
+		return "client_ip"
+	case "user":
+		return "http.auth.user.id"
+	case "remote_host", "host":
+		return text
+	}
+	for _, root := range []string{"http.request.", "http.auth.", "http.vars.", "header.", "vars.", "query.", "cookie."} {
+		if strings.HasPrefix(text, root) {
+			return text
+		}
+	}
+	return ""
 }
 
 // costText accepts a whole number or a placeholder.
@@ -163,11 +190,11 @@ func maxConcurrent(text string) (int, error) {
 	if text == parse.Off {
 		return 0, nil
 	}
-	n, err := parse.Int(1, gcra.MaxCount)(text)
-	if err != nil {
-		err = fmt.Errorf("%w"+parse.OrOff, err)
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > gcra.MaxCount {
+		return 0, fmt.Errorf("%q is not a whole number from 1 to %d"+parse.OrOff, text, gcra.MaxCount)
 	}
-	return n, err
+	return n, nil
 }
 
 func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
@@ -178,6 +205,9 @@ func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
 	text, err := limitText("limit", args)
 	if err != nil {
 		return d.WrapErr(err)
+	}
+	if slices.Contains(h.Limits, text) {
+		return d.Errf("limit %s: given more than once", text)
 	}
 	h.Limits = append(h.Limits, text)
 	return nil

@@ -84,12 +84,12 @@ func (h *Handler) checkChoices() error {
 	switch {
 	case h.IPv6Prefix < 1 || h.IPv6Prefix > 128:
 		return fmt.Errorf("ipv6_prefix: %d is not within 1 to 128", h.IPv6Prefix)
-	case h.MaxKeys < 0:
-		return fmt.Errorf("max_keys: %d is below zero", h.MaxKeys)
-	case h.MaxConcurrent < 0:
-		return fmt.Errorf("max_concurrent: %d is below zero", h.MaxConcurrent)
-	case h.DelayQueue < 0:
-		return fmt.Errorf("delay_queue: %d is below zero", h.DelayQueue)
+	case h.MaxKeys < 0 || h.MaxKeys > MaxCount:
+		return fmt.Errorf("max_keys: %d is not within 1 to %d", h.MaxKeys, MaxCount)
+	case h.MaxConcurrent < 0 || h.MaxConcurrent > MaxCount:
+		return fmt.Errorf("max_concurrent: %d is not within 1 to %d", h.MaxConcurrent, MaxCount)
+	case h.DelayQueue < 0 || h.DelayQueue > MaxCount:
+		return fmt.Errorf("delay_queue: %d is not within 1 to %d", h.DelayQueue, MaxCount)
 	case h.Delay < 0:
 		return fmt.Errorf("delay: %v is below zero", time.Duration(h.Delay))
 	case h.Budget < 0 || time.Duration(h.Budget) > time.Minute:
@@ -254,6 +254,13 @@ func (h *Handler) provisionCost(ctx caddy.Context) error {
 	}
 	if h.cost, err = fixedCost(text); err != nil {
 		return fmt.Errorf("cost: %w", err)
+	}
+	for _, t := range h.tiers {
+		for i := 0; t.plan != nil && i < t.plan.Len(); i++ {
+			if most := t.plan.Capacity(i); h.cost > most {
+				return fmt.Errorf("cost: %d is more than the %d units that there can be at once, so that every request would be refused: write a higher limit or burst", h.cost, most)
+			}
+		}
 	}
 	return nil
 }

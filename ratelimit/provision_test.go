@@ -111,7 +111,7 @@ func TestWarnings(t *testing.T) {
 		"public networks":                  {"", "ratelimit 1/1h {\nexempt 198.51.100.0/24\n}", ""},
 		"one zone, two limits":             {"", "ratelimit /a 1/1h {\nzone z\n}\nratelimit /b 2/1h {\nzone z\n}", `"zone": "z", "first": "a line", "second": "a line"`},
 		"one zone, two keys":               {"", "ratelimit /a 1/1h {\nzone z\n}\nratelimit /b 1/1h {\nzone z\nkey {header.X}\n}", `"zone": "z"`},
-		"one zone, one rule":               {"", "ratelimit /a 1/1h {\nzone z\n}\nratelimit /b 1/1h {\nzone z\ncost 5\n}", ""},
+		"one zone, one rule":               {"", "ratelimit /a 9/1h {\nzone z\n}\nratelimit /b 9/1h {\nzone z\ncost 5\n}", ""},
 		"two zones":                        {"", "ratelimit /a 1/1h {\nzone z\n}\nratelimit /b 2/1h", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
