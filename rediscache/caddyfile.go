@@ -3,6 +3,7 @@ package rediscache
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -93,7 +94,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 				"without the directive nothing is stored", args[0])
 		}
 		if h.TTL, err = parse.DurationOrOff(args[0]); err != nil {
-			return d.Errf("http_cache: %w", err)
+			return d.Errf("http_cache: %w", parse.VariableHint(args[0], fmt.Errorf("%q is not a ttl such as 60s", args[0])))
 		}
 	}
 	ttlGiven := len(args) == 1
@@ -102,7 +103,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 		parse.Value("max_error_ttl", &h.MaxErrorTTL, parse.Duration),
 		parse.Value("memory", &h.Memory, size(leastMemory, "to keep nothing in memory write `store redis`; without http_cache nothing is stored")),
 		parse.Value("max_object_size", &h.MaxObjectSize, size(1<<10, "without http_cache nothing is stored, and `bypass` leaves requests out")),
-		parse.Value("max_variants", &h.MaxVariants, parse.Int(1, 1000)),
+		parse.Value("max_variants", &h.MaxVariants, parse.Int(1, maxVariants)),
 		parse.Value("store", &h.Store, stores),
 		parse.FlagOrOff("compress", &h.Compress),
 		parse.FlagOrOff("lease", &h.Lease),
@@ -123,9 +124,9 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 		parse.Value("request_directives", &h.RequestDirectives, directiveModes),
 		parse.Value("cache_status", &h.CacheStatus, statusModes),
 		parse.Value("profile", &h.Profile, profiles),
-		parse.List("hosts", &h.Hosts),
+		parse.List("hosts", &h.Hosts).NotOff().Then(func() error { return checkHosts(h.Hosts) }),
 		parse.Func("bypass", func(d *caddyfile.Dispenser) error { return h.unmarshalBypass(d, named) }).Repeatable(),
-		parse.Value("namespace", &h.Namespace, parse.Text),
+		parse.Value("namespace", &h.Namespace, parse.Text).NotOff(),
 		parse.Func("invalidate_on_write", h.unmarshalOnWrite),
 		parse.Func("purge_method", h.unmarshalPurgeMethod),
 	)
@@ -147,7 +148,10 @@ func (h *Handler) listOption(name string, to *[]string) parse.Option {
 		if len(*to) == 1 && (*to)[0] == parse.Off {
 			*to, h.Off = nil, append(h.Off, name)
 		}
-		return nil
+		if slices.Contains(*to, parse.Off) {
+			return fmt.Errorf("%s: off cannot be combined with other values", name)
+		}
+		return checkFields(name, *to)
 	})
 }
 
@@ -162,12 +166,18 @@ func jitter(text string) (float64, error) {
 // size accepts a size of at least minimum. instead says what to write instead of 0.
 func size(minimum int64, instead string) func(text string) (int64, error) {
 	return func(text string) (int64, error) {
-		v, err := parse.SizeOrOff(text)
+		if text == parse.Off {
+			text = "0"
+		}
+		v, err := parse.Size(text)
 		switch {
 		case err != nil:
 			return 0, err
 		case v == 0:
 			return 0, fmt.Errorf("0 would store nothing: %s", instead)
+		}
+		if v > maxSize {
+			return 0, fmt.Errorf("%s is too large: at most 1TiB", text)
 		}
 		return v, parse.AtLeast(text, v, minimum, "MiB")
 	}
@@ -182,7 +192,7 @@ func (h *Handler) unmarshalTTL(d *caddyfile.Dispenser, given *bool) error {
 	}
 	ttl, err := parse.DurationOrOff(args[len(args)-1])
 	if err != nil {
-		return d.Errf("ttl: %w", err)
+		return d.Errf("ttl: %w", parse.VariableHint(args[len(args)-1], err))
 	}
 	if len(args) == 1 {
 		if *given {

@@ -37,16 +37,25 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 		}
 	}
 	head := parse.Head(d)
+	of := func(name string) *caddyfile.Dispenser {
+		ahead := *head
+		for nesting := ahead.Nesting(); ahead.NextBlock(nesting); {
+			if ahead.Val() == name {
+				return &ahead
+			}
+		}
+		return d
+	}
 	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
 	if err != nil {
 		if _, rest, ok := strings.Cut(err.Error(), "getting matcher module '"); ok {
 			switch name, _, _ := strings.Cut(rest, "'"); {
 			case strings.HasPrefix(name, "/"):
-				return d.Errf("bypass: %q in the block has no matcher: write `path %s`, or `bypass %s` without a block", name, name, name)
+				return of(name).Errf("bypass: %q in the block has no matcher: write `path %s`, or `bypass %s` without a block", name, name, name)
 			case strings.HasPrefix(name, "@"):
-				return d.Errf("bypass: %q in the block: write `bypass %s` without a block", name, name)
+				return of(name).Errf("bypass: %q in the block: write `bypass %s` without a block", name, name)
 			default:
-				return d.Errf("bypass: %q is no matcher: accepted are such as path, method, header and query", name)
+				return of(name).Errf("bypass: %q is no matcher: accepted are such as path, method, header and query", name)
 			}
 		}
 		return err

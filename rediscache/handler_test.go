@@ -368,7 +368,7 @@ func TestStaleWhileRevalidate(t *testing.T) {
 
 func TestCacheConfiguration(t *testing.T) {
 	for block, want := range map[string]string{
-		"http_cache soon":                            `"soon" is not a duration`,
+		"http_cache soon":                            `"soon" is not a ttl such as 60s`,
 		"http_cache 1s 2s":                           "unexpected argument",
 		"http_cache 1s {\n ttl 2s\n}":                "given more than once",
 		"http_cache {\n ttl 404 1s\n ttl 404 2s\n}":  "given more than once",

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/shared"
 	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 	"github.com/pythopus/tentagate/rediscache/internal/memory"
@@ -49,6 +51,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.check(a); err != nil {
 		return err
 	}
+	if h.Store != storeRedis {
+		shared.Warn(ctx, "memory", "of the process", strconv.FormatInt(h.Memory, 10), h.Position, "the memory is one for the whole process: write the same `memory`")
+	}
 	if err := h.joinNamespace(ctx, a); err != nil {
 		return err
 	}
@@ -69,7 +74,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if most := h.Memory / 4; h.MaxObjectSize > most {
 		// What arrives is held in memory whatever becomes of it.
 		h.logger.Warn("max_object_size is capped at a quarter of memory",
-			zap.Int64("max_object_size", h.MaxObjectSize), zap.Int64("memory", h.Memory))
+			zap.Int64("max_object_size", h.MaxObjectSize), zap.Int64("memory", h.Memory), zap.String("at", shared.Place(h.Position)))
 		h.MaxObjectSize = most
 	}
 	h.policy = rfc9111.Policy{
@@ -216,13 +221,29 @@ func (h *Handler) check(a *app.App) error {
 			return fmt.Errorf("%s: must not be negative", name)
 		}
 	}
+	if h.Memory > maxSize || h.MaxObjectSize > maxSize || h.MaxVariants > maxVariants {
+		return fmt.Errorf("memory and max_object_size are at most 1TiB, max_variants is at most %d", maxVariants)
+	}
 	if !(h.Jitter >= 0 && h.Jitter <= 0.5) {
 		return fmt.Errorf("jitter %v: accepted are 0 to 0.5", h.Jitter)
 	}
 	if segments := h.InvalidateOnWrite == writeSegments; segments && (h.InvalidateSegments < 1 || h.InvalidateSegments > maxSegments) || !segments && h.InvalidateSegments != 0 {
 		return fmt.Errorf("invalidate_segments %d: accepted are 1 to %d, with invalidate_on_write segments", h.InvalidateSegments, maxSegments)
 	}
-	for status := range h.StatusTTL {
+	for name, names := range map[string][]string{
+		"tags": h.Tags, "targets": h.Targets, "key header": h.Key.Headers, "key credentials": h.Key.Credentials, "key per_user header": h.Key.UserHeaders,
+	} {
+		if err := checkFields(name, names); err != nil {
+			return err
+		}
+	}
+	if err := checkHosts(h.Hosts); err != nil {
+		return err
+	}
+	for status, ttl := range h.StatusTTL {
+		if ttl < 0 {
+			return fmt.Errorf("ttl %d: must not be negative", status)
+		}
 		if !rfc9111.Storable(status) || status == http.StatusPartialContent {
 			return fmt.Errorf("ttl %d: responses with this status cannot be stored", status)
 		}
