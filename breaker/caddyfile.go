@@ -3,6 +3,7 @@ package breaker
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -19,7 +20,7 @@ func init() {
 }
 
 // openBlock are the handlers of an `open` block, which only a helper can parse.
-type openBlock struct{ d *caddyfile.Dispenser }
+type openBlock struct{ d, head *caddyfile.Dispenser }
 
 // parseCaddyfile reads the directive. The name stands before the matcher, so
 // the matcher is read here and not by Caddy.
@@ -34,6 +35,12 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		return nil, h.Err("circuit_breaker: missing name: it takes a name, for metrics and administration, and optionally a matcher")
 	}
 	handler.Name = h.Val()
+	switch name := handler.Name; {
+	case name == parse.Off:
+		return nil, h.Err("circuit_breaker: off is not a name: leave the directive out where there is no breaker")
+	case strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@") || name == "*":
+		return nil, h.Errf("circuit_breaker: %q is a matcher, and the name comes first: write `circuit_breaker <name> %s`", name, name)
+	}
 	if err := registry.CheckName(handler.Name); err != nil {
 		return nil, h.Errf("circuit_breaker: %v", err)
 	}
@@ -45,7 +52,6 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if given && !ok {
 		return nil, h.Errf("circuit_breaker: %q is not a matcher: it takes a name and optionally a matcher (*, /path or @name)", h.Val())
 	}
-	head := parse.Head(h.Dispenser)
 	if err := handler.unmarshalOptions(h.Dispenser); err != nil {
 		return nil, err
 	}
@@ -56,7 +62,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		}
 		handler.Open = sub.(*caddyhttp.Subroute).Routes
 		if len(handler.Open) == 0 {
-			return nil, head.Err("open: missing handlers")
+			return nil, handler.openSegment.head.Err("open: missing handlers")
 		}
 	}
 	return h.NewRoute(matcher, handler), nil
@@ -101,7 +107,7 @@ func (h *Handler) unmarshalOptions(d *caddyfile.Dispenser) error {
 		return d.Errf("circuit_breaker: unexpected argument %q: it takes a name and optionally a matcher", d.Val())
 	}
 	return parse.Block(d, slices.Concat([]parse.Option{
-		parse.Value("key", &h.Key, parse.Text).Then(func() error { return checkKey(h.Key) }),
+		parse.Value("key", &h.Key, parse.Text).NotOff().Then(func() error { return checkKey(h.Key) }),
 		parse.Value("max_keys", &h.MaxKeys, parse.Int(1, 1_000_000)),
 	}, h.Options(), []parse.Option{
 		parse.Func("max_inflight", h.unmarshalMaxInflight),
@@ -116,7 +122,8 @@ func (h *Handler) unmarshalOpen(d *caddyfile.Dispenser) error {
 	if d.CountRemainingArgs() > 0 {
 		return parse.NoArgs(d)
 	}
-	h.openSegment = &openBlock{d.NewFromNextSegment()}
+	head := parse.Head(d)
+	h.openSegment = &openBlock{d.NewFromNextSegment(), head}
 	return nil
 }
 

@@ -13,6 +13,9 @@ import (
 
 // checkKey refuses keys that clients could use to make circuits without end.
 func checkKey(key string) error {
+	if key != "" && len(resolve.Placeholders(key)) == 0 {
+		return fmt.Errorf("key %q: it is the same for all requests, so that there is one circuit: write a placeholder such as {http.request.host}, or leave it out", key)
+	}
 	for _, part := range []string{"uri}", "uri_escaped}", "path}", "uri.path", "uri.query", "{path", "{uri", "{query"} {
 		if strings.Contains(key, part) {
 			return fmt.Errorf("key %q: clients choose paths, and could make circuits without end; use a placeholder such as {vars.service}", key)

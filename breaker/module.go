@@ -105,6 +105,9 @@ const (
 	defaultQueueWait   = 100 * time.Millisecond
 )
 
+// maxInflight is the largest limit, more than a gateway could have in flight.
+const maxInflight = 10_000_000
+
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
@@ -148,8 +151,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 // check refuses invalid options.
 func (h *Handler) check() error {
 	switch {
-	case h.MaxKeys < 0:
-		return fmt.Errorf("max_keys %d: it is at least 1", h.MaxKeys)
+	case h.MaxKeys < 0 || h.MaxKeys > registry.MaxKeys:
+		return fmt.Errorf("max_keys %d: accepted are 1 to %d", h.MaxKeys, registry.MaxKeys)
+	case h.MaxKeys > 0 && h.Key == "":
+		return errors.New("max_keys: it has no effect without key: there is one circuit")
 	case h.Mode != modeEnforce && h.Mode != modeObserve:
 		return fmt.Errorf("mode %q: accepted are enforce and observe", h.Mode)
 	}
@@ -177,8 +182,10 @@ func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 		s.QueueWait = defaultQueueWait
 	}
 	switch {
-	case s.Max < 1:
-		return s, errors.New("max_inflight: it is at least 1")
+	case s.Max < 1 || s.Max > maxInflight || s.Queue > maxInflight:
+		return s, fmt.Errorf("max_inflight: it is from 1 to %d, and its queue not longer", maxInflight)
+	case s.QueueWait > time.Hour:
+		return s, fmt.Errorf("max_inflight: a request waits at most 1h, not %s", s.QueueWait)
 	case !s.Adaptive && s.Min != 0:
 		return s, errors.New("max_inflight: min is for adaptive")
 	case s.Min < 0 || s.Min > s.Max:

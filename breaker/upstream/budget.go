@@ -38,7 +38,7 @@ func (b *RetryBudget) check() error {
 	if b.MinPerSecond == 0 {
 		b.MinPerSecond = defaultRetryMin
 	}
-	if !(b.Ratio > 0 && b.Ratio <= 1) || b.MinPerSecond < -1 {
+	if !(b.Ratio > 0 && b.Ratio <= 1) || b.MinPerSecond < -1 || b.MinPerSecond > 1_000_000 {
 		return errors.New("retry_budget: the share is above 0 and at most 1, the number per second is at least 1, or -1 for none")
 	}
 	return nil

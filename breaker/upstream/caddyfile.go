@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -154,16 +155,31 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		return nil
 	}
+	if name == "available" {
+		return head.Err("available: it cannot be the policy within itself: accepted are others, such as round_robin")
+	}
 	if options != nil {
 		open, end := inner[len(inner)-1], options[len(options)-1]
 		open.Text, end.Text, end.Line = "{", "}", end.Line+1
 		inner = slices.Concat(inner, []caddyfile.Token{open}, options, []caddyfile.Token{end})
 	}
 	segment := caddyfile.NewDispenser(inner)
-	segment.Next()
-	module, err := caddyfile.UnmarshalModule(segment, "http.reverse_proxy.selection_policies."+name)
+	id := "http.reverse_proxy.selection_policies." + name
+	info, err := caddy.GetModule(id)
 	if err != nil {
+		return head.Errf("lb_policy available: %q is not a selection policy: accepted are such as round_robin, least_conn and first", name)
+	}
+	module := info.New()
+	unmarshaler, ok := module.(caddyfile.Unmarshaler)
+	if !ok {
+		return head.Errf("lb_policy available: %s cannot be used in a Caddyfile", name)
+	}
+	if err := unmarshaler.UnmarshalCaddyfile(segment); err != nil {
 		return err
+	}
+	// Most policies have no options, and do not look for any.
+	if options != nil && segment.Next() {
+		return head.Errf("unknown option %q: accepted are max_ejection, and the options of %s", options[0].Text, name)
 	}
 	selector, ok := module.(reverseproxy.Selector)
 	if !ok {

@@ -88,7 +88,10 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 		return nil, err
 	}
 	failures.retryAfter = time.Duration(rules.RetryAfterMax)
-	if o.MaxKeys <= 0 {
+	if o.MaxKeys < 0 || o.MaxKeys > MaxKeys {
+		return nil, fmt.Errorf("max_keys %d: accepted are 1 to %d", o.MaxKeys, MaxKeys)
+	}
+	if o.MaxKeys == 0 {
 		o.MaxKeys = defaultMaxKeys
 	}
 	if !rules.opens() && o.Inflight.Max == 0 {

@@ -25,6 +25,15 @@ const (
 	defaultProbing     = 30 * time.Second
 )
 
+// Bounds of the rules.
+const (
+	maxRequests = 1_000_000
+	maxTime     = 366 * 24 * time.Hour
+)
+
+// MaxKeys is how many circuits one name may have at most.
+const MaxKeys = 1_000_000
+
 // Rules say when a circuit opens and closes.
 //
 // With none of `ratio`, `consecutive` and `slow_ratio` given, it opens when half
@@ -120,12 +129,14 @@ func (r *Rules) check() error {
 		return errors.New("slow: it needs a share, such as `slow 80% over 2s`")
 	case !(r.Jitter >= 0 && r.Jitter <= 1):
 		return errors.New("jitter: a share is 0 to 1")
-	case r.MinRequests < 1, r.Consecutive < 0:
-		return errors.New("min_requests is at least 1, consecutive is not negative")
+	case r.MinRequests < 1 || r.MinRequests > maxRequests, r.Consecutive < 0 || r.Consecutive > maxRequests:
+		return fmt.Errorf("min_requests is from 1 to %d, consecutive from 0, which is off", maxRequests)
 	case r.HalfOpen < 1 || r.HalfOpen > circuit.MaxProbes:
 		return fmt.Errorf("half_open %d: accepted are 1 to %d probes", r.HalfOpen, circuit.MaxProbes)
 	case r.Window <= 0, r.OpenFor <= 0, r.HalfOpenMax <= 0, r.SlowOver < 0, r.RetryAfterMax < 0:
 		return errors.New("window, open_for, half_open_max, slow_over and retry_after_max are above zero")
+	case max(r.Window, r.OpenMax, r.HalfOpenMax, r.SlowOver, r.RetryAfterMax) > caddy.Duration(maxTime):
+		return errors.New("window, open_for, half_open_max, slow_over and retry_after_max: at most 366d")
 	case r.OpenFor > r.OpenMax:
 		return fmt.Errorf("open_for %s: it is longer than its max %s", time.Duration(r.OpenFor), time.Duration(r.OpenMax))
 	}
