@@ -144,12 +144,12 @@ func (h *Handler) checkOptions() error {
 			return fmt.Errorf("upgrades: %s cannot be combined with protocols", noUpgrades)
 		case slices.ContainsFunc(notUpgraded, func(other string) bool { return strings.EqualFold(protocol, other) }):
 			return fmt.Errorf("upgrades: %s is not accepted: the requests in such a connection bypass every handler, and so authentication and limits", name)
-		case !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
+		case strings.Contains(name, "*"), !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
 			return fmt.Errorf("upgrades: %q is not a protocol name such as websocket, nor %s", name, noUpgrades)
 		}
 	}
 	for _, name := range h.KeepForwarded {
-		if kindOf(http.CanonicalHeaderKey(name)) != forwarded {
+		if strings.Contains(name, "*") || kindOf(http.CanonicalHeaderKey(name)) != forwarded {
 			return fmt.Errorf("keep_forwarded: %q is not a field that guard deletes: accepted are fields such as Forwarded, X-Forwarded-Prefix and X-Real-IP", name)
 		}
 	}

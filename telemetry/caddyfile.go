@@ -26,7 +26,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if len(args) == 1 {
-		h.Service = args[0]
+		if h.Service, err = parse.Text(args[0]); err != nil {
+			return d.Errf("telemetry: %w", err)
+		}
+		if h.Service == parse.Off {
+			return d.Err("telemetry: off is not the name of a service: leave the directive out where nothing is observed")
+		}
 	}
 	return parse.Block(d,
 		parse.Func("services", func(d *caddyfile.Dispenser) error {
@@ -37,7 +42,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			h.Path, h.Services = args[0], args[1:]
 			return nil
 		}).Then(h.check),
-		parse.Value("site", &h.Site, parse.Text),
+		parse.Value("site", &h.Site, parse.Text).NotOff(),
 	)
 }
 

@@ -15,6 +15,7 @@ import (
 	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/internal/route"
 )
 
@@ -63,6 +64,18 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision looks up the series of the services, and registers the metrics.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), collectors...)
+	for _, o := range []struct {
+		name string
+		text *string
+	}{{"service", &h.Service}, {"site", &h.Site}} {
+		if *o.text == "" {
+			continue
+		}
+		var err error
+		if *o.text, err = resolve.AtLoad(o.name, *o.text); err != nil {
+			return place.Error(ctx, "telemetry", h.Position, err)
+		}
+	}
 	if err := h.check(); err != nil {
 		return place.Error(ctx, "telemetry", h.Position, err)
 	}
@@ -119,7 +132,7 @@ func (h *Handler) check() error {
 		if err := checkName("services", name); err != nil {
 			return err
 		}
-		if name == "" || strings.Contains(name, "/") {
+		if name == "" || strings.ContainsAny(name, "/{} ") {
 			return fmt.Errorf("services: %q is not a segment of a path", name)
 		}
 		if key := strings.ToLower(name); seen[key] {
