@@ -183,7 +183,8 @@ func (g *gateway) checkMatchers(h httpcaddyfile.Helper) error {
 			}
 			set, _, err := h.WithDispenser(caddyfile.NewDispenser(slices.Clone(segment[1:2]))).MatcherToken()
 			if err != nil {
-				continue // reported where the line is read
+				// Where the line is read, the error would have the place of the directive.
+				return fmt.Errorf("%s: %w: define it in the site, at %s", option, err, place.At(segment[1].File, segment[1].Line))
 			}
 			if err := g.checkMatcher(option, segment[1], set); err != nil {
 				return err
@@ -218,6 +219,19 @@ func (g *gateway) checkMatcher(option string, token caddyfile.Token, set caddy.M
 	caddy.Log().Named(directiveName).Warn(option+" names an unknown service and so matches nothing",
 		zap.Strings("paths", paths), zap.String("service", unknown), zap.String("at", at))
 	return nil
+}
+
+// coversAll reports whether a matcher is of paths alone, one of which all requests
+// of services have.
+func coversAll(set caddy.ModuleMap) bool {
+	var paths []string
+	if len(set) != 1 || json.Unmarshal(set["path"], &paths) != nil {
+		return false
+	}
+	return slices.ContainsFunc(paths, func(path string) bool {
+		text, wild := strings.CutSuffix(strings.ToLower(path), "*")
+		return wild && strings.HasPrefix(apiPath, text)
+	})
 }
 
 // serviceOf returns the name of the service that a path is about, if it is

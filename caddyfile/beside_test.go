@@ -62,8 +62,10 @@ func TestMistakes(t *testing.T) {
 		{"nor in any case", inside("public /Users/*"), `"/Users/*" can match nothing`},
 		{"the prefix alone", inside("public /api"), `"/api" can match nothing`},
 		{"a health path", inside("public /api/users/login /health"), `"/health" can match nothing`},
-		{"all of them", inside("public /api/*"), ""},
-		{"a wildcard", inside("public /a* /*/login /api/us*"), ""},
+		{"all of them", inside("public /api/*"), "public: /api/* would allow every request without a token: write `jwt off`|, at Caddyfile:4"},
+		{"all of them by less", inside("public /api/users/login /a*"), "public: /a* would allow every request"},
+		{"all of them, and more", inside("public /*"), "public: /* would allow every request"},
+		{"a wildcard", inside("public /*/login /api/us* /api/users/*"), ""},
 		{"upper case", inside("public /API/Users/login"), ""},
 		{"a service that there is not", inside("public /api/orders/login"), ""}, // a warning
 		{"a named matcher", named("public @open"), `public: "@open" can match nothing|, at Caddyfile:8`},

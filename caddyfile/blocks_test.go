@@ -25,7 +25,7 @@ func TestBlockErrorsNameTheFirstLine(t *testing.T) {
 		"resource_metadata": site("jwt_auth {\nsecret {env.A}\nresource_metadata { #\nscopes_supported a\n}\n}"),
 		"bypass":            site("http_cache 60s {\nbypass { #\n}\n}"),
 		"purge_method":      site("http_cache 60s {\npurge_method { #\n}\n}"),
-		"open":              site("circuit_breaker x { #\nopen {\n}\n}"),
+		"open":              site("circuit_breaker x {\nopen { #\n}\n}"),
 		"lb_policy":         site("reverse_proxy a:1 {\nlb_policy available { #\nfoo bar\n}\n}"),
 		"redis":             "{\ntentagate {\nredis redis://a:1 redis://b:1 { #\nsentinel m\ncluster\n}\n}\n}\n" + site("respond ok"),
 		"tentagate":         site("tentagate { #\nservice a http://a:1\njwt off\npublic /api/a/x\n}"),

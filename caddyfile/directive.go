@@ -52,6 +52,7 @@ type gateway struct {
 	public   []caddy.ModuleMap // the matchers of requests that need no token
 	publicAt []caddyfile.Token // where each of them is
 	origins  []string
+	originAt caddyfile.Token     // where they are written, if they are
 	features map[string]*feature // by option
 	bounded  map[string]string   // the options of limits, as they were written
 	site     string              // part of the names of what has a state
@@ -151,6 +152,9 @@ func (g *gateway) unmarshal(h httpcaddyfile.Helper) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 1 && args[0] == off {
+		return d.Err("tentagate: off is not a name: leave the directive out")
+	}
 	if len(args) == 1 {
 		if name := args[0]; checkServiceName(name) != nil || name[0] <= '9' {
 			return d.Errf("tentagate: unexpected argument %q: it takes none, or a name: 1 to %d letters, digits, dashes, underscores and dots, a letter first",
@@ -188,6 +192,7 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		if err = checkOrigins(g.origins); err != nil {
 			return d.Errf("allowed_origins: %v", err)
 		}
+		g.originAt = segment[0]
 		return noBlock(d, option)
 	case "limits":
 		return g.unmarshalLimits(d)
@@ -229,6 +234,7 @@ func (g *gateway) unmarshalService(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return d.WrapErr(err)
 	}
+	head := parse.Head(d)
 	for d.NextBlock(0) {
 		if segment := d.NextSegment(); segment.Directive() == "discover" {
 			err = s.unmarshalDiscover(segment)
@@ -239,7 +245,7 @@ func (g *gateway) unmarshalService(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	return s.checkDiscovered(d)
+	return s.checkDiscovered(head)
 }
 
 // unmarshalPublic reads `public <matcher...>`.
@@ -253,8 +259,8 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 		if !ok {
 			return d.Errf("public: %q is not a matcher: accepted are a path such as /api/users/login and a named matcher such as @open", d.Val())
 		}
-		if len(set) == 0 {
-			return d.Err("public: * would allow every request without a token: write `jwt off` if this is intended")
+		if len(set) == 0 || coversAll(set) {
+			return d.Errf("public: %s would allow every request without a token: write `jwt off` if this is intended", d.Val())
 		}
 		g.public, g.publicAt = append(g.public, set), append(g.publicAt, d.Token())
 	}

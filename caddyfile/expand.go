@@ -53,6 +53,8 @@ func (g *gateway) completeOrigins() (err error) {
 		named = len(argsOf(cors.segments[0])) > 0 || optionsOf(cors.segments[0])["allowed_origins"]
 	}
 	switch {
+	case cors.off && len(g.origins) > 0:
+		return errors.New("allowed_origins: cors is off: remove one of the lines")
 	case named && len(g.origins) > 0:
 		return errors.New("allowed_origins: also set in cors: set the origins in one place")
 	case !named && len(g.origins) == 0:
@@ -138,6 +140,9 @@ func (g *gateway) cors() []caddyfile.Segment {
 		return g.feature("cors")
 	}
 	segment, given := words("cors").segment(), map[string]bool{}
+	if g.originAt.File != "" {
+		segment[0].File, segment[0].Line = g.originAt.File, g.originAt.Line
+	}
 	if written := g.features["cors"].segments; len(written) > 0 {
 		segment, given = written[0], optionsOf(written[0])
 	}
@@ -246,10 +251,16 @@ func notFound(detail string) caddyhttp.Route {
 // welcome returns the route of the gateway's own page.
 func (g *gateway) welcome() caddyhttp.Route {
 	links := map[string]string{}
-	// With a block of its own, health may be elsewhere. Metrics are not for
-	// everybody.
-	if f := g.features["health"]; !f.off && len(f.segments) == 0 {
+	// Metrics are not for everybody.
+	if f := g.features["health"]; !f.off {
 		links["health"] = "/health"
+		for _, segment := range f.segments {
+			for _, l := range linesOf(segment) {
+				if args := argsOf(l.Segment); l.Directive() == "path" && len(args) == 1 {
+					links["health"] = args[0]
+				}
+			}
+		}
 	}
 	body, err := json.Marshal(struct {
 		Name    string            `json:"name"`

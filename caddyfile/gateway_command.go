@@ -24,6 +24,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/parse"
 )
 
 // builtin is the Caddyfile of `tentagate gateway`.
@@ -128,6 +129,10 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 		return err
 	}
 	if c.print {
+		// METRICS_LISTEN may be in it, which adds lines.
+		if err := c.loadEnvironment(); err != nil {
+			return err
+		}
 		text = withOTEL(text)
 		if text, err = withInternalSite(text); err != nil {
 			return err
@@ -342,7 +347,14 @@ func (c *gatewayCommand) checkEnvironment() error {
 		}
 		bound := name == "READ_HEADER_TIMEOUT" || name == "IDLE_TIMEOUT" // for which Caddy has its own default at zero
 		if d, err := caddy.ParseDuration(text); err != nil || d < 0 || bound && d == 0 {
-			return fmt.Errorf("%s: %q is not a duration such as 10s", name, text)
+			hint := ""
+			switch {
+			case bound && parse.IsOff(text):
+				hint = "; it cannot be switched off: unset it for its default"
+			case text == off:
+				hint = "; for none, write 0s"
+			}
+			return fmt.Errorf("%s: %q is not a duration such as 10s%s", name, text, hint)
 		}
 	}
 	if text, ok := os.LookupEnv("MAX_HEADER_SIZE"); ok {
@@ -379,14 +391,18 @@ func adapt(text string) ([]byte, error) {
 	if adapter == nil {
 		return nil, errors.New("this binary was built without the Caddyfile adapter")
 	}
+	origins := originsOf(text)
 	config, warnings, err := adapter.Adapt([]byte(text), map[string]any{"filename": builtinName})
 	for _, warning := range warnings {
 		if strings.Contains(warning.Message, "not formatted") {
 			continue // substituted variables are not formatted
 		}
-		caddy.Log().Named("gateway").Warn(warning.String())
+		caddy.Log().Named("gateway").Warn(origins.rename(warning.String()))
 	}
-	return config, err
+	if err != nil {
+		return nil, errors.New(origins.rename(err.Error()))
+	}
+	return []byte(origins.rename(string(config))), nil
 }
 
 // limitMemory keeps the heap within the memory limit of the container.

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/logging"
 
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 func init() {
@@ -75,7 +76,11 @@ func (f *CredentialsFilter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the filter's name
 	for _, arg := range d.RemainingArgs() {
 		// Lists in variables have spaces or commas between their entries.
-		f.Parameters = append(f.Parameters, strings.FieldsFunc(arg, func(c rune) bool { return c == ',' })...)
+		names := strings.FieldsFunc(arg, func(c rune) bool { return c == ',' || c == ' ' })
+		if len(names) == 0 {
+			return d.Err("credentials: an empty value: remove it")
+		}
+		f.Parameters = append(f.Parameters, names...)
 	}
 	return noBlock(d, "credentials")
 }
@@ -83,7 +88,11 @@ func (f *CredentialsFilter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Provision prepares the names.
 func (f *CredentialsFilter) Provision(caddy.Context) error {
 	f.names = map[string]bool{}
-	for _, name := range slices.Concat(credentialParameters, f.Parameters) {
+	parameters, err := resolve.List("credentials", f.Parameters)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Concat(credentialParameters, parameters) {
 		f.names[strings.ToLower(name)] = true
 	}
 	return nil
