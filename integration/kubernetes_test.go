@@ -8,7 +8,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +54,10 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	secret := filepath.Join(g.home, "JWT_SECRET_KEY")
 	if err := os.WriteFile(secret, []byte(podSecret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	draining := variables["SHUTDOWN_DELAY"] != ""
+	if draining {
+		variables["SHUTDOWN_DELAY"] = "3s"
 	}
 	env := []string{"KUBERNETES_SERVICE_HOST=10.0.0.1"} // as every pod has it
 	for name, value := range variables {
@@ -145,7 +151,28 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	if a := probe("/metrics"); a.status != http.StatusOK || !strings.Contains(a.body, "tentagate_") {
 		t.Errorf("/metrics on the internal port: %d, want the series of TentaGate", a.status)
 	}
+	if draining {
+		expectDraining(t, g, probe, strings.TrimSpace(minted))
+	}
 	if log := g.log.String(); strings.Contains(log, strings.TrimSpace(minted)) || strings.Contains(log, podSecret) {
 		t.Error("the log has a token or the secret in it")
+	}
+}
+
+// expectDraining checks that a pod which is asked to end says so to its probes, and
+// still serves requests.
+func expectDraining(t *testing.T, g *gateway, probe func(string) answer, token string) {
+	t.Helper()
+	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for probe("/readyz").status == http.StatusOK { // a probe that is refused ends the test
+		time.Sleep(10 * time.Millisecond)
+	}
+	if a := g.get("/api/users/x", "Authorization", "Bearer "+token, "X-Forwarded-For", "203.0.113.201"); a.status != http.StatusOK {
+		t.Errorf("while it drains: %d", a.status)
+	}
+	if a := probe("/readyz"); a.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz while it drains: %d, want 503", a.status)
 	}
 }

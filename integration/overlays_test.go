@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -141,6 +142,12 @@ func expectCoherent(t *testing.T, found objects) {
 			if !ports[e.Port] || e.Path != "/metrics" {
 				t.Errorf("the PodMonitor scrapes %s%s", e.Port, e.Path)
 			}
+		}
+	}
+	if gateway.Spec.Containers[0].Lifecycle == nil {
+		delay, err := time.ParseDuration(configMap(t, found, "tentagate-env").Data["SHUTDOWN_DELAY"])
+		if grace := time.Duration(*gateway.Spec.TerminationGracePeriodSeconds) * time.Second; err != nil || delay < 15*time.Second || delay+45*time.Second >= grace {
+			t.Errorf("without a preStop hook: SHUTDOWN_DELAY is %s of %s (%v)", delay, grace, err)
 		}
 	}
 	configs := map[string]bool{}
