@@ -62,6 +62,7 @@ var (
 	shellLine    = regexp.MustCompile(`^(#|\$ |tentagate [a-z-]+( |$)|docker |kubectl |curl |go (run|test|build) |export |xcaddy |redis-cli |openssl |helm |az |[A-Z_]+=)`)
 	exchangeLine = regexp.MustCompile(`^((GET|POST|PUT|DELETE|PATCH|HTTP/\d)|[A-Za-z-]+: )`)
 	yamlLine     = regexp.MustCompile(`^(apiVersion|kind|metadata|- |[a-z_]+):`)
+	kustoLine    = regexp.MustCompile(`^(ContainerLogV2|let )`)
 	grammar      = regexp.MustCompile(`<[a-z]|\[<|\.\.\.|…`)
 	siteAddress  = regexp.MustCompile(`(?m)^(\{|(https?://|:\d|[a-z0-9*.-]+\.(com|net|org|test|example)\b|localhost)[^{]*\{)$`)
 )
@@ -71,7 +72,7 @@ var (
 // description of a grammar must be.
 func (b block) isCaddyfile() bool {
 	first, _, _ := strings.Cut(b.text, "\n")
-	return !shellLine.MatchString(first) && !exchangeLine.MatchString(first) && !yamlLine.MatchString(first) &&
+	return !shellLine.MatchString(first) && !exchangeLine.MatchString(first) && !yamlLine.MatchString(first) && !kustoLine.MatchString(first) &&
 		!strings.HasPrefix(first, `{"`) && !b.isJSON() && !grammar.MatchString(b.text)
 }
 
