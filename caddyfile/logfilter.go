@@ -44,12 +44,9 @@ var addressFields = []string{
 	"Content-Location", "Link", "Location", "Origin", "Referer", "Refresh", "X-Forwarded-Uri", "X-Original-Uri", "X-Original-Url", "X-Rewrite-Url",
 }
 
-// redacted stands in a log where there was a credential.
-const redacted = "REDACTED"
-
 // CredentialsFilter redacts credentials in a log field. In a URL, such as
-// `request>uri`, it replaces the values of query parameters that hold credentials
-// (RFC 6750 §2.3); names are compared decoded and in any case. In a header,
+// `request>uri`, it replaces the userinfo, as in `http://user:password@host/`, and the
+// values of query parameters that hold credentials (RFC 6750 §2.3); names are compared decoded and in any case. In a header,
 // `request>headers`, it does so in the fields that hold a URL, and replaces the
 // fields that hold credentials. It knows the parameters and fields from which a
 // jwt_auth of the process takes tokens.
@@ -123,7 +120,7 @@ func (f *CredentialsFilter) redactHeader(header http.Header) http.Header {
 	for name, values := range header {
 		switch {
 		case isCredential(name):
-			values = []string{redacted}
+			values = []string{credentials.Redacted}
 		case slices.Contains(addressFields, name):
 			values = slices.Clone(values)
 			for i := range values {
@@ -135,9 +132,10 @@ func (f *CredentialsFilter) redactHeader(header http.Header) http.Header {
 	return clean
 }
 
-// redact replaces values in the query and in the fragment of a URL, as the text
-// stands: what no parser of URLs would take is in a log too.
+// redact replaces the userinfo, and values in the query and in the fragment of a URL,
+// as the text stands: what no parser of URLs would take is in a log too.
 func (f *CredentialsFilter) redact(text string) string {
+	text = credentials.RedactUserinfo(text)
 	at := strings.IndexAny(text, "?#")
 	if at < 0 {
 		return text
@@ -160,7 +158,7 @@ func (f *CredentialsFilter) redact(text string) string {
 		decoded = strings.ToLower(strings.TrimSpace(decoded))
 		if ok && (f.names[decoded] || credentials.IsParameter(decoded)) {
 			b.WriteString(name)
-			b.WriteString("=" + redacted)
+			b.WriteString("=" + credentials.Redacted)
 		} else {
 			b.WriteString(pair)
 		}

@@ -42,6 +42,7 @@ func TestCredentialsFilter(t *testing.T) {
 		"/a?x=1?token=s3cret":                   "/a?x=1?token=REDACTED",
 		"https://h/cb#access_token=s3cret&x=1":  "https://h/cb#access_token=REDACTED&x=1",
 		"https://h/cb?code=s3cret#access_token": "https://h/cb?code=REDACTED#access_token",
+		"http://user:s3cret@h/?token=s3cret":    "http://REDACTED@h/?token=REDACTED",
 		"?":                                     "?",
 	} {
 		if got := f.Filter(zap.String("uri", text)).String; got != want {
