@@ -46,6 +46,14 @@ func answers(t *testing.T, handler http.HandlerFunc, text string) (statuses []in
 	}
 }
 
+// longLine returns a chunked request with a line that is longer than the buffer of
+// the connection, which ends at what looks like the request line.
+func longLine(before, after string) string {
+	line := "POST / HTTP/1.1\r\n"
+	name := before[strings.LastIndex(before, "\n")+1:]
+	return line + before + strings.Repeat(",", 4<<10-len(name)) + line + "Host: a\r\n" + after + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+}
+
 func TestWhoReadsTheBody(t *testing.T) {
 	post := func(body, header string) string {
 		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n%s", header, len(body), body)
@@ -83,6 +91,7 @@ func TestWhoReadsTheBody(t *testing.T) {
 		"no answer":               {func(http.ResponseWriter, *http.Request) {}, small, true},
 		"the client wants an end": {all, post("hello", "Connection: close\r\n"), false},
 		"expected, not asked for": {nobody, post("hello", "Expect: 100-continue\r\n"), false},
+		"expected in a list":      {nobody, post("hello", "Expect: other, 100-Continue\r\n"), false},
 		"closed by the reader":    {func(w http.ResponseWriter, r *http.Request) { _, _ = r.Body.Read(make([]byte, 1)); _ = r.Body.Close() }, small, true},
 		"closed, large":           {func(w http.ResponseWriter, r *http.Request) { _, _ = r.Body.Read(make([]byte, 1)); _ = r.Body.Close() }, large, false},
 		"closed, broken":          {func(w http.ResponseWriter, r *http.Request) { _, _ = r.Body.Read(make([]byte, 1)); _ = r.Body.Close() }, chunked + "ZZZ\r\n", false},
@@ -96,9 +105,14 @@ func TestWhoReadsTheBody(t *testing.T) {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 			all(w, r)
 		}, small, true},
-		"length beside":           {all, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
-		"HTTP/1.0":                {all, "POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx", false},
-		"HTTP/1.0 without a body": {all, "POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", false},
+		"length in front of a line that fills the buffer": {all, longLine("Content-Length: 5\r\nX-Pad: ", "X-Pad: 1\r\n"), false},
+		"length in front of a trailer that fills it":      {all, longLine("Content-Length: 5\r\nTrailer: ", ""), false},
+		"announced trailer":                               {all, strings.Replace(chunked, "Host", "Trailer: X-A\r\nHost", 1) + "0\r\nX-A: 1\r\n\r\n", true},
+		"many fields":                                     {all, post("hello", strings.Repeat("X-A: 1\r\nX-B: 1\r\n", 30)), true},
+		"many fields, chunked":                            {all, strings.Replace(chunked, "Host", strings.Repeat("x-a: 1\r\nX-B: 1\r\n 2\r\n", 30)+"Host", 1) + "0\r\n\r\n", true},
+		"length beside":                                   {all, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
+		"HTTP/1.0":                                        {all, "POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx", false},
+		"HTTP/1.0 without a body":                         {all, "POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,6 +122,42 @@ func TestWhoReadsTheBody(t *testing.T) {
 				t.Errorf("%v, ended %v", statuses, ended)
 			}
 		})
+	}
+}
+
+// Clients of HTTP/1.0 do not know informational responses.
+func TestInformational(t *testing.T) {
+	for version, want := range map[string][]int{"1.0": {200}, "1.1": {100, 103, 200}} {
+		got, _ := answers(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(100)
+			w.WriteHeader(103)
+			w.WriteHeader(200)
+		}, "GET / HTTP/"+version+"\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if !slices.Equal(got, want) {
+			t.Errorf("HTTP/%s: %v, want %v", version, got, want)
+		}
+	}
+}
+
+// Handlers, and so all logs, see no password in the target. Whether there is a length
+// beside the encoding is known all the same.
+func TestUserinfo(t *testing.T) {
+	for request, want := range map[string]string{
+		"GET http://user:s3cret@a/b HTTP/1.1\r\n":                                                     "http://REDACTED@a/b false",
+		"POST http://user:s3cret@a/b HTTP/1.1\r\nContent-Length: 1\r\n":                               "http://REDACTED@a/b false",
+		"POST http://user:s3cret@a/b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n":                      "http://REDACTED@a/b false",
+		"POST http://user:s3cret@a/b HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n": "http://REDACTED@a/b true",
+		"CONNECT user:s3cret@a:80 HTTP/1.1\r\n":                                                       "REDACTED@a:80 false",
+		"GET http://a/b@c HTTP/1.1\r\n":                                                               "http://a/b@c false",
+	} {
+		var got string
+		answers(t, func(_ http.ResponseWriter, r *http.Request) {
+			q := From(r.Context())
+			got = fmt.Sprint(r.RequestURI, " ", q != nil && q.beside)
+		}, request+"Host: a\r\nConnection: close\r\n\r\n0\r\n\r\n")
+		if got != want {
+			t.Errorf("%q: %q, want %q", request, got, want)
+		}
 	}
 }
 

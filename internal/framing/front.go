@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/credentials"
 )
 
 // Install wraps the server whose handler is being provisioned, so that every
@@ -72,12 +74,21 @@ func newFront(next http.Handler) *front {
 //
 // Caddy gets a copy of the request, so that Go's server finds its own body in its own
 // request, and handles it as usual.
+//
+// The userinfo of a target such as `http://user:password@host/` is a password, which
+// must not be in any log of Caddy.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	target := r.RequestURI
+	if r.URL.User != nil {
+		target = credentials.RedactUserinfo(target)
+	}
 	if r.ProtoMajor != 1 || r.ContentLength == 0 && r.ProtoMinor > 0 {
+		r.RequestURI = target
 		f.next.ServeHTTP(w, r)
 		return
 	}
 	q, r := Watch(w, r)
+	r.RequestURI = target
 	q.bound = f.bound
 	if f.timeout > 0 {
 		q.ceiling = time.Now().Add(f.timeout)

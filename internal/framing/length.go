@@ -13,18 +13,41 @@ import (
 // Content-Length too, and whether that is unknown.
 //
 // net/http uses the Transfer-Encoding and removes the Content-Length, so the request
-// is read again from the buffer of the connection, which is not changed.
+// is read again from the buffer of the connection, which is not changed. The header
+// of the request must be as net/http made it.
 func lengthBeside(r *http.Request) (beside, unsure bool) {
 	text, ok := head(consumed(r.Body), r.Method+" "+r.RequestURI+" "+r.Proto)
 	if !ok {
 		return false, true
 	}
+	others := 0
 	for line := range strings.Lines(string(text)) {
-		if name, _, ok := strings.Cut(line, ":"); ok && strings.EqualFold(strings.TrimSpace(name), "Content-Length") {
+		name, _, ok := strings.Cut(line, ":")
+		if !ok || line[0] == ' ' || line[0] == '\t' {
+			continue // the line of the request, or a part of the value above
+		}
+		switch http.CanonicalHeaderKey(name) {
+		case "Content-Length":
 			return true, false
+		case "Host", "Transfer-Encoding", "Trailer":
+		default:
+			others++
 		}
 	}
-	return false, false
+	return false, others != count(r.Header)
+}
+
+// count returns how many field lines a header has, but for those that net/http
+// removes: Host, Transfer-Encoding, Content-Length and Trailer. A section with fewer
+// lines than its request is only the end of it: where a line is longer than the
+// buffer, the rest of its value is at the beginning of the buffer, and can look like
+// a request line. Host and Transfer-Encoding have no such values, and a Trailer with
+// a space in it is refused at the end of the body.
+func count(h http.Header) (lines int) {
+	for _, values := range h {
+		lines += len(values)
+	}
+	return lines
 }
 
 // head returns the header section after the last occurrence of the request line, if

@@ -46,6 +46,7 @@ type Request struct {
 	framed  bool          // by HTTP/2 or HTTP/3, whose connections are not lost so
 	ends    bool          // the connection is closed in any case
 	waits   bool          // the client waits for 100 Continue
+	old     bool          // the request is of HTTP/1.0
 	duplex  bool          // handlers may read the body after the response header
 	gone    bool          // the connection was hijacked
 	beside  bool
@@ -74,8 +75,10 @@ func Watch(w http.ResponseWriter, r *http.Request) (*Request, *http.Request) {
 	q := &Request{body: r.Body, trailer: newTrailer(r), length: r.ContentLength, framed: r.ProtoMajor != 1, ended: r.ContentLength == 0}
 	q.Init(w, q)
 	if !q.framed {
-		q.ends = r.Close || !r.ProtoAtLeast(1, 1)
-		q.waits = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
+		q.old = !r.ProtoAtLeast(1, 1)
+		q.ends = r.Close || q.old
+		// Go's server has refused any other expectation.
+		q.waits = r.Header.Get("Expect") != ""
 		if len(r.TransferEncoding) > 0 {
 			var unsure bool
 			q.beside, unsure = lengthBeside(r)
@@ -142,6 +145,15 @@ func (q *Request) BeforeHeader(h http.Header, status int) {
 	if q.ends || !q.finish(h) {
 		h["Connection"] = []string{"close"}
 	}
+}
+
+// WriteHeader sends no informational response to a client of HTTP/1.0, which does
+// not know them (RFC 9110 §15.2).
+func (q *Request) WriteHeader(status int) {
+	if q.old && status < http.StatusOK && status != http.StatusSwitchingProtocols {
+		return
+	}
+	q.Writer.WriteHeader(status)
 }
 
 // finish reports whether the end of the body is reached. It reads the rest unless a
