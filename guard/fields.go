@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/requestid"
 )
@@ -88,9 +89,19 @@ func (h *Handler) checkFields(r *http.Request) error {
 	return nil
 }
 
-// ordinaryTrailer reports whether a trailer field is kept: what guard deletes from
-// a header it deletes from trailers.
-func ordinaryTrailer(name string) bool { return kindOf(name) == ordinary }
+// ordinaryTrailer reports whether a trailer field is kept. What guard deletes from a
+// header it deletes from trailers; and what says how to handle a request, or who sends
+// it, must be in the header (RFC 9110 §6.5.1): no handler sees it in a trailer, but
+// some services merge trailers into the header.
+func ordinaryTrailer(name string) bool {
+	switch {
+	case name == "Content-Digest":
+		return true // the trailer is its usual place (RFC 9530 §2)
+	case endToEnd(name), credentials.IsField(name), slices.Contains(credentials.Fields, name), slices.Contains(credentials.UserFields, name):
+		return false
+	}
+	return kindOf(name) == ordinary
+}
 
 // fromTrustedProxy reports whether the connection is from a proxy that the
 // operator named in trusted_proxies.

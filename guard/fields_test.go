@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/requestid"
 )
 
@@ -52,6 +53,21 @@ func TestConnectionNames(t *testing.T) {
 			if seen.Header.Get(name) == "" {
 				t.Errorf("Connection %q: %s was dropped", tc.connection, name)
 			}
+		}
+	}
+}
+
+// What decides about a request is read in its header, and so must not be in a trailer.
+func TestTrailerNames(t *testing.T) {
+	credentials.AddField("X-Trailer-Test")
+	for name, want := range map[string]bool{
+		"X-Sum": true, "Content-Digest": true, "Repr-Digest": true, "Grpc-Status": true, "Server-Timing": true,
+		"Cookie": false, "X-Request-Id": false, "Authorization": false, "X-Api-Key": false, "Dpop": false, "X-User": false, "Traceparent": false,
+		"X-Trailer-Test": false, "Content-Type": false, "If-Match": false, "Accept": false, "X-Forwarded-For": false, "X-Real-Ip": false,
+		"X-Http-Method-Override": false, "X~Sum": false, "Http2-Settings": false,
+	} {
+		if got := ordinaryTrailer(name); got != want {
+			t.Errorf("%s: kept is %v", name, got)
 		}
 	}
 }

@@ -231,6 +231,9 @@ func TestTrailers(t *testing.T) {
 	got := make(chan http.Header, 1)
 	server := httptest.NewServer(newFront(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		From(r.Context()).KeepTrailers(func(name string) bool { return name != "X-User" })
+		if _, ok := r.Trailer["X-Sum"]; !ok || len(r.Trailer) != 1 {
+			t.Errorf("announced are %v", r.Trailer)
+		}
 		_, _ = io.Copy(io.Discard, r.Body)
 		got <- r.Trailer
 	})))

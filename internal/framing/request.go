@@ -96,9 +96,9 @@ func Watch(w http.ResponseWriter, r *http.Request) (*Request, *http.Request) {
 // Transfer-Encoding, which is to be refused (RFC 9112 §6.3).
 func (q *Request) LengthBeside() bool { return q.beside }
 
-// KeepTrailers drops the trailer fields for which keep returns false. It is called
-// before the body is read.
-func (q *Request) KeepTrailers(keep func(name string) bool) { q.trailer.keep = keep }
+// KeepTrailers drops the trailer fields for which keep returns false, and their
+// announcement. It is called before the body is read.
+func (q *Request) KeepTrailers(keep func(name string) bool) { q.trailer.keepOnly(keep) }
 
 // Failure returns the reason why the body could not be read to its end, if that
 // is the client's fault: invalid framing, or a body that did not arrive in time. It

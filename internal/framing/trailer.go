@@ -13,18 +13,25 @@ var errTrailer = errors.New("the trailer section has a line that is not a field"
 // trailer checks the trailer fields of a request.
 type trailer struct {
 	request   *http.Request // into which the server writes them
-	announced []string      // by the Trailer field
-	keep      func(name string) bool
+	announced []string      // by the Trailer field, of those that are forwarded
 }
 
 func newTrailer(r *http.Request) trailer {
 	t := trailer{request: r}
-	for name := range r.Trailer {
-		if httpguts.ValidTrailerHeader(name) {
+	t.keepOnly(httpguts.ValidTrailerHeader)
+	return t
+}
+
+// keepOnly drops the announcement of the fields for which keep returns false.
+func (t *trailer) keepOnly(keep func(name string) bool) {
+	t.announced = t.announced[:0]
+	for name := range t.request.Trailer {
+		if keep(name) {
 			t.announced = append(t.announced, name)
+		} else {
+			delete(t.request.Trailer, name)
 		}
 	}
-	return t
 }
 
 // check refuses invalid field lines (RFC 9112 §7.1.2), which net/http accepts, and
@@ -41,7 +48,7 @@ func (t *trailer) check() error {
 				return errTrailer
 			}
 		}
-		if !slices.Contains(t.announced, name) || t.keep != nil && !t.keep(name) {
+		if !slices.Contains(t.announced, name) {
 			delete(fields, name)
 		}
 	}
