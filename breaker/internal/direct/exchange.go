@@ -100,13 +100,15 @@ func (x *exchange) run() (*http.Response, error) {
 	return resp, nil
 }
 
-// deliver ends what depends on the response.
+// deliver ends what depends on the response. A body that waits for 100 Continue is
+// not sent any more: net/http does, to keep the connection, but the client of a proxy
+// would be asked for a body that the server has refused.
 func (x *exchange) deliver(resp *http.Response) {
 	u := x.out.upload
 	if u == nil {
 		return
 	}
-	u.decide(!resp.Close && !x.out.Close)
+	u.decide(false)
 	x.delivered.Store(true)
 	select {
 	case <-x.sent:
@@ -234,6 +236,9 @@ func (x *exchange) fail(err error) error {
 	}
 	x.stop()
 	ctx, u := x.r.Context(), x.out.upload
+	if u != nil && u.withheld {
+		x.sendErr = nil // the body waited until now; err is why it need not any more
+	}
 	own := ctx.Err() != nil || u != nil && u.err != nil || x.sendErr != nil && x.c.writeErr == nil
 	x.unanswered = x.unanswered && !own && !isTimeout(x.c.writeErr)
 	switch {

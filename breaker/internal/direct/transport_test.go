@@ -592,7 +592,7 @@ func TestBadAnswers(t *testing.T) {
 }
 
 // 100 Continue: the body is sent when the server wants it, or after a while, and
-// not at all where the server has answered without it and closes.
+// not at all where the server has answered without it.
 func TestExpectContinue(t *testing.T) {
 	noGoroutines(t)
 	for name, tc := range map[string]struct {
@@ -601,11 +601,11 @@ func TestExpectContinue(t *testing.T) {
 		body  bool // it gets the body
 		want  int
 	}{
-		"asked for":         {"HTTP/1.1 100 Continue\r\n\r\n", time.Hour, true, 200},
-		"after a while":     {"", 10 * time.Millisecond, true, 200},
-		"no wait":           {"", 0, true, 200},
-		"refused":           {"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", time.Hour, false, 401},
-		"answered, goes on": {"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", time.Hour, true, 401},
+		"asked for":        {"HTTP/1.1 100 Continue\r\n\r\n", time.Hour, true, 200},
+		"after a while":    {"", 10 * time.Millisecond, true, 200},
+		"no wait":          {"", 0, true, 200},
+		"refused":          {"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", time.Hour, false, 401},
+		"refused, goes on": {"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n", time.Hour, false, 417},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan string, 1)
@@ -637,6 +637,22 @@ func TestExpectContinue(t *testing.T) {
 				t.Errorf("the server got %q", text)
 			}
 		})
+	}
+}
+
+// The end of the connection is the error, not the body that was not sent.
+func TestExpectContinueFails(t *testing.T) {
+	noGoroutines(t)
+	for answer, want := range map[string]string{"": "reading the response: EOF", "HTTP/1.1 x\r\n\r\n": "malformed HTTP status code"} {
+		b := serve(t, func(c net.Conn, in *bufio.Reader) {
+			_, _ = http.ReadRequest(in)
+			_, _ = io.WriteString(c, answer)
+		})
+		r := request(t, http.MethodPost, b.url(), strings.NewReader("hello"))
+		r.Header.Set("Expect", "100-continue")
+		if resp, err := newTransport(t, Options{ContinueTimeout: time.Hour}).RoundTrip(r); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, %v, want %s", resp, err, want)
+		}
 	}
 }
 
