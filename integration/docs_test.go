@@ -14,11 +14,12 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
-// block is a fenced block of a page.
+// block is a fenced block of a page. A Caddyfile has no language.
 type block struct {
-	page string
-	line int
-	text string
+	page     string
+	line     int
+	language string
+	text     string
 }
 
 // pages are the pages that are read for blocks.
@@ -44,7 +45,7 @@ func blocks(t *testing.T) []block {
 		for i, line := range strings.Split(string(text), "\n") {
 			switch fence := strings.HasPrefix(strings.TrimSpace(line), "```"); {
 			case fence && open == nil:
-				open = &block{page: filepath.Base(page), line: i + 1}
+				open = &block{page: filepath.Base(page), line: i + 1, language: strings.TrimPrefix(strings.TrimSpace(line), "```")}
 			case fence:
 				all, open = append(all, *open), nil
 			case open != nil:
@@ -72,7 +73,7 @@ var (
 // description of a grammar must be.
 func (b block) isCaddyfile() bool {
 	first, _, _ := strings.Cut(b.text, "\n")
-	return !shellLine.MatchString(first) && !exchangeLine.MatchString(first) && !yamlLine.MatchString(first) && !kustoLine.MatchString(first) &&
+	return b.language == "" && !shellLine.MatchString(first) && !exchangeLine.MatchString(first) && !yamlLine.MatchString(first) && !kustoLine.MatchString(first) &&
 		!strings.HasPrefix(first, `{"`) && !b.isJSON() && !grammar.MatchString(b.text)
 }
 
