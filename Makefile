@@ -1,0 +1,21 @@
+# make build | test | lint | check | image | chart
+
+build: ## the binary
+	go build -o tentagate ./cmd/tentagate
+
+test: ## the tests; those that need redis-server say so when it is missing
+	go test ./... ./integration/...
+
+lint: ## what the linter says, in the version that .ci/run has
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$$(sed -n 's/^GOLANGCI=//p' .ci/run) run ./... ./integration/...
+
+check: ## all that is asked of a change (Debian, as root)
+	.ci/run
+
+image: ## builds the image twice with buildah, compares the two, and runs one hardened (Debian, as root)
+	.ci/image
+
+chart: ## lints, packages and renders the Helm chart, and runs its pod
+	.ci/chart
+
+.PHONY: build test lint check image chart
