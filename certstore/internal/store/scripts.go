@@ -40,13 +40,13 @@ if locks > 0 then
 	for i = 2, locks + 1 do
 		local holder = redis.call('GET', KEYS[i])
 		if not holder then absent = true
-		elseif holder ~= token then return redis.error_reply('FENCED') end
+		elseif holder ~= token then return redis.error_reply('FENCED lock lost') end
 	end
 	if absent then
 		-- The lease ended. If nobody has written since, nobody was wronged.
 		for k = 1, keys do
 			local written = redis.call('HGET', entry(k), 'f')
-			if written and tonumber(written) > fence then return redis.error_reply('FENCED') end
+			if written and tonumber(written) > fence then return redis.error_reply('FENCED lock lost') end
 		end
 		for i = 2, locks + 1 do redis.call('SET', KEYS[i], token, 'PX', lease) end
 	end
@@ -176,7 +176,7 @@ func explain(err error) error {
 	if !ok {
 		return err
 	}
-	text := reply.Error()
+	text := strings.TrimPrefix(reply.Error(), "ERR ") // of servers that take no code but their own
 	if id, ok := strings.CutPrefix(text, "WRONGKEY "); ok {
 		id, _, _ = strings.Cut(id, " ")
 		return fmt.Errorf("%w (ID %s): configure that key too, after the first one", ErrWrongKey, id)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,13 @@ func (e *events) add(event Event) {
 	if event.Kind != Operation {
 		e.list = append(e.list, event)
 	}
+}
+
+// has reports whether there was an event of the kind.
+func (e *events) has(kind Kind) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.list, func(event Event) bool { return event.Kind == kind })
 }
 
 // open makes a store, as a process of its own has it.
