@@ -39,7 +39,7 @@ func (o *observer) observe(e store.Event) {
 	case store.Reachable:
 		log.Info("Redis reachable again")
 	case store.Waiting:
-		log.Warn("waiting for Redis before a certificate can be managed", zap.String("operation", e.Name), zap.Error(e.Err))
+		log.Warn("waiting for Redis to load or store a certificate", zap.String("operation", e.Name), zap.Error(e.Err))
 	case store.WrongKey:
 		if o.due(time.Now()) {
 			log.Error("certificates cannot be used: the configured key is wrong", zap.Error(e.Err))

@@ -17,6 +17,11 @@ import (
 // maxValue bounds a value. Certificates have some kilobytes.
 const maxValue = 16 << 20
 
+// finishing is for how long the write of what a lock protects is tried while Redis is
+// gone: a certificate that was issued and cannot be written is lost, and the next
+// order counts against the limits of the authority.
+const finishing = time.Minute
+
 // headSize is the length of what stands before a value when it is sealed: the
 // time of the write in Unix milliseconds.
 const headSize = 8
@@ -87,6 +92,12 @@ func (s *Store) store(ctx context.Context, patient bool, key string, value []byt
 		return fmt.Errorf("storing %s: %d bytes are more than the %d that are accepted: %w", key, len(value), maxValue, fs.ErrInvalid)
 	}
 	h := s.guardOf(key)
+	if h != nil && !patient {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, finishing)
+		defer cancel()
+		patient = true
+	}
 	return s.fenced(h, key, s.do(ctx, patient, "store", func(ctx context.Context) error {
 		_, err := s.put(ctx, key, value, time.Now(), nil, h)
 		return err

@@ -17,7 +17,7 @@ const (
 	// Reachable means that Redis answers again.
 	Reachable
 	// Waiting means that the operation Name waits until Redis carries it out: it
-	// began to manage a certificate.
+	// begins to manage a certificate, or writes one that was issued.
 	Waiting
 	// WrongKey means that an operation was refused for Err.
 	WrongKey

@@ -70,6 +70,7 @@ func topologies(t *testing.T, test func(t *testing.T, addrs []string)) {
 // A holder that was paused can neither write nor delete what its lock protects once
 // another has taken the lock, whether that one still has it or not.
 func TestFencing(t *testing.T) {
+	t.Parallel()
 	topologies(t, func(t *testing.T, addrs []string) {
 		c := client(t, addrs...)
 		first, a, seen := open(t, c, Options{})
@@ -121,6 +122,7 @@ func TestFencing(t *testing.T) {
 // A lease that ended is no harm while nobody has taken the lock: the work goes on,
 // and others wait again.
 func TestLeaseEnded(t *testing.T) {
+	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
 	first, a, _ := open(t, c, Options{})
 	_, b, _ := open(t, c, Options{})
@@ -145,6 +147,7 @@ func TestLeaseEnded(t *testing.T) {
 // A lease is renewed while its holder lives, and a lock that was lost is taken again
 // when its work is tried again.
 func TestRenewal(t *testing.T) {
+	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
 	first, a, _ := open(t, c, Options{Lease: 300 * time.Millisecond})
 	second, b, _ := open(t, c, Options{Lease: 300 * time.Millisecond})
@@ -177,6 +180,7 @@ func TestRenewal(t *testing.T) {
 
 // A lock keeps its store open, and closing it ends what runs in the background.
 func TestRetain(t *testing.T) {
+	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
 	retained := 0
 	_, a, _ := open(t, c, Options{Retain: func() func() {
@@ -193,6 +197,7 @@ func TestRetain(t *testing.T) {
 }
 
 func TestGuards(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		lock, key string
 		want      bool
@@ -213,6 +218,7 @@ func TestGuards(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	_, v, _ := open(t, client(t, "127.0.0.1:1"), Options{})
 	for _, key := range []string{"", "/a", "a/", "a//b", "../a", "a/./b", "a\\b", "a\x00b", "a\xff"} {
 		if err := v.Store(context.Background(), key, nil); !errors.Is(err, fs.ErrInvalid) {

@@ -14,6 +14,7 @@ import (
 // Whoever lacks a key that entries are encrypted with does nothing: not to see them is
 // not to have them.
 func TestWrongKey(t *testing.T) {
+	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
 	_, a, _ := open(t, c, Options{Keys: ring(t, keyA)})
 	mustStore(t, a, crt, "first")
@@ -42,6 +43,7 @@ func TestWrongKey(t *testing.T) {
 // The keys change without an entry that nobody can read: the old one goes on reading,
 // then everything is encrypted with the new one, and then the old one is not needed.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	topologies(t, func(t *testing.T, addrs []string) {
 		c := client(t, addrs...)
 		old, v, _ := open(t, c, Options{Keys: ring(t, keyA)})
@@ -76,6 +78,7 @@ func TestRotation(t *testing.T) {
 
 // What is in Redis names no host and shows no key, whatever holds it.
 func TestNothingReadable(t *testing.T) {
+	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
 	_, v, _ := open(t, c, Options{Prefix: "p"})
 	mustStore(t, v, crt, "-----BEGIN CERTIFICATE-----")
@@ -100,6 +103,7 @@ func TestNothingReadable(t *testing.T) {
 // Somebody who can write to Redis can neither move a value to another name nor change
 // one.
 func TestTampering(t *testing.T) {
+	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
 	s, v, _ := open(t, c, Options{})
 	mustStore(t, v, crt, "shop")
@@ -119,6 +123,7 @@ func TestTampering(t *testing.T) {
 // While Redis is gone operations fail soon, then at once; nothing is taken for missing,
 // and all goes on when it is back.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
 	s, v, seen := open(t, client(t, server.Addr()), Options{Timeout: 300 * time.Millisecond})
 	mustStore(t, v, crt, "first")
@@ -143,6 +148,7 @@ func TestOutage(t *testing.T) {
 // A server that accepts connections and says nothing holds an operation for its own
 // time alone.
 func TestSilentServer(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	_, v, _ := open(t, client(t, server.Addr()), Options{Timeout: 200 * time.Millisecond})
 	mustStore(t, v, crt, "first")
@@ -155,6 +161,7 @@ func TestSilentServer(t *testing.T) {
 
 // What begins to manage certificates waits for Redis; what a handshake waits for does not.
 func TestPatience(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, v, seen := open(t, client(t, server.Addr()), Options{Timeout: 100 * time.Millisecond})
 	server.Kill()
@@ -182,7 +189,29 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// A certificate that was issued while Redis is gone is written when it is back: it is not
+// ordered again.
+func TestRedisGoneDuringIssuance(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes")
+	_, v, seen := open(t, client(t, server.Addr()), Options{Timeout: 100 * time.Millisecond})
+	mustLock(t, v, issueLock)
+	server.Kill()
+	ended := make(chan error, 1)
+	go func() { ended <- v.Store(context.Background(), crt, []byte("issued")) }()
+	eventually(t, "waiting", func() bool { return seen.has(Waiting) })
+	if err := v.Store(context.Background(), "acme/ca/challenge_tokens/shop.test.json", nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("what no lock protects: got %v", err)
+	}
+	server.Restart()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, v, crt, "issued")
+}
+
 func TestEvictionPolicy(t *testing.T) {
+	t.Parallel()
 	for policy, evicting := range map[string]bool{"noeviction": false, "volatile-lru": false, "allkeys-lfu": true} {
 		s, _, seen := open(t, client(t, redistest.Start(t, "--maxmemory-policy", policy).Addr()), Options{})
 		s.Start()

@@ -146,7 +146,11 @@ func (s *Store) do(ctx context.Context, patient bool, name string, f func(contex
 		if !sleep(ctx, jitter(retryPause, 10*retryPause)) {
 			break
 		}
-		err = s.attempts(ctx, name, f)
+		again := s.attempts(ctx, name, f)
+		if again != nil && ctx.Err() != nil {
+			break // what Redis did says more than that the time is over
+		}
+		err = again
 	}
 	s.o.Observe(Event{Kind: Operation, Name: name, Took: time.Since(began), Err: err})
 	return err

@@ -26,7 +26,8 @@ func (s *Store) View(patience context.Context) *View { return &View{s, patience}
 
 func (v *View) patient(ctx context.Context) bool { return v.patience != nil && ctx == v.patience }
 
-// Store writes a value.
+// Store writes a value. One that a lock of this process protects, such as a
+// certificate that was just issued, is tried for a minute while Redis is unreachable.
 func (v *View) Store(ctx context.Context, key string, value []byte) error {
 	return v.s.store(ctx, v.patient(ctx), key, value)
 }
