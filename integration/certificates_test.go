@@ -35,9 +35,9 @@ https://shop.test:$PORT {
 
 // certificateOf returns the certificate that a gateway serves, in DER, once it has one:
 // certificates are obtained while the gateway serves already.
-func certificateOf(t *testing.T, g *gateway) []byte {
+func certificateOf(t *testing.T, g *gateway, name string) []byte {
 	t.Helper()
-	config := &tls.Config{ServerName: "shop.test", InsecureSkipVerify: true} //nolint:gosec // of an authority made for the test
+	config := &tls.Config{ServerName: name, InsecureSkipVerify: true} //nolint:gosec // of an authority made for the test
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		conn, err := tls.Dial("tcp", g.addr, config)
@@ -58,28 +58,13 @@ func TestSharedCertificates(t *testing.T) {
 	redis := redistest.Start(t)
 	env := []string{"CERTIFICATES_REDIS_URL=" + redis.URL(), "CERTIFICATE_KEY=" + certificateKey}
 	first := start(t, sharedCertificates, env...)
-	certificate := certificateOf(t, first)
+	certificate := certificateOf(t, first, "shop.test")
 	second := start(t, sharedCertificates, env...)
-	if !bytes.Equal(certificate, certificateOf(t, second)) {
+	if !bytes.Equal(certificate, certificateOf(t, second, "shop.test")) {
 		t.Error("two gateways with one storage have different certificates")
 	}
 
-	ctx, client := context.Background(), redis.Client()
-	entries := 0
-	for it := client.Scan(ctx, 0, "*", 1000).Iterator(); it.Next(ctx); entries++ {
-		dump, err := client.Dump(ctx, it.Val()).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, secret := range []string{"shop.test", "PRIVATE KEY", "BEGIN", "certificates/", "local", certificateKey} {
-			if strings.Contains(it.Val()+dump, secret) {
-				t.Errorf("Redis has %q readable under %q", secret, it.Val())
-			}
-		}
-	}
-	if entries == 0 {
-		t.Error("nothing is stored in Redis")
-	}
+	expectUnreadable(t, redis, "shop.test", "PRIVATE KEY", "BEGIN", "certificates/", "local")
 	if leftover, _ := filepath.Glob(filepath.Join(second.home, "*", "certificates")); len(leftover) > 0 {
 		t.Errorf("certificates are on the disk: %v", leftover)
 	}
@@ -94,9 +79,47 @@ func TestSharedCertificates(t *testing.T) {
 		t.Errorf("with a wrong key: exit code %d\n%s", code, tail(out, 2000))
 	}
 
+	// A copy, in another place of the Redis, serves the same certificate.
+	tar := filepath.Join(wrong.home, "certificates.tar")
+	if code, out := cli(t, env, "storage", "export", "--config", file, "--output", tar); code != 0 {
+		t.Fatalf("storage export: %d %s", code, tail(out, 1000))
+	}
+	moved := strings.Replace(sharedCertificates, "redis {env.CERTIFICATES_REDIS_URL}", "redis {env.CERTIFICATES_REDIS_URL} {\n\t\t\tkey_prefix moved\n\t\t}", 1)
+	if err := os.WriteFile(file, []byte(wrong.expand(moved)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env[1] = "CERTIFICATE_KEY=" + otherCertificateKey // of its own
+	if code, out := cli(t, env, "storage", "import", "--config", file, "--input", tar); code != 0 {
+		t.Fatalf("storage import: %d %s", code, tail(out, 1000))
+	}
+	if !bytes.Equal(certificate, certificateOf(t, start(t, moved, env...), "shop.test")) {
+		t.Error("a gateway with the imported certificates has another")
+	}
+
 	redis.Kill()
-	if !bytes.Equal(certificate, certificateOf(t, second)) {
+	if !bytes.Equal(certificate, certificateOf(t, second, "shop.test")) {
 		t.Error("another certificate while Redis is gone")
+	}
+}
+
+// expectUnreadable fails if a name or a value in Redis has one of the texts, or the key.
+func expectUnreadable(t *testing.T, redis *redistest.Server, texts ...string) {
+	t.Helper()
+	ctx, client := context.Background(), redis.Client()
+	entries := 0
+	for it := client.Scan(ctx, 0, "*", 1000).Iterator(); it.Next(ctx); entries++ {
+		dump, err := client.Dump(ctx, it.Val()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range append(texts, certificateKey) {
+			if strings.Contains(strings.Replace(it.Val(), "certificates:", "", 1)+dump, text) {
+				t.Errorf("Redis has %q readable under %q", text, it.Val())
+			}
+		}
+	}
+	if entries == 0 {
+		t.Error("nothing is stored in Redis")
 	}
 }
 

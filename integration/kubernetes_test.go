@@ -27,7 +27,9 @@ func TestKubernetes(t *testing.T) {
 	t.Run("base", func(t *testing.T) { runPod(t, decode(t, rendered(t, "base")), true) })
 	t.Run("loadbalancer", func(t *testing.T) { runPod(t, decode(t, rendered(t, "base", "loadbalancer")), false) })
 	for _, name := range folders(t, "overlays") {
-		t.Run(name, func(t *testing.T) { runPod(t, decode(t, rendered(t, filepath.Join("overlays", name))), true) })
+		t.Run(name, func(t *testing.T) {
+			runPod(t, decode(t, rendered(t, filepath.Join("overlays", name))), name != "aks-edge-tls")
+		})
 	}
 }
 
@@ -89,16 +91,26 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	}
 	socket := filepath.Join(g.home, "admin.sock")
 	file := filepath.Join(g.home, "Caddyfile")
+	tls := strings.Contains(caddyfile, "storage tentagate")
+	secure := *g
+	if tls {
+		secure.addr = freeport.Addr(t)
+		caddyfile = edgeOfPod(t, g, caddyfile, secure.addr)
+	}
 	text := strings.NewReplacer("\n:8000 {", "\nhttp://"+g.addr+" {", "http://:9090 {", "http://"+internal+" {", "unix//tmp/admin.sock", "unix/"+socket).Replace(caddyfile)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// What was published in an example once is no secret.
-	if code, out := cli(t, []string{"JWT_SECRET_KEY=replace-this-by-at-least-32-random-bytes", "BACKEND_SERVICES=" + variables["BACKEND_SERVICES"]}, "validate", "--config", file, "--adapter", "caddyfile"); code == 0 || !strings.Contains(out, "secret") {
+	if code, out := cli(t, []string{"JWT_SECRET_KEY=replace-this-by-at-least-32-random-bytes", "BACKEND_SERVICES=" + variables["BACKEND_SERVICES"], "SERVER_NAME=" + variables["SERVER_NAME"], "ACME_EMAIL=" + variables["ACME_EMAIL"]}, "validate", "--config", file, "--adapter", "caddyfile"); code == 0 || !strings.Contains(out, "secret") {
 		t.Errorf("with a published secret: exit code %d, want an error about the secret\n%s", code, tail(out, 1000))
 	}
 	g.run(env, "run", "--config", file, "--adapter", "caddyfile")
 	g.waitReady()
+	if tls {
+		secure.cmd = g.cmd
+		certificateOf(t, &secure, "gateway.example.com")
+	}
 
 	probe := func(path string) answer {
 		t.Helper()
@@ -175,4 +187,19 @@ func expectDraining(t *testing.T, g *gateway, probe func(string) answer, token s
 	if a := probe("/readyz"); a.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz while it drains: %d, want 503", a.status)
 	}
+}
+
+// edgeOfPod returns the Caddyfile of pods that end TLS, with a Redis, a key and an
+// authority of the test, and what is served there without TLS too.
+func edgeOfPod(t *testing.T, g *gateway, caddyfile, addr string) string {
+	t.Helper()
+	redis := redistest.Start(t, "--requirepass", podSecret).Addr()
+	for name, value := range map[string]string{"CERTIFICATES_REDIS_URL": "redis://:" + podSecret + "@" + redis, "CERTIFICATE_KEY": certificateKey} {
+		if err := os.WriteFile(filepath.Join(g.home, name), []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.NewReplacer("/run/secrets/tentagate/", g.home+"/",
+		"email {$ACME_EMAIL}", "email {$ACME_EMAIL}\nlocal_certs\nskip_install_trust\nauto_https disable_redirects",
+		"\n{$SERVER_NAME} {", "\nhttp://"+g.addr+", https://{$SERVER_NAME}:"+addr[strings.LastIndexByte(addr, ':')+1:]+" {").Replace(caddyfile)
 }
