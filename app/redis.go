@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/events"
 	"github.com/pythopus/tentagate/internal/pool"
 )
 
@@ -137,6 +138,7 @@ func (rd *Redis) logChange(c availability.Change) {
 	if len(c.Late) > 0 {
 		fields = append(fields, zap.Strings("not_caught_up", c.Late))
 	}
+	rd.emit(c)
 	switch {
 	case errors.Is(c.Reason, availability.ErrJoined):
 		rd.logger.Info("new Redis node; it is used when the features have caught up", fields...)
@@ -150,6 +152,22 @@ func (rd *Redis) logChange(c availability.Change) {
 		rd.logger.Info("Redis accepts writes again", fields...)
 	default:
 		rd.logger.Info("Redis reachable again", fields...)
+	}
+}
+
+// emit makes the change an event.
+func (rd *Redis) emit(c availability.Change) {
+	data := map[string]any{"redis": rd.Key(), "node": c.Partition.Name(), "state": c.State.String()}
+	switch {
+	case c.Removed || errors.Is(c.Reason, availability.ErrJoined):
+		return // the Cluster has changed, not the availability of a node
+	case c.State == availability.Available:
+		events.Emit(caddy.Context{}, "redis_available", data)
+	default:
+		if c.Reason != nil {
+			data["error"] = c.Reason.Error()
+		}
+		events.Emit(caddy.Context{}, "redis_unavailable", data)
 	}
 }
 

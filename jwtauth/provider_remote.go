@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/events"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
@@ -65,13 +66,18 @@ const repeatLogAfter = 30 * time.Second
 func (w *watch) observe(result string, skipped []error, err error) {
 	refreshes.WithLabelValues(w.provider, result).Inc()
 	log := caddy.Log().Named("http.handlers.jwt_auth")
+	recovered := err == nil && w.failure != ""
 	switch now := time.Now(); {
 	case err != nil && (err.Error() != w.failure || now.Sub(w.logged) >= repeatLogAfter-time.Second):
 		log.Warn("fetching keys failed: the last good keys stay in use; without any, requests with a token get 503", zap.String("provider", w.provider), zap.Error(err))
 		w.logged, w.failure = now, err.Error()
-	case err == nil && w.failure != "":
+		events.Emit(caddy.Context{}, "jwt_keys_failed", map[string]any{"provider": w.provider, "error": err.Error()})
+	case recovered:
 		log.Info("fetching keys works again", zap.String("provider", w.provider))
 		w.failure = ""
+	}
+	if recovered || err == nil && result == "ok" {
+		events.Emit(caddy.Context{}, "jwt_keys_refreshed", map[string]any{"provider": w.provider, "result": result})
 	}
 	logSkippedKeys(log, w.provider, skipped)
 }

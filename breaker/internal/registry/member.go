@@ -12,11 +12,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 	"github.com/pythopus/tentagate/breaker/internal/inflight"
+	"github.com/pythopus/tentagate/internal/events"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/pool"
@@ -56,7 +56,6 @@ type Member struct {
 	left     atomic.Bool
 	hints    *hints // nil without share
 	hintsRef *pool.Ref[*hints]
-	events   *caddyevents.App
 	ctx      caddy.Context
 	logger   *zap.Logger
 }
@@ -107,9 +106,6 @@ func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	metrics.Register(m.config, Collectors()...)
 	for i := range m.counters {
 		m.counters[i] = requests.WithLabelValues(m.name, string(m.scope), Outcome(i).String())
-	}
-	if val, err := ctx.AppIfConfigured("events"); err == nil {
-		m.events, _ = val.(*caddyevents.App)
 	}
 	if o.Share {
 		a, err := app.Get(ctx)
@@ -219,15 +215,10 @@ func (g *group) changed(c *Circuit, change circuit.Change) {
 	} else {
 		m.logger.Info("circuit breaker changed", fields...)
 	}
-	if m.events == nil || m.ctx.Err() != nil {
-		return
-	}
 	name := map[circuit.State]string{
 		circuit.Open: "circuit_breaker_opened", circuit.HalfOpen: "circuit_breaker_half_opened", circuit.Closed: "circuit_breaker_closed",
 	}[change.To]
-	if m.events.ShouldEmit(name) {
-		m.events.Emit(m.ctx, name, data)
-	}
+	events.Emit(m.ctx, name, data)
 }
 
 // maxError bounds what a backend can write into a log line, in bytes.
