@@ -161,6 +161,31 @@ func TestUserinfo(t *testing.T) {
 	}
 }
 
+// The answer to OPTIONS * waits for no body, and is no site's.
+func TestGeneralOptions(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a site was asked") }))
+	server.Config.ConnContext = new(installation).connContext
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(conn)
+	for _, fields := range []string{"", "Content-Length: 1000\r\nExpect: 100-continue\r\n"} {
+		_, _ = io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: a\r\n"+fields+"\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil || resp.StatusCode != http.StatusOK || resp.ContentLength != 0 || resp.Close != (fields != "") {
+			t.Errorf("%q: %v, %v", fields, resp, err)
+		}
+	}
+	if _, err = in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}
+
 // Nobody reads on behind the header if the rest was read for the connection.
 func TestNobodyReadsTheRestTwice(t *testing.T) {
 	late := make(chan error, 1)

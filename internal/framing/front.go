@@ -40,6 +40,8 @@ func (i *installation) connContext(ctx context.Context, _ net.Conn) context.Cont
 	i.once.Do(func() {
 		if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok && server.Handler != nil {
 			server.Handler = newFront(server.Handler)
+			// Go's own answer to it reads the body before, for as long as that takes.
+			server.DisableGeneralOptionsHandler = true
 		}
 	})
 	return context.WithValue(ctx, installed{}, true)
@@ -82,9 +84,13 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.User != nil {
 		target = credentials.RedactUserinfo(target)
 	}
+	next := f.next
+	if r.RequestURI == "*" && r.Method == http.MethodOptions {
+		next = general{}
+	}
 	if r.ProtoMajor != 1 || r.ContentLength == 0 && r.ProtoMinor > 0 {
 		r.RequestURI = target
-		f.next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 		return
 	}
 	q, r := Watch(w, r)
@@ -93,7 +99,16 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.timeout > 0 {
 		q.ceiling = time.Now().Add(f.timeout)
 	}
-	f.next.ServeHTTP(q, r)
+	next.ServeHTTP(q, r)
 	q.Send(0)
 	q.linger()
+}
+
+// general answers `OPTIONS *`, which is about the server and no site of it (RFC 9110
+// §9.3.7), as Go's server does.
+type general struct{}
+
+func (general) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
 }
