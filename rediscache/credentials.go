@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/cookies"
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 )
@@ -59,20 +60,18 @@ func (k *keyer) identify(c *client, r *http.Request, b []byte) []byte {
 }
 
 func (k *keyer) hasCredentials(r *http.Request) bool {
-	if len(r.Header) < len(k.credentials) {
-		for name := range r.Header {
-			if k.credentials[name] {
-				return true
-			}
-		}
-		return false
-	}
-	for name := range k.credentials {
-		if len(r.Header[name]) > 0 {
+	for name := range r.Header {
+		if k.isCredential(name) {
 			return true
 		}
 	}
 	return false
+}
+
+// isCredential reports whether a request field identifies its client. What is part of
+// the key does not.
+func (k *keyer) isCredential(name string) bool {
+	return k.credentials[name] || credentials.IsName(name) && !slices.Contains(k.chains.keyHeaders, name)
 }
 
 // otherCredentials returns a hash of what in the request says who asks beside the token
@@ -91,7 +90,7 @@ func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]by
 		switch {
 		case name == "Authorization" && authorization,
 			name == "Cookie" && len(k.options.Cookies) == 0,
-			k.credentials[name] && name != source.Field && !(source.Proof && name == proofField) && !k.chains.of(r).isForwarded(name):
+			k.isCredential(name) && name != source.Field && !(source.Proof && name == proofField) && !k.chains.of(r).isForwarded(name):
 			names = append(names, name)
 		}
 	}

@@ -63,7 +63,7 @@ func field(name, value string) func(*http.Request) {
 }
 
 func init() {
-	for _, name := range slices.Concat(credentials.Fields, credentials.UserFields) {
+	for _, name := range slices.Concat(credentials.Fields, credentials.UserFields, []string{"Circle-Token", "X-Acme-Api-Key", "X-Client-Secret"}) {
 		persons[name] = func(value string) func(*http.Request) { return field(name, value) }
 	}
 }
