@@ -10,28 +10,28 @@ import (
 // A response is not used for a request that would get another one: what chooses may be
 // made by handlers behind the cache, or come from an answer that handlers in front got.
 func TestResponsesOfHandlersBehind(t *testing.T) {
-	const fails = "@bad header X-Key b\nerror @bad 503\nerror 404\n"
+	const fails = "@bad header X-Kind b\nerror @bad 503\nerror 404\n"
 	const asks = "reverse_proxy 127.0.0.1:$2 {\n@any status 2xx\nhandle_response @any {\n}\n}\n"
 	for name, tc := range map[string]struct {
 		config string
 		cached bool // the same request gets it again
 	}{
-		"Vary by header_up":                         {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\nheader_down Vary X-Say\n}", false},
-		"Vary by header_up, of several":             {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\nheader_down Vary \"Accept, x-say\"\nheader_down Cache-Control public,max-age=60\n}", false},
-		"Vary by header_up, a replacement":          {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say ^.*$ {header.X-Key}\nheader_down Vary X-Say\n}", false},
-		"Vary by request_header behind":             {"http_cache 60s\nrequest_header X-Say {header.X-Key}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", false},
-		"Vary by header_up, of what is no client's": {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {http.request.host}\nheader_down Vary X-Say,X-Key\n}", true},
-		"Vary by a deleted field":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up -X-Forwarded-For\nheader_down Vary X-Forwarded-For,X-Key\n}", true},
+		"Vary by header_up":                         {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of several":             {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary \"Accept, x-say\"\nheader_down Cache-Control public,max-age=60\n}", false},
+		"Vary by header_up, a replacement":          {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say ^.*$ {header.X-Kind}\nheader_down Vary X-Say\n}", false},
+		"Vary by request_header behind":             {"http_cache 60s\nrequest_header X-Say {header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of what is no client's": {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {http.request.host}\nheader_down Vary X-Say,X-Kind\n}", true},
+		"Vary by a deleted field":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up -X-Forwarded-For\nheader_down Vary X-Forwarded-For,X-Kind\n}", true},
 		"Vary by X-Forwarded-For":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Forwarded-For\n}", false},
-		"Vary by a handler in front":                {"request_header X-Say {header.X-Key}\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", true},
-		"Vary of a header in front":                 {"header Vary X-Key\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\n}", true},
-		"Vary of a header in front, deferred":       {"header >Vary \"Accept, X-Key\"\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Key}\n}", true},
+		"Vary by a handler in front":                {"request_header X-Say {header.X-Kind}\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", true},
+		"Vary of a header in front":                 {"header Vary X-Kind\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\n}", true},
+		"Vary of a header in front, deferred":       {"header >Vary \"Accept, X-Kind\"\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\n}", true},
 		"Vary * of a header in front":               {"header +Vary *\nhttp_cache 60s\nreverse_proxy $PUBLIC", false},
-		"a service that another one names":          {asks + "http_cache 60s\nrewrite /?{http.reverse_proxy.header.X-Key}\nreverse_proxy $PUBLIC {\nheader_down Cache-Control max-age=60\n}", true},
-		"what another service says":                 {asks + "http_cache 60s\nroute {\nheader Cache-Control max-age=60\nrespond {http.reverse_proxy.header.X-Key} 200\n}", true},
+		"a service that another one names":          {asks + "http_cache 60s\nrewrite /?{http.reverse_proxy.header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Cache-Control max-age=60\n}", true},
+		"what another service says":                 {asks + "http_cache 60s\nroute {\nheader Cache-Control max-age=60\nrespond {http.reverse_proxy.header.X-Kind} 200\n}", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := runCaddyfile(t, "http://:$1 {\nroute {\n"+tc.config+"\n}\n}\nhttp://:$2 {\nheader X-Key {header.X-Key}\nrespond 200\n}")
+			r := runCaddyfile(t, "http://:$1 {\nroute {\n"+tc.config+"\n}\n}\nhttp://:$2 {\nheader X-Kind {header.X-Kind}\nrespond 200\n}")
 			checkTwo(t, r, tc.cached)
 		})
 	}
@@ -49,7 +49,7 @@ func TestResponsesOfHandlersBehind(t *testing.T) {
 func checkTwo(t *testing.T, r *running, cached bool) {
 	t.Helper()
 	ask := func(key string, more ...string) string {
-		return r.get(1, "/", append([]string{"Host", "a.test", "X-Key", key, "If-None-Match", `"none"`}, more...)...)
+		return r.get(1, "/", append([]string{"Host", "a.test", "X-Kind", key, "If-None-Match", `"none"`}, more...)...)
 	}
 	first := ask("a")
 	if other := ask("b"); !strings.HasPrefix(other, "miss") {

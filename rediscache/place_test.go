@@ -176,6 +176,20 @@ func TestPlacesAreApart(t *testing.T) {
 	}
 }
 
+// One named route that two handlers invoke is two places. Where it cannot be told any
+// more which of them a request came by, nothing is shared.
+func TestWaysThatCannotBeTold(t *testing.T) {
+	for _, change := range []string{"request_header -X-Vip", "request_header X-Vip 0", "request_header -X-*"} {
+		r := runCaddyfile(t, "&(app) {\nroute {\n"+cached+"$PUBLIC\n}\n}\nhttp://:$1 {\n@vip header X-Vip 1\nhandle @vip {\n"+change+"\nrequest_header X-Say internal\ninvoke app\n}\nhandle {\ninvoke app\n}\n}")
+		if got := r.get(1, "/", "Host", "a.test", "X-Vip", "1"); !strings.Contains(got, "internal") {
+			t.Fatal(got)
+		}
+		if got := r.get(1, "/", "Host", "a.test"); strings.Contains(got, "internal") {
+			t.Errorf("%s: %s", change, got)
+		}
+	}
+}
+
 // A site keeps what it has over reloads and changes elsewhere, and purges reach
 // every place.
 func TestPlaceOverReloads(t *testing.T) {

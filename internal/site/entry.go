@@ -11,7 +11,8 @@ import (
 
 // OnEntry has a function called with each request that enters a site of the
 // server whose handler is being provisioned, before any handler of that site.
-// make returns the function for a site with these handlers; it is called at the
+// make returns the function for a site with these handlers, those of its handle_errors
+// among them; it is called at the
 // first request, and the function may be called more than once with one request.
 // Only the first OnEntry of a server counts.
 //
@@ -77,9 +78,25 @@ type entry struct {
 
 // MatchWithError calls the function.
 func (e *entry) MatchWithError(r *http.Request) (bool, error) {
-	e.once.Do(func() { e.call = e.make(HandlersOf(e.server, e.routes)) })
+	e.once.Do(func() {
+		e.call = e.make(append(HandlersOf(e.server, e.routes), HandlersOf(e.server, e.errorRoutes())...))
+	})
 	e.call(r)
 	return true, nil
+}
+
+// errorRoutes returns the routes of handle_errors of the site: they have its matchers.
+func (e *entry) errorRoutes() (routes caddyhttp.RouteList) {
+	if e.server.Errors == nil {
+		return nil
+	}
+	one := len(e.routes) == 1 && e.routes[0].Terminal
+	for _, route := range e.server.Errors.Routes {
+		if !one || canonicalText(matchersOf(e.routes[0])) == canonicalText(matchersOf(route)) {
+			routes = append(routes, route)
+		}
+	}
+	return routes
 }
 
 func hasEntry(route caddyhttp.Route) bool {

@@ -14,10 +14,12 @@ import (
 // another name for it.
 func TestOnEntry(t *testing.T) {
 	for config, want := range map[string]map[string]string{
-		":80 {\n probe p\n respond hi\n}":                                                      {"http://a/": "p"},
-		":80 {\n probe /x p\n probe q\n respond hi\n}":                                         {"http://a/": "p q", "http://a/x": "p q"},
-		"http://a {\n probe p\n respond hi\n}\nhttp://b, http://c {\n probe q\n respond hi\n}": {"http://a/": "p", "http://b/x": "q", "http://c/": "q", "http://d/": ""},
-		":80 {\n handle /x {\n probe p\n}\n handle {\n probe q\n}\n}":                          {"http://a/": "p q", "http://a/x": "p q"},
+		":80 {\n probe p\n respond hi\n}":                                                                           {"http://a/": "p"},
+		":80 {\n probe /x p\n probe q\n respond hi\n}":                                                              {"http://a/": "p q", "http://a/x": "p q"},
+		"http://a {\n probe p\n respond hi\n}\nhttp://b, http://c {\n probe q\n respond hi\n}":                      {"http://a/": "p", "http://b/x": "q", "http://c/": "q", "http://d/": ""},
+		"http://a {\n probe p\n respond hi\n handle_errors {\n probe e\n}\n}\nhttp://b {\n probe q\n respond hi\n}": {"http://a/": "p e", "http://b/": "q"},
+		":80 {\n probe p\n respond hi\n handle_errors {\n probe e\n}\n}":                                            {"http://a/": "p e"},
+		":80 {\n handle /x {\n probe p\n}\n handle {\n probe q\n}\n}":                                               {"http://a/": "p q", "http://a/x": "p q"},
 	} {
 		for _, path := range []string{"", "late"} {
 			app := load(t, config).app

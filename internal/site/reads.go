@@ -135,6 +135,9 @@ func (p *Place) Reads(filtered bool) *Reads {
 	if len(p.ways) == 0 {
 		s.unknown = p.alone != ""
 	}
+	if len(p.ways) > 1 && slices.ContainsFunc(p.ways, func(w *way) bool { return w.changesMatched(p.server) }) {
+		s.unknown = true // it cannot be told any more which way a request has come
+	}
 	return s.result(filtered)
 }
 
