@@ -61,7 +61,7 @@ func largeDocument(size int) []byte {
 	w.Name("paths")
 	w.Begin('{')
 	n := 0
-	for ; w.Len() < size*3/4; n++ {
+	for ; w.Len() < size*4/5; n++ {
 		w.Name(fmt.Sprintf("/group%d/items/{id}/parts/{part}", n))
 		w.Raw(fmt.Appendf(nil, `{"get":{"operationId":"op%d","tags":["group"],"description":%q,"parameters":[{"name":"id","in":"path","required":true,"schema":{"type":"integer"}},`+
 			`{"name":"part","in":"path","required":true,"schema":{"type":"string"}}],"responses":{"200":{"description":"ok","content":{"application/json":{"schema":{"$ref":"#/components/schemas/S%d"}}}}}}}`,

@@ -17,7 +17,7 @@
     domNode: page,
     layout: "BaseLayout",
     presets: [SwaggerUIBundle.presets.apis],
-    deepLinking: true,
+    deepLinking: false, // its links stand inside buttons, which a screen reader does not announce
     docExpansion: "list",
     defaultModelsExpandDepth: 0,
     filter: true,
@@ -49,6 +49,19 @@
       }
     },
   });
+
+  // What Swagger UI leaves without a name, or out of reach of the keyboard.
+  const complete = function () {
+    page.querySelectorAll("#servers:not([aria-label])").forEach(function (e) {
+      e.setAttribute("aria-label", "Server");
+    });
+    page.querySelectorAll("pre:not([tabindex])").forEach(function (e) {
+      if (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight) {
+        e.setAttribute("tabindex", "0");
+      }
+    });
+  };
+  new MutationObserver(complete).observe(page, { childList: true, subtree: true });
 
   if (page.dataset.token === "optional") {
     form.hidden = false;
