@@ -1,8 +1,11 @@
 package apidocs
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +15,7 @@ import (
 )
 
 func init() {
+	admin.RegisterStatus("docs", Status, printStatus)
 	admin.RegisterAPI("docs", admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{
 		{Method: http.MethodGet, Summary: "The OpenAPI documents of the services", Answer: []DocumentStatus{}},
 		{
@@ -115,4 +119,12 @@ func Status() []DocumentStatus {
 	}
 	slices.SortFunc(list, func(a, b DocumentStatus) int { return strings.Compare(a.Service+" "+a.Source, b.Service+" "+b.Source) })
 	return list
+}
+
+func printStatus(w io.Writer, list []DocumentStatus) error {
+	fmt.Fprintln(w, "SERVICE\tRESULT\tOPENAPI\tPROBLEMS\tSOURCE\tERROR")
+	for _, s := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Service, s.Result, cmp.Or(s.OpenAPI, "-"), len(s.Problems), cmp.Or(s.From, s.Source), cmp.Or(s.Error, "-"))
+	}
+	return nil
 }

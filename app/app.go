@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -54,6 +55,7 @@ type App struct {
 	connection *pool.Ref[*Redis]
 	logger     *zap.Logger
 	onStart    []func()
+	loaded     time.Time // when Start ended
 }
 
 // instanceID names this process among the gateways that share a Redis. It is
@@ -130,6 +132,7 @@ func (a *App) Start() error {
 	if warning := a.Warning(); warning != "" {
 		warned.Do(func() { a.logger.Warn(warning) })
 	}
+	a.loaded = time.Now()
 	return nil
 }
 

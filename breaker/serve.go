@@ -69,6 +69,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	return o.run(w, next)
 }
 
+// Breaker returns the name of the circuit breaker, and the worst state of its circuits,
+// for the status of the service behind it.
+func (h *Handler) Breaker() (name, state string) { return h.Name, h.member.Worst().String() }
+
 // refuse answers in place of the backend while the circuit is open.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, wait time.Duration) error {
 	return h.refuseOpen(w, r, "open", wait, "the service "+h.Name+" is temporarily unavailable (circuit open)")

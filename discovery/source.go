@@ -162,6 +162,9 @@ func (s *Source) GetUpstreams(*http.Request) ([]*reverseproxy.Upstream, error) {
 	return upstreams, nil
 }
 
+// Addresses returns the addresses in use, each as host:port.
+func (s *Source) Addresses() []string { return s.name.Value.Addresses() }
+
 // ResetCache is called before a request is retried: an address may be gone.
 func (s *Source) ResetCache(*http.Request) error {
 	s.name.Value.Refresh()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ func init() {
 		http.StatusNotFound:   "No jwt_auth with a deny_list is running, or it was not revoked", http.StatusServiceUnavailable: "Redis is unavailable",
 		http.StatusInsufficientStorage: "The deny list is full",
 	}
+	admin.RegisterStatus("revocations", statusOfRevocations, printRevocations)
 	admin.RegisterAPI("revocations", admin.Endpoint{Pattern: revocationsURI, Serve: serveRevocations, Operations: []admin.Operation{
 		{Method: http.MethodGet, Summary: "The number of revocations, and up to 1000 of them", Answer: revocationList{}, Fails: none},
 		{Method: http.MethodPost, Summary: "Revokes a token, or all tokens of a subject", Body: revocation{}, Answer: revocationResult{}, Fails: fails},
@@ -265,4 +267,34 @@ func listRevocations(stores []*deny.Store) revocationList {
 		}
 	}
 	return l
+}
+
+// revocationsStatus is the state of the deny lists.
+type revocationsStatus struct {
+	Count int `json:"count"`
+	// Fresh is false if Redis has not answered lately.
+	Fresh bool `json:"fresh"`
+}
+
+// statusOfRevocations returns nil where there is no deny list.
+func statusOfRevocations() *revocationsStatus {
+	lists := denyLists.Values()
+	if len(lists) == 0 {
+		return nil
+	}
+	s := &revocationsStatus{Fresh: true}
+	for _, l := range lists {
+		s.Count += l.Live()
+		s.Fresh = s.Fresh && l.Fresh(l.Now())
+	}
+	return s
+}
+
+func printRevocations(w io.Writer, s *revocationsStatus) error {
+	state := "up to date"
+	if !s.Fresh {
+		state = "Redis does not answer: those known here are in effect"
+	}
+	_, err := fmt.Fprintf(w, "REVOCATIONS\tSTATE\n%d\t%s\n", s.Count, state)
+	return err
 }

@@ -21,6 +21,7 @@ func init() {
 		http.StatusBadRequest: "The request is malformed", http.StatusNotFound: "There is no such zone, or the key has used nothing",
 		http.StatusServiceUnavailable: "Redis is unavailable",
 	}
+	admin.RegisterStatus("limits", listZones, printZones)
 	admin.RegisterAPI("ratelimit", admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{
 		{Method: http.MethodGet, Summary: "The zones", Answer: []zoneState{}},
 		{Method: http.MethodGet, Path: adminPath + "{zone}", Summary: "The top keys of a zone", Answer: []zoneTopKeys{}, Fails: fails},

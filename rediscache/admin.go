@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/rediscache/internal/epoch"
@@ -15,6 +18,7 @@ import (
 )
 
 func init() {
+	admin.RegisterStatus("cache", currentStats, printStats)
 	admin.RegisterAPI("cache",
 		admin.Endpoint{Pattern: purgeURI, Serve: servePurge, Operations: []admin.Operation{{
 			Method: http.MethodPost, Summary: "Invalidates stored responses", Body: purgeRequest{}, Answer: purgeResult{},
@@ -159,3 +163,24 @@ func currentStats() cacheStats {
 	}
 	return s
 }
+
+func printStats(w io.Writer, s cacheStats) error {
+	if s.Memory == nil {
+		_, err := fmt.Fprintln(w, "no http_cache is running")
+		return err
+	}
+	fmt.Fprintln(w, "TIER\tENTRIES\tUSED\tMAXIMUM\tHITS\tMISSES\tEVICTIONS\tERRORS")
+	fmt.Fprintf(w, "memory\t%d\t%s\t%s\t-\t-\t%d\t-\n", s.Memory.Entries, bytesText(s.Memory.Bytes), bytesText(s.Memory.Maximum), s.Memory.Evictions)
+	for _, r := range s.Redis {
+		fmt.Fprintf(w, "redis\t-\t-\t-\t%d\t%d\t-\t%d\n", r.Hits, r.Misses, r.Errors+r.WriteErrors)
+	}
+	for _, e := range s.Invalidation {
+		if !e.Ready {
+			fmt.Fprintln(w, "invalidations of other gateways may have been missed: what is in Redis is not used until they are known")
+		}
+	}
+	return nil
+}
+
+// bytesText writes a number of bytes for people.
+func bytesText(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -143,6 +143,8 @@ func schema(t reflect.Type) object {
 		return object{"type": "string", "format": "date-time"}
 	case t == reflect.TypeFor[caddy.Duration]():
 		return object{"type": []string{"string", "integer"}, "description": "A duration such as 48h, or a number of nanoseconds"}
+	case t == reflect.TypeFor[statusExample]():
+		return statusSchema()
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

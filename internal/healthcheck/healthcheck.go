@@ -13,10 +13,10 @@ const (
 // Check is one part of the details. They may be public: it holds no secret and no
 // address.
 type Check struct {
-	ComponentType string
-	Status        string
+	ComponentType string `json:"component_type"`
+	Status        string `json:"status"`
 	// Output says what is wrong, if Status is not Pass.
-	Output string
+	Output string `json:"output,omitempty"`
 }
 
 var providers sync.Map // func() []Check by name

@@ -29,6 +29,7 @@ func init() {
 	post := func(path, summary string) admin.Operation {
 		return admin.Operation{Method: http.MethodPost, Path: path, Summary: summary, Query: query, Body: forceRequest{}, Answer: []breakerState{}, Fails: fails}
 	}
+	admin.RegisterStatus("breakers", func() []breakerState { return new(target).describe() }, printBreakers)
 	admin.RegisterAPI("breakers",
 		admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{get("", "All circuit breakers")}},
 		admin.Endpoint{Pattern: adminPath + "/", Serve: serveAdmin, Operations: []admin.Operation{
@@ -145,10 +146,7 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	list := []breakerState{}
-	for _, g := range found {
-		list = append(list, g.describe(&t)...)
-	}
+	list := t.describe()
 	if t.hasKey && len(list) == 0 {
 		return admin.Error(http.StatusNotFound, fmt.Errorf("breaker %q has no key %q", t.name, t.key))
 	}
@@ -216,6 +214,15 @@ func (t *target) force(r *http.Request, found []*group) error {
 	}
 	caddy.Log().Named("tentagate.breaker").Info(message, fields...)
 	return nil
+}
+
+// describe returns the states of the breakers that the target names.
+func (t *target) describe() []breakerState {
+	list := []breakerState{}
+	for _, g := range t.groups() {
+		list = append(list, g.describe(t)...)
+	}
+	return list
 }
 
 func (g *group) describe(t *target) (list []breakerState) {

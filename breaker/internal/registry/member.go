@@ -157,6 +157,20 @@ func CheckName(name string) error {
 // Circuit returns the circuit of a key.
 func (m *Member) Circuit(key string) *Circuit { return m.group.get(boundKey(key), m) }
 
+// Worst returns the worst state of the circuits of the name.
+func (m *Member) Worst() circuit.State {
+	worst := circuit.Closed
+	for _, c := range m.group.each() {
+		switch state := c.State(); {
+		case state == circuit.Open:
+			return state
+		case state == circuit.HalfOpen:
+			worst = state
+		}
+	}
+	return worst
+}
+
 // Ready reports whether the circuit of a key, if there is one, would admit a
 // request. It changes nothing.
 func (m *Member) Ready(key string) bool {
