@@ -89,6 +89,7 @@ func (r *Remote) fetch() time.Duration {
 	} else {
 		r.failures = 0
 	}
+	r.failure.Store(&failure{err})
 	if r.ctx.Err() == nil && r.Observe != nil {
 		r.Observe(result, skipped, err)
 	}

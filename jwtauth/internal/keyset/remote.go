@@ -77,6 +77,7 @@ type Remote struct {
 
 	set     atomic.Pointer[Set]
 	fetched atomic.Int64 // Unix nanoseconds of the last good fetch
+	failure atomic.Pointer[failure]
 
 	mu      sync.Mutex
 	tried   time.Time     // guarded by mu: begin of the last fetch
@@ -177,6 +178,9 @@ func (r *Remote) usable() *Set {
 	return set
 }
 
+// Current is Keys that does not begin to fetch.
+func (r *Remote) Current() *Set { return r.usable() }
+
 // Age returns the time since the last good fetch.
 func (r *Remote) Age() time.Duration {
 	at := r.fetched.Load()
@@ -219,6 +223,38 @@ func (r *Remote) Refresh(ctx context.Context) *Set {
 	case <-ctx.Done():
 	}
 	return r.Keys()
+}
+
+// failure is the error of the last fetch, nil if it succeeded.
+type failure struct{ err error }
+
+// Failure returns the error of the last fetch.
+func (r *Remote) Failure() error {
+	if f := r.failure.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// Now fetches whatever the cooldown says, or waits for the fetch that runs, and returns
+// its error.
+func (r *Remote) Now(ctx context.Context) error {
+	r.Start()
+	r.mu.Lock()
+	running := r.running
+	if running == nil && !r.closed {
+		running = r.start()
+	}
+	r.mu.Unlock()
+	if running == nil {
+		return context.Canceled
+	}
+	select {
+	case <-running:
+		return r.Failure()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // start begins a fetch; r.mu is held and none runs.
