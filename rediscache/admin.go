@@ -27,6 +27,11 @@ func init() {
 		admin.Endpoint{Pattern: statsURI, Serve: serveStats, Operations: []admin.Operation{
 			{Method: http.MethodGet, Summary: "Statistics of the cache", Answer: cacheStats{}},
 		}},
+		admin.Endpoint{Pattern: storedURI, Serve: serveStored, Operations: []admin.Operation{{
+			Method: http.MethodGet, Summary: "What is stored for a URL in the memory of this gateway",
+			Query: map[string]string{"url": "The URL with its query; http and https are the same. Required"}, Answer: storedAnswer{},
+			Fails: map[int]string{http.StatusBadRequest: "url is missing or malformed", http.StatusNotFound: "No http_cache is running"},
+		}}},
 	)
 }
 

@@ -265,3 +265,15 @@ func appendPath(buf []byte, path string) []byte {
 	}
 	return buf
 }
+
+// Match returns what reports whether a stored response is that of a URL, which is spelled
+// as in an invalidation: http and https are the same.
+func Match(url string) (func(*object.Object) bool, error) {
+	host, path, err := splitURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("url %q: %w", url, err)
+	}
+	return func(o *object.Object) bool {
+		return hostname.Normal(o.Host) == host && string(appendPath(nil, o.Path)) == path
+	}, nil
+}

@@ -171,6 +171,15 @@ func (s *Store) sweep(dead func(*object.Entry) bool) {
 	}
 }
 
+// Each calls f for each entry, until it returns false.
+func (s *Store) Each(f func(*object.Entry) bool) {
+	for _, it := range s.cache.All() {
+		if !f(it.entry) {
+			return
+		}
+	}
+}
+
 // SetMaximum changes the budget. What is too much is evicted at once.
 func (s *Store) SetMaximum(maximum int64) {
 	if maximum <= 0 {
