@@ -168,7 +168,7 @@ func TestDocsCommandsExist(t *testing.T) {
 			}
 		}
 	}
-	for _, command := range []string{"gateway", "token", "healthcheck", "purge", "revoke", "limits", "breakers"} {
+	for _, command := range []string{"gateway", "token", "healthcheck", "purge", "revoke", "limits", "breakers", "status", "cache", "keys"} {
 		code, out := cli(t, nil, command, "--help")
 		if code != 0 || !strings.Contains(out, "Usage:") || !strings.Contains(out, "tentagate "+command) {
 			t.Errorf("%s --help: exit code %d, want its usage with an example:\n%s", command, code, out)
