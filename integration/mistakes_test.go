@@ -54,8 +54,10 @@ func TestMistakes(t *testing.T) {
 		{"a matcher's scope", site("@a jwt_scope \"a b\"\nrespond @a no"), "jwt_scope: \"a b\": a scope is|at Caddyfile:5"},
 		{"a matcher's variable", site("@a jwt_scope {env.NOT_SET}\nrespond @a no"), "jwt_scope: scopes: {env.NOT_SET} is empty|at Caddyfile:5"},
 		{"a matcher's claim", site("@a {\njwt_claim tenant {env.NOT_SET}\n}\nrespond @a no"), "jwt_claim: values: {env.NOT_SET} is empty|at Caddyfile:6"},
-		{"a provider that nobody uses", "{\nadmin off\ntentagate {\njwt_provider main {\ndiscovery https://a.example\nissuer {env.NOT_SET}\n}\n}\n}\nhttp://:80 {\nguard\nrespond ok\n}",
-			"jwt_provider main: issuer: {env.NOT_SET} is empty|at Caddyfile:4"},
+		{
+			"a provider that nobody uses", "{\nadmin off\ntentagate {\njwt_provider main {\ndiscovery https://a.example\nissuer {env.NOT_SET}\n}\n}\n}\nhttp://:80 {\nguard\nrespond ok\n}",
+			"jwt_provider main: issuer: {env.NOT_SET} is empty|at Caddyfile:4",
+		},
 		{"the global option twice", "{\ntentagate {\n}\ntentagate {\n}\n}\nhttp://:80 {\n}", "tentagate is given more than once|at Caddyfile:4"},
 
 		{"limit off", site("ratelimit off"), `"off" is no limit: leave the directive out|at Caddyfile:5`},
