@@ -208,11 +208,22 @@ func TestAdminAPI(t *testing.T) {
 			method, path, body string
 			status             int
 		}{
-			{"POST", "/status", "", 405}, {"DELETE", "/config", "", 405}, {"PUT", "/openapi.json", "", 405}, {"POST", "/cache/stats", "", 405},
-			{"POST", "/keys", "", 400}, {"POST", "/keys?refresh=other", "", 404}, {"POST", "/docs", "", 400}, {"POST", "/docs?refresh=other", "", 404},
-			{"GET", "/cache/stored", "", 400}, {"GET", "/cache/stored?url=ftp://h/", "", 400}, {"POST", "/cache/purge", `{"all":false}`, 400},
-			{"POST", "/breakers/users", `{"state":"ajar"}`, 400}, {"POST", "/breakers/other", `{"state":"open"}`, 404},
-			{"DELETE", "/ratelimit/default", "", 400}, {"DELETE", "/ratelimit/other/key", "", 404}, {"POST", "/revocations", `{}`, 400},
+			{"POST", "/status", "", 405},
+			{"DELETE", "/config", "", 405},
+			{"PUT", "/openapi.json", "", 405},
+			{"POST", "/cache/stats", "", 405},
+			{"POST", "/keys", "", 400},
+			{"POST", "/keys?refresh=other", "", 404},
+			{"POST", "/docs", "", 400},
+			{"POST", "/docs?refresh=other", "", 404},
+			{"GET", "/cache/stored", "", 400},
+			{"GET", "/cache/stored?url=ftp://h/", "", 400},
+			{"POST", "/cache/purge", `{"all":false}`, 400},
+			{"POST", "/breakers/users", `{"state":"ajar"}`, 400},
+			{"POST", "/breakers/other", `{"state":"open"}`, 404},
+			{"DELETE", "/ratelimit/default", "", 400},
+			{"DELETE", "/ratelimit/other/key", "", 404},
+			{"POST", "/revocations", `{}`, 400},
 			{"DELETE", "/revocations", `{"id":"x"}`, 400},
 		} {
 			req, err := http.NewRequestWithContext(t.Context(), tc.method, "http://"+g.admin+"/tentagate"+tc.path, strings.NewReader(tc.body))
