@@ -120,13 +120,19 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 	rd.background = newClient(&background)
 	rd.hot.AddHook(latencyHook{})
 	rd.availability = availability.New(availability.Options{
-		Client: rd.hot, Prefix: s.prefix, Budget: s.budget, OnChange: rd.logChange,
+		Client: rd.hot, Prefix: s.prefix, Budget: s.budget, OnChange: rd.changed,
 	})
 	rd.availability.Subscribe(availability.Subscriber{Name: "connections", Restore: func(ctx context.Context, _ *availability.Partition) error {
 		rd.warm(ctx)
 		return nil
 	}})
 	return rd, nil
+}
+
+// changed logs that the availability has changed, and makes it an event.
+func (rd *Redis) changed(c availability.Change) {
+	rd.emit(c)
+	rd.logChange(c)
 }
 
 // logChange logs that Redis, or a node of the Cluster, was lost or is back.
@@ -138,7 +144,6 @@ func (rd *Redis) logChange(c availability.Change) {
 	if len(c.Late) > 0 {
 		fields = append(fields, zap.Strings("not_caught_up", c.Late))
 	}
-	rd.emit(c)
 	switch {
 	case errors.Is(c.Reason, availability.ErrJoined):
 		rd.logger.Info("new Redis node; it is used when the features have caught up", fields...)

@@ -82,7 +82,7 @@ func TestParsePolicy(t *testing.T) {
 		"available {\n max_ejection 5% 6%\n}":                "unexpected argument",
 		"available {\n max_ejection 5%\n max_ejection 5%\n}": "given more than once",
 		"available {\n eject 5%\n}":                          "unknown option",
-		"available unheard_of":                               "getting module",
+		"available unheard_of":                               "is not a selection policy",
 	} {
 		if err := new(Policy).UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
