@@ -64,7 +64,6 @@ func TestMistakes(t *testing.T) {
 		{"the key off", site("ratelimit 5/1m {\nkey off\n}"), "key: off is not a value|at Caddyfile:6"},
 		{"a key without braces", site("ratelimit 5/1m {\nkey ip\n}"), "write {client_ip}|at Caddyfile:6"},
 		{"a long key without braces", site("ratelimit 5/1m {\nkey http.auth.user.id\n}"), "write {http.auth.user.id}"},
-		{"a zone off", site("ratelimit 5/1m {\nzone off\n}"), "zone: off is not a value"},
 		{"one limit twice", site("ratelimit {\nlimit 5/1m\nlimit 5/60s\n}"), "limit 5/1m: given more than once|at Caddyfile:7"},
 		{"a cost that never fits", site("ratelimit 5/1m {\ncost 6\n}"), "cost: 6 is more than the 5 units"},
 

@@ -100,7 +100,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	head := parse.Head(d)
 	err := parse.Block(d,
-		parse.Value("zone", &h.Zone, checkedZone).NotOff(),
+		parse.Value("zone", &h.Zone, checkedZone),
 		parse.List("key", &h.Key).NotOff().Then(h.checkKey),
 		parse.Value("missing_key", &h.MissingKey, missingKeys),
 		parse.Func("limit", h.unmarshalLimit).Repeatable(),

@@ -11,6 +11,7 @@ import (
 func TestMasked(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"secrets":["s3cret"]}`: `{"secrets":["*****"]}`,
+
 		`{"secrets":["{env.JWT_SECRET}","{file./run/secrets/jwt}"]}`:                                         `{"secrets":["{env.JWT_SECRET}","{file./run/secrets/jwt}"]}`,
 		`{"secrets":["{env.A}s3cret"]}`:                                                                      `{"secrets":["*****"]}`,
 		`{"nonce_secrets":["s3cret"],"password":"s3cret","api_token":"s3cret"}`:                              `{"api_token":"*****","nonce_secrets":["*****"],"password":"*****"}`,
