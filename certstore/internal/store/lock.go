@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -194,32 +193,21 @@ func (s *Store) heldAs(name string) *held {
 	return nil
 }
 
-// renewLease confirms that a lock is held, for the work that follows. A lock that
-// was lost is taken again if it is free: certmagic then looks whether its work has
-// been done by others.
+// renewLease takes a lock again, for the work that follows, with a new fence: the
+// lease may have ended and others may have held the lock meanwhile. certmagic calls
+// this before it looks whether its work has been done by others.
 func (s *Store) renewLease(ctx context.Context, patient bool, name string) error {
 	h := s.heldAs(name)
 	if h == nil {
 		return fmt.Errorf("renewing the lock %s: %w", name, ErrNotHeld)
 	}
-	err := s.confirm(ctx, patient, h)
-	if !errors.Is(err, ErrFenced) {
+	return s.fenced(h, "", s.do(ctx, patient, "renew_lock", func(ctx context.Context) error {
+		left, err := s.acquire(ctx, h)
+		if err == nil && left > 0 {
+			err = ErrFenced
+		}
 		return err
-	}
-	h.mu.Lock()
-	h.token = rand.Text()
-	h.mu.Unlock()
-	var left time.Duration
-	if err := s.do(ctx, patient, "lock", func(ctx context.Context) error {
-		left, err = s.acquire(ctx, h)
-		return err
-	}); err != nil {
-		return err
-	}
-	if left > 0 {
-		return fmt.Errorf("renewing the lock %s: %w", name, ErrFenced)
-	}
-	return nil
+	}))
 }
 
 // unlock gives a lock up. One that was lost is given up already.

@@ -119,6 +119,44 @@ func TestFencing(t *testing.T) {
 	})
 }
 
+// A holder that was cut off for longer than its lease renews it before it writes. It
+// still cannot change what another wrote in between, until it has taken the lock again.
+func TestFencingAfterRenewal(t *testing.T) {
+	t.Parallel()
+	topologies(t, func(t *testing.T, addrs []string) {
+		c := client(t, addrs...)
+		first, a, seen := open(t, c, Options{})
+		_, b, _ := open(t, client(t, addrs...), Options{})
+		mustLock(t, a, issueLock)
+		suspend(t, first, issueLock)
+		expire(t, c, first, issueLock)
+		mustLock(t, b, issueLock)
+		mustStore(t, b, crt, "second")
+		if err := b.Unlock(t.Context(), issueLock); err != nil {
+			t.Fatal(err)
+		}
+		// The first heartbeat after the connection is back.
+		if err := first.confirm(t.Context(), false, first.heldAs(issueLock)); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Store(t.Context(), crt, []byte("late")); !errors.Is(err, ErrFenced) {
+			t.Errorf("a late write: got %v", err)
+		}
+		if err := a.Delete(t.Context(), crt); !errors.Is(err, ErrFenced) {
+			t.Errorf("a late deletion: got %v", err)
+		}
+		wantValue(t, b, crt, "second")
+		if !seen.has(LockLost) || !seen.has(Fenced) {
+			t.Errorf("not told: %+v", seen.list)
+		}
+		if err := a.RenewLockLease(t.Context(), issueLock, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		mustStore(t, a, crt, "third")
+		wantValue(t, b, crt, "third")
+	})
+}
+
 // A lease that ended is no harm while nobody has taken the lock: the work goes on,
 // and others wait again.
 func TestLeaseEnded(t *testing.T) {

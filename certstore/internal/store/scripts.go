@@ -42,12 +42,14 @@ if locks > 0 then
 		if not holder then absent = true
 		elseif holder ~= token then return redis.error_reply('FENCED lock lost') end
 	end
+	-- The lease may have ended and been renewed meanwhile, so the token alone does not
+	-- tell whether another held the lock in between. Its fence does.
+	for k = 1, keys do
+		local written = redis.call('HGET', entry(k), 'f')
+		if written and tonumber(written) > fence then return redis.error_reply('FENCED lock lost') end
+	end
+	-- The lease ended. If nobody has written since, nobody was wronged.
 	if absent then
-		-- The lease ended. If nobody has written since, nobody was wronged.
-		for k = 1, keys do
-			local written = redis.call('HGET', entry(k), 'f')
-			if written and tonumber(written) > fence then return redis.error_reply('FENCED lock lost') end
-		end
 		for i = 2, locks + 1 do redis.call('SET', KEYS[i], token, 'PX', lease) end
 	end
 end
