@@ -45,7 +45,7 @@ func (s *Store) Start() {
 // checkPolicy reads the eviction policy of each server that may hold entries.
 func (s *Store) checkPolicy(ctx context.Context) error {
 	var policy string
-	err := s.do(ctx, false, "policy", func(ctx context.Context) error {
+	err := s.do(ctx, false, operationPolicy, func(ctx context.Context) error {
 		policy = ""
 		var mu sync.Mutex
 		read := func(ctx context.Context, c redis.Cmdable) error {

@@ -37,8 +37,32 @@ func TestWrongKey(t *testing.T) {
 	if !errors.Is(other.Status().Reason, ErrWrongKey) || !seen.has(WrongKey) {
 		t.Errorf("not told: %+v", other.Status())
 	}
+	// Neither of these answers compares keys.
+	if err := other.checkPolicy(t.Context()); err != nil || other.Status().Policy == "" {
+		t.Fatalf("the eviction policy: %q, %v", other.Status().Policy, err)
+	}
+	if !errors.Is(other.Status().Reason, ErrWrongKey) {
+		t.Error("looking up the eviction policy makes the storage healthy")
+	}
+	full := errors.New("OOM command not allowed when used memory > 'maxmemory'.")
+	refusal := func(context.Context) error { return redisError{full} }
+	short, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := other.do(short, false, "store", refusal); !errors.Is(err, full) {
+		t.Fatalf("a refusal: got %v", err)
+	}
+	if !errors.Is(other.Status().Reason, ErrWrongKey) {
+		t.Error("a refusal makes the storage healthy")
+	}
 	wantValue(t, a, crt, "first")
 }
+
+// redisError is an error reply of Redis.
+type redisError struct{ error }
+
+func (redisError) RedisError() {}
+
+func (e redisError) Unwrap() error { return e.error }
 
 // The keys change without an entry that nobody can read: the old one goes on reading,
 // then everything is encrypted with the new one, and then the old one is not needed.

@@ -35,6 +35,9 @@ const (
 // retryPause is the time between two tries of one operation.
 const retryPause = 100 * time.Millisecond
 
+// operationPolicy is the name of the only operation that runs no script.
+const operationPolicy = "policy"
+
 // Options are the settings of a Store.
 type Options struct {
 	// Client is the connection. It honors deadlines of contexts and does not retry
@@ -176,7 +179,7 @@ func (s *Store) attempts(ctx context.Context, name string, f func(context.Contex
 		class := classify(err)
 		switch {
 		case class == availability.Answered:
-			s.answered(err)
+			s.answered(name, err)
 			return err
 		case ctx.Err() != nil:
 			s.gate.leave()
@@ -190,7 +193,7 @@ func (s *Store) attempts(ctx context.Context, name string, f func(context.Contex
 			continue
 		}
 		if class == availability.Refused {
-			s.answered(nil)
+			s.reached()
 			return err
 		}
 		if s.gate.fail(time.Now(), err) {
@@ -213,12 +216,20 @@ func classify(err error) availability.Class {
 	return availability.Classify(err)
 }
 
-// answered notes that Redis works.
-func (s *Store) answered(err error) {
+// reached notes that Redis answers.
+func (s *Store) reached() {
 	if s.gate.succeed() {
 		s.o.Observe(Event{Kind: Reachable})
 	}
-	s.state.wrongKey(err)
+}
+
+// answered notes that Redis answers, and whether the keys are the right ones. Only
+// the scripts compare them, so looking up the eviction policy tells nothing.
+func (s *Store) answered(name string, err error) {
+	s.reached()
+	if name != operationPolicy {
+		s.state.wrongKey(err)
+	}
 	if errors.Is(err, ErrWrongKey) {
 		s.o.Observe(Event{Kind: WrongKey, Err: err})
 	}
