@@ -158,6 +158,13 @@ func TestReleaseConfiguration(t *testing.T) {
 	}
 }
 
+// The recipe shows the unit of the package.
+func TestPackagedUnitInDocs(t *testing.T) {
+	if unit := repositoryFile(t, "packaging", "tentagate.service"); !strings.Contains(repositoryFile(t, "docs", "recipes.md"), "```ini\n"+unit+"```") {
+		t.Error("docs/recipes.md does not show packaging/tentagate.service as it is")
+	}
+}
+
 // The package's Caddyfile serves as the unit starts it, and reloads as it says.
 func TestPackagedService(t *testing.T) {
 	g := prepare(t)
