@@ -3,8 +3,12 @@
 #
 #   docker build -t tentagate --build-arg VERSION=v0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
 #
-# The only base, pinned by the digest of its index; Dependabot moves both forward.
-ARG GO=golang:1.26.8-trixie@sha256:bdca99a00bc16590cb1a0bb4e698f5fc5d6a64e4d5eef13d9f18a0ee08e5fa65
+# The name of the stage below, or the image to build in.
+ARG GO=golang
+
+# The only base, pinned by the digest of its index. Dependabot moves both forward; it
+# reads FROM alone, not the default of an ARG.
+FROM golang:1.26.8-trixie@sha256:bdca99a00bc16590cb1a0bb4e698f5fc5d6a64e4d5eef13d9f18a0ee08e5fa65 AS golang
 
 FROM ${GO} AS build
 WORKDIR /src

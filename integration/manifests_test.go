@@ -251,8 +251,11 @@ func TestDockerfile(t *testing.T) {
 	if stage != "scratch" || seen["USER"] != "65532:65532" {
 		t.Errorf("the last stage is %q, the user %q", stage, seen["USER"])
 	}
-	if !regexp.MustCompile(`(?m)^ARG GO=golang:1\.26\.\d+-\w+@sha256:[0-9a-f]{64}$`).MatchString(text) {
-		t.Error("the base image is not pinned by a version and a digest")
+	if !regexp.MustCompile(`(?m)^FROM golang:1\.26\.\d+-\w+@sha256:[0-9a-f]{64} AS golang$`).MatchString(text) {
+		t.Error("the base image is not pinned by a version and a digest in FROM, where Dependabot reads it")
+	}
+	if first, _, _ := strings.Cut(text, "\nFROM "); !strings.Contains(first, "\nARG GO=golang\n") || !strings.Contains(text, "\nFROM ${GO} AS build\n") {
+		t.Error("the build argument GO does not replace the base image")
 	}
 	for _, variable := range []string{"linked=${VERSION}", "revision=${REVISION}"} {
 		if !strings.Contains(text, "-X github.com/pythopus/tentagate/internal/version."+variable) {
