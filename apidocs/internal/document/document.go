@@ -68,7 +68,10 @@ func read(text []byte) (d *Document, err error) {
 	d = new(Document)
 	root := t.Root()
 	if swagger2.Is(root) {
-		converted, problems := swagger2.Convert(root)
+		converted, problems, err := swagger2.Convert(root)
+		if err != nil {
+			return nil, fmt.Errorf("converting Swagger 2: %w", err)
+		}
 		d.Converted, d.Problems = true, problems
 		if t, err = tree.ParseJSON(converted, limits()); err != nil {
 			return nil, fmt.Errorf("converting Swagger 2: %w", err)

@@ -3,6 +3,7 @@ package swagger2
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,19 +24,26 @@ func Is(root tree.Value) bool {
 
 // Convert returns the document in OpenAPI 3.0, in JSON, and what is wrong with it.
 // Members that neither version has are kept. Of the servers only the path is: the
-// gateway knows where the service is.
-func Convert(root tree.Value) (converted []byte, problems []string) {
-	c := &converter{root: root, w: tree.NewWriter(len(root.Raw()))}
-	c.consumes, c.produces = texts(root.Get("consumes")), texts(root.Get("produces"))
+// gateway knows where the service is. It fails if the result is longer than four times
+// what a document may have: a schema is written again for each media type.
+func Convert(root tree.Value) (converted []byte, problems []string, err error) {
+	c := &converter{root: root, w: tree.NewWriter(len(root.Raw())), limit: 4 * tree.Standard().Bytes}
+	c.consumes, c.produces = c.mediaTypes(root.Get("consumes")), c.mediaTypes(root.Get("produces"))
 	c.document()
-	return c.w.Bytes(), c.problems
+	if c.full() {
+		return nil, c.problems, fmt.Errorf("longer than %d bytes: its schemas are repeated for each media type", c.limit)
+	}
+	return c.w.Bytes(), c.problems, nil
 }
 
 // converter writes one document in OpenAPI 3.0.
 type converter struct {
 	root     tree.Value
 	w        *tree.Writer
+	limit    int // of the result, in bytes
 	problems []string
+	// byName are the parameters of the document, once one was looked for.
+	byName map[string]tree.Value
 	// The media types of operations that name none.
 	consumes, produces []string
 }
@@ -46,10 +54,20 @@ func (c *converter) problem(format string, args ...any) {
 	}
 }
 
-// texts returns the strings of a list.
-func texts(list tree.Value) (all []string) {
+// full reports whether the result is too long. What is written then does not count.
+func (c *converter) full() bool { return c.w.Len() > c.limit }
+
+// maxMediaTypes is how many media types of one operation are used.
+const maxMediaTypes = 100
+
+// mediaTypes returns the media types of a list.
+func (c *converter) mediaTypes(list tree.Value) (all []string) {
 	for item := range list.Items() {
 		if text := item.Text(); text != "" && !slices.Contains(all, text) {
+			if len(all) == maxMediaTypes {
+				c.problem("more than %d media types in one list: the others are left out", maxMediaTypes)
+				break
+			}
 			all = append(all, text)
 		}
 	}
@@ -88,7 +106,7 @@ func (c *converter) document() {
 // others writes the members of an object but those named.
 func (c *converter) others(v tree.Value, without ...string) {
 	for name, member := range v.Members() {
-		if !slices.Contains(without, name) {
+		if !slices.Contains(without, name) && !c.full() {
 			c.w.Name(name)
 			c.w.Value(member)
 		}
@@ -99,6 +117,9 @@ func (c *converter) others(v tree.Value, without ...string) {
 func (c *converter) object(v tree.Value, write func(name string, v tree.Value)) {
 	c.w.Begin('{')
 	for name, member := range v.Members() {
+		if c.full() {
+			return
+		}
 		c.w.Name(name)
 		write(name, member)
 	}
@@ -169,7 +190,7 @@ func (c *converter) pathItem(v tree.Value) {
 }
 
 func (c *converter) operation(v tree.Value, shared []tree.Value) {
-	consumes, produces := texts(v.Get("consumes")), texts(v.Get("produces"))
+	consumes, produces := c.mediaTypes(v.Get("consumes")), c.mediaTypes(v.Get("produces"))
 	if !v.Get("consumes").Exists() {
 		consumes = c.consumes
 	}
@@ -216,7 +237,10 @@ func (c *converter) operation(v tree.Value, shared []tree.Value) {
 // resolved returns the parameter that a reference leads to, or what it is given.
 func (c *converter) resolved(p tree.Value) tree.Value {
 	if name, ok := strings.CutPrefix(p.Get("$ref").Text(), "#/parameters/"); ok {
-		return c.root.Get("parameters").Get(tree.Unescape(name))
+		if c.byName == nil {
+			c.byName = maps.Collect(c.root.Get("parameters").Members())
+		}
+		return c.byName[tree.Unescape(name)]
 	}
 	return p
 }

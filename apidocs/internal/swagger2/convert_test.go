@@ -2,6 +2,7 @@ package swagger2
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,7 +68,10 @@ func convert(t *testing.T, text string) (tree.Value, []string) {
 	if !Is(doc.Root()) {
 		t.Fatal("not recognised")
 	}
-	converted, problems := Convert(doc.Root())
+	converted, problems, err := Convert(doc.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !json.Valid(converted) {
 		t.Fatalf("not JSON: %s", converted)
 	}
@@ -136,6 +140,50 @@ func TestConvertOdd(t *testing.T) {
 	}
 }
 
+// A schema is written for each media type: the result is bounded nevertheless.
+func TestConvertTooLong(t *testing.T) {
+	big := strings.Repeat("x", 1<<20)
+	for _, rest := range []string{
+		`"paths":{"/a":{"get":{"responses":{"200":{"description":"","schema":{"title":"` + big + `"}}}}}}`,
+		`"parameters":{"p":{"in":"body","name":"b","description":"` + big + `"}},"paths":{"/a":{"get":{}}` + manyPaths(100) + `}`,
+	} {
+		doc, err := tree.Parse([]byte(`{"swagger":"2.0","produces":["a/a"`+numbered(99)+`],`+rest+`}`), tree.Standard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if converted, _, err := Convert(doc.Root()); err == nil {
+			t.Errorf("%d bytes", len(converted))
+		}
+	}
+}
+
+func manyPaths(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"/p%d":{"post":{"consumes":["a/a"],"parameters":[{"$ref":"#/parameters/p"}]}}`, i)
+	}
+	return b.String()
+}
+
+func TestMediaTypesAreBounded(t *testing.T) {
+	root, problems := convert(t, `{"swagger":"2.0","produces":["a/a"`+numbered(300)+`],"paths":{"/a":{"get":{"responses":{"200":{"description":"","schema":{}}}}}}}`)
+	n := 0
+	for range root.Pointer("/paths/~1a/get/responses/200/content").Members() {
+		n++
+	}
+	if n != maxMediaTypes || len(problems) != 1 {
+		t.Errorf("%d media types, problems %q", n, problems)
+	}
+}
+
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"a/b%d"`, i)
+	}
+	return b.String()
+}
+
 func FuzzConvert(f *testing.F) {
 	f.Add([]byte(petshop))
 	f.Add([]byte(`{"swagger":"2.0","paths":{"/a":{"get":{"parameters":[{"in":"body"}],"responses":{"200":{"schema":{"items":[]}}}}}}}`))
@@ -146,7 +194,7 @@ func FuzzConvert(f *testing.F) {
 		if err != nil || !doc.Root().Is(tree.Object) {
 			return
 		}
-		if converted, _ := Convert(doc.Root()); !json.Valid(converted) {
+		if converted, _, err := Convert(doc.Root()); err == nil && !json.Valid(converted) {
 			t.Errorf("not JSON: %s", converted)
 		}
 	})

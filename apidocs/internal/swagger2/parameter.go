@@ -143,11 +143,15 @@ func isRequired(p tree.Value) bool { return p.Get("required").Is(tree.True) }
 
 func (c *converter) formSchema(list []tree.Value) {
 	var required []string
+	seen := map[string]bool{}
 	c.w.Begin('{')
 	c.w.Member("type", "object")
 	c.w.Name("properties")
 	c.w.Begin('{')
 	for _, p := range list {
+		if c.full() {
+			return
+		}
 		name := p.Get("name").Text()
 		c.w.Name(name)
 		c.w.Begin('{')
@@ -157,7 +161,8 @@ func (c *converter) formSchema(list []tree.Value) {
 			}
 		}
 		c.w.End('}')
-		if isRequired(p) && !slices.Contains(required, name) {
+		if isRequired(p) && !seen[name] {
+			seen[name] = true
 			required = append(required, name)
 		}
 	}
@@ -176,6 +181,10 @@ func (c *converter) formSchema(list []tree.Value) {
 // content writes the media types of a body with their schema and examples.
 func (c *converter) content(schema, examples tree.Value, types []string) {
 	for name := range examples.Members() {
+		if len(types) >= maxMediaTypes {
+			c.problem("more than %d media types in one response: the others are left out", maxMediaTypes)
+			break
+		}
 		if !slices.Contains(types, name) {
 			types = append(slices.Clone(types), name)
 		}
@@ -186,6 +195,9 @@ func (c *converter) content(schema, examples tree.Value, types []string) {
 	c.w.Name("content")
 	c.w.Begin('{')
 	for _, t := range types {
+		if c.full() {
+			return
+		}
 		c.w.Name(t)
 		c.w.Begin('{')
 		if schema.Exists() {

@@ -17,6 +17,7 @@ func (c *converter) schema(v tree.Value) {
 // keyword writes one member of a schema.
 func (c *converter) keyword(name string, v tree.Value) {
 	switch {
+	case c.full():
 	case name == "$ref" && v.Is(tree.String):
 		c.w.Member(name, reference(v.Text()))
 	case name == "type" && v.Text() == "file":
