@@ -174,6 +174,19 @@ func TestEnforceStreams(t *testing.T) {
 	}
 }
 
+// A path without operations has no method: the field Allow is there nevertheless
+// (RFC 9110 §15.5.6).
+func TestMethodNotAllowedSaysAllow(t *testing.T) {
+	b := newBackend(t, `{"openapi":"3.1.0","paths":{"/a":{}}}`)
+	h := servertest.Handler(t, fmt.Sprintf(":80 {\n api_docs {\n service allow-shop %s\n validate enforce\n }\n echo_body\n}", b.address()))
+	get(t, h, "/openapi.json")
+	fetched(t, "allow-shop", fetch.OK)
+	w := send(h, http.MethodGet, "/api/allow-shop/a", nil)
+	if _, ok := w.Header()["Allow"]; w.Code != http.StatusMethodNotAllowed || !ok {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
 func TestObserve(t *testing.T) {
 	b := newBackend(t, shop)
 	h := servertest.Handler(t, fmt.Sprintf(":80 {\n api_docs {\n service observe2-shop %s {\n validate observe\n }\n validate enforce\n }\n echo_body\n}", b.address()))

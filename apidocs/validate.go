@@ -39,8 +39,8 @@ func (h *Handler) validate(w http.ResponseWriter, r *http.Request, s *Service, k
 	}
 	s.checked[found.result].Inc()
 	refuse := s.Validate == modeEnforce
-	if (found.result == resultPath || found.result == resultMethod) && !known.Complete() {
-		refuse = false // the document has paths that could not be read
+	if (found.result == resultPath || found.result == resultMethod) && (!known.Complete() || m.Unfinished) {
+		refuse = false // the document has paths that could not be read, or not be found in time
 	}
 	if c := h.logger.Check(zap.DebugLevel, "the request is not as the OpenAPI document of its service says"); c != nil {
 		c.Write(zap.String("service", s.Name), zap.String("reason", resultNames[found.result]), zap.String("detail", found.text()),
@@ -166,7 +166,7 @@ func describe(f contract.Fault) string {
 
 // problem returns the error that refuses a request, and sets the fields of the response.
 func (f *finding) problem(w http.ResponseWriter) error {
-	if f.allow != "" {
+	if f.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", f.allow)
 	}
 	if f.accept != "" {

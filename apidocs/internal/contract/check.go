@@ -45,12 +45,12 @@ func (c *Contract) Parameters(m *Match, r *http.Request) (faults []Fault) {
 func (p *parameter) values(m *Match, r *http.Request, query url.Values) (values []string, ok bool) {
 	switch p.in {
 	case inPath:
-		for i, name := range m.Path.names {
+		for i, name := range m.Operation.names {
 			if name == p.name && i < len(m.values) {
 				return []string{m.values[i]}, true
 			}
 		}
-		return nil, !p.required // of a template that has no such parameter
+		return nil, true // the template has no such parameter: no request could have it
 	case inQuery:
 		values, ok = query[p.name]
 	case inHeader:

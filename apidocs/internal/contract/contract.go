@@ -32,7 +32,6 @@ type Path struct {
 	// Allow are the methods of its operations, for the field Allow.
 	Allow string
 
-	names      []string // of the parameters in the template
 	operations []*Operation
 }
 
@@ -48,8 +47,16 @@ type Options struct {
 // The bounds of one document; see also those of package merge.
 const (
 	maxOperations = 50_000
-	maxTemplate   = 500 // bytes
+	maxPaths      = 50_000
+	maxNodes      = 200_000    // of the tree of templates
+	maxReads      = 20_000_000 // nodes of the document
+	maxTemplate   = 500        // bytes
+	maxMethods    = 100        // of one path
+	maxMethod     = 50         // bytes
 )
+
+// bounds are what is left of them.
+type bounds struct{ operations, paths, nodes, reads int }
 
 // New returns the contract of a document in OpenAPI 3.
 func New(root tree.Value, o Options) *Contract {
@@ -57,15 +64,19 @@ func New(root tree.Value, o Options) *Contract {
 	if o.Check {
 		c.document, c.schemas = root, jsonschema.New(root, strings.HasPrefix(merge.VersionOf(root), "3.0"))
 	}
-	paths := root.Get("paths")
-	count := 0
+	left := bounds{maxOperations, maxPaths, maxNodes, maxReads}
 	base := merge.ServerPath(root.Get("servers"), o.Base, o.Prefix)
-	for name, item := range paths.Members() {
+	for name, item := range root.Get("paths").Members() {
 		if strings.HasPrefix(name, "x-") {
 			continue
 		}
-		resolved := resolve(root, item)
-		if !resolved.Is(tree.Object) || count >= maxOperations || len(name) > maxTemplate {
+		if left.paths--; left.paths < 0 || left.operations <= 0 || left.nodes <= 0 {
+			c.complete = false
+			break
+		}
+		resolved := resolve(root, item, &left.reads)
+		left.reads -= resolved.Size()
+		if !resolved.Is(tree.Object) || left.reads < 0 {
 			c.complete = false
 			continue
 		}
@@ -73,47 +84,71 @@ func New(root tree.Value, o Options) *Contract {
 		if servers := item.Get("servers"); servers.Is(tree.Array) && !servers.Empty() {
 			under = merge.ServerPath(servers, o.Base, o.Prefix)
 		}
-		p := newPath(under+"/"+strings.TrimPrefix(name, "/"), root, resolved)
-		count += len(p.operations)
+		if len(name) > maxTemplate || len(under) > maxTemplate {
+			c.complete = false
+			continue
+		}
+		c.add(under+"/"+strings.TrimPrefix(name, "/"), resolved, &left)
+	}
+	for _, p := range c.paths {
+		p.Allow = p.allow()
 		if !o.Check {
 			p.forget() // would keep the document in memory
 		}
-		c.add(p)
 	}
 	return c
 }
 
-// add puts a path into the tree, unless another has a template that is the same but for
-// the names of parameters: the first one counts.
-func (c *Contract) add(p *Path) {
-	at := c.root.insert(p.Template)
+// add puts a path into the tree. The operations of templates that differ by the names of
+// parameters alone are those of one path, as frameworks write one path for each handler.
+func (c *Contract) add(template string, item tree.Value, left *bounds) {
+	at := c.root.insert(template, &left.nodes)
+	if at == nil {
+		c.complete = false
+		return
+	}
 	if at.path == nil {
-		at.path = p
-		c.paths = append(c.paths, p)
+		at.path = &Path{Template: template}
+		c.paths = append(c.paths, at.path)
 	}
-}
-
-func newPath(template string, root, item tree.Value) *Path {
-	p := &Path{Template: template}
-	for text := range strings.SplitSeq(template, "/") {
-		s := parseSegment(text)
-		p.names = append(p.names, s.names...)
-	}
+	names := parameterNames(template)
 	shared := item.Get("parameters")
+	add := func(method string, v tree.Value) {
+		if !v.Is(tree.Object) || !isMethod(method) || len(at.path.operations) >= maxMethods || left.operations <= 0 {
+			c.complete = false
+			return
+		}
+		if at.path.own(method) == nil {
+			left.operations--
+			at.path.operations = append(at.path.operations, newOperation(at.path, method, names, v, shared))
+		}
+	}
 	for name, v := range item.Members() {
 		switch {
-		case v.Is(tree.Object) && slices.Contains(merge.Methods(), name):
-			p.operations = append(p.operations, newOperation(p, strings.ToUpper(name), v, shared))
+		case slices.Contains(merge.Methods(), name):
+			add(strings.ToUpper(name), v)
 		case name == "additionalOperations":
 			for method, o := range v.Members() {
-				if o.Is(tree.Object) {
-					p.operations = append(p.operations, newOperation(p, method, o, shared))
-				}
+				add(method, o)
 			}
 		}
 	}
-	p.Allow = p.allow()
-	return p
+}
+
+// parameterNames returns the names of the parameters in a template.
+func parameterNames(template string) (names []string) {
+	for text := range strings.SplitSeq(template, "/") {
+		s := parseSegment(text)
+		names = append(names, s.names...)
+	}
+	return names
+}
+
+// isMethod reports whether a text can be a method (RFC 9110 §9.1).
+func isMethod(text string) bool {
+	return text != "" && len(text) <= maxMethod && !strings.ContainsFunc(text, func(c rune) bool {
+		return c <= ' ' || c > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", c)
+	})
 }
 
 func (p *Path) allow() string {
@@ -155,8 +190,9 @@ func (p *Path) Operation(method string) *Operation {
 // maxHops is how many references may lead to one another.
 const maxHops = 16
 
-// resolve follows the references of an object within the document.
-func resolve(root, v tree.Value) tree.Value {
+// resolve follows the references of an object within the document. It takes from steps
+// the number of nodes that it passes, and finds nothing once there are none left.
+func resolve(root, v tree.Value, steps *int) tree.Value {
 	for range maxHops {
 		ref := v.Get("$ref")
 		if !ref.Is(tree.String) {
@@ -169,8 +205,7 @@ func resolve(root, v tree.Value) tree.Value {
 		if decoded, err := url.PathUnescape(pointer); err == nil {
 			pointer = decoded
 		}
-		steps := 1_000_000
-		v = root.Find(pointer, &steps)
+		v = root.Find(pointer, steps)
 	}
 	return tree.Value{}
 }
@@ -181,8 +216,11 @@ type Match struct {
 	Path *Path
 	// Operation is nil if the path has none of the method.
 	Operation *Operation
-	values    []string // of the parameters in the path
-	room      [6]string
+	// Unfinished: the search took too long. The document may have the path.
+	Unfinished bool
+
+	values []string // of the parameters in the path
+	room   [6]string
 }
 
 // Find looks for the operation of a request: rest is its path behind that of the
@@ -190,7 +228,7 @@ type Match struct {
 func (c *Contract) Find(m *Match, method, rest string, escaped bool) {
 	f := finder{escaped: escaped, values: m.room[:0]}
 	m.Path = f.find(&c.root, strings.TrimPrefix(rest, "/"))
-	m.values = f.values
+	m.values, m.Operation, m.Unfinished = f.values, nil, f.steps > maxSteps
 	if m.Path != nil {
 		m.Operation = m.Path.Operation(method)
 	}

@@ -21,6 +21,7 @@ type Operation struct {
 	// Calls counts the requests, Last is when the last of them was, in Unix seconds.
 	Calls, Last atomic.Int64
 
+	names         []string   // of the parameters in its template
 	value, shared tree.Value // of the document, and the parameters of its path
 	once          sync.Once
 	rules         *rules
@@ -32,8 +33,8 @@ var (
 	sunsetNames = []string{"x-sunset", "x-sunset-date", "x-sunset-at"}
 )
 
-func newOperation(p *Path, method string, v, shared tree.Value) *Operation {
-	o := &Operation{Path: p, Method: method, value: v, shared: shared}
+func newOperation(p *Path, method string, names []string, v, shared tree.Value) *Operation {
+	o := &Operation{Path: p, Method: method, names: names, value: v, shared: shared}
 	since, dated := dateOf(v, sinceNames)
 	if dated || v.Get("deprecated").Is(tree.True) {
 		// Without a date, one that is past: the operation is deprecated already.

@@ -12,10 +12,19 @@ import (
 // rules are what an operation says of its requests, compiled.
 type rules struct {
 	parameters []parameter
-	body       tree.Value
 	required   bool // the body is
 	content    []mediaType
+
+	known map[[2]string]bool // places and names of parameters
+	reads int                // nodes of the document that may still be read
 }
+
+// The bounds of one operation. What is beyond them is not checked.
+const (
+	maxParameters = 1000
+	maxMediaTypes = 100
+	maxRuleReads  = 2_000_000 // nodes of the document
+)
 
 // parameter is one parameter of an operation.
 type parameter struct {
@@ -38,22 +47,39 @@ type mediaType struct {
 // for.
 func (c *Contract) rulesOf(o *Operation) *rules {
 	o.once.Do(func() {
-		r := &rules{}
+		r := &rules{known: map[[2]string]bool{}, reads: maxRuleReads}
 		for _, list := range []tree.Value{o.value.Get("parameters"), o.shared} {
 			for p := range list.Items() {
-				c.addParameter(r, resolve(c.document, p))
+				p = resolve(c.document, p, &r.reads)
+				if r.reads -= p.Size(); r.reads < 0 || len(r.parameters) >= maxParameters {
+					break
+				}
+				c.addParameter(r, p)
 			}
 		}
-		if body := resolve(c.document, o.value.Get("requestBody")); body.Is(tree.Object) {
-			r.body, r.required = body, body.Get("required").Is(tree.True)
-			for name, m := range body.Get("content").Members() {
-				m = resolve(c.document, m)
-				r.content = append(r.content, mediaType{essence(name), m.Get("schema")})
-			}
-		}
+		r.addBody(c.document, o.value.Get("requestBody"))
+		r.known = nil
 		o.rules = r
 	})
 	return o.rules
+}
+
+// addBody adds what the body may be. With more media types than are kept, none is
+// refused.
+func (r *rules) addBody(document, body tree.Value) {
+	reads := maxRuleReads
+	if body = resolve(document, body, &reads); !body.Is(tree.Object) {
+		return
+	}
+	r.required = body.Get("required").Is(tree.True)
+	for name, m := range body.Get("content").Members() {
+		m = resolve(document, m, &reads)
+		if len(r.content) >= maxMediaTypes || reads < 0 {
+			r.content = nil
+			return
+		}
+		r.content = append(r.content, mediaType{essence(name), m.Get("schema")})
+	}
 }
 
 // The places of parameters.
@@ -72,9 +98,10 @@ func (c *Contract) addParameter(r *rules, v tree.Value) {
 	p := parameter{in: v.Get("in").Text(), name: v.Get("name").Text(), required: v.Get("required").Is(tree.True), empty: v.Get("allowEmptyValue").Is(tree.True)}
 	if p.name == "" || p.in == inHeader && slices.Contains(notParameters, strings.ToLower(p.name)) ||
 		!slices.Contains([]string{inPath, inQuery, inHeader, inCookie}, p.in) ||
-		slices.ContainsFunc(r.parameters, func(o parameter) bool { return o.in == p.in && o.name == p.name }) {
+		r.known[[2]string{p.in, p.name}] {
 		return
 	}
+	r.known[[2]string{p.in, p.name}] = true
 	style := v.Get("style").Text()
 	p.explode = p.in == inQuery || p.in == inCookie
 	if e := v.Get("explode"); e.Exists() {

@@ -77,6 +77,7 @@ func (s *segment) match(text string, values []string) ([]string, bool) {
 type node struct {
 	literals map[string]*node
 	patterns []patternEdge
+	byText   map[string]*node // the nodes of patterns, by the key of their segment
 	wild     *node
 	path     *Path
 }
@@ -86,38 +87,62 @@ type patternEdge struct {
 	to      *node
 }
 
-// insert returns the node of a template, which is new if there was none.
-func (n *node) insert(template string) *node {
+// key is the same for segments that differ by the names of parameters alone.
+func (s *segment) key() string { return strings.Join(s.literals, "{?}") }
+
+// insert returns the node of a template, which is new if there was none. It takes from
+// budget the number of new nodes, and returns nil once there are none left.
+func (n *node) insert(template string, budget *int) *node {
 	for text := range strings.SplitSeq(strings.TrimPrefix(template, "/"), "/") {
-		n = n.child(parseSegment(text), text)
+		if n = n.child(parseSegment(text), text, budget); n == nil {
+			return nil
+		}
 	}
 	return n
 }
 
-func (n *node) child(s segment, text string) *node {
+// newNode returns a node, or nil if the budget is spent.
+func newNode(budget *int) *node {
+	if *budget--; *budget < 0 {
+		return nil
+	}
+	return new(node)
+}
+
+func (n *node) child(s segment, text string, budget *int) *node {
 	switch {
 	case s.isLiteral():
-		if n.literals == nil {
-			n.literals = map[string]*node{}
-		}
 		text = unescapeSegment(text)
-		if n.literals[text] == nil {
-			n.literals[text] = new(node)
+		if to := n.literals[text]; to != nil {
+			return to
 		}
-		return n.literals[text]
+		to := newNode(budget)
+		if to != nil {
+			if n.literals == nil {
+				n.literals = map[string]*node{}
+			}
+			n.literals[text] = to
+		}
+		return to
 	case s.isWild():
 		if n.wild == nil {
-			n.wild = new(node)
+			n.wild = newNode(budget)
 		}
 		return n.wild
 	}
-	for _, e := range n.patterns {
-		if strings.Join(e.segment.literals, "{}") == strings.Join(s.literals, "{}") {
-			return e.to
-		}
+	key := s.key()
+	if to := n.byText[key]; to != nil {
+		return to
 	}
-	n.patterns = append(n.patterns, patternEdge{s, new(node)})
-	return n.patterns[len(n.patterns)-1].to
+	to := newNode(budget)
+	if to != nil {
+		if n.byText == nil {
+			n.byText = map[string]*node{}
+		}
+		n.byText[key] = to
+		n.patterns = append(n.patterns, patternEdge{s, to})
+	}
+	return to
 }
 
 // maxSteps bounds the work of finding one path, whatever templates there are.
@@ -156,6 +181,9 @@ func (f *finder) find(n *node, rest string) *Path {
 	}
 	mark := len(f.values)
 	for i := range n.patterns {
+		if f.steps++; f.steps > maxSteps {
+			return nil
+		}
 		e := &n.patterns[i]
 		var ok bool
 		if f.values, ok = e.segment.match(text, f.values); ok {

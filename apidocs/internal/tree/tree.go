@@ -71,6 +71,14 @@ func (v Value) node() *node { return &v.tree.nodes[v.index] }
 // ID is the same for the same value of one tree, and for no other.
 func (v Value) ID() uint32 { return v.index }
 
+// Size returns the number of nodes that the value is made of.
+func (v Value) Size() int {
+	if v.tree == nil {
+		return 0
+	}
+	return int(v.node().after - v.index)
+}
+
 // Kind returns the kind of the value.
 func (v Value) Kind() Kind {
 	if v.tree == nil {
