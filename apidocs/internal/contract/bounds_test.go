@@ -35,7 +35,7 @@ func TestTemplatesThatDifferByNames(t *testing.T) {
 func TestManyPatterns(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"openapi":"3.1.0","paths":{"/x":{}`)
-	for i := range 300_000 {
+	for i := range 60_000 {
 		fmt.Fprintf(&b, `,"/%da{b}":{}`, i)
 	}
 	b.WriteString("}}")
@@ -104,7 +104,7 @@ func TestParameterNotInTemplate(t *testing.T) {
 
 func TestRulesAreBounded(t *testing.T) {
 	var parameters, types strings.Builder
-	for i := range 100_000 {
+	for i := range 20_000 {
 		fmt.Fprintf(&parameters, `{"name":"p%d","in":"query","required":true},`, i)
 		fmt.Fprintf(&types, `"a/b%d":{},`, i)
 	}
