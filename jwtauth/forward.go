@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/pythopus/tentagate/internal/forwarded"
+	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
@@ -91,5 +92,29 @@ func (f *Forward) text(value any) (text string, ok bool, err error) {
 // on any request of the site, also where this handler does not run.
 func (h *Handler) ForwardedFields() *forwarded.Fields { return h.fields }
 
-// Interface guard
-var _ forwarded.Forwarder = (*Handler)(nil)
+// ChangedFields are the fields that it sets, and those of tokens that it strips.
+// Matchers in front of it may have seen them otherwise.
+func (h *Handler) ChangedFields() (names []string) {
+	for i := range h.Forward {
+		names = append(names, h.Forward[i].Header)
+	}
+	if h.StripToken && h.DPoP != nil {
+		names = append(names, proofField)
+	}
+	for i := range h.sources {
+		s := &h.sources[i]
+		switch {
+		case s.kind == kindWebSocket:
+			names = append(names, protocolField, authorization.name)
+		case h.StripToken && s.kind != kindQuery:
+			names = append(names, s.field())
+		}
+	}
+	return names
+}
+
+// Interface guards
+var (
+	_ forwarded.Forwarder = (*Handler)(nil)
+	_ site.FieldChanger   = (*Handler)(nil)
+)

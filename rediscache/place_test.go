@@ -179,13 +179,28 @@ func TestPlacesAreApart(t *testing.T) {
 // One named route that two handlers invoke is two places. Where it cannot be told any
 // more which of them a request came by, nothing is shared.
 func TestWaysThatCannotBeTold(t *testing.T) {
-	for _, change := range []string{"request_header -X-Vip", "request_header X-Vip 0", "request_header -X-*"} {
+	for _, change := range []string{"request_header -X-Vip", "request_header X-Vip 0", "request_header -X-*", "request_header -*Vip"} {
 		r := runCaddyfile(t, "&(app) {\nroute {\n"+cached+"$PUBLIC\n}\n}\nhttp://:$1 {\n@vip header X-Vip 1\nhandle @vip {\n"+change+"\nrequest_header X-Say internal\ninvoke app\n}\nhandle {\ninvoke app\n}\n}")
 		if got := r.get(1, "/", "Host", "a.test", "X-Vip", "1"); !strings.Contains(got, "internal") {
 			t.Fatal(got)
 		}
 		if got := r.get(1, "/", "Host", "a.test"); strings.Contains(got, "internal") {
 			t.Errorf("%s: %s", change, got)
+		}
+	}
+}
+
+// Only what the matchers look at counts: a named route that sites of other hosts
+// invoke is cached.
+func TestWaysThatCanBeTold(t *testing.T) {
+	for _, change := range []string{"vars tenant tenant", "request_header -X-Internal-*", "request_header X-Tenant {http.vars.tenant}"} {
+		r := runCaddyfile(t, "&(app) {\nroute {\n"+cached+"$PUBLIC\n}\n}\nhttp://tenant-a.test:$1 {\n@p path /tenant*\nhandle @p {\n"+change+"\ninvoke app\n}\n}\nhttp://tenant-b.test:$1 {\n"+change+"\ninvoke app\n}")
+		for _, host := range []string{"tenant-a.test", "tenant-b.test"} {
+			for _, how := range []string{"miss", "hit"} {
+				if got := r.get(1, "/tenant", "Host", host); !strings.HasPrefix(got, how) {
+					t.Errorf("%s, %s: %s, want a %s", change, host, got, how)
+				}
+			}
 		}
 	}
 }
