@@ -96,6 +96,57 @@ func TestChart(t *testing.T) {
 	}
 }
 
+// The pods run `tentagate run`, so the variables of `tentagate gateway` that no Caddyfile
+// of k8s names would have no effect; in a ConfigMap, secrets would be seen.
+func TestChartRefusesVariables(t *testing.T) {
+	var schema struct {
+		Properties struct {
+			Env struct {
+				Names struct {
+					Not struct {
+						AnyOf []struct {
+							Enum    []string `json:"enum"`
+							Pattern string   `json:"pattern"`
+						} `json:"anyOf"`
+					} `json:"not"`
+				} `json:"propertyNames"`
+			} `json:"env"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(chartFile(t, "chart", "values.schema.json"), &schema); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(name string) bool {
+		for _, rule := range schema.Properties.Env.Names.Not.AnyOf {
+			if slices.Contains(rule.Enum, name) || rule.Pattern != "" && regexp.MustCompile(rule.Pattern).MatchString(name) {
+				return true
+			}
+		}
+		return false
+	}
+	_, page, _ := strings.Cut(repositoryFile(t, "docs", "gateway.md"), "### `tentagate gateway`")
+	page, _, _ = strings.Cut(page, "**The access log**")
+	named := string(chartFile(t, "base", "Caddyfile")) + string(chartFile(t, "components", "loadbalancer-tls", "Caddyfile"))
+	variables := regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|").FindAllStringSubmatch(page, -1)
+	for _, m := range variables {
+		if !refused(m[1]) && !strings.Contains(named, "{$"+m[1]) {
+			t.Errorf("env: %s has no effect in a pod, and is not refused", m[1])
+		}
+	}
+	if len(variables) < 10 {
+		t.Errorf("docs/gateway.md has %d variables of tentagate gateway", len(variables))
+	}
+	for name, want := range map[string]bool{
+		"JWT_SECRET_KEY": true, "REDIS_URL": true, "CERTIFICATES_REDIS_URL": true, "REDIS_PASSWORD": true, "CERTIFICATE_KEY": true, "OTEL_EXPORTER_OTLP_HEADERS": true,
+		"OTEL_EXPORTER_OTLP_TRACES_HEADERS": true, "API_TOKEN": true, "CLIENT_SECRET": true, "TLS_PRIVATE_KEY": true, "BACKEND_SERVICES": true,
+		"CACHE_TTL": false, "SERVER_NAME": false, "SHUTDOWN_DELAY": false, "JWT_SECRET_KEY_FILE": false, "OTEL_EXPORTER_OTLP_ENDPOINT": false,
+	} {
+		if refused(name) != want {
+			t.Errorf("env: %s: refused is %v", name, !want)
+		}
+	}
+}
+
 func needHelm(t *testing.T) {
 	t.Helper()
 	if os.Getenv(helmEnv) == "" {
@@ -226,6 +277,10 @@ func TestChartValues(t *testing.T) {
 		"a digest without its kind":  {"image.digest=abc", "digest"},
 		"the tag latest":             {"image.tag=latest", "tag"},
 		"a secret in a ConfigMap":    {"env.JWT_SECRET_KEY=x", "JWT_SECRET_KEY"},
+		"another secret":             {"env.API_TOKEN=x", "API_TOKEN"},
+		"a variable of the gateway":  {"env.TENTAGATE_OPTIONS=x", "TENTAGATE_OPTIONS"},
+		"a password in a variable":   {"env.ORDERS=http://ann:pw@orders:8000", "ORDERS"},
+		"a password in a service":    {"services.users=http://ann:pw@users:8000", "services"},
 		"a service without a scheme": {"services.users=users:8000", "services"},
 		"a pod killed as it drains":  {"preStopSeconds=60", "terminationGracePeriodSeconds must be more"},
 	} {
