@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -155,6 +156,40 @@ func TestReleaseConfiguration(t *testing.T) {
 				expectPath(t, "dependabot", filepath.Join(dir, of[u.Ecosystem]))
 			}
 		}
+	}
+}
+
+// A release is made only of what passed the tests, and the weekly build waits for one.
+func TestReleaseNeedsTests(t *testing.T) {
+	type job struct {
+		Needs string `json:"needs"`
+		Uses  string `json:"uses"`
+		If    string `json:"if"`
+	}
+	jobs := func(name string) map[string]job {
+		var workflow struct {
+			Jobs map[string]job `json:"jobs"`
+		}
+		if err := yaml.Unmarshal([]byte(repositoryFile(t, ".github", "workflows", name)), &workflow); err != nil {
+			t.Fatal(err)
+		}
+		return workflow.Jobs
+	}
+	release := jobs("release.yaml")
+	if release["test"].Uses != "./.github/workflows/test.yaml" || !strings.Contains(repositoryFile(t, ".github", "workflows", "test.yaml"), "\n  workflow_call:") {
+		t.Error("release does not call the workflow test")
+	}
+	for name := range release {
+		need := name
+		for range release {
+			need = cmp.Or(release[need].Needs, need)
+		}
+		if need != "test" {
+			t.Errorf("the job %s of release does not need the tests", name)
+		}
+	}
+	if jobs("base.yaml")["image"].If != "needs.latest.outputs.ref != ''" {
+		t.Error("base builds an image before there is a release")
 	}
 }
 
