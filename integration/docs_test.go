@@ -108,7 +108,11 @@ func mountedFiles(t *testing.T) *strings.Replacer {
 	for name, data := range map[string][]byte{
 		"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
 		"token":  []byte("a.b.c"), "redis-password": []byte("z8Kq2mW7xT4v"), "certificate-key": []byte(certificateKey),
+		"tentagate/CERTIFICATES_REDIS_URL": []byte("rediss://127.0.0.1:1"), "tentagate/CERTIFICATE_KEY": []byte(certificateKey),
 	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}

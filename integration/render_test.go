@@ -5,6 +5,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -47,6 +49,38 @@ func relative(t *testing.T, from, to string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// The kustomization of docs/aks.md leaves no placeholder, and its Caddyfile is used.
+func TestRenderedAKS(t *testing.T) {
+	_, text, _ := strings.Cut(repositoryFile(t, "docs", "aks.md"), "## Deploy")
+	_, text, _ = strings.Cut(text, "```\n")
+	text, _, _ = strings.Cut(text, "```")
+	folder := t.TempDir()
+	remote := "github.com/pythopus/tentagate//k8s/overlays/aks?ref=v0.1.0"
+	if !strings.Contains(text, remote) {
+		t.Fatalf("no %s in\n%s", remote, text)
+	}
+	text = strings.Replace(text, remote, relative(t, folder, filepath.Join(repository(), "k8s", "overlays", "aks")), 1)
+	for name, content := range map[string]string{"kustomization.yaml": text, "Caddyfile": "# with entra\n"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := found.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := regexp.MustCompile(`<[a-z-]+>`).FindAll(out, -1); len(left) > 0 || !bytes.Contains(out, []byte("# with entra")) {
+		t.Errorf("%q is left, or the Caddyfile is not used:\n%s", left, out)
+	}
+	if n := bytes.Count(out, []byte("kind: ConfigMap")); n != 2 {
+		t.Errorf("%d ConfigMaps, want those of the base", n)
+	}
 }
 
 // What is applied without kustomize is what kustomize makes of the base.
