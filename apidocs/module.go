@@ -3,6 +3,7 @@
 package apidocs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -89,6 +90,10 @@ type Handler struct {
 
 	// Time between two fetches of a document. Default: 5m.
 	Refresh caddy.Duration `json:"refresh,omitempty"`
+
+	// Time from the start of the gateway to the first fetch, unless somebody asks for
+	// the merged document earlier, at most 1h. Default: none.
+	Delay caddy.Duration `json:"delay,omitempty"`
 
 	// How long one fetch may take. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
@@ -181,6 +186,24 @@ func (h *Handler) start() {
 	})
 }
 
+// firstWait is the longest that a request for the merged document waits for the first
+// fetches.
+const firstWait = 2 * time.Second
+
+// fetchFirst fetches the documents that were not fetched yet.
+func (h *Handler) fetchFirst(ctx context.Context) {
+	h.start()
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	var fetches sync.WaitGroup
+	for _, s := range h.Services {
+		if s.ref != nil && s.status().Result == "" {
+			fetches.Go(func() { s.ref.Value.First(ctx) })
+		}
+	}
+	fetches.Wait()
+}
+
 // check checks the options.
 func (h *Handler) check() error {
 	taken := map[string]string{}
@@ -214,6 +237,9 @@ func (h *Handler) check() error {
 		if value < caddy.Duration(time.Second) {
 			return fmt.Errorf("%s: %v: the least is 1s", option, time.Duration(value))
 		}
+	}
+	if h.Delay < 0 || h.Delay > caddy.Duration(time.Hour) {
+		return fmt.Errorf("delay: %v: accepted are 0s to 1h", time.Duration(h.Delay))
 	}
 	if h.ValidateBodySize < 1 || h.ValidateBodySize > maxBodySize {
 		return fmt.Errorf("validate_body_size: %d bytes: accepted are 1 to %d", h.ValidateBodySize, maxBodySize)

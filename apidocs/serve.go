@@ -39,7 +39,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 
 // serveDocument answers with the merged document.
 func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, yaml bool) error {
-	h.start()
+	h.fetchFirst(r.Context())
 	w.Header().Set("Cache-Control", h.cacheControl())
 	if h.isPersonal() {
 		w.Header().Add("Vary", "Authorization")

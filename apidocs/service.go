@@ -86,8 +86,8 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 	if err != nil || options == nil {
 		return err
 	}
-	options.Interval, options.Timeout = time.Duration(h.Refresh), time.Duration(h.Timeout)
-	settings, err := json.Marshal([]any{s.Name, s.base, s.prefix, options.URLs, options.File, options.H2C, options.Interval, options.Timeout})
+	options.Interval, options.Timeout, options.Delay = time.Duration(h.Refresh), time.Duration(h.Timeout), time.Duration(h.Delay)
+	settings, err := json.Marshal([]any{s.Name, s.base, s.prefix, options.URLs, options.File, options.H2C, options.Interval, options.Timeout, options.Delay})
 	if err != nil {
 		return err
 	}

@@ -29,14 +29,14 @@ const off = "off"
 // documentation.
 var optionNames = []string{
 	"service", "public", "jwt", "ratelimit", "limits", "cache", "circuit_breaker", "response_header_timeout", "allowed_origins", "cors",
-	"guard", "health", "metrics",
+	"guard", "health", "metrics", "docs",
 }
 
 // directives are those options that have the arguments and the block of a
 // directive, or `off`.
 var directives = map[string]string{
 	"jwt": "jwt_auth", "ratelimit": "ratelimit", "cache": "http_cache", "circuit_breaker": "circuit_breaker",
-	"cors": "cors", "guard": "guard", "health": "health", "metrics": "metrics",
+	"cors": "cors", "guard": "guard", "health": "health", "metrics": "metrics", "docs": "api_docs",
 }
 
 // feature is what the operator wrote about a part of the gateway: nothing,
@@ -59,7 +59,7 @@ type gateway struct {
 	file     string              // where the directive stands
 	line     int
 
-	readers []string // who may read the metrics
+	readers map[string][]string // who may read the metrics and the documents, by option
 
 	headerTimeout     time.Duration // 0: none
 	headerTimeoutText string        // as it was written
@@ -106,6 +106,9 @@ type gateway struct {
 //		metrics         off|[<network...>|any] {
 //			<options of metrics>
 //		}
+//		docs            off|[<network...>|any] {
+//			<options of api_docs>
+//		}
 //	}
 //
 // What is not given is taken from the environment or has a default; an option
@@ -121,7 +124,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := checkNeighbours(h); err != nil {
 		return nil, err
 	}
-	g := &gateway{features: map[string]*feature{}, file: d.File(), line: d.Line()}
+	g := &gateway{features: map[string]*feature{}, readers: map[string][]string{}, file: d.File(), line: d.Line()}
 	for option := range directives {
 		g.features[option] = new(feature)
 	}
@@ -209,11 +212,11 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		if args := argsOf(segment); len(args) == 1 && option != "guard" && slices.Contains([]string{"none", "false", "no", "disabled"}, args[0]) {
 			return d.Errf("%s: %q: to disable it, write `%s off`", option, args[0], option)
 		}
-		if option == "metrics" {
-			if segment, err = g.unmarshalReaders(segment); err != nil {
-				return d.Errf("metrics: %v", err)
+		if option == "metrics" || option == "docs" {
+			if segment, err = g.unmarshalReaders(option, segment); err != nil {
+				return d.Errf("%s: %v", option, err)
 			}
-			if len(segment) == 1 && len(g.readers) > 0 {
+			if len(segment) == 1 && len(g.readers[option]) > 0 {
 				return nil // all else is as without the line
 			}
 		}
@@ -324,7 +327,7 @@ func valuesOf(option string) string {
 		return "it takes a block"
 	case "circuit_breaker", "health":
 		return "it takes off or a block"
-	case "metrics":
+	case "metrics", "docs":
 		return "it takes off, or who may read them, such as private_ranges, 10.0.0.0/8 or any, and a block"
 	default:
 		return "it takes off, or the values and the block of " + directives[option]

@@ -73,16 +73,23 @@ func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 	if err := g.checkOnce(h); err != nil {
 		return nil, err
 	}
+	docs, err := g.apiDocs()
+	if err != nil {
+		return nil, h.Errf("tentagate: %v", err)
+	}
 	e := &expansion{h: h, file: g.file, line: g.line}
 	routes := join(handler(g.telemetry(), "telemetry"), e.chain(slices.Concat(
 		g.feature("guard", words("guard")),
 		g.cors(),
 		g.health(),
 	)...))
-	routes = join(routes, handler(&PathRoutes{Path: apiPath, Routes: g.api(e)}, "path_routes"))
+	routes = join(routes, handler(&PathRoutes{Path: apiPath, Routes: g.api(e, docs)}, "path_routes"))
 	var sites []caddyhttp.Route
 	if !g.features["metrics"].off {
-		sites = append(sites, e.handle(paths("/metrics"), join(g.onlyFor(g.readers), e.chain(g.feature("metrics", words("metrics"))...))))
+		sites = append(sites, e.handle(paths("/metrics"), join(g.onlyFor(g.readers["metrics"]), e.chain(g.feature("metrics", words("metrics"))...))))
+	}
+	if docs != nil {
+		sites = append(sites, g.docsRoutes(e, docs)...)
 	}
 	sites = append(sites,
 		g.welcome(),
@@ -95,7 +102,7 @@ func (g *gateway) expand(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 // checkOnce refuses a directive beside this one that it contains too, if requests
 // would pass both.
 func (g *gateway) checkOnce(h httpcaddyfile.Helper) error {
-	for option, written := range map[string][]caddyfile.Segment{"cors": g.cors(), "cache": g.caches()} {
+	for option, written := range map[string][]caddyfile.Segment{"cors": g.cors(), "cache": g.caches(), "docs": g.feature("docs", words(directives["docs"]))} {
 		if len(written) == 0 {
 			continue
 		}
@@ -155,7 +162,7 @@ func (g *gateway) cors() []caddyfile.Segment {
 
 // api returns what happens to requests under /api/: who asks and how often is
 // settled before it is said whether there is such a service.
-func (g *gateway) api(e *expansion) caddyhttp.RouteList {
+func (g *gateway) api(e *expansion, docs caddyfile.Segment) caddyhttp.RouteList {
 	auth, err := g.auth()
 	if err != nil {
 		e.err = errors.Join(e.err, e.h.Errf("tentagate: %v", err))
@@ -180,6 +187,9 @@ func (g *gateway) api(e *expansion) caddyhttp.RouteList {
 	}
 	routes = join(before, routes)
 	routes = join(routes, e.chain(g.ratelimits()...))
+	if docs != nil {
+		routes = join(routes, e.chain(contract(docs)))
+	}
 	routes = join(routes, e.exclusive(g.caches()...))
 	services := make(map[string]caddyhttp.RouteList, len(g.services))
 	for _, s := range g.services {
@@ -261,6 +271,9 @@ func (g *gateway) welcome() caddyhttp.Route {
 				}
 			}
 		}
+	}
+	if g.readsDocs() {
+		links["docs"] = cmp.Or(valueOf(append(g.feature("docs"), nil)[0], "ui"), "/docs")
 	}
 	body, err := json.Marshal(struct {
 		Name    string            `json:"name"`

@@ -11,8 +11,9 @@ import (
 	"github.com/pythopus/tentagate/internal/nearby"
 )
 
-// unmarshalReaders takes who may read the metrics from the line of the option.
-func (g *gateway) unmarshalReaders(segment caddyfile.Segment) (caddyfile.Segment, error) {
+// unmarshalReaders takes who may read the metrics or the documents from the line of
+// the option.
+func (g *gateway) unmarshalReaders(option string, segment caddyfile.Segment) (caddyfile.Segment, error) {
 	args := argsOf(segment)
 	if len(args) == 0 || len(args) == 1 && (args[0] == off || args[0] == "on") {
 		return segment, nil
@@ -25,7 +26,7 @@ func (g *gateway) unmarshalReaders(segment caddyfile.Segment) (caddyfile.Segment
 			return nil, fmt.Errorf("any: leave the others out")
 		}
 	}
-	g.readers = args
+	g.readers[option] = args
 	rest := slices.Clone(segment[:1])
 	rest = append(rest, segment[1+len(args):]...)
 	if len(rest) > 1 {

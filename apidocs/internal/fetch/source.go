@@ -22,6 +22,9 @@ type Options struct {
 	H2C bool
 	// Interval is the time between two fetches.
 	Interval time.Duration
+	// Delay is the time from Start to the first fetch, unless Refresh asks for it
+	// earlier.
+	Delay time.Duration
 	// Timeout of one fetch.
 	Timeout time.Duration
 	// Prepare is called with a new document before Status returns it; nil is none.
@@ -78,16 +81,18 @@ type Source struct {
 	sum      [32]byte // of the text that was read last
 	readErr  error    // what was wrong with it
 
-	wake   chan chan struct{}
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{}
+	hurry   chan struct{}      // ends the delay
+	fetched chan struct{}      // closed after the first fetch
+	wake    chan chan struct{} // asks for a fetch
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{}
 }
 
 // New describes a source. It fetches nothing before Start; Destruct ends it.
 func New(o Options) *Source {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Source{Options: o, ctx: ctx, cancel: cancel, done: make(chan struct{}), wake: make(chan chan struct{})}
+	s := &Source{Options: o, ctx: ctx, cancel: cancel, done: make(chan struct{}), wake: make(chan chan struct{}), hurry: make(chan struct{}), fetched: make(chan struct{})}
 	s.client = newClient(o)
 	return s
 }
@@ -128,11 +133,47 @@ func (s *Source) Refresh(ctx context.Context) {
 	}
 }
 
+// First waits until the document was fetched for the first time, and ends the delay.
+func (s *Source) First(ctx context.Context) {
+	s.Start()
+	for hurry := s.hurry; ; hurry = nil {
+		select {
+		case hurry <- struct{}{}:
+			continue
+		case <-s.fetched:
+		case <-s.done:
+		case <-ctx.Done():
+		}
+		return
+	}
+}
+
+// wait waits for the first fetch. It returns who asked for it by Refresh, if that ended
+// the delay, and false at the end.
+func (s *Source) wait() (asked chan struct{}, ok bool) {
+	timer := time.NewTimer(s.Delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.hurry:
+	case asked = <-s.wake:
+	case <-s.ctx.Done():
+		return nil, false
+	}
+	return asked, true
+}
+
 func (s *Source) run() {
 	defer close(s.done)
-	var asked chan struct{}
-	for {
+	asked, ok := s.wait()
+	if !ok {
+		return
+	}
+	for first := true; ; first = false {
 		pause := s.fetch()
+		if first {
+			close(s.fetched)
+		}
 		if asked != nil {
 			close(asked)
 			asked = nil
