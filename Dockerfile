@@ -10,7 +10,9 @@ ARG GO=golang
 # reads FROM alone, not the default of an ARG.
 FROM golang:1.26.8-trixie@sha256:bdca99a00bc16590cb1a0bb4e698f5fc5d6a64e4d5eef13d9f18a0ee08e5fa65 AS golang
 
-FROM ${GO} AS build
+# The default is repeated for older versions of buildah and podman, which do not see that
+# of the ARG when they look for stages that are used.
+FROM ${GO:-golang} AS build
 WORKDIR /src
 # What the image is built from, in the binary and its labels.
 ARG VERSION=devel
