@@ -158,6 +158,8 @@ func describe(f contract.Fault) string {
 	switch {
 	case f.Name != "":
 		return fmt.Sprintf("the %s parameter %s %s", f.In, f.Name, f.Detail)
+	case f.In == "query":
+		return "the query " + f.Detail
 	case f.Pointer != "":
 		return fmt.Sprintf("the body at %s %s", f.Pointer, f.Detail)
 	}

@@ -31,7 +31,11 @@ func (c *Contract) Parameters(m *Match, r *http.Request) (faults []Fault) {
 	for i := range rules.parameters {
 		p := &rules.parameters[i]
 		if p.in == inQuery && query == nil {
-			query = r.URL.Query()
+			var err error
+			// Without the pairs that cannot be read the service might see another query.
+			if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+				return []Fault{{In: inQuery, Detail: "has a bad escape or a semicolon"}}
+			}
 		}
 		values, ok := p.values(m, r, query)
 		if detail := p.check(values, ok); detail != "" && len(faults) < maxFaults {
@@ -79,8 +83,8 @@ func (p *parameter) check(values []string, ok bool) string {
 	return p.checkText(strings.Join(values, ", "))
 }
 
-// maxItems is how many items of a list are checked.
-const maxItems = 1000
+// maxTrials is for how many items of a list it is tried whether they are strings.
+const maxTrials = 200
 
 // checkList checks a list, whose items are separated by commas unless each has the name
 // of the parameter.
@@ -93,13 +97,10 @@ func (p *parameter) checkList(values []string) string {
 		}
 		items = append(items, strings.Split(v, ",")...)
 	}
-	if len(items) > maxItems {
-		return ""
-	}
 	w := tree.NewWriter(64)
 	w.Begin('[')
-	for _, item := range items {
-		if item = strings.TrimSpace(item); isLiteral(item) && !p.items.TakesStrings() {
+	for i, item := range items {
+		if item = strings.TrimSpace(item); isLiteral(item) && !p.takesText(item, i < maxTrials) {
 			w.Raw([]byte(item))
 		} else {
 			w.Text(item)
@@ -111,6 +112,18 @@ func (p *parameter) checkList(values []string) string {
 		return "item " + fault.Pointer[1:] + " " + fault.Detail
 	}
 	return fault.Detail
+}
+
+// takesText reports whether an item of a list, which could be a number, a boolean or null,
+// is to be checked as a string.
+func (p *parameter) takesText(item string, try bool) bool {
+	if !try || p.items == nil {
+		return p.items.TakesStrings()
+	}
+	w := tree.NewWriter(len(item) + 2)
+	w.Text(item)
+	result, _ := checkJSON(p.items, w.Bytes())
+	return result != jsonschema.Invalid
 }
 
 // checkText checks one value, which may stand for a string or, written so, for a number

@@ -37,6 +37,9 @@ paths:
         - {name: ids, in: query, schema: {type: array, items: {type: integer}, maxItems: 2}}
         - {name: csv, in: query, explode: false, schema: {type: array, items: {type: string, enum: [a, b]}}}
         - {name: filter, in: query, required: true, style: deepObject, schema: {type: object}}
+        - {name: opt, in: query, schema: {anyOf: [{type: array, items: {type: integer}}, {type: 'null'}]}}
+        - {name: texts, in: query, schema: {type: array, items: {anyOf: [{type: string}, {type: 'null'}]}}}
+        - {name: mix, in: query, schema: {anyOf: [{type: array, items: {type: integer}}, {type: string, maxLength: 1}]}}
         - {name: X-Kind, in: header, required: true, schema: {enum: [x, y]}}
         - {name: Authorization, in: header, required: true, schema: {type: string}}
         - {name: sid, in: cookie, schema: {type: string, minLength: 2}}
@@ -128,7 +131,10 @@ func TestParameters(t *testing.T) {
 		"q=a&n=5": "", "q=a&n=6": "query n must be at most 5", "q=a&n=x": "query n must be of the type null or integer", "q=a&n=1.5": "query n must be of the type null or integer",
 		"q=a&on=true": "", "q=a&on=yes": "query on must be of the type boolean",
 		"q=a&ids=1&ids=2": "", "q=a&ids=1&ids=x": "query ids item 1 must be of the type integer", "q=a&ids=1&ids=2&ids=3": "query ids must have at most 2 items",
-		"q=a&csv=a,b": "", "q=a&csv=a,c": "query csv item 1 is none of the values that are allowed",
+		"q=a&opt=1&opt=2": "", "q=a&opt=1&opt=x": "query opt fits none of the alternatives", "q=a&texts=1&texts=x": "", "q=a&mix=1&mix=abc": "",
+		"q=a&n=%zz": "query  has a bad escape or a semicolon", "q=a;n=1": "query  has a bad escape or a semicolon",
+		"q=a" + strings.Repeat("&ids=1", 2000): "query ids must have at most 2 items",
+		"q=a&csv=a,b":                          "", "q=a&csv=a,c": "query csv item 1 is none of the values that are allowed",
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/?"+query, nil)
 		r.Header.Set("X-Kind", "x")

@@ -109,8 +109,11 @@ func (c *Contract) addParameter(r *rules, v tree.Value) {
 	}
 	if schema := v.Get("schema"); schema.Exists() && (style == "" || style == "form" || style == "simple") {
 		p.schema = c.schemas.Of(schema)
-		p.items, p.list = p.schema.IsArray()
-		if p.schema.IsObject() {
+		shape, items := p.schema.Shape()
+		p.items, p.list = items, shape == jsonschema.List
+		if shape == jsonschema.Mixed {
+			p.schema = nil // a text may stand for an array or for something else
+		} else if p.schema.IsObject() {
 			p.schema = nil
 			if p.in == inQuery && p.explode {
 				p.required = false // its members are parameters of their own names

@@ -180,8 +180,7 @@ func (c *checker) text(s *Schema, text string) Result {
 	case s.pattern == nil:
 		return Valid
 	}
-	c.steps -= len(text) / 16
-	if !s.pattern.MatchString(text) {
+	if !c.matches(s.pattern, text) {
 		return c.fail("must match the pattern %.100q", s.pattern)
 	}
 	return Valid
@@ -240,13 +239,18 @@ func (c *checker) object(s *Schema, v tree.Value, depth int) Result {
 			return result
 		}
 		for _, other := range s.dependent[name] {
+			if c.steps -= 1 + n/16; c.steps < 0 {
+				return result
+			}
 			if !v.Get(other).Exists() {
 				return c.fail("the member %.100q is missing", other)
 			}
 		}
 	}
 	for _, name := range s.required {
-		c.steps -= n / 16
+		if c.steps -= 1 + n/16; c.steps < 0 {
+			return result
+		}
 		if !v.Get(name).Exists() {
 			c.at = append(c.at, name)
 			r := c.fail("is missing")
@@ -276,7 +280,7 @@ func (c *checker) member(s *Schema, name string, v tree.Value, depth int) Result
 		known, result = true, max(result, c.check(p, v, depth+1))
 	}
 	for _, p := range s.patterns {
-		if result != Invalid && p.pattern.MatchString(name) {
+		if result != Invalid && c.steps >= 0 && c.matches(p.pattern, name) {
 			known, result = true, max(result, c.check(p.schema, v, depth+1))
 		}
 	}

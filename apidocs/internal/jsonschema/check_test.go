@@ -1,6 +1,7 @@
 package jsonschema
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -107,6 +108,57 @@ func TestCheckEnds(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60)
 	if got, _ := New(root, false).Of(root.Get("n")).Check(value(t, deep), 100_000); got == Valid {
 		t.Errorf("got %d", got)
+	}
+}
+
+// Objects with many members are compared in time that grows with their number, and
+// expressions with many instructions are not used.
+func TestCostsAreBounded(t *testing.T) {
+	members := func(n int) string {
+		var a, b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&a, `"m%d":1,`, i)
+			fmt.Fprintf(&b, `"m%d":1,`, n-1-i)
+		}
+		return "[{" + a.String() + `"z":1},{"z":1,` + b.String()[:b.Len()-1] + "}]"
+	}
+	if got, _ := schema(t, `{"uniqueItems":true}`, false).Check(value(t, members(1000)), 10_000); got != Invalid {
+		t.Errorf("equal objects: %d", got)
+	}
+	if got, _ := schema(t, `{"uniqueItems":true}`, false).Check(value(t, members(1000)), 900); got != Unknown {
+		t.Errorf("without steps: %d", got)
+	}
+	if got, _ := schema(t, `{"pattern":"(a{1,50}){1,50}"}`, false).Check(value(t, `"b"`), 10_000); got != Unknown {
+		t.Errorf("a large expression: %d", got)
+	}
+	text := `"` + strings.Repeat("a", 10_000) + `!"`
+	pattern := `{"pattern":"^([a-z]{1,30}){1,30}$"}`
+	if got, _ := schema(t, pattern, false).Check(value(t, text), 10_000); got != Unknown {
+		t.Errorf("a long text: %d", got)
+	}
+	if got, _ := schema(t, `{"patternProperties":{"^([a-z]{1,30}){1,30}$":false}}`, false).Check(value(t, `{`+text+`:1}`), 10_000); got != Unknown {
+		t.Errorf("a long name: %d", got)
+	}
+	var names strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&names, `"m%d",`, i)
+	}
+	if got, _ := schema(t, `{"required":[`+names.String()+`"z"]}`, false).Check(value(t, "{}"), 100_000); got != Invalid {
+		t.Errorf("many required: %d", got)
+	}
+}
+
+func TestShape(t *testing.T) {
+	for text, want := range map[string]Shape{
+		`{"type":"array"}`: List, `{"type":["array","null"]}`: List, `{"anyOf":[{"type":"array","items":{"type":"integer"}},{"type":"null"}]}`: List,
+		`{"allOf":[{"type":"array"}]}`: List, `{"oneOf":[{"type":"null"},{"type":"array"}]}`: List, `{}`: Plain, `{"type":"string"}`: Plain,
+		`{"anyOf":[{"type":"array"},{"type":"string"}]}`: Mixed, `{"anyOf":[{"type":"string"},{"type":"null"}]}`: Plain, `{"anyOf":[{"$ref":"#/s"}]}`: Plain,
+		`{"anyOf":[{"type":"array","items":{"type":"integer"}},{"type":"array","items":{"type":"string"}}]}`: Mixed,
+	} {
+		s := schema(t, text, false)
+		if got, items := s.Shape(); got != want && text != `{"anyOf":[{"$ref":"#/s"}]}` || strings.Contains(text, "integer") && want == List && items == nil {
+			t.Errorf("%s: got %d, %v", text, got, items)
+		}
 	}
 }
 

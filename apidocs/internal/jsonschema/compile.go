@@ -1,8 +1,8 @@
 package jsonschema
 
 import (
+	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -112,7 +112,7 @@ func (s *Schemas) applicator(c *Schema, schema tree.Value, name string, v tree.V
 				c.patterns = append(c.patterns, patternSchema{e, s.compile(member)})
 			} else {
 				c.unknown = true
-				c.patterns = append(c.patterns, patternSchema{anything, nil})
+				c.patterns = append(c.patterns, patternSchema{})
 			}
 		}
 	case "additionalProperties":
@@ -120,11 +120,7 @@ func (s *Schemas) applicator(c *Schema, schema tree.Value, name string, v tree.V
 	case "propertyNames":
 		c.names = s.compile(v)
 	case "required":
-		for item := range v.Items() {
-			if text := item.Text(); item.Is(tree.String) && !s.readOnly(schema.Get("properties").Get(text)) {
-				c.required = append(c.required, text)
-			}
-		}
+		c.required = s.required(schema, v)
 	case "dependentRequired":
 		c.dependent = map[string][]string{}
 		for member, names := range v.Members() {
@@ -149,8 +145,6 @@ func (s *Schemas) applicator(c *Schema, schema tree.Value, name string, v tree.V
 	}
 }
 
-var anything = regexp.MustCompile("")
-
 func (s *Schemas) list(v tree.Value) (all []*Schema) {
 	for item := range v.Items() {
 		all = append(all, s.compile(item))
@@ -166,9 +160,28 @@ func (s *Schemas) members(v tree.Value) map[string]*Schema {
 	return all
 }
 
+// maxRequiredReads is how many nodes are read to find which properties of one schema are
+// read-only. Those that are not found are not required.
+const maxRequiredReads = 2_000_000
+
+// required returns the names of the properties that are required in requests.
+func (s *Schemas) required(schema, list tree.Value) (names []string) {
+	properties := maps.Collect(schema.Get("properties").Members())
+	steps := maxRequiredReads
+	for item := range list.Items() {
+		if text := item.Text(); item.Is(tree.String) && !s.readOnly(properties[text], &steps) {
+			names = append(names, text)
+		}
+	}
+	return names
+}
+
 // readOnly reports whether a property is read-only, itself or by what it refers to.
-func (s *Schemas) readOnly(v tree.Value) bool {
+func (s *Schemas) readOnly(v tree.Value, steps *int) bool {
 	for range 8 {
+		if *steps < 0 {
+			return true
+		}
 		if v.Get("readOnly").Is(tree.True) {
 			return true
 		}
@@ -176,8 +189,8 @@ func (s *Schemas) readOnly(v tree.Value) bool {
 		if ref == "" || ref[0] != '#' {
 			return false
 		}
-		steps := 1_000_000
-		v = s.root.Find(ref[1:], &steps)
+		v = s.root.Find(ref[1:], steps)
+		*steps -= v.Size()
 	}
 	return false
 }
@@ -237,19 +250,4 @@ func count(v tree.Value) int {
 		return -1
 	}
 	return int(f)
-}
-
-// maxPattern is the longest regular expression that is compiled, in bytes.
-const maxPattern = 1000
-
-// expression compiles a regular expression, nil if Go's package cannot.
-func expression(text string) *regexp.Regexp {
-	if len(text) > maxPattern {
-		return nil
-	}
-	e, err := regexp.Compile(text)
-	if err != nil {
-		return nil
-	}
-	return e
 }

@@ -1,6 +1,8 @@
 package jsonschema
 
 import (
+	"maps"
+
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
 )
 
@@ -9,6 +11,7 @@ func (c *checker) equal(a, b tree.Value, depth int) bool {
 	if c.steps--; c.steps < 0 || depth > maxDepth || a.Kind() != b.Kind() {
 		return false
 	}
+	c.steps -= min(a.Size(), b.Size())/16 + min(len(a.Raw()), len(b.Raw()))/256
 	switch a.Kind() {
 	case tree.Number:
 		x, okX := float(a)
@@ -19,20 +22,40 @@ func (c *checker) equal(a, b tree.Value, depth int) bool {
 	case tree.Array:
 		return c.equalItems(a, b, depth)
 	case tree.Object:
-		n := 0
-		for name, member := range a.Members() {
-			n++
-			if other := b.Get(name); !other.Exists() || !c.equal(member, other, depth+1) {
-				return false
-			}
-		}
-		for range b.Members() {
-			n--
-		}
-		return n == 0
+		return c.equalMembers(a, b, depth)
 	default:
 		return true
 	}
+}
+
+// fewMembers are looked for one by one; more are put into a map first.
+const fewMembers = 16
+
+func (c *checker) equalMembers(a, b tree.Value, depth int) bool {
+	n := 0
+	for range b.Members() {
+		n++
+	}
+	for range a.Members() {
+		n--
+	}
+	if n != 0 || c.steps < 0 {
+		return false
+	}
+	find := b.Get
+	if a.Size() > fewMembers {
+		if c.steps -= b.Size(); c.steps < 0 {
+			return false
+		}
+		byName := maps.Collect(b.Members())
+		find = func(name string) tree.Value { return byName[name] }
+	}
+	for name, member := range a.Members() {
+		if other := find(name); !other.Exists() || !c.equal(member, other, depth+1) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *checker) equalItems(a, b tree.Value, depth int) bool {

@@ -18,7 +18,6 @@ package jsonschema
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -54,7 +53,7 @@ type Schema struct {
 	multipleOf       float64 // 0: none
 
 	minLength, maxLength int // -1: none
-	pattern              *regexp.Regexp
+	pattern              *pattern
 
 	items              *Schema
 	prefix             []*Schema
@@ -80,7 +79,7 @@ type bound struct {
 }
 
 type patternSchema struct {
-	pattern *regexp.Regexp
+	pattern *pattern
 	schema  *Schema
 }
 
@@ -157,14 +156,80 @@ func (s *Schema) resolved() *Schema {
 	return s
 }
 
-// IsArray reports whether values are arrays, and returns the schema of their items,
-// nil for any.
-func (s *Schema) IsArray() (items *Schema, ok bool) {
-	s = s.resolved()
-	if s == nil || s.types&^typeNull != typeArray {
-		return nil, false
+// Shape says which kind of values a schema is for.
+type Shape uint8
+
+// The shapes.
+const (
+	// Plain: no arrays, or nothing is said of that.
+	Plain Shape = iota
+	List
+	// Mixed: arrays among other values.
+	Mixed
+)
+
+// Shape returns the shape of the values, and the schema of the items of a list, nil for
+// any. It looks through allOf, anyOf and oneOf; null counts as no value.
+func (s *Schema) Shape() (shape Shape, items *Schema) {
+	k := kinds{steps: 1000}
+	set, items := k.of(s)
+	switch {
+	case k.steps < 0 || k.differ:
+		return Mixed, nil
+	case set&typeArray == 0 || set == everyType:
+		return Plain, nil
+	case set&^typeNull == typeArray:
+		return List, items
 	}
-	return s.items, true
+	return Mixed, nil
+}
+
+// everyType has all types.
+const everyType = typeNull | typeBoolean | typeInteger | typeNumber | typeString | typeArray | typeObject
+
+// kinds finds which types values may have.
+type kinds struct {
+	steps  int
+	differ bool // arrays may have items of several schemas
+}
+
+// of returns the types that values may have, and the schema of the items of those that
+// are arrays.
+func (k *kinds) of(s *Schema) (set types, items *Schema) {
+	s = s.resolved()
+	if k.steps--; s == nil || k.steps < 0 {
+		return everyType, nil
+	}
+	set, items = everyType, s.items
+	if s.types != 0 {
+		set = s.types
+	}
+	for _, other := range s.allOf {
+		inner, innerItems := k.of(other)
+		set &= inner
+		if items == nil {
+			items = innerItems
+		}
+	}
+	for _, alternatives := range [][]*Schema{s.anyOf, s.oneOf} {
+		var either types
+		lists := 0
+		for _, other := range alternatives {
+			inner, innerItems := k.of(other)
+			either |= inner
+			if inner&typeArray != 0 {
+				if lists++; lists > 1 && innerItems != items {
+					k.differ = true
+				} else if items == nil {
+					items = innerItems
+				}
+			}
+		}
+		if alternatives != nil {
+			set &= either
+		}
+	}
+	return set, items
 }
 
 // IsObject reports whether values are objects.
