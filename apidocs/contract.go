@@ -23,17 +23,37 @@ type contracts struct {
 	checkers     *atomic.Int32 // handlers that validate requests
 	current      *atomic.Pointer[contract.Contract]
 	making       *sync.Mutex
+	latest       *document.Document // guarded by making
 	report       *report
 }
 
 func newContracts(base, prefix string) contracts {
-	return contracts{base, prefix, new(atomic.Int32), new(atomic.Pointer[contract.Contract]), new(sync.Mutex), newReport(time.Now())}
+	return contracts{
+		base: base, prefix: prefix, checkers: new(atomic.Int32), current: new(atomic.Pointer[contract.Contract]), making: new(sync.Mutex),
+		report: newReport(time.Now()),
+	}
 }
 
 // prepare reads the contract of a new document.
 func (c *contracts) prepare(d *document.Document) {
 	c.making.Lock()
 	defer c.making.Unlock()
+	c.latest = d
+	c.read(d)
+}
+
+// prepareChecks reads the contract of the latest document again, so that requests can be
+// checked by it.
+func (c *contracts) prepareChecks() {
+	c.making.Lock()
+	defer c.making.Unlock()
+	if known := c.current.Load(); c.latest != nil && (known == nil || !known.Checks()) {
+		c.read(c.latest)
+	}
+}
+
+// read makes a document the contract. making is held.
+func (c *contracts) read(d *document.Document) {
 	document.Alone(func() {
 		// A document that makes this panic must not end the gateway.
 		defer func() { _ = recover() }()
@@ -49,12 +69,10 @@ func (c *contracts) prepare(d *document.Document) {
 
 // wantChecks makes the contract one that requests can be checked by, if the document is
 // there already. Requests are not checked before it is.
-func (c *contracts) wantChecks(d *document.Document) {
-	known := c.current.Load()
-	if d == nil || known == nil || known.Checks() {
-		return
+func (c *contracts) wantChecks() {
+	if known := c.current.Load(); known != nil && !known.Checks() {
+		go c.prepareChecks()
 	}
-	go c.prepare(d)
 }
 
 // provisionChecks prepares the validation of the requests of the service.
@@ -124,7 +142,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		route.Set(r, m.Path.Template)
 	}
 	if s.checks && known.Checks() {
-		if err := h.validate(w, r, s, known, &m); err != nil {
+		err := h.validate(w, r, s, known, &m)
+		if body, ok := r.Body.(*replayed); ok {
+			defer body.release()
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -97,7 +97,11 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 		options.Observe = w.observe
 		where := options.File
 		if where == "" {
-			where = strings.Join(options.URLs, " ")
+			var shown []string
+			for _, address := range options.URLs {
+				shown = append(shown, fetch.Shown(address))
+			}
+			where = strings.Join(shown, " ")
 		}
 		added := &source{service: s.Name, where: where, contracts: newContracts(s.base, s.prefix)}
 		options.Prepare = added.prepare
@@ -199,9 +203,9 @@ func parseURL(text string) (*url.URL, error) {
 	case err != nil && strings.Contains(text, "@") || u != nil && u.User != nil:
 		return nil, errors.New("the URL has a user name or password in it: leave it out")
 	case err != nil:
-		return nil, fmt.Errorf("%q is not a URL: %s", text, accepted)
+		return nil, fmt.Errorf("%q is not a URL: %s", fetch.Shown(text), accepted)
 	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" || u.Host == "":
-		return nil, fmt.Errorf("%q is not a URL of a service: %s", text, accepted)
+		return nil, fmt.Errorf("%q is not a URL of a service: %s", fetch.Shown(text), accepted)
 	}
 	return u, nil
 }
@@ -219,7 +223,7 @@ func (s *Service) start() {
 		return
 	}
 	if s.checks {
-		s.ref.Value.wantChecks(s.status().Document)
+		s.ref.Value.wantChecks()
 	}
 	s.ref.Value.Start()
 }

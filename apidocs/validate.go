@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -117,7 +118,39 @@ func identity(values []string) bool {
 type replayed struct {
 	io.Reader
 	io.Closer
+	held atomic.Int64 // bytes that count in bodies
 }
+
+// release gives back what the body holds of maxBodies.
+func (b *replayed) release() { bodies.Add(-b.held.Swap(0)) }
+
+// maxBodies is how many bytes of bodies are held at once, in all requests of the process.
+// Bodies beyond that pass unchecked.
+const maxBodies = 256 << 20
+
+// bodies is how many bytes are held.
+var bodies atomic.Int64
+
+// counted reads while there is room in maxBodies.
+type counted struct {
+	io.Reader
+	held int64
+	full bool
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	if bodies.Load() >= maxBodies {
+		c.full = true
+		return 0, io.EOF
+	}
+	n, err := c.Reader.Read(p)
+	bodies.Add(int64(n))
+	c.held += int64(n)
+	return n, err
+}
+
+// firstRoom is how many bytes there is room for before any arrives.
+const firstRoom = 64 << 10
 
 // failing returns an error that a reader had.
 type failing struct{ err error }
@@ -130,18 +163,21 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 func (h *Handler) readBody(r *http.Request) (text []byte, whole bool) {
 	var b bytes.Buffer
 	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength) + bytes.MinRead)
+		b.Grow(int(min(r.ContentLength, firstRoom)) + bytes.MinRead)
 	}
-	_, err := b.ReadFrom(io.LimitReader(r.Body, h.ValidateBodySize+1))
+	from := &counted{Reader: r.Body}
+	_, err := b.ReadFrom(io.LimitReader(from, h.ValidateBodySize+1))
 	text = b.Bytes()
-	whole = err == nil && int64(len(text)) <= h.ValidateBodySize
+	whole = err == nil && !from.full && int64(len(text)) <= h.ValidateBodySize
 	rest := io.Reader(r.Body)
 	if err != nil {
 		rest = failing{err}
 	} else if whole {
 		rest = failing{io.EOF}
 	}
-	r.Body = replayed{io.MultiReader(bytes.NewReader(text), rest), r.Body}
+	again := &replayed{Reader: io.MultiReader(bytes.NewReader(text), rest), Closer: r.Body}
+	again.held.Store(from.held)
+	r.Body = again
 	return text, whole
 }
 

@@ -21,14 +21,6 @@ func init() {
 	caddy.RegisterModule(&CredentialsFilter{})
 }
 
-// credentialParameters are the query parameters in which credentials are
-// commonly sent, in lower case.
-var credentialParameters = []string{
-	"access_token", "api-key", "api_key", "apikey", "assertion", "auth", "authorization", "bearer", "client_assertion", "client_secret", "code",
-	"id_token", "jwt", "key", "passwd", "password", "refresh_token", "sas", "secret", "session", "sig", "signature", "subscription-key", "ticket",
-	"token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
-}
-
 // isCredential reports whether a header field holds credentials, in any spelling
 // that services take for it. Caddy itself leaves out Authorization,
 // Proxy-Authorization, Cookie and Set-Cookie.
@@ -89,7 +81,7 @@ func (f *CredentialsFilter) Provision(caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Concat(credentialParameters, parameters) {
+	for _, name := range slices.Concat(credentials.Parameters, parameters) {
 		f.names[strings.ToLower(name)] = true
 	}
 	return nil

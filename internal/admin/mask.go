@@ -2,7 +2,10 @@ package admin
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/pythopus/tentagate/internal/credentials"
 )
 
 // mask takes the place of a secret.
@@ -73,7 +76,7 @@ func maskedText(name, text string) string {
 	text = schemes.ReplaceAllString(text, "${1} "+mask)
 	return parameters.ReplaceAllStringFunc(text, func(parameter string) string {
 		found := parameters.FindStringSubmatch(parameter)
-		if hides(found[2]) || keyNames.MatchString(found[2]) {
+		if name := strings.ToLower(found[2]); hides(name) || keyNames.MatchString(name) || credentials.IsParameter(name) || slices.Contains(credentials.Parameters, name) {
 			return found[1] + found[2] + "=" + mask
 		}
 		return parameter

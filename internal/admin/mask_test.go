@@ -22,6 +22,7 @@ func TestMasked(t *testing.T) {
 		`{"name":"X-Api-Key","value":"s3cret"}`:                                                              `{"name":"X-Api-Key","value":"*****"}`,
 		`{"address":"redis://user:s3cret@redis:6379/0"}`:                                                     `{"address":"redis://*****@redis:6379/0"}`,
 		`{"url":"https://h/p?access_token=s3cret&page=2&key=s3cret"}`:                                        `{"url":"https://h/p?access_token=*****&page=2&key=*****"}`,
+		`{"spec":"https://h/p?sv=1&sig=s3cret&SAS=s3cret&code=s3cret&jwt=s3cret&ticket=s3cret"}`:             `{"spec":"https://h/p?sv=1&sig=*****&SAS=*****&code=*****&jwt=*****&ticket=*****"}`,
 		`{"expr":"{http.request.header.X} == 's3cret' || a == \"s3cret\""}`:                                  `{"expr":"{http.request.header.X} == '*****' || a == '*****'"}`,
 		`{"value":"Bearer s3cret"}`:                                                                          `{"value":"Bearer *****"}`,
 		`{"certificate":"-----BEGIN EC PRIVATE KEY-----\ns3cret"}`:                                           `{"certificate":"*****"}`,

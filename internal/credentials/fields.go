@@ -13,6 +13,14 @@ var Fields = []string{
 	"X-Xsrf-Token",
 }
 
+// Parameters are the query parameters in which credentials are commonly sent, in lower
+// case.
+var Parameters = []string{
+	"access_token", "api-key", "api_key", "apikey", "assertion", "auth", "authorization", "bearer", "client_assertion", "client_secret", "code",
+	"id_token", "jwt", "key", "passwd", "password", "refresh_token", "sas", "secret", "session", "sig", "signature", "subscription-key", "ticket",
+	"token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
+}
+
 // UserFields are header fields in which a proxy in front names the user. They are
 // no secret.
 var UserFields = []string{

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/pythopus/tentagate/apidocs/internal/document"
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
@@ -65,20 +66,20 @@ func (s *Source) get(ctx context.Context) (d *document.Document, from, result st
 		var text []byte
 		var unchanged bool
 		if text, unchanged, err = s.ask(ctx, address); err != nil {
-			from = address
+			from = Shown(address)
 			continue
 		}
 		if unchanged {
 			if s.readErr != nil {
-				return nil, address, Failed, s.readErr
+				return nil, Shown(address), Failed, s.readErr
 			}
-			return nil, address, Unchanged, nil
+			return nil, Shown(address), Unchanged, nil
 		}
 		if d, result, err = s.read(text); err != nil {
-			err = fmt.Errorf("%s: %w", address, err)
+			err = fmt.Errorf("%s: %w", Shown(address), err)
 			s.readErr = err
 		}
-		return d, address, result, err
+		return d, Shown(address), result, err
 	}
 	if errors.Is(err, errNone) {
 		return nil, from, None, err
@@ -103,11 +104,18 @@ func (s *Source) read(text []byte) (d *document.Document, result string, err err
 	return d, OK, nil
 }
 
+// Shown returns a URL as it may be shown: its query may hold a secret, such as the
+// signature of a link to a store, and is left out.
+func Shown(address string) string {
+	address, _, _ = strings.Cut(address, "?")
+	return address
+}
+
 // ask asks for the document at a URL. Errors name the URL.
 func (s *Source) ask(ctx context.Context, address string) (text []byte, unchanged bool, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w", address, err)
+			err = fmt.Errorf("%s: %w", Shown(address), err)
 		}
 	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
