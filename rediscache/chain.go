@@ -13,7 +13,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/forwarded"
+	"github.com/pythopus/tentagate/internal/resolve"
 	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
@@ -33,6 +35,8 @@ type chain struct {
 	// responses, and never is set if they say that a response is for one request only.
 	varies []string
 	never  bool
+	// static are the values that the operator sets fields to, the same for all clients.
+	static map[string][]string
 	// forwarded are fields that jwt_auth sets from its token, and that no client can send.
 	forwarded []*forwarded.Fields
 	// deferred are what handlers in front do to the cache-control fields when the
@@ -157,6 +161,9 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 		for name, values := range fields {
 			ch.addOverride(name)
 			text := strings.Join(values, "")
+			if len(values) == 1 {
+				ch.addStatic(name, text)
+			}
 			if strings.Contains(text, "{http.request.host") || strings.Contains(text, "{http.request.port}") {
 				// The key has the host in its normal form; the field has it as it was sent.
 				ch.override(name)
@@ -169,6 +176,29 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 	for name := range h.Request.Replace {
 		ch.addOverride(name)
 	}
+}
+
+// addStatic notes a field such as `request_header X-Origin-Secret {env.SECRET}`: it is
+// no credential of a client. It is part of the key, as not every request may get it.
+func (ch *chain) addStatic(name, value string) {
+	if name = http.CanonicalHeaderKey(name); !credentials.IsName(name) || strings.Contains(name, "{") {
+		return
+	}
+	for _, placeholder := range resolve.Placeholders(value) {
+		if !strings.HasPrefix(placeholder, "env.") && !strings.HasPrefix(placeholder, "file.") {
+			return
+		}
+	}
+	if ch.static == nil {
+		ch.static = map[string][]string{}
+	}
+	ch.static[name] = append(ch.static[name], caddy.NewReplacer().ReplaceKnown(value, ""))
+	ch.override(name)
+}
+
+// isStatic reports whether a field has a value that the operator sets it to.
+func (ch *chain) isStatic(name string, values []string) bool {
+	return ch.static != nil && len(values) == 1 && slices.Contains(ch.static[name], values[0])
 }
 
 // addVary notes the Vary that a `header` in front sends. It must be true of this cache

@@ -31,7 +31,7 @@ func (k *keyer) identify(c *client, r *http.Request, b []byte) []byte {
 	}
 	named := slices.ContainsFunc(userFields, func(name string) bool { return strings.Join(r.Header[name], "") != "" })
 	c.authorized = authenticated || certificate != nil || named || len(r.Header["Authorization"]) > 0 || chain.reads.Asks
-	c.credentials = chain.reads.Asks || len(r.Header["Cookie"]) > 0 && len(k.options.Cookies) == 0 || k.hasCredentials(r) || chain.wasAuthorized(r)
+	c.credentials = chain.reads.Asks || len(r.Header["Cookie"]) > 0 && len(k.options.Cookies) == 0 || k.hasCredentials(chain, r) || chain.wasAuthorized(r)
 	if !k.options.PerUser {
 		return b
 	}
@@ -59,9 +59,9 @@ func (k *keyer) identify(c *client, r *http.Request, b []byte) []byte {
 	return b
 }
 
-func (k *keyer) hasCredentials(r *http.Request) bool {
-	for name := range r.Header {
-		if k.isCredential(name) {
+func (k *keyer) hasCredentials(chain *chain, r *http.Request) bool {
+	for name, values := range r.Header {
+		if k.isCredential(name) && !chain.isStatic(name, values) {
 			return true
 		}
 	}

@@ -314,3 +314,25 @@ func TestReplicasShareByPlace(t *testing.T) {
 		})
 	}
 }
+
+// A secret that the operator sends to the service is no credential of the client. What
+// a client sends in its place is, and requests with and without it share nothing.
+func TestSecretsOfTheOperator(t *testing.T) {
+	t.Setenv("ORIGIN_SECRET_TEST", "s3cret")
+	for _, value := range []string{"{env.ORIGIN_SECRET_TEST}", "s3cret"} {
+		r := runCaddyfile(t, "http://:$1 {\nroute {\n@set not header X-Own 1\nrequest_header @set X-Origin-Secret "+value+"\nrequest_header @set X-Say secret\n"+cached+"$PUBLIC\n}\n}")
+		for _, how := range []string{"miss", "hit"} {
+			if got := r.get(1, "/", "Host", "a.test"); !strings.HasPrefix(got, how) || !strings.Contains(got, "secret") {
+				t.Errorf("%s: %s, want a %s", value, got, how)
+			}
+		}
+		for range 2 {
+			if got := r.get(1, "/", "Host", "a.test", "X-Own", "1", "X-Origin-Secret", "other"); !strings.HasPrefix(got, "miss") {
+				t.Errorf("%s, a client's: %s", value, got)
+			}
+		}
+		if got := r.get(1, "/", "Host", "a.test", "X-Own", "1"); strings.Contains(got, "secret") {
+			t.Errorf("%s, without it: %s", value, got)
+		}
+	}
+}

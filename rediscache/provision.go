@@ -52,7 +52,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	if h.Store != storeRedis {
-		shared.Warn(ctx, "memory", "of the process", strconv.FormatInt(h.Memory, 10), h.Position, "the memory is one for the whole process: write the same `memory`")
+		shared.Warn(ctx, "memory", "of the process", strconv.FormatInt(h.Memory, 10), h.Position, "the process has one cache memory: write the same `memory` in all")
 	}
 	if err := h.joinNamespace(ctx, a); err != nil {
 		return err
