@@ -28,7 +28,7 @@ func isCredential(name string) bool {
 	if strings.ContainsAny(name, "_.") {
 		name = http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
 	}
-	return name == "Sec-Websocket-Protocol" || slices.Contains(credentials.Fields, name) || credentials.IsField(name)
+	return name == "Sec-Websocket-Protocol" || slices.Contains(credentials.Fields, name) || credentials.IsField(name) || credentials.IsName(name)
 }
 
 // addressFields are the header fields that hold a URL.

@@ -63,17 +63,17 @@ func TestCredentialsFilterOfAHeader(t *testing.T) {
 	credentials.AddField("x-filter-test")
 	credentials.AddParameter("Filter_Test")
 	header := http.Header{
-		"X-Filter-Test": {"s3cret", "s3cret"}, "Dpop": {"s3cret"}, "X-Api-Key": {"s3cret"}, "Authorization": {"s3cret"}, "Accept": {"*/*"},
+		"X-Filter-Test": {"s3cret", "s3cret"}, "Dpop": {"s3cret"}, "X-Api-Key": {"s3cret"}, "X-Acme-Api-Key": {"s3cret"}, "X_acme_token": {"s3cret"}, "Idempotency-Key": {"shown"}, "Authorization": {"s3cret"}, "Accept": {"*/*"},
 		"Referer": {"https://h/?tok=s3cret&filter_test=s3cret&x=1"},
 	}
 	before := header.Clone()
 	enc := zapcore.NewMapObjectEncoder()
 	f.Filter(zap.Object("headers", caddyhttp.LoggableHTTPHeader{Header: header})).AddTo(enc)
 	text := fmt.Sprint(enc.Fields)
-	if strings.Contains(text, "s3cret") || !strings.Contains(text, "*/*") || !strings.Contains(text, "tok=REDACTED&filter_test=REDACTED&x=1") {
+	if strings.Contains(text, "s3cret") || !strings.Contains(text, "*/*") || !strings.Contains(text, "shown") || !strings.Contains(text, "tok=REDACTED&filter_test=REDACTED&x=1") {
 		t.Error(text)
 	}
-	for _, name := range []string{"X-Filter-Test", "Dpop", "X-Api-Key", "Authorization"} {
+	for _, name := range []string{"X-Filter-Test", "Dpop", "X-Api-Key", "X-Acme-Api-Key", "Authorization"} {
 		if !strings.Contains(text, name+":[REDACTED]") {
 			t.Errorf("%s is not there: %s", name, text)
 		}

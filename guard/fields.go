@@ -97,7 +97,7 @@ func ordinaryTrailer(name string) bool {
 	switch {
 	case name == "Content-Digest":
 		return true // the trailer is its usual place (RFC 9530 §2)
-	case endToEnd(name), credentials.IsField(name), slices.Contains(credentials.Fields, name), slices.Contains(credentials.UserFields, name):
+	case endToEnd(name), credentials.IsField(name), credentials.IsName(name), slices.Contains(credentials.Fields, name), slices.Contains(credentials.UserFields, name):
 		return false
 	}
 	return kindOf(name) == ordinary

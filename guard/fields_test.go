@@ -63,7 +63,7 @@ func TestTrailerNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"X-Sum": true, "Content-Digest": true, "Repr-Digest": true, "Grpc-Status": true, "Server-Timing": true,
 		"Cookie": false, "X-Request-Id": false, "Authorization": false, "X-Api-Key": false, "Dpop": false, "X-User": false, "Traceparent": false,
-		"X-Trailer-Test": false, "Content-Type": false, "If-Match": false, "Accept": false, "X-Forwarded-For": false, "X-Real-Ip": false,
+		"X-Trailer-Test": false, "X-Acme-Api-Key": false, "Content-Type": false, "If-Match": false, "Accept": false, "X-Forwarded-For": false, "X-Real-Ip": false,
 		"X-Http-Method-Override": false, "X~Sum": false, "Http2-Settings": false,
 	} {
 		if got := ordinaryTrailer(name); got != want {

@@ -34,7 +34,7 @@ var UserFields = []string{
 func IsName(name string) bool {
 	switch name[strings.LastIndexByte(name, '-')+1:] {
 	case "Apikey", "Key", "Password", "Secret", "Session", "Signature", "Token":
-		return !strings.HasPrefix(name, "Sec-") && !strings.HasSuffix(name, "Idempotency-Key")
+		return !strings.HasPrefix(name, "Sec-") && !strings.HasPrefix(name, "Accept-") && !strings.HasSuffix(name, "Idempotency-Key")
 	}
 	return false
 }
