@@ -59,6 +59,8 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case r.Method == http.MethodDelete && !hasKey:
 		return admin.Error(http.StatusBadRequest, errors.New("a key is needed: DELETE "+adminPath+"{zone}/{key}"))
+	case name == "" && r.Method == http.MethodDelete:
+		return admin.Error(http.StatusBadRequest, errors.New("a zone is needed: DELETE "+adminPath+"{zone}/{key}"))
 	case name == "":
 		return admin.JSON(w, listZones())
 	}

@@ -136,8 +136,9 @@ func checkedZone(text string) (string, error) {
 }
 
 func (h *Handler) checkKey() error {
+	constant := !slices.ContainsFunc(h.Key, func(text string) bool { return strings.Contains(text, "{") })
 	for _, text := range h.Key {
-		if name := bareName(text); name != "" {
+		if name := bareName(text); constant && name != "" {
 			return fmt.Errorf("key: %q is a text that is the same for all clients, so that they share one limit: write {%s} if its value is meant", text, name)
 		}
 	}

@@ -113,3 +113,20 @@ func TestProvisionErrors(t *testing.T) {
 		cancel()
 	}
 }
+
+// A bare name is refused only if the whole key is the same for all clients.
+func TestBareNamesInKeys(t *testing.T) {
+	for _, tc := range []struct {
+		key []string
+		ok  bool
+	}{
+		{[]string{"user"}, false},
+		{[]string{"ip", "host"}, false},
+		{[]string{"user", "{http.auth.user.id}"}, true},
+		{[]string{"{client_ip}", "host"}, true},
+	} {
+		if err := (&Handler{Key: tc.key}).checkKey(); (err == nil) != tc.ok {
+			t.Errorf("%v: %v", tc.key, err)
+		}
+	}
+}

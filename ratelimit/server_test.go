@@ -177,6 +177,9 @@ func TestServerWithRedis(t *testing.T) {
 	if code, _ := adminRequest(t, "DELETE", "/tentagate/ratelimit/own/192.0.2.1"); code != http.StatusNotFound {
 		t.Errorf("reset of an unknown key: %d", code)
 	}
+	if code, _ := adminRequest(t, "DELETE", "/tentagate/ratelimit/?key=k"); code != http.StatusBadRequest {
+		t.Errorf("reset without a zone: %d", code)
+	}
 	if code, body := adminRequest(t, "GET", "/tentagate/ratelimit/own"); code != 200 || !strings.Contains(body, "127.0.0.1") {
 		t.Errorf("top keys: %d %s", code, body)
 	}
