@@ -74,7 +74,7 @@ func (p *Provider) resolve() (err error) {
 		if *one.value == "" {
 			continue
 		}
-		if len(resolve.Placeholders(*one.value)) > 0 {
+		if (one.option == "jwks" || one.option == "discovery") && len(resolve.Placeholders(*one.value)) > 0 {
 			p.placeholder = *one.value
 		}
 		if *one.value, err = resolve.AtLoad(one.option, *one.value); err != nil {

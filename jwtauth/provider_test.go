@@ -347,3 +347,13 @@ func TestTenantsSelectProviders(t *testing.T) {
 		}
 	}
 }
+
+// An error about an address names the variable of the address, not that of the CA.
+func TestErrorsNameTheVariableOfTheAddress(t *testing.T) {
+	t.Setenv("JWT_ADDRESS_TEST", "http://issuer.test/keys")
+	t.Setenv("CA_FILE_TEST", "/ca.pem")
+	p := &Provider{JWKS: "{env.JWT_ADDRESS_TEST}", CA: "{env.CA_FILE_TEST}"}
+	if err := p.resolve(); err == nil || !strings.Contains(err.Error(), "{env.JWT_ADDRESS_TEST}: ") {
+		t.Error(err)
+	}
+}
