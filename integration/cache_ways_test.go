@@ -47,10 +47,10 @@ http://$ADDR {
 	}
 }
 `))
-			if a := g.send("GET", "/", "", tc.field, tc.value+token(t, "ann")); string(a.body) != "plan paid" {
+			if a := g.send("GET", "/", "", tc.field, tc.value+token(t, "ann")); a.body != "plan paid" {
 				t.Fatalf("with a token: %d %s", a.status, a.body)
 			}
-			if a := g.send("GET", "/", ""); string(a.body) != "plan " {
+			if a := g.send("GET", "/", ""); a.body != "plan " {
 				t.Errorf("without a token: %d %s", a.status, a.body)
 			}
 		})
