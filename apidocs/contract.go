@@ -133,7 +133,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	src := s.ref.Value
 	known := src.current.Load()
 	if known == nil {
-		h.start()
+		if h.Delay == 0 {
+			h.start() // as soon as documents are of use, even if the app does not run
+		}
 		return next.ServeHTTP(w, r)
 	}
 	var m contract.Match
