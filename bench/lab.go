@@ -65,7 +65,7 @@ func newLab(ctx context.Context, o *options) (*lab, error) {
 	l := &lab{dir: dir, bin: o.bin, stock: o.stock, turns: o.turn, secret: "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"}
 	if err := errors.Join(
 		l.build(ctx, &l.bin, "tentagate", "./cmd/tentagate"),
-		l.build(ctx, &l.stock, "caddy", "github.com/caddyserver/caddy/v2/cmd/caddy"),
+		l.build(ctx, &l.stock, "stock-caddy", "github.com/caddyserver/caddy/v2/cmd/caddy"),
 	); err != nil {
 		l.close()
 		return nil, err
