@@ -138,6 +138,14 @@ func valueOf(segment caddyfile.Segment, option string) string {
 	return ""
 }
 
+// writtenValue returns the value of an option that the operator wrote for a feature, or "".
+func writtenValue(f *feature, option string) string {
+	if len(f.segments) == 0 {
+		return ""
+	}
+	return valueOf(f.segments[0], option)
+}
+
 // readsDocs reports whether everybody may read the documents.
 func (g *gateway) readsDocs() bool {
 	readers := g.readers["docs"]

@@ -215,7 +215,7 @@ func (g *gateway) auth() ([]caddyfile.Segment, error) {
 	if len(argsOf(segment)) > 0 {
 		given["secret"] = true
 	}
-	lines, err := authOfEnvironment(given, jwksOf(segment))
+	lines, err := authOfEnvironment(given, valueOf(segment, "jwks"))
 	if err != nil {
 		return nil, err
 	}
@@ -224,16 +224,6 @@ func (g *gateway) auth() ([]caddyfile.Segment, error) {
 		standard = append(standard, words(line...))
 	}
 	return []caddyfile.Segment{withDefaults(segment, given, standard...)}, nil
-}
-
-// jwksOf returns where the key set of a jwt_auth block is, if it has one.
-func jwksOf(segment caddyfile.Segment) string {
-	for _, l := range linesOf(segment) {
-		if args := argsOf(l.Segment); l.Directive() == "jwks" && len(args) == 1 {
-			return args[0]
-		}
-	}
-	return ""
 }
 
 // service returns the routes of one service.
@@ -263,17 +253,10 @@ func (g *gateway) welcome() caddyhttp.Route {
 	links := map[string]string{}
 	// Metrics are not for everybody.
 	if f := g.features["health"]; !f.off {
-		links["health"] = "/health"
-		for _, segment := range f.segments {
-			for _, l := range linesOf(segment) {
-				if args := argsOf(l.Segment); l.Directive() == "path" && len(args) == 1 {
-					links["health"] = args[0]
-				}
-			}
-		}
+		links["health"] = cmp.Or(writtenValue(f, "path"), "/health")
 	}
 	if g.readsDocs() {
-		links["docs"] = cmp.Or(valueOf(append(g.feature("docs"), nil)[0], "ui"), "/docs")
+		links["docs"] = cmp.Or(writtenValue(g.features["docs"], "ui"), docsPages[0].path)
 	}
 	body, err := json.Marshal(struct {
 		Name    string            `json:"name"`
