@@ -63,6 +63,9 @@ func TestDocs(t *testing.T) {
 	if _, text := get(public, "/", outside); !strings.Contains(text, `"docs":"/docs"`) {
 		t.Errorf("the welcome page has no link: %s", text)
 	}
+	if _, text := get(site("docs any {\n ui off\n }"), "/", outside); strings.Contains(text, `"docs"`) {
+		t.Errorf("the welcome page has a link to a page that is off: %s", text)
+	}
 	if code, _ := get(site("docs off"), "/docs", inside); code != http.StatusNotFound {
 		t.Errorf("docs off: %d", code)
 	}

@@ -255,8 +255,8 @@ func (g *gateway) welcome() caddyhttp.Route {
 	if f := g.features["health"]; !f.off {
 		links["health"] = cmp.Or(writtenValue(f, "path"), "/health")
 	}
-	if g.readsDocs() {
-		links["docs"] = cmp.Or(writtenValue(g.features["docs"], "ui"), docsPages[0].path)
+	if ui := cmp.Or(writtenValue(g.features["docs"], "ui"), docsPages[0].path); g.readsDocs() && ui != off {
+		links["docs"] = ui
 	}
 	body, err := json.Marshal(struct {
 		Name    string            `json:"name"`
