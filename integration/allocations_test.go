@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -102,11 +103,26 @@ func directiveOf(services int) string {
 	return b.String() + "}\n"
 }
 
+// fewestAllocations returns how often a request through a site with these lines
+// allocates at least, measured anew while that is more than most. The race
+// detector makes every sync.Pool drop objects at random, and other goroutines
+// allocate too; both only add.
+func fewestAllocations(t *testing.T, lines string, most float64) float64 {
+	t.Helper()
+	fewest := math.MaxFloat64
+	for attempt := 0; attempt < 3 && fewest > most; attempt++ {
+		send := gatewayUnderLoad(t, lines, "/api/users0/x")
+		for range 300 {
+			fewest = min(fewest, testing.AllocsPerRun(1, send))
+		}
+	}
+	return fewest
+}
+
 // What the gateway's handlers add to what Caddy's reverse_proxy allocates for a
 // request.
 func TestAllocations(t *testing.T) {
-	const runs = 500
-	bare := testing.AllocsPerRun(runs, gatewayUnderLoad(t, cannedProxy, "/api/users0/x"))
+	bare := fewestAllocations(t, cannedProxy, 0)
 	for _, tc := range []struct {
 		name, lines string
 		most        float64
@@ -116,12 +132,12 @@ func TestAllocations(t *testing.T) {
 		{"jwt_auth", "jwt_auth " + allocationSecret + "\n" + cannedProxy, 3},
 		{"ratelimit", "ratelimit 50000000/1m\n" + cannedProxy, 5},
 		{"circuit_breaker", "circuit_breaker allocations1\n" + cannedProxy, 3},
-		{"http_cache", "http_cache 60s\n" + cannedProxy, 17},
+		{"http_cache", "http_cache 60s\n" + cannedProxy, 9},
 		{"the chain", allocationChain + cannedProxy, 12},
-		{"the directive", directiveOf(1), 30},
-		{"the directive, 1000 services", directiveOf(1000), 30},
+		{"the directive", directiveOf(1), 28},
+		{"the directive, 1000 services", directiveOf(1000), 28},
 	} {
-		got := testing.AllocsPerRun(runs, gatewayUnderLoad(t, tc.lines, "/api/users0/x"))
+		got := fewestAllocations(t, tc.lines, bare+tc.most)
 		if got-bare > tc.most {
 			t.Errorf("%s: %.0f allocations more than the bare proxy's %.0f, at most %.0f are right", tc.name, got-bare, bare, tc.most)
 		}
