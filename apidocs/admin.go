@@ -2,8 +2,6 @@ package apidocs
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,8 +30,6 @@ const (
 	adminPath = "/tentagate/docs"
 	// callsPath is that of the report of calls.
 	callsPath = adminPath + "/calls"
-	// refreshWait is how long a request to fetch again waits.
-	refreshWait = 30 * time.Second
 )
 
 // serveAdmin shows and refreshes the documents of the services:
@@ -43,7 +39,11 @@ const (
 //	GET  /tentagate/docs/calls                  calls that no document has, and operations that nobody calls
 func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
-		if err := refresh(r); err != nil {
+		var list []admin.Refreshable
+		for _, s := range sources.Values() {
+			list = append(list, admin.Refreshable{Name: s.service, Refresh: s.Refresh})
+		}
+		if err := admin.Refresh(r, "service", list); err != nil {
 			return err
 		}
 	}
@@ -51,30 +51,6 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 }
 
 func serveCalls(w http.ResponseWriter, _ *http.Request) error { return admin.JSON(w, Calls()) }
-
-// refresh fetches the documents that the query names.
-func refresh(r *http.Request) error {
-	name := r.URL.Query().Get("refresh")
-	if name == "" {
-		return admin.Error(http.StatusBadRequest, errors.New("refresh: name a service, or all: POST "+adminPath+"?refresh=all"))
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), refreshWait)
-	defer cancel()
-	var names []string
-	found := false
-	for _, s := range sources.Values() {
-		names = append(names, s.service)
-		if name == "all" || name == s.service {
-			found = true
-			s.Refresh(ctx)
-		}
-	}
-	slices.Sort(names)
-	if !found && name != "all" {
-		return admin.Error(http.StatusNotFound, admin.ErrUnknown("service", name, slices.Compact(names)))
-	}
-	return nil
-}
 
 // DocumentStatus is the state of a service's document.
 type DocumentStatus struct {

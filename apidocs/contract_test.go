@@ -51,6 +51,7 @@ func (*echo) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handl
 const shop = `{"openapi":"3.0.3","info":{"title":"Shop","version":"1"},"paths":{
 "/items/{id}":{"get":{"parameters":[{"name":"id","in":"path","required":true,"schema":{"type":"integer"}}],"responses":{"200":{"description":"ok"}}}},
 "/items":{"post":{"deprecated":true,"x-sunset":"2027-01-31","requestBody":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Item"}}}},"responses":{"200":{"description":"ok"}}}},
+"/notes":{"post":{"requestBody":{"content":{"application/json":{"schema":{"type":"object"}}}},"responses":{"200":{"description":"ok"}}}},
 "/gone":{"get":{"deprecated":true,"x-sunset":"2027-01-31","responses":{"200":{"description":"ok"}}}}},
 "components":{"schemas":{"Item":{"type":"object","required":["name"],"properties":{"name":{"type":"string","nullable":true},"n":{"type":"integer"}}}}}}`
 
@@ -168,6 +169,22 @@ func TestEnforceStreams(t *testing.T) {
 	if w.Code != http.StatusBadGateway {
 		t.Errorf("broken: %d %s", w.Code, w.Body)
 	}
+	// One with nothing in it is none, whatever its Content-Type.
+	for _, tc := range []struct {
+		path, body, contentType string
+		status                  int
+	}{
+		{"/notes", "", "", http.StatusOK},
+		{"/notes", "", "application/json", http.StatusOK},
+		{"/notes", "{}", "", http.StatusUnsupportedMediaType},
+		{"/items", "", "", http.StatusBadRequest},
+		{"/items", "", "application/json", http.StatusBadRequest},
+	} {
+		w := send(h, http.MethodPost, "/api/stream-shop"+tc.path, iotest.OneByteReader(strings.NewReader(tc.body)), "Content-Type", tc.contentType)
+		if w.Code != tc.status || tc.status == http.StatusBadRequest && !strings.Contains(w.Body.String(), "the body is missing") {
+			t.Errorf("%+v: %d %s", tc, w.Code, w.Body)
+		}
+	}
 	w = send(h, http.MethodPost, path, bytes.NewReader([]byte{0x1f, 0x8b}), "Content-Type", "application/json", "Content-Encoding", "gzip")
 	if w.Code != http.StatusOK {
 		t.Errorf("compressed: %d", w.Code)
@@ -237,7 +254,7 @@ func TestCallReport(t *testing.T) {
 	if first := report.Undocumented[0]; first.Path != "/users/{}/{}" || first.Calls != 2 || first.Last == nil {
 		t.Errorf("undocumented: %+v", first)
 	}
-	if len(report.NeverCalled) != 1 || report.NeverCalled[0].Path != "/gone" {
+	if len(report.NeverCalled) != 2 || report.NeverCalled[0].Path != "/notes" || report.NeverCalled[1].Path != "/gone" {
 		t.Errorf("never called: %+v", report.NeverCalled)
 	}
 	if len(report.Deprecated) != 1 || report.Deprecated[0].Sunset == "" || report.Deprecated[0].Calls != 1 {

@@ -88,14 +88,14 @@ type Handler struct {
 	// front: the page asks for one. Default: false.
 	AskToken bool `json:"ask_token,omitempty"`
 
-	// Time between two fetches of a document. Default: 5m.
+	// Time between two fetches of a document, from 1s to 168h. Default: 5m.
 	Refresh caddy.Duration `json:"refresh,omitempty"`
 
 	// Time from the start of the gateway to the first fetch, unless somebody asks for
 	// the merged document earlier, at most 1h. Default: none.
 	Delay caddy.Duration `json:"delay,omitempty"`
 
-	// How long one fetch may take. Default: 10s.
+	// How long one fetch may take, from 1s to 5m. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// Validation of requests to the services against their documents. With `observe`,
@@ -233,9 +233,16 @@ func (h *Handler) check() error {
 	if len(h.Public) > 0 && !h.Bearer {
 		return errors.New("public: it has no effect without bearer")
 	}
-	for option, value := range map[string]caddy.Duration{"refresh": h.Refresh, "timeout": h.Timeout} {
-		if value < caddy.Duration(time.Second) {
-			return fmt.Errorf("%s: %v: the least is 1s", option, time.Duration(value))
+	for _, d := range []struct {
+		option      string
+		value, most time.Duration
+		accepted    string
+	}{
+		{"refresh", time.Duration(h.Refresh), 7 * 24 * time.Hour, "1s to 168h"},
+		{"timeout", time.Duration(h.Timeout), 5 * time.Minute, "1s to 5m"},
+	} {
+		if d.value < time.Second || d.value > d.most {
+			return fmt.Errorf("%s: %v: accepted are %s", d.option, d.value, d.accepted)
 		}
 	}
 	if h.Delay < 0 || h.Delay > caddy.Duration(time.Hour) {

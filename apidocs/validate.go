@@ -75,10 +75,8 @@ func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contra
 	switch {
 	case !body.Described:
 		return resultValid, nil
-	case absent && body.Required:
-		return 0, &finding{result: resultBody, status: http.StatusBadRequest, faults: []contract.Fault{{In: "body", Detail: "is missing"}}}
-	case absent:
-		return resultValid, nil
+	case absent, !body.Accepted && r.ContentLength < 0 && isEmpty(r):
+		return checkAbsent(body)
 	case !body.Accepted:
 		return 0, &finding{
 			result: resultContentType, status: http.StatusUnsupportedMediaType, accept: body.Types,
@@ -91,8 +89,8 @@ func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contra
 	if !whole {
 		return resultUnchecked, nil
 	}
-	if len(text) == 0 && !body.Required {
-		return resultValid, nil // chunked, with nothing in it
+	if len(text) == 0 {
+		return checkAbsent(body)
 	}
 	faults, complete := known.CheckBody(body, text)
 	switch {
@@ -102,6 +100,30 @@ func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contra
 		return resultUnchecked, nil
 	}
 	return resultValid, nil
+}
+
+// checkAbsent returns what is wrong with a request without a body.
+func checkAbsent(body contract.Body) (result int, found *finding) {
+	if body.Required {
+		return 0, &finding{result: resultBody, status: http.StatusBadRequest, faults: []contract.Fault{{In: "body", Detail: "is missing"}}}
+	}
+	return resultValid, nil
+}
+
+// isEmpty reports whether a body of unknown length has nothing in it. The request is left
+// with all of the body.
+func isEmpty(r *http.Request) bool {
+	first := make([]byte, 1)
+	n, err := io.ReadFull(r.Body, first)
+	if err == io.EOF {
+		return true
+	}
+	rest := io.Reader(r.Body)
+	if err != nil {
+		rest = failing{err}
+	}
+	r.Body = &replayed{Reader: io.MultiReader(bytes.NewReader(first[:n]), rest), Closer: r.Body}
+	return false
 }
 
 // identity reports whether a body has no content coding.

@@ -16,14 +16,8 @@ import (
 	"github.com/pythopus/tentagate/internal/admin"
 )
 
-const (
-	// keysURI is the endpoint of the key sets.
-	keysURI = "/tentagate/keys"
-	// refreshWait is how long a request waits for the fetches that it asked for.
-	refreshWait = 10 * time.Second
-	// allKeys names every key set.
-	allKeys = "all"
-)
+// keysURI is the endpoint of the key sets.
+const keysURI = "/tentagate/keys"
 
 func init() {
 	admin.RegisterStatus("keys", statusOfKeys, printKeys)
@@ -111,32 +105,14 @@ func printKeys(w io.Writer, list []keysStatus) error {
 //	POST /tentagate/keys?refresh=<url|all>  fetches them, and shows their state
 func serveKeys(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
-		if err := refreshKeys(r); err != nil {
+		var list []admin.Refreshable
+		for _, set := range remotes.Values() {
+			// The answer to the request has the error.
+			list = append(list, admin.Refreshable{Name: set.URL, Refresh: func(ctx context.Context) { _ = set.Now(ctx) }})
+		}
+		if err := admin.Refresh(r, "key set", list); err != nil {
 			return err
 		}
 	}
 	return admin.JSON(w, statusOfKeys())
-}
-
-func refreshKeys(r *http.Request) error {
-	name := r.URL.Query().Get("refresh")
-	if name == "" {
-		return admin.Error(http.StatusBadRequest, errors.New("refresh: name the URL of a key set, or all: POST "+keysURI+"?refresh=all"))
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), refreshWait)
-	defer cancel()
-	var known []string
-	found := name == allKeys
-	for _, set := range remotes.Values() {
-		known = append(known, set.URL)
-		if name == allKeys || name == set.URL {
-			found = true
-			_ = set.Now(ctx) // the answer has the error
-		}
-	}
-	slices.Sort(known)
-	if !found {
-		return admin.Error(http.StatusNotFound, admin.ErrUnknown("key set", name, slices.Compact(known)))
-	}
-	return nil
 }

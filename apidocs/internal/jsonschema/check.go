@@ -50,7 +50,9 @@ const maxDepth = 1000
 // checker checks one value.
 type checker struct {
 	steps  int
-	at     []string // the names on the way to the value
+	at     []string  // the names on the way to the value
+	here   []*Schema // what is being checked, from the outermost schema
+	from   int       // where in here the schemas of the value begin
 	fault  Fault
 	silent int // how many schemas around may fail: their faults are nobody's
 }
@@ -80,6 +82,18 @@ func (c *checker) check(s *Schema, v tree.Value, depth int) Result {
 	if s.unknown {
 		result = Unknown
 	}
+	if s.nullable && v.Is(tree.Null) {
+		return max(result, c.plain(s, v, depth))
+	}
+	c.here = append(c.here, s)
+	result = max(result, c.inPlace(s, v, depth))
+	c.here = c.here[:len(c.here)-1]
+	return result
+}
+
+// inPlace checks a value against what a schema has and refers to.
+func (c *checker) inPlace(s *Schema, v tree.Value, depth int) Result {
+	result := Valid
 	if s.ref != nil {
 		to := s.ref.target()
 		if to == nil {
@@ -94,6 +108,17 @@ func (c *checker) check(s *Schema, v tree.Value, depth int) Result {
 		result = max(result, part(s, v, depth))
 	}
 	return result
+}
+
+// enter goes into a value, and leave, which gets what enter returned, goes out of it.
+func (c *checker) enter(name string) (from int) {
+	from, c.from = c.from, len(c.here)
+	c.at = append(c.at, name)
+	return from
+}
+
+func (c *checker) leave(from int) {
+	c.at, c.from = c.at[:len(c.at)-1], from
 }
 
 // plain checks what needs no other schema.
@@ -209,9 +234,9 @@ func (c *checker) array(s *Schema, v tree.Value, depth int) Result {
 			each = s.items
 		}
 		if each != nil {
-			c.at = append(c.at, strconv.Itoa(n))
+			from := c.enter(strconv.Itoa(n))
 			result = max(result, c.check(each, item, depth+1))
-			c.at = c.at[:len(c.at)-1]
+			c.leave(from)
 		}
 		if n++; result == Invalid || c.steps < 0 {
 			return result
@@ -232,9 +257,9 @@ func (c *checker) object(s *Schema, v tree.Value, depth int) Result {
 	result, n := Valid, 0
 	for name, member := range v.Members() {
 		n++
-		c.at = append(c.at, name)
+		from := c.enter(name)
 		result = max(result, c.member(s, name, member, depth))
-		c.at = c.at[:len(c.at)-1]
+		c.leave(from)
 		if result == Invalid || c.steps < 0 {
 			return result
 		}
@@ -242,7 +267,7 @@ func (c *checker) object(s *Schema, v tree.Value, depth int) Result {
 			if c.steps -= 1 + n/16; c.steps < 0 {
 				return result
 			}
-			if !v.Get(other).Exists() {
+			if c.lacks(v, other) {
 				return c.fail("the member %.100q is missing", other)
 			}
 		}
@@ -251,10 +276,10 @@ func (c *checker) object(s *Schema, v tree.Value, depth int) Result {
 		if c.steps -= 1 + n/16; c.steps < 0 {
 			return result
 		}
-		if !v.Get(name).Exists() {
-			c.at = append(c.at, name)
+		if c.lacks(v, name) {
+			from := c.enter(name)
 			r := c.fail("is missing")
-			c.at = c.at[:len(c.at)-1]
+			c.leave(from)
 			return r
 		}
 	}
@@ -265,6 +290,20 @@ func (c *checker) object(s *Schema, v tree.Value, depth int) Result {
 		return c.fail("must have at most %d members", s.maxPro)
 	}
 	return result
+}
+
+// lacks reports whether an object does not have a member that requests have: none of the
+// schemas that are being checked for it says that it is read-only.
+func (c *checker) lacks(v tree.Value, name string) bool {
+	if v.Get(name).Exists() {
+		return false
+	}
+	for _, s := range c.here[c.from:] {
+		if c.steps--; s.isOutput(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // member checks one member of an object.

@@ -18,7 +18,7 @@ func value(t testing.TB, text string) tree.Value {
 }
 
 func schema(t testing.TB, text string, old bool) *Schema {
-	root := value(t, `{"s":`+text+`,"defs":{"pos":{"type":"integer","minimum":1},"tree":{"type":"object","properties":{"kids":{"type":"array","items":{"$ref":"#/defs/tree"}}},"additionalProperties":false},"a/b":{"type":"string"}}}`)
+	root := value(t, `{"s":`+text+`,"defs":{"pos":{"type":"integer","minimum":1},"tree":{"type":"object","properties":{"kids":{"type":"array","items":{"$ref":"#/defs/tree"}}},"additionalProperties":false},"id":{"allOf":[{"readOnly":true}]},"base":{"allOf":[{"properties":{"id":{"$ref":"#/defs/id"}}}]},"a/b":{"type":"string"}}}`)
 	return New(root, old).Of(root.Get("s"))
 }
 
@@ -61,6 +61,13 @@ func TestCheck(t *testing.T) {
 		{`{"uniqueItems":true}`, `["1",1,[1],[2]]`, Valid, ""},
 		{`{"required":["a/b"]}`, `{}`, Invalid, "/a~1b: is missing"},
 		{`{"required":["a"],"properties":{"a":{"readOnly":true}}}`, `{}`, Valid, ""},
+		{`{"allOf":[{"properties":{"id":{"$ref":"#/defs/id"}}},{"required":["id","a"],"dependentRequired":{"a":["id"]}}]}`, `{"a":1}`, Valid, ""},
+		{`{"required":["id"],"allOf":[{"$ref":"#/defs/base"}]}`, `{}`, Valid, ""},
+		{`{"properties":{"o":{"required":["id"],"allOf":[{"$ref":"#/defs/base"}]}}}`, `{"o":{}}`, Valid, ""},
+		{`{"allOf":[{"$ref":"#/defs/base"}],"oneOf":[{"required":["id","x"]},{"required":["id","y"]}]}`, `{"x":1}`, Valid, ""},
+		{`{"allOf":[{"$ref":"#/defs/base"}],"properties":{"o":{"required":["id"]}}}`, `{"o":{}}`, Invalid, "/o/id: is missing"},
+		{`{"allOf":[{"$ref":"#/defs/base"},{"$ref":"#/s"}],"items":{"required":["id"]}}`, `[{}]`, Invalid, "/0/id: is missing"},
+		{`{"not":{"allOf":[{"$ref":"#/defs/base"}]},"required":["id"]}`, `{}`, Invalid, "/id: is missing"},
 		{`{"properties":{"a":{"type":"string"}}}`, `{"a":1}`, Invalid, "/a: must be of the type string"},
 		{`{"properties":{"a":{}},"patternProperties":{"^x":{"type":"string"}},"additionalProperties":false}`, `{"a":1,"xy":"b"}`, Valid, ""},
 		{`{"properties":{"a":{}},"additionalProperties":false}`, `{"b":1}`, Invalid, "/b: is not allowed"},
@@ -94,8 +101,18 @@ func TestCheck(t *testing.T) {
 }
 
 func TestOpenAPI30(t *testing.T) {
-	if got, _ := schema(t, `{"type":"string","nullable":true}`, true).Check(value(t, "null"), 10); got != Valid {
-		t.Error("nullable")
+	for text, want := range map[string]Result{
+		`{"type":"string","nullable":true}`:                                       Valid,
+		`{"nullable":true,"allOf":[{"$ref":"#/defs/pos"}]}`:                       Valid,
+		`{"nullable":true,"type":"integer","oneOf":[{"type":"integer"}]}`:         Valid,
+		`{"nullable":true,"$ref":"#/defs/pos"}`:                                   Valid,
+		`{"allOf":[{"nullable":true,"$ref":"#/defs/pos"},{"$ref":"#/defs/pos"}]}`: Invalid,
+		`{"nullable":true,"enum":["a"]}`:                                          Invalid,
+		`{"nullable":false,"allOf":[{"$ref":"#/defs/pos"}]}`:                      Invalid,
+	} {
+		if got, _ := schema(t, text, true).Check(value(t, "null"), 10); got != want {
+			t.Errorf("null against %s: got %d, want %d", text, got, want)
+		}
 	}
 	if got, _ := schema(t, `{"$ref":"#/defs/pos","maximum":1}`, true).Check(value(t, "2"), 10); got != Valid {
 		t.Error("a member beside $ref counts")
@@ -145,6 +162,19 @@ func TestCostsAreBounded(t *testing.T) {
 	}
 	if got, _ := schema(t, `{"required":[`+names.String()+`"z"]}`, false).Check(value(t, "{}"), 100_000); got != Invalid {
 		t.Errorf("many required: %d", got)
+	}
+}
+
+// Which properties are read-only is not looked for without end.
+func TestReadOnlyIsBounded(t *testing.T) {
+	var parts, names strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&parts, `,{"$ref":"#/p/%d"}`, i)
+		fmt.Fprintf(&names, `,"%d":{"properties":{"a%d":{"allOf":[{"$ref":"#/all"}]}}}`, i, i)
+	}
+	root := value(t, `{"all":{"required":["id","n"],"allOf":[{"properties":{"id":{"readOnly":true}}}`+parts.String()+`]},"p":{"x":{}`+names.String()+`}}`)
+	if got, fault := New(root, false).Of(root.Get("all")).Check(value(t, "{}"), 100_000); got != Valid {
+		t.Errorf("got %d %+v", got, fault)
 	}
 }
 

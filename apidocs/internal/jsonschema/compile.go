@@ -1,7 +1,6 @@
 package jsonschema
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -33,6 +32,7 @@ func (s *Schemas) compile(v tree.Value) *Schema {
 	case !v.Is(tree.Object):
 		c.unknown = true
 	default:
+		c.readOnly, c.nullable = v.Get("readOnly").Is(tree.True), v.Get("nullable").Is(tree.True)
 		if ref := v.Get("$ref"); ref.Is(tree.String) {
 			c.ref = &reference{schemas: s, text: ref.Text()}
 			if s.old {
@@ -41,6 +41,9 @@ func (s *Schemas) compile(v tree.Value) *Schema {
 		}
 		for name, member := range v.Members() {
 			s.keyword(c, v, name, member)
+		}
+		if c.nullable && c.types != 0 {
+			c.types |= typeNull
 		}
 	}
 	return c
@@ -57,7 +60,7 @@ var silent = []string{
 func (s *Schemas) keyword(c *Schema, schema tree.Value, name string, v tree.Value) {
 	switch name {
 	case "type":
-		c.types = typesOf(schema, v)
+		c.types = typesOf(v)
 		c.unknown = c.unknown || c.types == 0
 	case "enum":
 		if v.Is(tree.Array) {
@@ -120,7 +123,11 @@ func (s *Schemas) applicator(c *Schema, schema tree.Value, name string, v tree.V
 	case "propertyNames":
 		c.names = s.compile(v)
 	case "required":
-		c.required = s.required(schema, v)
+		for item := range v.Items() {
+			if item.Is(tree.String) {
+				c.required = append(c.required, item.Text())
+			}
+		}
 	case "dependentRequired":
 		c.dependent = map[string][]string{}
 		for member, names := range v.Members() {
@@ -160,43 +167,8 @@ func (s *Schemas) members(v tree.Value) map[string]*Schema {
 	return all
 }
 
-// maxRequiredReads is how many nodes are read to find which properties of one schema are
-// read-only. Those that are not found are not required.
-const maxRequiredReads = 2_000_000
-
-// required returns the names of the properties that are required in requests.
-func (s *Schemas) required(schema, list tree.Value) (names []string) {
-	properties := maps.Collect(schema.Get("properties").Members())
-	steps := maxRequiredReads
-	for item := range list.Items() {
-		if text := item.Text(); item.Is(tree.String) && !s.readOnly(properties[text], &steps) {
-			names = append(names, text)
-		}
-	}
-	return names
-}
-
-// readOnly reports whether a property is read-only, itself or by what it refers to.
-func (s *Schemas) readOnly(v tree.Value, steps *int) bool {
-	for range 8 {
-		if *steps < 0 {
-			return true
-		}
-		if v.Get("readOnly").Is(tree.True) {
-			return true
-		}
-		ref := v.Get("$ref").Text()
-		if ref == "" || ref[0] != '#' {
-			return false
-		}
-		v = s.root.Find(ref[1:], steps)
-		*steps -= v.Size()
-	}
-	return false
-}
-
-// typesOf reads the member type, with nullable of OpenAPI 3.0.
-func typesOf(schema, v tree.Value) (t types) {
+// typesOf reads the member type.
+func typesOf(v tree.Value) (t types) {
 	add := func(name string) {
 		for _, n := range typeNames {
 			if n.name == name {
@@ -207,9 +179,6 @@ func typesOf(schema, v tree.Value) (t types) {
 	add(v.Text())
 	for item := range v.Items() {
 		add(item.Text())
-	}
-	if t != 0 && schema.Get("nullable").Is(tree.True) {
-		t |= typeNull
 	}
 	return t
 }

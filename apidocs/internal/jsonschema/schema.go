@@ -12,8 +12,10 @@
 //   - $ref within the document
 //
 // What it does not know never makes a value invalid: the result is Unknown where it
-// could have mattered. Formats are not checked. A property that is read-only is not
-// required, as it is not a part of requests.
+// could have mattered. Formats are not checked. A property that is read-only, as its own
+// schema or another one of the same allOf says, is not required, as it is not a part of
+// requests. A schema that is nullable takes null whatever its $ref, allOf, anyOf and oneOf
+// say, as those who write that beside them mean it.
 package jsonschema
 
 import (
@@ -43,8 +45,10 @@ type Schema struct {
 	never   bool // the schema false
 	unknown bool // it has an assertion that is not known here
 
-	ref   *reference
-	types types
+	ref      *reference
+	types    types
+	nullable bool
+	readOnly bool
 
 	enum     []tree.Value // nil: none
 	constant tree.Value
@@ -71,6 +75,10 @@ type Schema struct {
 	allOf, anyOf, oneOf []*Schema
 	not, when           *Schema
 	then, otherwise     *Schema
+
+	outputsOnce sync.Once
+	outputs     map[string]struct{} // see readonly.go
+	allOutputs  bool
 }
 
 type bound struct {
