@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -11,42 +10,14 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	_ "github.com/caddyserver/caddy/v2/modules/caddyevents/eventsconfig" // the global option `events`
 
 	"github.com/pythopus/tentagate/internal/freeport"
+	"github.com/pythopus/tentagate/internal/servertest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
-func init() {
-	caddy.RegisterModule(new(eventRecorder))
-	caddy.RegisterModule(new(logRecorder))
-}
-
-// emitted is an event that Caddy's events app gave to its subscriber.
-type emitted struct {
-	name string
-	data map[string]any
-}
-
-// events are those that eventRecorder got.
-var events = make(chan emitted, 100)
-
-// eventRecorder subscribes to events.
-type eventRecorder struct{}
-
-func (*eventRecorder) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "events.handlers.breaker_test", New: func() caddy.Module { return new(eventRecorder) }}
-}
-
-func (*eventRecorder) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
-
-func (*eventRecorder) Handle(_ context.Context, e caddy.Event) error {
-	events <- emitted{e.Name(), e.Data}
-	return nil
-}
+func init() { caddy.RegisterModule(new(logRecorder)) }
 
 // logged is what logRecorder got.
 var logged struct {
@@ -109,31 +80,7 @@ func refusals(t *testing.T) int {
 func serve(t *testing.T, options, site string) string {
 	t.Helper()
 	url := "http://" + freeport.Addr(t)
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
-	admin off
-	auto_https off
-	persist_config off
-	`+options+`
-}
-`+url+` {
-	`+site+`
-}
-`), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed := new(caddy.Config)
-	if err = json.Unmarshal(config, parsed); err == nil {
-		err = caddy.Run(parsed)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	servertest.Run(t, options, url+" {\n"+site+"\n}")
 	return url
 }
 
@@ -147,9 +94,9 @@ func TestEventsAndWarnings(t *testing.T) {
 		format json
 	}
 	events {
-		on circuit_breaker_opened breaker_test
-		on circuit_breaker_half_opened breaker_test
-		on circuit_breaker_closed breaker_test
+		on circuit_breaker_opened test_recorder
+		on circuit_breaker_half_opened test_recorder
+		on circuit_breaker_closed test_recorder
 	}`, `
 	log
 	circuit_breaker reported {
@@ -162,6 +109,8 @@ func TestEventsAndWarnings(t *testing.T) {
 			keepalive off
 		}
 	}`)
+	// Circuits of other tests have events too.
+	reported := func(e caddy.Event) bool { return e.Data["name"] == "reported" }
 	ask := func(n int) {
 		t.Helper()
 		for range n {
@@ -172,28 +121,24 @@ func TestEventsAndWarnings(t *testing.T) {
 	}
 	expectEvent := func(name string, want map[string]any) {
 		t.Helper()
-		var e emitted
-		testkit.Eventually(t, name, func() bool {
-			select {
-			case e = <-events:
-				return e.data["name"] == "reported" // circuits of other tests have events too
-			default:
-				return false
-			}
+		var e caddy.Event
+		testkit.Eventually(t, name, func() (ok bool) {
+			e, ok = servertest.NextEvent(reported)
+			return ok
 		})
-		if e.name != name {
-			t.Fatalf("event %q, want %q", e.name, name)
+		if e.Name() != name {
+			t.Fatalf("event %q, want %q", e.Name(), name)
 		}
-		if text, _ := e.data["last_error"].(string); want["last_error"] != nil && bytes.Contains([]byte(text), []byte("connection refused")) {
+		if text, _ := e.Data["last_error"].(string); want["last_error"] != nil && bytes.Contains([]byte(text), []byte("connection refused")) {
 			want["last_error"] = text
 		}
 		for field, value := range want {
-			if e.data[field] != value {
-				t.Errorf("%s: %s is %v, want %v", name, field, e.data[field], value)
+			if e.Data[field] != value {
+				t.Errorf("%s: %s is %v, want %v", name, field, e.Data[field], value)
 			}
 		}
-		if len(e.data) != len(want) {
-			t.Errorf("%s: %v, want %v", name, e.data, want)
+		if len(e.Data) != len(want) {
+			t.Errorf("%s: %v, want %v", name, e.Data, want)
 		}
 	}
 	expectWarning := func(i int, want map[string]any) {
@@ -246,15 +191,10 @@ func TestEventsAndWarnings(t *testing.T) {
 	// The access log says why a request was refused: 50 times, and all but the
 	// probe of ten.
 	testkit.Eventually(t, "the access log", func() bool { return refusals(t) == 50+9 })
-	select {
-	case e := <-events:
+	if e, ok := servertest.NextEvent(reported); ok {
 		t.Errorf("one event too many: %+v", e)
-	default:
 	}
 }
 
-// Interface guards
-var (
-	_ caddyevents.Handler = (*eventRecorder)(nil)
-	_ caddy.WriterOpener  = (*logRecorder)(nil)
-)
+// Interface guard
+var _ caddy.WriterOpener = (*logRecorder)(nil)

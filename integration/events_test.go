@@ -1,60 +1,19 @@
 package integration
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	_ "github.com/caddyserver/caddy/v2/modules/caddyevents/eventsconfig" // the global option `events`
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/servertest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
-
-func init() { caddy.RegisterModule(new(eventNotes)) }
-
-// eventNotes is a handler of events that notes them.
-type eventNotes struct{}
-
-var noted struct {
-	sync.Mutex
-	events []caddy.Event
-}
-
-func (*eventNotes) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "events.handlers.integration_notes", New: func() caddy.Module { return new(eventNotes) }}
-}
-
-func (*eventNotes) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
-
-func (*eventNotes) Handle(_ context.Context, e caddy.Event) error {
-	noted.Lock()
-	defer noted.Unlock()
-	noted.events = append(noted.events, e)
-	return nil
-}
-
-// eventOf returns the data of an event that was noted, or nil.
-func eventOf(name string) map[string]any {
-	noted.Lock()
-	defer noted.Unlock()
-	for _, e := range noted.events {
-		if e.Name() == name {
-			return e.Data
-		}
-	}
-	return nil
-}
 
 // A Caddyfile reacts to what happens to the gateway.
 func TestEvents(t *testing.T) {
@@ -70,10 +29,7 @@ func TestEvents(t *testing.T) {
 	}))
 	defer issuer.Close()
 	url := "http://" + freeport.Addr(t)
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
-	admin off
-	auto_https off
-	persist_config off
+	servertest.Run(t, `
 	log {
 		output discard
 	}
@@ -81,14 +37,12 @@ func TestEvents(t *testing.T) {
 		redis `+redis.URL()+`
 	}
 	events {
-		on redis_unavailable integration_notes
-		on redis_available integration_notes
-		on jwt_keys_failed integration_notes
-		on jwt_keys_refreshed integration_notes
-		on circuit_breaker_opened integration_notes
-	}
-}
-`+url+` {
+		on redis_unavailable test_recorder
+		on redis_available test_recorder
+		on jwt_keys_failed test_recorder
+		on jwt_keys_refreshed test_recorder
+		on circuit_breaker_opened test_recorder
+	}`, url+` {
 	route /limited {
 		ratelimit 1000000/1s {
 			key everybody
@@ -110,23 +64,7 @@ func TestEvents(t *testing.T) {
 		}
 		reverse_proxy `+freeport.Addr(t)+`
 	}
-}
-`), map[string]any{"filename": "Caddyfile"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed := new(caddy.Config)
-	if err = json.Unmarshal(config, parsed); err == nil {
-		err = caddy.Run(parsed)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+}`)
 	send := func(path string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
@@ -141,17 +79,20 @@ func TestEvents(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	expect := func(name, path string, want map[string]any) {
+	expect := func(name, path string, want map[string]any) map[string]any {
 		t.Helper()
-		testkit.Eventually(t, name, func() bool {
+		var found caddy.Event
+		testkit.Eventually(t, name, func() (ok bool) {
 			send(path)
-			return eventOf(name) != nil
+			found, ok = servertest.NextEvent(func(e caddy.Event) bool { return e.Name() == name })
+			return ok
 		})
 		for key, value := range want {
-			if got := eventOf(name)[key]; got != value {
+			if got := found.Data[key]; got != value {
 				t.Errorf("%s: %s is %v, want %v", name, key, got, value)
 			}
 		}
+		return found.Data
 	}
 	expect("circuit_breaker_opened", "/", map[string]any{"name": "events_of_a_service", "scope": "service", "from": "closed", "to": "open"})
 	expect("jwt_keys_failed", "/users", map[string]any{"provider": "main"})
@@ -159,12 +100,10 @@ func TestEvents(t *testing.T) {
 	expect("jwt_keys_refreshed", "/users", map[string]any{"provider": "main", "result": "ok"})
 	send("/limited")
 	redis.Kill()
-	expect("redis_unavailable", "/limited", map[string]any{"state": "unavailable", "node": ""})
-	redis.Restart()
-	expect("redis_available", "/limited", map[string]any{"state": "available", "node": ""})
-	if text, _ := eventOf("redis_unavailable")["error"].(string); text == "" {
+	data := expect("redis_unavailable", "/limited", map[string]any{"state": "unavailable", "node": ""})
+	if text, _ := data["error"].(string); text == "" {
 		t.Error("the event does not say why Redis is not available")
 	}
+	redis.Restart()
+	expect("redis_available", "/limited", map[string]any{"state": "available", "node": ""})
 }
-
-var _ caddyevents.Handler = (*eventNotes)(nil)

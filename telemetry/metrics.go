@@ -73,9 +73,10 @@ type service struct {
 	responseBytes prometheus.Counter
 	stages        [stage.Count]stageHistogram
 
-	other  *routeSeries
-	mu     sync.Mutex
-	routes atomic.Pointer[map[string]*routeSeries]
+	other     *routeSeries
+	mu        sync.Mutex // of what creates and deletes series
+	forgotten bool       // all series are deleted; guarded by mu
+	routes    atomic.Pointer[map[string]*routeSeries]
 	// fullUntil is the time in Unix seconds until which no route is added.
 	fullUntil atomic.Int64
 }
@@ -86,20 +87,24 @@ func newService(label, base string) *service {
 		inFlight:      inFlight.WithLabelValues(label),
 		requestBytes:  requestBytes.WithLabelValues(label),
 		responseBytes: responseBytes.WithLabelValues(label),
-		other:         newRoute(label, route.Other),
 	}
+	s.other = s.newRoute(route.Other)
 	s.routes.Store(new(map[string]*routeSeries))
 	return s
 }
 
-// forget deletes the series.
+// forget deletes the series. Requests that are still being handled create none again.
 func (s *service) forget() error {
-	match := prometheus.Labels{"service": s.label}
-	for _, vec := range []interface {
-		DeletePartialMatch(labels prometheus.Labels) int
-	}{requests, durations, inFlight, requestBytes, responseBytes} {
-		vec.DeletePartialMatch(match)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgotten = true
+	s.other.drop()
+	for _, rs := range *s.routes.Load() {
+		rs.drop()
 	}
+	inFlight.DeleteLabelValues(s.label)
+	requestBytes.DeleteLabelValues(s.label)
+	responseBytes.DeleteLabelValues(s.label)
 	return nil
 }
 
@@ -137,6 +142,9 @@ func (s *service) addRoute(template string, now int64) *routeSeries {
 	if found, ok := known[template]; ok {
 		return found
 	}
+	if s.forgotten {
+		return s.other
+	}
 	more := maps.Clone(known)
 	if more == nil {
 		more = make(map[string]*routeSeries, 1)
@@ -144,7 +152,7 @@ func (s *service) addRoute(template string, now int64) *routeSeries {
 	if len(more) >= maxRoutes && !s.dropUnused(more, now) {
 		return s.other
 	}
-	added := newRoute(s.label, template)
+	added := s.newRoute(template)
 	added.used.Store(now)
 	more[template] = added
 	s.routes.Store(&more)
@@ -159,10 +167,7 @@ func (s *service) dropUnused(routes map[string]*routeSeries, now int64) bool {
 		if now-rs.used.Load() < int64(unusedAfter/time.Second) {
 			return false
 		}
-		rs.dropped.Store(true)
-		match := prometheus.Labels{"service": rs.service, "route": rs.route}
-		requests.DeletePartialMatch(match)
-		durations.DeletePartialMatch(match)
+		rs.drop()
 		return true
 	})
 	if len(routes) < before {
@@ -175,16 +180,17 @@ func (s *service) dropUnused(routes map[string]*routeSeries, now int64) bool {
 
 // routeSeries has the series of one route.
 type routeSeries struct {
-	service, route string
-	duration       prometheus.Observer
-	used           atomic.Int64 // the latest request, in Unix seconds
-	dropped        atomic.Bool  // its series are deleted
+	service  *service
+	route    string
+	duration prometheus.Observer
+	used     atomic.Int64 // the latest request, in Unix seconds
+	dropped  bool         // its series are deleted; guarded by mu of service
 	// codes are created when the first response has the status.
 	codes [len(codes.names)]atomic.Pointer[prometheus.Counter]
 }
 
-func newRoute(service, route string) *routeSeries {
-	return &routeSeries{service: service, route: route, duration: durations.WithLabelValues(service, route)}
+func (s *service) newRoute(template string) *routeSeries {
+	return &routeSeries{service: s, route: template, duration: durations.WithLabelValues(s.label, template)}
 }
 
 // count counts a response.
@@ -192,14 +198,36 @@ func (rs *routeSeries) count(status int) {
 	i := codes.index(status)
 	counter := rs.codes[i].Load()
 	if counter == nil {
-		if rs.dropped.Load() {
-			return // of a request that was there before
+		if counter = rs.addCode(i); counter == nil {
+			return
 		}
-		c := requests.WithLabelValues(rs.service, rs.route, codes.names[i])
-		counter = &c
-		rs.codes[i].Store(counter)
 	}
 	(*counter).Inc()
+}
+
+// addCode creates the series of a code, or returns nil if the series of the route are
+// deleted: the request was there before.
+func (rs *routeSeries) addCode(i uint8) *prometheus.Counter {
+	rs.service.mu.Lock()
+	defer rs.service.mu.Unlock()
+	if rs.dropped {
+		return nil
+	}
+	counter := requests.WithLabelValues(rs.service.label, rs.route, codes.names[i])
+	rs.codes[i].Store(&counter)
+	return &counter
+}
+
+// drop deletes the series, each by its labels: to look for them among those of all
+// services would keep the scrapes and requests of all waiting. mu of service is held.
+func (rs *routeSeries) drop() {
+	rs.dropped = true
+	for i, name := range codes.names {
+		if rs.codes[i].Load() != nil {
+			requests.DeleteLabelValues(rs.service.label, rs.route, name)
+		}
+	}
+	durations.DeleteLabelValues(rs.service.label, rs.route)
 }
 
 // codeTable are the values of the label code: the registered statuses, 499 for a client

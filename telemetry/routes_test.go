@@ -59,6 +59,40 @@ func TestUnusedRoutesAreDropped(t *testing.T) {
 	}
 }
 
+// What a configuration does not have any more has no series, also if a request of it ends
+// later, and the series of others stay.
+func TestForgottenServiceHasNoSeries(t *testing.T) {
+	all := func() (n int) {
+		for _, c := range collectors {
+			n += testutil.CollectAndCount(c)
+		}
+		return n
+	}
+	before := all()
+	kept, s := newService("kept", ""), newService("forgotten", "")
+	now := time.Unix(1_800_000_000, 0)
+	kept.route("/a", now).count(200)
+	with := all()
+	late := s.route("/a", now)
+	for _, status := range []int{200, 404, 599} {
+		late.count(status)
+		s.other.count(status)
+	}
+	_ = s.forget()
+	late.count(503)
+	s.route("/b", now).count(200)
+	if n := all(); n != with-newServiceSeries {
+		t.Errorf("%d series, want %d", n, with-newServiceSeries)
+	}
+	_ = kept.forget()
+	if n := all(); n != before {
+		t.Errorf("%d series, want the %d from before", n, before)
+	}
+}
+
+// newServiceSeries are those of a service that had no request.
+const newServiceSeries = 4
+
 func TestCodes(t *testing.T) {
 	for status, want := range map[int]string{200: "200", 499: "499", 503: "503", 599: "_other", 0: "_other", -1: "_other", 999: "_other", 1000: "_other", 511: "511"} {
 		if got := codes.names[codes.index(status)]; got != want {

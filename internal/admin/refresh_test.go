@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -36,13 +37,20 @@ func TestRefresh(t *testing.T) {
 // has few fetches at once.
 func TestRefreshIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var running, most int32
+		var mu sync.Mutex
+		running, most := 0, 0
+		count := func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			running += n
+			most = max(most, running)
+		}
 		var list []Refreshable
 		for i := range 100 {
 			list = append(list, Refreshable{fmt.Sprint(i), func(ctx context.Context) {
-				most = max(most, atomic.AddInt32(&running, 1))
+				count(1)
 				<-ctx.Done()
-				atomic.AddInt32(&running, -1)
+				count(-1)
 			}})
 		}
 		begin := time.Now()
