@@ -1,9 +1,12 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 
@@ -13,7 +16,10 @@ import (
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
-func init() { caddy.RegisterModule(new(recorder)) }
+func init() {
+	caddy.RegisterModule(new(recorder))
+	caddy.RegisterModule(new(logRecorder))
+}
 
 // recorder is a handler of events that can be slow and can panic.
 type recorder struct{}
@@ -42,6 +48,36 @@ func (*recorder) Handle(_ context.Context, e caddy.Event) error {
 	return nil
 }
 
+// logRecorder is an output for logs.
+type logRecorder struct{}
+
+var logged struct {
+	sync.Mutex
+	bytes.Buffer
+}
+
+func (*logRecorder) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.writers.recorder", New: func() caddy.Module { return new(logRecorder) }}
+}
+
+func (*logRecorder) String() string                      { return "recorder" }
+func (*logRecorder) WriterKey() string                   { return "recorder" }
+func (*logRecorder) OpenWriter() (io.WriteCloser, error) { return new(logRecorder), nil }
+func (*logRecorder) Close() error                        { return nil }
+
+func (*logRecorder) Write(p []byte) (int, error) {
+	logged.Lock()
+	defer logged.Unlock()
+	return logged.Buffer.Write(p)
+}
+
+// warnings returns how many there were of events that were dropped.
+func warnings() int {
+	logged.Lock()
+	defer logged.Unlock()
+	return strings.Count(logged.String(), "events were dropped")
+}
+
 func names() []string {
 	record.Lock()
 	defer record.Unlock()
@@ -52,6 +88,7 @@ func TestEmit(t *testing.T) {
 	Emit(caddy.Context{}, "too_early", nil) // there is no configuration
 	config := &caddy.Config{AppsRaw: caddy.ModuleMap{"events": json.RawMessage(`{"subscriptions":[{"events":["seen"],"handlers":[{"handler":"recorder"}]}]}`)}}
 	config.Admin = &caddy.AdminConfig{Disabled: true}
+	config.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"recorder"}`)}}}}
 	if err := caddy.Run(config); err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +111,14 @@ func TestEmit(t *testing.T) {
 	for i := range 2 * maxWaiting {
 		Emit(caddy.Context{}, "seen", map[string]any{"n": 3 + i})
 	}
+	testkit.Eventually(t, "the warning while the handler hangs", func() bool { return warnings() == 1 })
 	close(hold)
 	testkit.Eventually(t, "the queue is empty", func() bool {
 		queue.Lock()
 		defer queue.Unlock()
 		return !queue.delivering
 	})
+	testkit.Eventually(t, "the warning of those that were dropped since", func() bool { return warnings() == 2 })
 	got := names()
 	if len(got) != 3+maxWaiting {
 		t.Errorf("%d events were delivered, want %d", len(got), 3+maxWaiting)
@@ -91,4 +130,7 @@ func TestEmit(t *testing.T) {
 	}
 }
 
-var _ caddyevents.Handler = (*recorder)(nil)
+var (
+	_ caddyevents.Handler = (*recorder)(nil)
+	_ caddy.WriterOpener  = (*logRecorder)(nil)
+)
