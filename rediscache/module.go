@@ -9,6 +9,7 @@
 //   - lookup.go finds a stored response and evaluates whether it may be used (§4). A
 //     hit ends in respond.go, which sends it.
 //   - collapse.go has requests for the same wait for the first of them.
+//   - follow.go answers those that wait with what it resulted in.
 //   - fetch.go asks the origin. revalidate.go takes its 304 (§4.3).
 //   - recorder.go sends the response to the client and to those who wait, and stores
 //     it at its end. phase.go names what it does at each moment, storable.go says
