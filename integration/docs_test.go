@@ -6,12 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
 // block is a fenced block of a page. A Caddyfile has no language.
@@ -180,75 +177,55 @@ func TestDocsCommandsExist(t *testing.T) {
 	}
 }
 
-// TestDocsNameEveryOption compares the options in the grammar of each
-// directive's page with those that its parser accepts.
-func TestDocsNameEveryOption(t *testing.T) {
-	for page, directive := range map[string]string{
-		"guard.md": "guard", "cors.md": "cors", "health.md": "health", "jwt_auth.md": "jwt_auth",
-		"ratelimit.md": "ratelimit", "http_cache.md": "http_cache", "circuit_breaker.md": "circuit_breaker", "gateway.md": "tentagate", "telemetry.md": "telemetry",
-	} {
-		t.Run(directive, func(t *testing.T) {
-			documented := grammarOf(t, page, directive)
-			accepted := acceptedBy(t, directive)
-			for _, option := range accepted {
-				if !slices.Contains(documented, option) {
-					t.Errorf("docs/%s does not have the option %s in its syntax", page, option)
-				}
+// TestDocsLinks checks that each link of a page to a file of the repository, and to a
+// heading in a page, leads to one that is there.
+func TestDocsLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	headings := map[string]map[string]bool{}
+	for _, page := range pages(t) {
+		headings[page] = headingsOf(t, page)
+	}
+	for page := range headings {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
 			}
-			for _, option := range documented {
-				if !slices.Contains(accepted, option) {
-					t.Errorf("docs/%s has an option %s that the parser does not name", page, option)
-				}
+			name, heading, _ := strings.Cut(m[1], "#")
+			to := page
+			if name != "" {
+				to = filepath.Join(filepath.Dir(page), name)
 			}
-		})
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: the link to %s: %v", filepath.Base(page), m[1], err)
+			} else if heading != "" && !headings[to][heading] {
+				t.Errorf("%s: the link to %s: there is no such heading", filepath.Base(page), m[1])
+			}
+		}
 	}
 }
 
-// grammarOf returns the options in the block of a page that describes the
-// directive's syntax.
-func grammarOf(t *testing.T, page, directive string) []string {
+// headingsOf returns the names by which links lead to the headings of a page.
+func headingsOf(t *testing.T, page string) map[string]bool {
 	t.Helper()
-	for _, b := range blocks(t) {
-		if b.page != page || !strings.HasPrefix(b.text, directive+" ") || !grammar.MatchString(b.text) {
-			continue
-		}
-		var options []string
-		depth := 1
-		for line := range strings.SplitSeq(b.text, "\n") {
-			fields := strings.Fields(line)
-			if strings.HasPrefix(line, "\tprovider ") {
-				depth = 2 // with one provider its options may stand directly in jwt_auth
-			} else if line == "\t}" {
-				depth = 1
-			}
-			level := len(line) - len(strings.TrimLeft(line, "\t"))
-			if len(fields) > 0 && level > 0 && level <= depth && fields[0] != "}" && !strings.HasPrefix(fields[0], "#") && !slices.Contains(options, fields[0]) {
-				options = append(options, fields[0])
-			}
-		}
-		return options
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("docs/%s does not describe the syntax of %s", page, directive)
-	return nil
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^#+ (.+)$").FindAllStringSubmatch(string(text), -1) {
+		names[headingName(m[1])] = true
+	}
+	for _, m := range regexp.MustCompile(`<a id="([a-z-]+)">`).FindAllStringSubmatch(string(text), -1) {
+		names[m[1]] = true
+	}
+	return names
 }
 
-// acceptedBy returns the options that the parser of a directive names when it
-// is given one that it does not know.
-func acceptedBy(t *testing.T, directive string) []string {
-	t.Helper()
-	setEnvironment(t, "")
-	name := directive
-	if directive == "circuit_breaker" {
-		name += " users"
-	}
-	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":8000 {\n"+name+" {\n\tno_such_option\n}\n}\n"), map[string]any{"filename": "Caddyfile"})
-	if err == nil {
-		t.Fatalf("%s: an unknown option was accepted", directive)
-	}
-	_, list, ok := strings.Cut(err.Error(), "accepted are ")
-	if !ok {
-		t.Fatalf("%s: the error does not name the accepted options: %v", directive, err)
-	}
-	list, _, _ = strings.Cut(list, ", at ")
-	return strings.Split(list, ", ")
+// headingName returns the name by which a link leads to a heading.
+func headingName(heading string) string {
+	return strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9_ -]`).ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
