@@ -49,10 +49,11 @@ func run(t testing.TB, observed bool) func() {
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	next := caddyhttp.HandlerFunc(serve)
-	state := requeststate.Of(r)
+	before := r.Context()
 	return func() {
-		*state = requeststate.State{} // as a new request has; its replacer is not asked
-		vars["tentagate"] = state
+		// As a new request, which has no state yet.
+		*r = *r.WithContext(before)
+		delete(vars, "tentagate")
 		var err error
 		if observed {
 			err = h.ServeHTTP(w, r, next)

@@ -60,11 +60,12 @@ type Request struct {
 	err      error     // why the end cannot be reached
 }
 
-type contextKey struct{}
+// Key is the key of the state in the context of a request.
+type Key struct{}
 
 // From returns the state of the request, or nil.
 func From(ctx context.Context) *Request {
-	q, _ := ctx.Value(contextKey{}).(*Request)
+	q, _ := ctx.Value(Key{}).(*Request)
 	return q
 }
 
@@ -85,7 +86,7 @@ func Watch(w http.ResponseWriter, r *http.Request) (*Request, *http.Request) {
 			q.ends = q.ends || q.beside || unsure
 		}
 	}
-	r = r.WithContext(context.WithValue(r.Context(), contextKey{}, q))
+	r = r.WithContext(context.WithValue(r.Context(), Key{}, q))
 	if !q.ended {
 		r.Body = (*watched)(q)
 	}

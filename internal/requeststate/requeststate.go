@@ -4,12 +4,14 @@
 package requeststate
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/headers"
 )
 
@@ -20,8 +22,16 @@ const varKey = "tentagate"
 // any other runs. Only the state itself changes afterwards: a connection that the
 // proxy still dials may read the variables when the handlers have returned. What
 // such a reader needs is atomic, or set before the proxy is called.
+//
+// It is also the context of the request from there on, so that it, and what Caddy
+// and the handlers look up most often, is found without a walk through the contexts.
 type State struct {
-	repl *caddy.Replacer
+	context.Context
+
+	vars    map[string]any
+	repl    *caddy.Replacer
+	server  *caddyhttp.Server
+	framing *framing.Request
 
 	// Problem belongs to package problem.
 	Problem struct {
@@ -95,33 +105,67 @@ type Source struct {
 // String keeps the state out of {http.vars.*}.
 func (*State) String() string { return "" }
 
+// newState makes the state the context of the request.
+func newState(r *http.Request, vars map[string]any, repl *caddy.Replacer) *State {
+	s := &State{Context: r.Context(), vars: vars, repl: repl}
+	s.server, _ = s.Context.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	s.framing = framing.From(s.Context)
+	*r = *r.WithContext(s) // not a copy: what Caddy keeps of the request has its address
+	vars[varKey] = s
+	return s
+}
+
+// Value returns the value that the context of the request has for a key.
+func (s *State) Value(key any) any {
+	switch key := key.(type) {
+	case caddy.CtxKey:
+		switch {
+		case key == caddyhttp.VarsCtxKey:
+			return s.vars
+		case key == caddy.ReplacerCtxKey && s.repl != nil:
+			return s.repl
+		case key == caddyhttp.ServerCtxKey && s.server != nil:
+			return s.server
+		}
+	case framing.Key:
+		return s.framing
+	}
+	return s.Context.Value(key)
+}
+
 // Replacer returns the replacer of the request, or nil.
 func (s *State) Replacer() *caddy.Replacer { return s.repl }
 
 // Of returns the state of the request, which it makes at the first call. It is nil
 // where a request has no variables, as in tests of a handler alone.
 func Of(r *http.Request) *State {
-	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	ctx := r.Context()
+	if s, ok := ctx.(*State); ok {
+		return s
+	}
+	vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !ok {
 		return nil
 	}
 	s, _ := vars[varKey].(*State)
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	switch {
 	case s == nil:
-		s = &State{repl: repl}
+		return newState(r, vars, repl)
 	case s.repl == repl:
 		return s
 	default:
-		s = s.fork(repl) // a copy of a request has a replacer of its own
+		return s.fork(newState(r, vars, repl)) // a copy of a request has a replacer of its own
 	}
-	vars[varKey] = s
-	return s
 }
 
 // Peek returns the state of the request, or nil if it has none yet.
 func Peek(r *http.Request) *State {
-	s, _ := caddyhttp.GetVar(r.Context(), varKey).(*State)
+	ctx := r.Context()
+	if s, ok := ctx.(*State); ok {
+		return s
+	}
+	s, _ := caddyhttp.GetVar(ctx, varKey).(*State)
 	return s
 }
 
@@ -140,10 +184,10 @@ func Path(r *http.Request) string {
 	return ""
 }
 
-// fork returns the state of a copy of the request: who asks, and under which id.
-// What handlers behind add is the copy's own.
-func (s *State) fork(repl *caddy.Replacer) *State {
-	own := &State{repl: repl, Identity: s.Identity, Source: s.Source, Private: s.Private, Path: s.Path, Token: s.Token}
+// fork gives the state of a copy of the request who asks, and under which id. What
+// handlers behind add is the copy's own.
+func (s *State) fork(own *State) *State {
+	own.Identity, own.Source, own.Private, own.Path, own.Token = s.Identity, s.Source, s.Private, s.Path, s.Token
 	own.Problem.Taken.Store(s.Problem.Taken.Load())
 	own.Problem.Begun.Store(s.Problem.Begun.Load())
 	own.Problem.ID.Store(s.Problem.ID.Load())

@@ -1,6 +1,7 @@
 package requeststate
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/framing"
 )
 
 func request(vars map[string]any) (*http.Request, *caddy.Replacer) {
@@ -33,6 +36,51 @@ func TestOf(t *testing.T) {
 	if got := repl.ReplaceKnown("{http.vars."+varKey+"}", ""); got != "" {
 		t.Errorf("{http.vars.%s} is %q", varKey, got)
 	}
+}
+
+// The state answers as the context that it took the place of, also for values that
+// a handler behind puts in front.
+func TestContext(t *testing.T) {
+	r, repl := request(nil)
+	before := r.Context()
+	vars := before.Value(caddyhttp.VarsCtxKey)
+	s := Of(r)
+	if r.Context() != context.Context(s) {
+		t.Fatal("the state is not the context of the request")
+	}
+	for _, key := range []any{
+		caddy.ReplacerCtxKey, caddyhttp.ServerCtxKey, caddyhttp.ExtraLogFieldsCtxKey, caddyhttp.ErrorCtxKey, framing.Key{}, "other",
+	} {
+		got, want := s.Value(key), before.Value(key)
+		if q, ok := got.(*framing.Request); ok && q == nil {
+			got = nil
+		}
+		if got != want {
+			t.Errorf("%v: %v, before %v", key, got, want)
+		}
+	}
+	if got := s.Value(caddyhttp.VarsCtxKey).(map[string]any); len(got) != len(vars.(map[string]any)) || got[varKey] != any(s) {
+		t.Errorf("the variables are %v", got)
+	}
+	other := caddy.NewReplacer()
+	behind := r.WithContext(context.WithValue(context.WithValue(r.Context(), caddyhttp.ErrorCtxKey, 1), caddyhttp.VarsCtxKey, vars))
+	if Of(behind) != s || Peek(behind) != s {
+		t.Error("a request with more values has another state")
+	}
+	if copied := r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, other)); Of(copied) == s || Of(copied).Replacer() != other {
+		t.Error("a request with another replacer has the state")
+	}
+	if Of(r) != s || s.Replacer() != repl {
+		t.Error("the request lost its state")
+	}
+	// A request that is canceled is so behind the state.
+	ctx, cancel := context.WithCancel(before)
+	r = r.WithContext(ctx)
+	delete(vars.(map[string]any), varKey)
+	behindState, stop := context.WithCancel(Of(r))
+	defer stop()
+	cancel()
+	<-behindState.Done()
 }
 
 // A copy of a request knows who asks, but what is written to it is its own.
