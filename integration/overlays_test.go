@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -169,5 +170,44 @@ func expectCoherent(t *testing.T, found objects) {
 	}
 	if len(found["Secret"]) > 0 {
 		t.Error("a published Secret")
+	}
+}
+
+// The Caddyfiles for other places are that of the base with these changes, and differ
+// in nothing else.
+func TestCaddyfilesAreTheBase(t *testing.T) {
+	for file, changes := range map[string][][2]string{
+		"k8s/components/loadbalancer-tls/Caddyfile": {
+			{"\tservers {\n", "\t# Of the account at the certificate authority.\n\temail {$ACME_EMAIL}\n\t# Certificates and keys, for all pods.\n\tstorage tentagate {\n" +
+				"\t\tredis {file./run/secrets/tentagate/CERTIFICATES_REDIS_URL}\n\t\tkey {file./run/secrets/tentagate/CERTIFICATE_KEY}\n\t}\n\tservers {\n"},
+			{"protocols h1 h2 h2c\n", "protocols h1 h2 h3\n"},
+			{"\n:8000 {\n", "\n{$SERVER_NAME} {\n"},
+		},
+		"packaging/Caddyfile": {
+			{
+				"\t# For `tentagate purge`, `limits` and the other commands inside the pod.\n\tadmin unix//tmp/admin.sock|0600\n",
+				"\t# For `systemctl reload tentagate`, and for `tentagate limits` and the like with\n" +
+					"\t# `--address unix//run/tentagate/admin.sock`.\n\tadmin unix//run/tentagate/admin.sock|0600\n",
+			},
+			{"\t# For pods without a preStop hook: 503 for probes, and requests as before.\n\tshutdown_delay {$SHUTDOWN_DELAY:0s}\n\tgrace_period 45s\n", "\tgrace_period 30s\n"},
+			{"protocols h1 h2 h2c\n", "protocols h1 h2 h2c h3\n"},
+			{"\n:8000 {\n", "\n{$SERVER_NAME::8000} {\n"},
+			{
+				"\ttentagate {\n\t\tmetrics off\n\t}\n}\n\n# Probes and metrics, for the cluster alone.\nhttp://:9090 {\n\thealth\n" +
+					"\thandle /metrics {\n\t\tmetrics\n\t}\n\thandle {\n\t\trespond 404\n\t}\n}\n",
+				"\ttentagate\n}\n",
+			},
+		},
+	} {
+		want := repositoryFile(t, "k8s", "base", "Caddyfile")
+		for _, c := range changes {
+			if strings.Count(want, c[0]) != 1 {
+				t.Errorf("%s: k8s/base/Caddyfile does not have %q once", file, c[0])
+			}
+			want = strings.Replace(want, c[0], c[1], 1)
+		}
+		if got := repositoryFile(t, file); got != want {
+			t.Errorf("%s is not k8s/base/Caddyfile with its changes: %s", file, firstDifference(want, got))
+		}
 	}
 }
