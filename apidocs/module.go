@@ -72,7 +72,7 @@ type Handler struct {
 	// service follows. It begins and ends with a slash. Default: `/api/`.
 	Prefix string `json:"prefix,omitempty"`
 
-	// The services. At least one.
+	// The services. At least one is required.
 	Services []*Service `json:"services,omitempty"`
 
 	// Requests to the services need a bearer token: the document says so, and the

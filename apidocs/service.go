@@ -24,13 +24,13 @@ import (
 // Service is a service whose document is merged.
 type Service struct {
 	// Name of the service: its path at the gateway is the prefix with the name
-	// behind.
+	// behind. Required.
 	Name string `json:"name,omitempty"`
 
 	// Addresses of the service, such as `http://users:8000`, with the path that the
 	// gateway puts in front of those of requests. The first that answers is asked for
 	// the document. They may have placeholders that are known when the configuration
-	// loads.
+	// loads. Default: none; the document is then that of Spec.
 	Addresses []string `json:"addresses,omitempty"`
 
 	// Where the document is: a URL, the path of a file, or `off` for none. Default: at

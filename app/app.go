@@ -46,7 +46,7 @@ type App struct {
 
 	// Settings that a feature defines once for several of its handlers, by the
 	// name of the option and the name of the setting, such as
-	// `jwt_provider` → `main`.
+	// `jwt_provider` → `main`. Default: none.
 	SharedOptions map[string]map[string]json.RawMessage `json:"shared,omitempty"`
 
 	// given is true if the configuration has this app.

@@ -41,7 +41,7 @@ type RedisConfig struct {
 	// Cluster; with `sentinel` they are the Sentinels. A text may hold several
 	// addresses separated by commas. If it is `{env.REDIS_URL}` and that is not
 	// set, the file that REDIS_URL_FILE names has them; without one, everything is
-	// kept in memory.
+	// kept in memory. Required.
 	URLs []string `json:"urls,omitempty"`
 
 	// The name of the master that the Sentinels watch. Default: no Sentinel.

@@ -25,7 +25,7 @@ type PathRoutes struct {
 	// with a slash and is compared in any case. Required.
 	Path string `json:"path,omitempty"`
 
-	// Routes of the requests below the path.
+	// Routes of the requests below the path. Default: none.
 	Routes caddyhttp.RouteList `json:"routes,omitempty"`
 
 	prefix string // Path in lower case

@@ -20,9 +20,9 @@ var errForwardedValue = errors.New("a claim of the token cannot stand in a heade
 
 // Forward is a claim that goes to the service as a header field.
 type Forward struct {
-	// Path of the claim.
+	// Path of the claim; dots lead into objects. Required.
 	Claim string `json:"claim,omitempty"`
-	// Name of the header field.
+	// Name of the header field: letters, digits and dashes. Required.
 	Header string `json:"header,omitempty"`
 	// How the claim is written: `json` for any claim as JSON in ASCII, or empty
 	// for text, where the items of an array are separated by commas, and an object

@@ -21,11 +21,13 @@ const wellKnown = "/.well-known/oauth-protected-resource"
 // Metadata describes where clients get a token (RFC 9728). The challenge has its
 // URL.
 type Metadata struct {
-	// URL of a document that another server has. Excludes the other options.
+	// URL of a document that another server has. Excludes the other options. Default:
+	// none, this handler serves the document.
 	URL string `json:"url,omitempty"`
 
 	// The resource's identifier, an https URL without query and fragment. With
-	// it, this handler serves the document, at the path of RFC 9728 §3.1.
+	// it, this handler serves the document, at the path of RFC 9728 §3.1. Required
+	// without `url`.
 	Resource string `json:"resource,omitempty"`
 
 	// Issuers that clients get tokens from. Default: those of the providers that

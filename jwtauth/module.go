@@ -33,7 +33,7 @@ func init() {
 type Handler struct {
 	// The providers by name. With several, the `iss` of a token selects one. A
 	// null takes the provider that the global option `jwt_provider` defines under
-	// that name.
+	// that name. At least one is required.
 	Providers map[string]*Provider `json:"providers,omitempty"`
 
 	// Where tokens are taken from: `header` (Authorization: Bearer), `header:Name`,
@@ -43,13 +43,14 @@ type Handler struct {
 	// is refused. Default: header.
 	Sources []string `json:"sources,omitempty"`
 
-	// Claims that the token must have.
+	// Claims that the token must have; a token without them gets 403. Default: none.
 	Require []policy.Requirement `json:"require,omitempty"`
 
-	// Scopes that the token must have.
+	// Scopes that the token must have, in `scope` or `scp`; else 403. Default: none.
 	Scopes []policy.Scopes `json:"scopes,omitempty"`
 
-	// Roles that the client must have.
+	// Roles that the client must have, in the claims of `roles_claim`; else 403.
+	// Default: none.
 	Roles []policy.Roles `json:"roles,omitempty"`
 
 	// Paths of the claims that hold roles, as text or an array. Default: `roles`
@@ -57,7 +58,7 @@ type Handler struct {
 	RolesClaim []string `json:"roles_claim,omitempty"`
 
 	// Claims that the service gets as header fields. What the client sent in them,
-	// in any spelling, is removed on every request of the site.
+	// in any spelling, is removed on every request of the site. Default: none.
 	Forward []Forward `json:"forward,omitempty"`
 
 	// Let requests without a token pass as anonymous. A bad token never passes.

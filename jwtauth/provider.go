@@ -33,7 +33,8 @@ var defaultTypes = []string{"JWT", "at+jwt"}
 type Provider struct {
 	// HMAC secrets, all of which are accepted, so that one can be rotated. At
 	// least 32 bytes for HS256, 48 for HS384, 64 for HS512. A file named by
-	// {file.*} is read again when it changes.
+	// {file.*} is read again when it changes. Default: none; one source of keys is
+	// required.
 	Secrets []string `json:"secrets,omitempty"`
 
 	// The secrets are written in base64 (standard or URL alphabet). Default:
@@ -41,16 +42,17 @@ type Provider struct {
 	Base64 bool `json:"base64,omitempty"`
 
 	// Public keys or certificates in PEM, or the paths of files that hold them;
-	// files are read again when they change.
+	// files are read again when they change. Default: none.
 	PublicKeys []string `json:"public_keys,omitempty"`
 
 	// A JSON Web Key Set: a URL (https, or http to this machine) or the path of a
-	// file. Secrets (`oct`) are only accepted from a file, and only alone.
+	// file. Secrets (`oct`) are only accepted from a file, and only alone. Default:
+	// none.
 	JWKS string `json:"jwks,omitempty"`
 
 	// The URL of an OpenID issuer, whose configuration names its key set, without
 	// `/.well-known/openid-configuration`. It is also the accepted `iss`, unless
-	// there is an `issuer`.
+	// there is an `issuer`. Default: none.
 	Discovery string `json:"discovery,omitempty"`
 
 	// Fetch keys over plain http from other machines too, as inside a cluster.

@@ -99,12 +99,15 @@ type Handler struct {
 	MissingKey string `json:"missing_key,omitempty"`
 
 	// The limits on each key, as `<count>/<period> [burst <n>]`: `100/1m`,
-	// `10/1s burst 20`. All are decided together.
+	// `10/1s burst 20`. All are decided together. The burst, at first the count, is how
+	// many units may be taken at once. Required unless there are quotas, a tier or
+	// max_concurrent.
 	Limits []string `json:"limits,omitempty"`
 
 	// Quotas on each key by the calendar (UTC), as
 	// `<count>/<hour|day|week|month|year>`. They are reset at the end of the period,
 	// and are as durable as the store: configure persistence in Redis for billing.
+	// Default: none.
 	Quotas []string `json:"quotas,omitempty"`
 
 	// How limits are counted: `gcra`, or `sliding_window`, which admits at most
@@ -130,11 +133,11 @@ type Handler struct {
 	// together, before on_store_error applies. At most 1m. Default: 25ms.
 	Budget caddy.Duration `json:"budget,omitempty"`
 
-	// Limits that depend on the client.
+	// Limits that depend on the client. Default: the same limits for all.
 	Tier *Tier `json:"tier,omitempty"`
 
 	// Addresses and networks of clients that are not counted, in CIDR notation;
-	// `private_ranges` are all private ones.
+	// `private_ranges` are all private ones. Default: none.
 	Exempt []string `json:"exempt,omitempty"`
 
 	// The length of the prefix that makes one client of IPv6 addresses, 1 to 128.
@@ -206,12 +209,12 @@ type Handler struct {
 // Tier chooses limits by the client.
 type Tier struct {
 	// The placeholder whose value names the tier, such as
-	// `{http.auth.user.plan}`.
+	// `{http.auth.user.plan}`. Required.
 	Key string `json:"key,omitempty"`
 
 	// The limits of each tier, as in limits, or `unlimited`. The tier `*` is for
 	// everybody whose tier is not named; without it those have the handler's own
-	// limits.
+	// limits. Required.
 	Limits map[string][]string `json:"limits,omitempty"`
 }
 

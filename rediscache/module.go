@@ -152,7 +152,7 @@ type Handler struct {
 	// `hit_for_miss`; `stale_when_disconnected`; `tags`; `targets`. Default: none.
 	Off []string `json:"off,omitempty"`
 
-	// What is part of the key beside scheme, host, path and query.
+	// What is part of the key beside scheme, host, path and query. Default: nothing.
 	Key *KeyOptions `json:"key,omitempty"`
 
 	// Response fields that hold the tags to purge by. Default: Surrogate-Key, Cache-Tag,
@@ -209,7 +209,7 @@ type Handler struct {
 	// off.
 	InvalidateOnWrite string `json:"invalidate_on_write,omitempty"`
 
-	// How many path segments `segments` compares: 1 to 16.
+	// How many path segments `segments` compares: 1 to 16. Required with `segments`.
 	InvalidateSegments int `json:"invalidate_segments,omitempty"`
 
 	// Which clients may purge with the PURGE method. Default: none.

@@ -36,7 +36,8 @@ type Handler struct {
 	// `/api/`. It ends with a slash and is compared in any case. Required with Services.
 	Path string `json:"path,omitempty"`
 
-	// The services that the first segment behind Path may name, in any case.
+	// The services that the first segment behind Path may name, in any case. Default:
+	// none.
 	Services []string `json:"services,omitempty"`
 
 	// Put behind the names of Services, as `users@api.example.com`, to tell services of
