@@ -54,10 +54,33 @@ func Parse(texts []string) (*Networks, error) {
 }
 
 // Client reports whether the client, as the server's trusted_proxies determine it, is
-// in one of the prefixes.
+// in one of the prefixes. Without trusted_proxies_strict, Caddy takes the first address of
+// X-Forwarded-For for the client's. Where proxies append to it, the client wrote that
+// itself: all of them must be in one of the prefixes then.
 func Client(r *http.Request, prefixes []netip.Prefix) bool {
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return contains(prefixes, client)
+	if !contains(prefixes, client) {
+		return false
+	}
+	if !isTrusted(r) {
+		return true
+	}
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil || server.TrustedProxiesStrict > 0 {
+		return true
+	}
+	for _, name := range server.ClientIPHeaders {
+		if !allIn(prefixes, r.Header.Values(name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// isTrusted reports whether the peer is one of the server's trusted_proxies.
+func isTrusted(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
 }
 
 // forwardedVar is the name of the mark among Caddy's variables of the request.
@@ -87,11 +110,28 @@ func (n *Networks) Has(r *http.Request) bool {
 	if !contains(n.prefixes, host) {
 		return false
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+	if isTrusted(r) {
 		return Client(r, n.prefixes)
 	}
 	forwarded, _ := caddyhttp.GetVar(r.Context(), forwardedVar).(bool)
 	return !forwarded && len(r.Header["X-Forwarded-For"]) == 0 && len(r.Header["Forwarded"]) == 0
+}
+
+// allIn reports whether all addresses of a list, which may have ports, are in one of the
+// prefixes.
+func allIn(prefixes []netip.Prefix, values []string) bool {
+	for _, value := range values {
+		for item := range strings.SplitSeq(value, ",") {
+			item = strings.TrimSpace(item)
+			if host, _, err := net.SplitHostPort(item); err == nil {
+				item = host
+			}
+			if item != "" && !contains(prefixes, strings.Trim(item, "[]")) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func contains(prefixes []netip.Prefix, text string) bool {

@@ -30,6 +30,11 @@ func TestHas(t *testing.T) {
 		{[]string{"private_ranges"}, "10.0.0.1:1", "192.0.2.1", "yes", "192.0.2.1", false},
 		{[]string{"private_ranges"}, "10.0.0.1:1", "10.0.0.2", "yes", "10.0.0.2", true},
 		{[]string{"private_ranges"}, "10.0.0.1:1", "", "yes", "10.0.0.1", true},
+		// One that appends to what the client wrote, which Caddy takes for the client.
+		{[]string{"private_ranges"}, "10.0.0.1:1", "10.0.0.2, 192.0.2.1", "yes", "10.0.0.2", false},
+		{[]string{"private_ranges"}, "10.0.0.1:1", "10.0.0.2,192.0.2.1:4711", "yes", "10.0.0.2", false},
+		{[]string{"private_ranges"}, "10.0.0.1:1", "unknown, 10.0.0.1", "yes", "10.0.0.1", false},
+		{[]string{"private_ranges"}, "10.0.0.1:1", "10.0.0.2:80, [fd00::1]:80, fd00::2,", "yes", "10.0.0.2", true},
 		{[]string{"192.0.2.0/24"}, "192.0.2.1:1", "", "", "", true},
 		{[]string{"192.0.2.7"}, "192.0.2.1:1", "", "", "", false},
 		{[]string{"any"}, "192.0.2.1:1", "192.0.2.9", "", "", true},
@@ -45,13 +50,24 @@ func TestHas(t *testing.T) {
 		if tc.forwarded != "" {
 			r.Header.Set("X-Forwarded-For", tc.forwarded)
 		}
-		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{ClientIPHeaders: []string{"X-Forwarded-For"}})
 		if tc.trusted != "" {
 			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
 			caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, tc.client)
 		}
 		if got := n.Has(r); got != tc.want {
 			t.Errorf("%v: got %v", tc, got)
+		}
+	}
+	// With trusted_proxies_strict, and with a field that no proxy appends to, the client is known.
+	for _, server := range []*caddyhttp.Server{{ClientIPHeaders: []string{"X-Forwarded-For"}, TrustedProxiesStrict: 1}, {ClientIPHeaders: []string{"X-Azure-Clientip"}}} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Header.Set("X-Forwarded-For", "192.0.2.1, 10.0.0.2")
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), server)
+		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
+		caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "10.0.0.2")
+		if prefixes, _ := nearby.Prefixes([]string{"10.0.0.0/8"}); !nearby.Client(r, prefixes) {
+			t.Errorf("%v: the client is not in its network", server.ClientIPHeaders)
 		}
 	}
 	n, _ := nearby.Parse([]string{"private_ranges"})
