@@ -11,6 +11,9 @@ import (
 // mask takes the place of a secret.
 const mask = "*****"
 
+// ofRequests stands for the name of an object with values of requests.
+const ofRequests = "values of requests"
+
 var (
 	// secretNames are the members whose texts are secrets, with all that is inside.
 	secretNames = regexp.MustCompile(`(?i)secret|passw|passphrase|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authorization|cookie|bearer|signature|hmac|mac_key`)
@@ -30,6 +33,8 @@ var (
 	literals = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|` + "`[^`]*`")
 	// privateKey begins one in PEM.
 	privateKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
+	// harmlessFields are request fields in which nobody sends a secret.
+	harmlessFields = regexp.MustCompile(`(?i)^(accept(-.*)?|cache-control|connection|content-type|host|origin|referer|sec-fetch-.*|te|upgrade|user-agent|via|x-forwarded-.*|x-real-ip)$`)
 	// schemes are those of values of Authorization.
 	schemes = regexp.MustCompile(`(?i)\b(bearer|basic|digest|apikey|token)\s+\S+`)
 )
@@ -46,10 +51,16 @@ func maskedIn(name string, value any) any {
 		for member, inner := range v {
 			within := member
 			switch {
+			case name == ofRequests:
+				if !harmlessFields.MatchString(member) {
+					within = "secret"
+				}
 			case hides(name) && !openNames.MatchString(member):
 				within = name // such as header fields by name
 			case named && member != "name" && member != "field" && member != "handler":
 				within = "secret"
+			case holdsRequestValues(name, member, inner):
+				within = ofRequests
 			}
 			v[member] = maskedIn(within, inner)
 		}
@@ -61,6 +72,22 @@ func maskedIn(name string, value any) any {
 		return maskedText(name, v)
 	}
 	return value
+}
+
+// holdsRequestValues reports whether an object has by name what requests must have, as in
+// a matcher, or are given, as by header_up. Services and proxies often know each other by
+// such a value, whatever the name is.
+func holdsRequestValues(name, member string, inner any) bool {
+	if _, ok := inner.(map[string]any); !ok {
+		return false
+	}
+	switch member {
+	case "header", "header_regexp", "query", "vars", "vars_regexp":
+		return true
+	case "add", "set", "replace":
+		return name == "request"
+	}
+	return false
 }
 
 func maskedText(name, text string) string {
