@@ -2,7 +2,6 @@ package caddyfile
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -124,42 +123,9 @@ func (f *CredentialsFilter) redactHeader(header http.Header) http.Header {
 	return clean
 }
 
-// redact replaces the userinfo, and values in the query and in the fragment of a URL,
-// as the text stands: what no parser of URLs would take is in a log too.
+// redact replaces the credentials of a URL.
 func (f *CredentialsFilter) redact(text string) string {
-	text = credentials.RedactUserinfo(text)
-	at := strings.IndexAny(text, "?#")
-	if at < 0 {
-		return text
-	}
-	var b strings.Builder
-	rest := text
-	for at >= 0 {
-		b.WriteString(rest[:at+1])
-		rest = rest[at+1:]
-		at = strings.IndexAny(rest, "?#&;")
-		pair := rest
-		if at >= 0 {
-			pair = rest[:at]
-		}
-		name, _, ok := strings.Cut(pair, "=")
-		decoded, err := url.QueryUnescape(name)
-		if err != nil {
-			decoded = name
-		}
-		decoded = strings.ToLower(strings.TrimSpace(decoded))
-		if ok && (f.names[decoded] || credentials.IsParameter(decoded)) {
-			b.WriteString(name)
-			b.WriteString("=" + credentials.Redacted)
-		} else {
-			b.WriteString(pair)
-		}
-		if at >= 0 {
-			rest = rest[len(pair):]
-			at = 0
-		}
-	}
-	return b.String()
+	return credentials.RedactURL(text, func(name string) bool { return f.names[name] })
 }
 
 // Interface guards

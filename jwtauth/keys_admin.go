@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/credentials"
 )
 
 // keysURI is the endpoint of the key sets.
@@ -57,7 +58,7 @@ func runKeys(cmd *cobra.Command, _ []string) error {
 
 // keysStatus is the state of a key set from a URL.
 type keysStatus struct {
-	// URL of the key set or, with Discovery, of the issuer.
+	// URL of the key set or, with Discovery, of the issuer, without credentials.
 	URL       string `json:"url"`
 	Discovery bool   `json:"discovery,omitempty"`
 	// Keys is the number of keys in use. Without any, requests with a token get 503.
@@ -73,7 +74,7 @@ type keysStatus struct {
 func statusOfKeys() []keysStatus {
 	list := []keysStatus{}
 	for _, r := range remotes.Values() {
-		s := keysStatus{URL: r.URL, Discovery: r.Discovery, Keys: r.Current().Len(), Next: r.Next().Round(time.Millisecond).Seconds()}
+		s := keysStatus{URL: credentials.Shown(r.URL), Discovery: r.Discovery, Keys: r.Current().Len(), Next: r.Next().Round(time.Millisecond).Seconds()}
 		if age := r.Age(); age > 0 {
 			at := time.Now().Add(-age).UTC().Round(time.Millisecond)
 			s.Fetched = &at
@@ -105,10 +106,13 @@ func printKeys(w io.Writer, list []keysStatus) error {
 //	POST /tentagate/keys?refresh=<url|all>  fetches them, and shows their state
 func serveKeys(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
+		query := r.URL.Query()
+		query.Set("refresh", credentials.Shown(query.Get("refresh")))
+		r.URL.RawQuery = query.Encode()
 		var list []admin.Refreshable
 		for _, set := range remotes.Values() {
 			// The answer to the request has the error.
-			list = append(list, admin.Refreshable{Name: set.URL, Refresh: func(ctx context.Context) { _ = set.Now(ctx) }})
+			list = append(list, admin.Refreshable{Name: credentials.Shown(set.URL), Refresh: func(ctx context.Context) { _ = set.Now(ctx) }})
 		}
 		if err := admin.Refresh(r, "key set", list); err != nil {
 			return err

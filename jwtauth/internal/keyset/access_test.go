@@ -180,7 +180,7 @@ func TestIssuerBesideDiscovery(t *testing.T) {
 	}
 }
 
-// Every error of a fetch names the address, once.
+// Every error of a fetch names the address, once, and no credentials in it.
 func TestErrorsNameTheAddress(t *testing.T) {
 	for name, f := range map[string]transport{
 		"refused": func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("connection refused") },
@@ -190,9 +190,9 @@ func TestErrorsNameTheAddress(t *testing.T) {
 			return answer(200, []byte(`{"issuer":"x","jwks_uri":"y"}`)), nil
 		},
 	} {
-		r := NewRemote(Options{URL: "https://a.test/keys", Transport: f})
+		r := NewRemote(Options{URL: "https://a.test/keys?sig=secret", Transport: f})
 		_, _, _, err := r.fetchOnce(t.Context())
-		if err == nil || strings.Count(err.Error(), "https://a.test/keys") != 1 {
+		if err == nil || strings.Count(err.Error(), "https://a.test/keys?sig=REDACTED") != 1 || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if name == "configuration" && !strings.Contains(err.Error(), "`discovery <issuer>`") {

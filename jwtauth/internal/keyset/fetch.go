@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
@@ -122,7 +123,7 @@ func (r *Remote) fetchOnce(ctx context.Context) (result string, skipped []error,
 	}
 	set, skipped, err := ParseJWKS(data, r.Algorithms, false)
 	if err != nil {
-		return "error", skipped, 0, fmt.Errorf("%s: %w", address, err)
+		return "error", skipped, 0, fmt.Errorf("%s: %w", credentials.Shown(address), err)
 	}
 	r.etag = header.Get("ETag")
 	if old := r.set.Load(); old == nil || !old.equal(set) {
@@ -143,16 +144,16 @@ func (r *Remote) discover(ctx context.Context) (string, error) {
 	// Names are exact and unique: a struct would accept `ISSUER` too.
 	document, err := token.DecodeObject(string(data))
 	if err != nil {
-		return "", fmt.Errorf("%s: the issuer's configuration is not JSON", r.url)
+		return "", fmt.Errorf("%s: the issuer's configuration is not JSON", credentials.Shown(r.url))
 	}
 	found, _ := document["issuer"].(string)
 	if found != r.URL && !slices.Contains(r.Issuers, found) {
-		expected := append([]string{r.URL}, r.Issuers...)
-		return "", fmt.Errorf("%s: the configuration is of another issuer: found %.200q, expected %q, compared exactly", r.url, found, expected)
+		expected := append([]string{credentials.Shown(r.URL)}, r.Issuers...)
+		return "", fmt.Errorf("%s: the configuration is of another issuer: found %.200q, expected %q, compared exactly", credentials.Shown(r.url), found, expected)
 	}
 	address, _ := document["jwks_uri"].(string)
 	if err := CheckURL(address, r.AllowHTTP); err != nil {
-		return "", fmt.Errorf("%s: jwks_uri %.200q: %w", r.url, address, err)
+		return "", fmt.Errorf("%s: jwks_uri %.200q: %w", credentials.Shown(r.url), credentials.Shown(address), err)
 	}
 	if address != r.keysURL {
 		r.keysURL, r.etag = address, ""
@@ -161,11 +162,11 @@ func (r *Remote) discover(ctx context.Context) (string, error) {
 }
 
 // get returns the body, or nil if the server answers 304 to the tag. Its errors
-// name the address.
+// name the address, without credentials.
 func (r *Remote) get(ctx context.Context, address, etag string) (data []byte, header http.Header, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w", address, err)
+			err = fmt.Errorf("%s: %w", credentials.Shown(address), err)
 		}
 	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
