@@ -2,10 +2,12 @@ package caddyfile
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -27,6 +29,9 @@ func (g *gateway) apiDocs() (caddyfile.Segment, error) {
 	}
 	segment := written[0]
 	given := optionsOf(segment)
+	if err := g.checkDocs(segment, given); err != nil {
+		return nil, fmt.Errorf("docs: %w", err)
+	}
 	segment, described, err := g.describedServices(segment)
 	if err != nil {
 		return nil, err
@@ -45,6 +50,35 @@ func (g *gateway) apiDocs() (caddyfile.Segment, error) {
 		}
 	}
 	return segment, nil
+}
+
+// checkDocs refuses options that have no effect here, or not the one that they name.
+func (g *gateway) checkDocs(docs caddyfile.Segment, given map[string]bool) error {
+	if given["prefix"] {
+		return fmt.Errorf("prefix: the services are at %s: leave it out", apiPath)
+	}
+	if given["ask_token"] && g.features["jwt"].off {
+		return errors.New("ask_token: jwt is off: no token is verified")
+	}
+	taken := map[string]string{}
+	if !g.features["metrics"].off {
+		taken["/metrics"] = "the metrics"
+	}
+	if health := g.features["health"]; !health.off {
+		for option, path := range map[string]string{"path": "/health", "live_path": "/livez", "ready_path": "/readyz"} {
+			taken[strings.ToLower(cmp.Or(writtenValue(health, option), path))] = "health"
+		}
+	}
+	for _, page := range docsPages {
+		path := cmp.Or(valueOf(docs, page.option), page.path)
+		switch lower := strings.ToLower(path); { // as Caddy compares paths
+		case taken[lower] != "":
+			return fmt.Errorf("%s: %q is the path of %s: write another, or off", page.option, path, taken[lower])
+		case strings.HasPrefix(lower, apiPath):
+			return fmt.Errorf("%s: %q is below %s, where the services are: write another, or off", page.option, path, apiPath)
+		}
+	}
+	return nil
 }
 
 // describedServices gives the services that the operator wrote in the block their
@@ -109,8 +143,37 @@ func (g *gateway) docsRoutes(e *expansion, docs caddyfile.Segment) []caddyhttp.R
 	if len(served) == 0 {
 		return nil
 	}
-	routes := append(join(g.onlyFor(g.readers["docs"]), e.chain(docs)), notFound("there is nothing at this path"))
+	routes := join(g.onlyFor(g.readers["docs"]), g.docsAuth(e, docs))
+	routes = append(join(routes, e.chain(docs)), notFound("there is nothing at this path"))
 	return []caddyhttp.Route{e.handle(paths(served...), routes)}
+}
+
+// docsAuth returns what verifies the token of a request for the documents, if they need
+// one, or if it decides what they show. The page itself needs none: it asks for it.
+func (g *gateway) docsAuth(e *expansion, docs caddyfile.Segment) caddyhttp.RouteList {
+	needed := optionsOf(docs)["ask_token"]
+	used := slices.ContainsFunc(linesOf(docs), func(l line) bool { return l.Directive() == "service" && optionsOf(l.Segment)["visible_to"] })
+	if g.features["jwt"].off || !needed && !used {
+		return nil
+	}
+	auth, err := g.auth()
+	if err != nil {
+		return nil // api reports it
+	}
+	if !needed {
+		auth[0] = withDefaults(auth[0], optionsOf(auth[0]), words("optional"))
+	}
+	var documents []string
+	for _, page := range docsPages {
+		if path := cmp.Or(valueOf(docs, page.option), page.path); page.option != "ui" && path != off {
+			documents = append(documents, path)
+		}
+	}
+	routes := e.chain(auth...)
+	for i := range routes {
+		routes[i].MatcherSetsRaw = []caddy.ModuleMap{paths(documents...)}
+	}
+	return routes
 }
 
 // contract returns api_docs without its pages: behind what authenticates and counts

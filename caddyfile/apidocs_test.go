@@ -1,11 +1,15 @@
 package caddyfile_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
 )
@@ -72,11 +76,71 @@ func TestDocs(t *testing.T) {
 	for docs, want := range map[string]string{
 		"docs {\n service other {\n spec_path /x\n }\n }": "docs: service other: the gateway has no such service",
 		"docs {\n service docs-users http://a\n }":        "docs: service docs-users: it takes no address",
-		"docs nowhere": "docs",
+		"docs nowhere":                   "docs",
+		"docs {\n prefix /x/\n }":        "docs: prefix: the services are at /api/",
+		"docs {\n ask_token\n }":         "docs: ask_token: jwt is off",
+		"docs {\n ui /Metrics\n }":       `docs: ui: "/Metrics" is the path of the metrics`,
+		"docs {\n json /livez\n }":       `docs: json: "/livez" is the path of health`,
+		"health {\n path /docs\n }":      `docs: ui: "/docs" is the path of health`,
+		"docs {\n yaml /api/other/x\n }": `docs: yaml: "/api/other/x" is below /api/`,
 	} {
 		_, err := servertest.Load(t, fmt.Sprintf(":80 {\n tentagate {\n jwt off\n service docs-users %s\n %s\n }\n }", service.URL, docs))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", docs, err, want)
 		}
 	}
+}
+
+// Documents that need a token, or show more to some clients, are behind jwt_auth.
+func TestDocsWithToken(t *testing.T) {
+	const secret = "vmoe3ueFiR2dlYmy1vtlgHYkG5uZlDkR"
+	site := func(docs string) http.Handler {
+		return servertest.Handler(t, fmt.Sprintf(`:80 {
+			@staff jwt_claim role staff
+			tentagate {
+				jwt %s
+				service token-users http://127.0.0.1:1
+				service token-orders http://127.0.0.1:1
+				docs any {
+					%s
+				}
+			}
+		}`, secret, docs))
+	}
+	get := func(h http.Handler, path, token string) (int, string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	staff, other := token(t, secret, `"role":"staff"`), token(t, secret, `"role":"none"`)
+	asking := site("ask_token")
+	for path, want := range map[string]int{"/docs": http.StatusOK, "/docs/init.js": http.StatusOK, "/openapi.json": http.StatusUnauthorized, "/openapi.yaml": http.StatusUnauthorized} {
+		if code, _ := get(asking, path, ""); code != want {
+			t.Errorf("%s without a token: %d, want %d", path, code, want)
+		}
+		if code, _ := get(asking, path, other); code != http.StatusOK {
+			t.Errorf("%s with a token: %d", path, code)
+		}
+	}
+	partly := site("service token-orders {\n visible_to @staff\n }")
+	for client, want := range map[string]bool{"": false, other: false, staff: true} {
+		code, text := get(partly, "/openapi.json", client)
+		if code != http.StatusOK || strings.Contains(text, "token-orders") != want || !strings.Contains(text, "token-users") {
+			t.Errorf("visible_to: %d, want the service: %v: %s", code, want, text)
+		}
+	}
+}
+
+// token returns a token with the claims.
+func token(t *testing.T, secret, claims string) string {
+	t.Helper()
+	encode := base64.RawURLEncoding.EncodeToString
+	text := encode([]byte(`{"alg":"HS256"}`)) + "." + encode([]byte(fmt.Sprintf(`{"sub":"a","exp":%d,%s}`, time.Now().Add(time.Hour).Unix(), claims)))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(text))
+	return text + "." + encode(mac.Sum(nil))
 }
