@@ -51,7 +51,7 @@ func (*echo) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handl
 const shop = `{"openapi":"3.0.3","info":{"title":"Shop","version":"1"},"paths":{
 "/items/{id}":{"get":{"parameters":[{"name":"id","in":"path","required":true,"schema":{"type":"integer"}}],"responses":{"200":{"description":"ok"}}}},
 "/items":{"post":{"deprecated":true,"x-sunset":"2027-01-31","requestBody":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Item"}}}},"responses":{"200":{"description":"ok"}}}},
-"/notes":{"post":{"requestBody":{"content":{"application/json":{"schema":{"type":"object"}}}},"responses":{"200":{"description":"ok"}}}},
+"/notes":{"post":{"requestBody":{"content":{"text/plain":{},"application/json":{"schema":{"type":"object"}}}},"responses":{"200":{"description":"ok"}}}},
 "/gone":{"get":{"deprecated":true,"x-sunset":"2027-01-31","responses":{"200":{"description":"ok"}}}}},
 "components":{"schemas":{"Item":{"type":"object","required":["name"],"properties":{"name":{"type":"string","nullable":true},"n":{"type":"integer"}}}}}}`
 
@@ -148,6 +148,12 @@ func TestEnforce(t *testing.T) {
 		if count("enforce-shop", tc.result) != before+1 {
 			t.Errorf("%s %s %s: not counted as %s", tc.method, tc.path, tc.body, resultNames[tc.result])
 		}
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://gateway.test"+base+"/notes", strings.NewReader(`[]`))
+	r.Header["Content-Type"] = []string{"text/plain", "application/json"}
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, r); w.Code != http.StatusUnsupportedMediaType {
+		t.Errorf("two types: %d %s", w.Code, w.Body)
 	}
 	if got := send(h, "PUT", base+"/items", nil).Header().Get("Allow"); got != "POST" {
 		t.Errorf("Allow: %q", got)

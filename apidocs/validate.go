@@ -70,6 +70,7 @@ func (h *Handler) examine(r *http.Request, known *contract.Contract, m *contract
 }
 
 func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contract.Match) (result int, found *finding) {
+	types := r.Header.Values("Content-Type")
 	body := known.Body(m, r.Header.Get("Content-Type"))
 	absent := r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody
 	switch {
@@ -77,6 +78,8 @@ func (h *Handler) checkBody(r *http.Request, known *contract.Contract, m *contra
 		return resultValid, nil
 	case absent, !body.Accepted && r.ContentLength < 0 && isEmpty(r):
 		return checkAbsent(body)
+	case len(types) > 1: // readers differ in which one counts
+		return 0, &finding{result: resultContentType, status: http.StatusUnsupportedMediaType, accept: body.Types, detail: "the Content-Type field is given more than once"}
 	case !body.Accepted:
 		return 0, &finding{
 			result: resultContentType, status: http.StatusUnsupportedMediaType, accept: body.Types,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pythopus/tentagate/apidocs/internal/jsonschema"
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
+	"github.com/pythopus/tentagate/internal/cookies"
 )
 
 // Fault is why a request is not as the document says.
@@ -61,11 +62,19 @@ func (p *parameter) values(m *Match, r *http.Request, query url.Values) (values 
 		values = r.Header.Values(p.name)
 		ok = len(values) > 0
 	case inCookie:
-		for _, cookie := range r.CookiesNamed(p.name) {
-			values, ok = append(values, cookie.Value), true
+		for value := range cookies.Named(r.Header, p.name) {
+			values, ok = append(values, unquoted(value)), true
 		}
 	}
 	return values, ok
+}
+
+// unquoted returns the value of a cookie without the quotes that may be around it.
+func unquoted(value string) string {
+	if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
+		return value[1 : n-1]
+	}
+	return value
 }
 
 // check returns what is wrong with the values, or "".

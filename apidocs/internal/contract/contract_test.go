@@ -145,6 +145,13 @@ func TestParameters(t *testing.T) {
 	check(t, c, r, "/v1/find", "header X-Kind is missing; cookie sid must have at least 2 characters")
 	r.Header.Set("X-Kind", "z")
 	check(t, c, r, "/v1/find", "header X-Kind is none of the values that are allowed; cookie sid must have at least 2 characters")
+	// Cookies that net/http leaves out, but services read.
+	for cookie, want := range map[string]string{`sid=\`: "cookie sid must have at least 2 characters", `sid="x"`: "cookie sid must have at least 2 characters", `sid="xy"`: "", `sid=xy; sid=x\`: "cookie sid is given more than once"} {
+		r := httptest.NewRequest(http.MethodGet, "/?q=a", nil)
+		r.Header.Set("X-Kind", "x")
+		r.Header.Set("Cookie", cookie)
+		check(t, c, r, "/v1/find", want)
+	}
 	check(t, c, httptest.NewRequest(http.MethodGet, "/", nil), "/v1/items/0", "path id must be at least 1")
 	check(t, c, httptest.NewRequest(http.MethodGet, "/", nil), "/v1/items/x", "path id must be of the type integer")
 	check(t, c, httptest.NewRequest(http.MethodGet, "/", nil), "/v1/items/3", "")
