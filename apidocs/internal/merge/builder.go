@@ -170,6 +170,9 @@ func (b *builder) namePaths() {
 		case !item.Is(tree.Object):
 			b.problem("paths %.100q is not an object", path)
 			continue
+		case hasDotSegment(path):
+			b.problem("path %.100q has a dot segment", path)
+			continue
 		case !strings.HasPrefix(path, "/"):
 			b.problem("path %.100q does not begin with a slash", path)
 			path = "/" + path

@@ -320,6 +320,22 @@ func TestBadDocuments(t *testing.T) {
 	m.at("/paths/~1api~1users~1a/get/responses", `{"default":{"description":""}}`)
 }
 
+// A path that a browser would ask of another service is not one of this.
+func TestDotSegments(t *testing.T) {
+	for _, path := range []string{"/../orders/pay", "/a/%2e%2E/%2e./orders", `/..\\..\\orders`, "/a/.", "..", "/a/."} {
+		m := merge(t, Options{}, head+`paths: {"`+path+`": {get: {responses: {}}}, "/..a/.b": {get: {responses: {}}}}`)
+		m.hasProblem("has a dot segment")
+		if n := strings.Count(m.text, `"/api/users`); n != 1 {
+			t.Errorf("%s: %s", path, m.text)
+		}
+	}
+	for _, server := range []string{"/..", "http://a/%2e%2e/orders"} {
+		m := merge(t, Options{}, head+"servers: [{url: '"+server+"'}]\npaths: {/a: {get: {responses: {}}}}")
+		m.hasProblem("has a dot segment")
+		m.at("/paths/~1api~1users~1a/get/responses", `{}`)
+	}
+}
+
 func TestUnknownServiceAndSize(t *testing.T) {
 	m := New(Options{Title: "All", Version: "1", OpenAPI: "3.1.0", Bearer: true, Size: 4000})
 	m.AddUnknown(Service{Name: "plain", Base: "/api/plain", Notes: []string{"connection refused"}})

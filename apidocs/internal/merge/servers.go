@@ -45,11 +45,9 @@ func (b *builder) basePath(server tree.Value) string {
 	if path != "" && path[0] != '/' {
 		path = "/" + path
 	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			b.problem("the URL of a server has a dot segment in its path: %.100q", text)
-			return ""
-		}
+	if hasDotSegment(path) {
+		b.problem("the URL of a server has a dot segment in its path: %.100q", text)
+		return ""
 	}
 	// A service that knows where it is at the gateway, or whose paths the gateway
 	// completes, says so.
@@ -59,6 +57,20 @@ func (b *builder) basePath(server tree.Value) string {
 		}
 	}
 	return path
+}
+
+// pathSpellings are what browsers take for a dot or a slash in a path (URL Standard §4.4).
+var pathSpellings = strings.NewReplacer("%2e", ".", "%2E", ".", `\`, "/")
+
+// hasDotSegment reports whether a path leads out of where it is, so that a browser would
+// ask another path, perhaps of another service.
+func hasDotSegment(path string) bool {
+	for segment := range strings.SplitSeq(pathSpellings.Replace(path), "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // maxURL is the longest URL of a server, in bytes.
