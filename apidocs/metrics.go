@@ -1,6 +1,8 @@
 package apidocs
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -24,17 +26,23 @@ func (documents) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descFetched
 }
 
-// Collect sends the series: of each service one, be it in several configurations.
+// Collect sends the series, one of each service. Where several sites, or a reload, have
+// documents of one name, it is the one with the most problems, and the oldest fetch.
 func (documents) Collect(ch chan<- prometheus.Metric) {
-	seen := map[string]bool{}
+	problems, fetched := map[string]int{}, map[string]time.Time{}
 	for _, s := range sources.Values() {
 		status := s.Status()
-		if status.Document == nil || seen[s.service] {
+		if status.Document == nil {
 			continue
 		}
-		seen[s.service] = true
-		ch <- prometheus.MustNewConstMetric(descProblems, prometheus.GaugeValue, float64(len(status.Document.Problems)), s.service)
-		ch <- prometheus.MustNewConstMetric(descFetched, prometheus.GaugeValue, float64(status.Fetched.UnixMilli())/1e3, s.service)
+		problems[s.service] = max(problems[s.service], len(status.Document.Problems))
+		if at, ok := fetched[s.service]; !ok || status.Fetched.Before(at) {
+			fetched[s.service] = status.Fetched
+		}
+	}
+	for service, at := range fetched {
+		ch <- prometheus.MustNewConstMetric(descProblems, prometheus.GaugeValue, float64(problems[service]), service)
+		ch <- prometheus.MustNewConstMetric(descFetched, prometheus.GaugeValue, float64(at.UnixMilli())/1e3, service)
 	}
 }
 
