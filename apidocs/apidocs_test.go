@@ -267,6 +267,48 @@ func TestLastGoodDocument(t *testing.T) {
 	}
 }
 
+// A reload that changes when documents are fetched, or adds an address, has the document
+// at once, and requests are validated by it.
+func TestReloadKeepsDocument(t *testing.T) {
+	b := newBackend(t, users)
+	config := func(options string) http.Handler {
+		return servertest.Handler(t, fmt.Sprintf(":80 {\n api_docs {\n service reloaded-users %s\n validate enforce\n }\n respond ok\n}", options))
+	}
+	get(t, config(b.address()), "/openapi.json")
+	fetched(t, "reloaded-users", fetch.OK)
+	b.document.Store("") // there is none any more
+	for _, options := range []string{b.address() + "\n refresh 1h", "http://127.0.0.1:1/inner " + b.address(), b.address() + "\n delay 1h"} {
+		h := config(options)
+		if r := get(t, h, "/api/reloaded-users/other"); r.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: a request is not validated: %d", options, r.StatusCode)
+		}
+		if text := body(t, get(t, h, "/openapi.json")); !strings.Contains(text, "/api/reloaded-users/users/{id}") {
+			t.Errorf("%s: %s", options, text)
+		}
+	}
+	if r := get(t, config(newBackend(t, "").address()), "/api/reloaded-users/other"); r.StatusCode != http.StatusOK {
+		t.Errorf("another server has the document: %d", r.StatusCode)
+	}
+}
+
+// A document that stays unusable has the same error after each fetch.
+func TestErrorsDoNotGrow(t *testing.T) {
+	b := newBackend(t, "<html>")
+	get(t, servertest.Handler(t, fmt.Sprintf(":80 {\n api_docs {\n service broken-users %s\n }\n}", b.address())), "/openapi.json")
+	for _, s := range sources.Values() {
+		if s.service != "broken-users" {
+			continue
+		}
+		first := s.Status().Err
+		for range 2 { // the same text, and 304
+			s.Refresh(t.Context())
+		}
+		if last := s.Status().Err; first == nil || last == nil || last.Error() != first.Error() || strings.Count(last.Error(), "http://") != 1 {
+			t.Errorf("first %v, then %v", first, last)
+		}
+	}
+}
+
 func TestSpecFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users.yaml")
 	if err := os.WriteFile(file, []byte("openapi: 3.0.1\ninfo: {title: Filed, version: '1'}\npaths: {/f: {get: {responses: {}}}}\n"), 0o600); err != nil {
@@ -296,6 +338,11 @@ func TestBadConfiguration(t *testing.T) {
 		"service a\n ui /":                                  "ends with a slash",
 		"service a\n ui /d\n json /d":                       `json: "/d" is the path of ui`,
 		"service a\n json off":                              "set `ui off` too",
+		"service a\n ui /a/../docs":                         "has a dot segment",
+		"service a\n ui /API/a":                             `ui: "/API/a" is a path of the service a`,
+		"service a\n yaml /api/a/x.yaml":                    "is a path of the service a",
+		"service docs\n prefix /":                           `ui: "/docs" is a path of the service docs`,
+		"service a\n json /docs/init.js":                    `json: "/docs/init.js" is a file of the page`,
 		"service a\n yaml /a*":                              "is not a plain path",
 		"service a\n prefix api":                            `prefix: "api": it begins and ends with a slash`,
 		"service a\n public /x":                             "public: it has no effect without bearer",

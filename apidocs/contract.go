@@ -34,6 +34,15 @@ func newContracts(base, prefix string) contracts {
 	}
 }
 
+// adopt takes over the document of other contracts for the same paths, and what was seen
+// of requests.
+func (c *contracts) adopt(older *contracts) {
+	older.making.Lock()
+	defer older.making.Unlock()
+	c.latest, c.report = older.latest, older.report
+	c.current.Store(older.current.Load())
+}
+
 // prepare reads the contract of a new document.
 func (c *contracts) prepare(d *document.Document) {
 	c.making.Lock()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	pathpkg "path"
 	"slices"
 	"strings"
 	"sync"
@@ -92,7 +93,7 @@ type Handler struct {
 	Refresh caddy.Duration `json:"refresh,omitempty"`
 
 	// Time from the start of the gateway to the first fetch, unless somebody asks for
-	// the merged document earlier, at most 1h. Default: none.
+	// the merged document earlier, at most 1h. A reload does not wait. Default: none.
 	Delay caddy.Duration `json:"delay,omitempty"`
 
 	// How long one fetch may take, from 1s to 5m. Default: 10s.
@@ -218,6 +219,9 @@ func (h *Handler) check() error {
 			return fmt.Errorf("%s: %q is the path of %s", page.option, page.path, other)
 		}
 		taken[page.path] = page.option
+		if err := h.checkFree(page.option, page.path); err != nil {
+			return err
+		}
 	}
 	if h.UI != off && h.JSON == off {
 		return errors.New("json: off: the page shows the document in JSON; set `ui off` too")
@@ -257,6 +261,20 @@ func (h *Handler) check() error {
 	return h.checkServices()
 }
 
+// checkFree refuses a path that is one of a service, or a file of the page.
+func (h *Handler) checkFree(option, path string) error {
+	lower := strings.ToLower(path) + "/" // as Caddy compares paths
+	for _, s := range h.Services {
+		if strings.HasPrefix(lower, strings.ToLower(h.Prefix+s.Name+"/")) {
+			return fmt.Errorf("%s: %q is a path of the service %s: write another, or off", option, path, s.Name)
+		}
+	}
+	if name, below := strings.CutPrefix(path, h.UI+"/"); below && h.UI != off && assets()[name] != nil {
+		return fmt.Errorf("%s: %q is a file of the page: write another", option, path)
+	}
+	return nil
+}
+
 // checkMode accepts what validate may be.
 func checkMode(mode string) error {
 	if !slices.Contains([]string{"", off, modeObserve, modeEnforce}, mode) {
@@ -294,6 +312,8 @@ func checkPath(option, path string) error {
 		return fmt.Errorf("%s: %q ends with a slash: write it without", option, path)
 	case strings.ContainsAny(path, "*?#{}\"<>% ") || strings.Contains(path, "//"):
 		return fmt.Errorf("%s: %q is not a plain path: it has no wildcards, query, escapes or placeholders", option, path)
+	case path != pathpkg.Clean(path):
+		return fmt.Errorf("%s: %q has a dot segment: resolve it", option, path)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,10 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 		return err
 	}
 	sum := sha256.Sum256(settings)
+	if caddy.ActiveContext().Context != nil {
+		options.Delay = 0 // the gateway runs, and so do services
+	}
+	older := s.predecessor(options)
 	s.ref, err = sources.Acquire(hex.EncodeToString(sum[:]), func() (*source, error) {
 		w := &watch{service: s.Name}
 		options.Observe = w.observe
@@ -106,12 +111,31 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 		added := &source{service: s.Name, where: where, contracts: newContracts(s.base, s.prefix)}
 		options.Prepare = added.prepare
 		added.Source = fetch.New(*options)
+		if older != nil {
+			added.Adopt(older.Status())
+			added.adopt(&older.contracts)
+		}
 		return added, nil
 	})
 	if err == nil {
 		s.provisionChecks(h)
 	}
 	return err
+}
+
+// predecessor returns a source that has a document of the service already, from the same
+// file or from one of its addresses, or nil. A reload that changes the times of fetches,
+// or adds an address, then leaves no time without a document.
+func (s *Service) predecessor(o *fetch.Options) (latest *source) {
+	var fetched time.Time
+	for _, known := range sources.Values() {
+		status := known.Status()
+		same := o.File != "" && o.File == known.File || slices.ContainsFunc(o.URLs, func(address string) bool { return slices.Contains(known.URLs, address) })
+		if same && known.service == s.Name && known.base == s.base && known.prefix == s.prefix && status.Document != nil && !status.Fetched.Before(fetched) {
+			latest, fetched = known, status.Fetched
+		}
+	}
+	return latest
 }
 
 // options returns where the document is, or nil for nowhere.

@@ -38,8 +38,11 @@ func newClient(o Options) *http.Client {
 		Transport: transport,
 		// A redirect to another host would let a service choose what the gateway asks.
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) > maxRedirects || req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
+			switch {
+			case req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme:
 				return errors.New("a redirect to another host is not followed")
+			case len(via) > maxRedirects:
+				return fmt.Errorf("more than %d redirects", maxRedirects)
 			}
 			return nil
 		},
@@ -70,14 +73,12 @@ func (s *Source) get(ctx context.Context) (d *document.Document, from, result st
 			continue
 		}
 		if unchanged {
-			if s.readErr != nil {
-				return nil, Shown(address), Failed, s.readErr
-			}
-			return nil, Shown(address), Unchanged, nil
+			result, err = s.unchanged()
+		} else {
+			d, result, err = s.read(text)
 		}
-		if d, result, err = s.read(text); err != nil {
+		if err != nil {
 			err = fmt.Errorf("%s: %w", Shown(address), err)
-			s.readErr = err
 		}
 		return d, Shown(address), result, err
 	}
@@ -91,10 +92,8 @@ func (s *Source) get(ctx context.Context) (d *document.Document, from, result st
 func (s *Source) read(text []byte) (d *document.Document, result string, err error) {
 	sum := sha256.Sum256(text)
 	if sum == s.sum {
-		if s.readErr != nil {
-			return nil, Failed, s.readErr
-		}
-		return nil, Unchanged, nil
+		result, err = s.unchanged()
+		return nil, result, err
 	}
 	d, err = document.Read(text)
 	s.sum, s.readErr = sum, err
@@ -102,6 +101,14 @@ func (s *Source) read(text []byte) (d *document.Document, result string, err err
 		return nil, Failed, err
 	}
 	return d, OK, nil
+}
+
+// unchanged returns the result of a text that was read before.
+func (s *Source) unchanged() (result string, err error) {
+	if s.readErr != nil {
+		return Failed, s.readErr
+	}
+	return Unchanged, nil
 }
 
 // Shown returns a URL as it may be shown: its query may hold a secret, such as the

@@ -97,6 +97,14 @@ func New(o Options) *Source {
 	return s
 }
 
+// Adopt takes over what another source knows of the document. It is used until the first
+// fetch, and is to be called before Start.
+func (s *Source) Adopt(known Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status = Status{Document: known.Document, From: known.From, Fetched: known.Fetched}
+}
+
 // Start begins to fetch. It may be called more than once.
 func (s *Source) Start() {
 	s.mu.Lock()
