@@ -20,6 +20,7 @@ import (
 	_ "github.com/pythopus/tentagate/discovery"
 	_ "github.com/pythopus/tentagate/guard"
 	_ "github.com/pythopus/tentagate/health"
+	_ "github.com/pythopus/tentagate/internal/explain/dryrun" // the command explain
 	_ "github.com/pythopus/tentagate/jwtauth"
 	_ "github.com/pythopus/tentagate/ratelimit"
 	_ "github.com/pythopus/tentagate/rediscache"

@@ -39,10 +39,7 @@ func (h *Handler) validate(w http.ResponseWriter, r *http.Request, s *Service, k
 		return nil
 	}
 	s.checked[found.result].Inc()
-	refuse := s.Validate == modeEnforce
-	if (found.result == resultPath || found.result == resultMethod) && (!known.Complete() || m.Unfinished) {
-		refuse = false // the document has paths that could not be read, or not be found in time
-	}
+	refuse := s.refuses(known, m, found)
 	if c := h.logger.Check(zap.DebugLevel, "the request is not as the OpenAPI document of its service says"); c != nil {
 		c.Write(zap.String("service", s.Name), zap.String("reason", resultNames[found.result]), zap.String("detail", found.text()),
 			zap.Bool("refused", refuse), zap.String("request_id", problem.RequestID(r)))
@@ -51,6 +48,14 @@ func (h *Handler) validate(w http.ResponseWriter, r *http.Request, s *Service, k
 		return nil
 	}
 	return found.problem(w)
+}
+
+// refuses reports whether the request is refused for what is wrong with it.
+func (s *Service) refuses(known *contract.Contract, m *contract.Match, found *finding) bool {
+	if (found.result == resultPath || found.result == resultMethod) && (!known.Complete() || m.Unfinished) {
+		return false // the document has paths that could not be read, or not be found in time
+	}
+	return s.Validate == modeEnforce
 }
 
 // examine returns what is wrong with a request, or nil and the result.

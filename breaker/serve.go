@@ -75,7 +75,11 @@ func (h *Handler) Breaker() (name, state string) { return h.Name, h.member.Worst
 
 // refuse answers in place of the backend while the circuit is open.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, wait time.Duration) error {
-	return h.refuseOpen(w, r, "open", wait, "the service "+h.Name+" is temporarily unavailable (circuit open)")
+	return h.refuseOpen(w, r, "open", wait, h.openDetail())
+}
+
+func (h *Handler) openDetail() string {
+	return "the service " + h.Name + " is temporarily unavailable (circuit open)"
 }
 
 // refuseUpstream answers where the circuits of all upstreams refused the
@@ -91,7 +95,7 @@ func (h *Handler) refuseOpen(w http.ResponseWriter, r *http.Request, reason stri
 		return h.fallback.ServeHTTP(w, r)
 	}
 	h.member.Count(registry.Rejected)
-	return unavailable(w, wait, "destination_unavailable", detail) // RFC 9209 §2.3.4
+	return unavailable(w, wait, kindOpen, detail)
 }
 
 // limited answers where too many requests are in flight.
@@ -103,12 +107,22 @@ func (h *Handler) limited(w http.ResponseWriter, r *http.Request, err error) err
 	}
 	circuitstate.Refused(r, "limited")
 	h.member.Count(registry.Limited)
-	detail := "the service " + h.Name + " has reached its limit of concurrent requests"
+	detail := h.fullDetail()
 	if errors.Is(err, inflight.ErrTimeout) {
 		detail += ", and none finished in time"
 	}
-	return unavailable(w, 0, "connection_limit_reached", detail) // RFC 9209 §2.3.12
+	return unavailable(w, 0, kindFull, detail)
 }
+
+func (h *Handler) fullDetail() string {
+	return "the service " + h.Name + " has reached its limit of concurrent requests"
+}
+
+// Proxy error types (RFC 9209 §2.3.4, §2.3.12).
+const (
+	kindOpen = "destination_unavailable"
+	kindFull = "connection_limit_reached"
+)
 
 func unavailable(w http.ResponseWriter, wait time.Duration, kind, detail string) error {
 	fields := w.Header()

@@ -66,7 +66,7 @@ func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	return problem.Serve(w, r, next, func(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
-		return problem.Error(problem.New(p.Status, p.Detail))
+		return p.refusal()
 	})
 }
 

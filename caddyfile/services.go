@@ -69,14 +69,20 @@ func (p *PathRoutes) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	if _, ok := below(r, p.prefix); !ok {
 		return next.ServeHTTP(w, r)
 	}
-	if path := r.URL.EscapedPath(); len(p.names) > 0 {
-		// What the service gets is the same in any spelling, so it is one resource to
-		// handlers in between, such as http_cache.
-		if spelling := spelled(path, p.Path, p.names); spelling != "" && spelling != path {
-			requeststate.SetPath(r, spelling)
-		}
-	}
+	p.noteSpelling(r)
 	return p.chain.ServeHTTP(w, r)
+}
+
+// noteSpelling notes the path as the configuration spells it. What the service gets is the
+// same in any spelling, so it is one resource to handlers in between, such as http_cache.
+func (p *PathRoutes) noteSpelling(r *http.Request) {
+	if len(p.names) == 0 {
+		return
+	}
+	path := r.URL.EscapedPath()
+	if spelling := spelled(path, p.Path, p.names); spelling != "" && spelling != path {
+		requeststate.SetPath(r, spelling)
+	}
 }
 
 // Services passes each request to the service that the first segment of its path

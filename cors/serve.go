@@ -48,12 +48,9 @@ var (
 )
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	from, cross := requestOrigin(r)
-	allowed := h.origins.Any || cross && h.origins.Allows(from)
+	from, cross, allowed := h.originOf(r)
 	if cross {
-		// A preflight is an OPTIONS with an Origin and this field; the service answers
-		// any other OPTIONS.
-		if r.Method == http.MethodOptions && len(r.Header[acRequestMethod]) == 1 {
+		if isPreflight(r) {
 			count(preflightAllowed, preflightRefused, allowed)
 			h.preflight(w, r, from, allowed)
 			return nil
@@ -69,6 +66,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		x.Send(0)
 	}
 	return err
+}
+
+// originOf returns the Origin of a request, if it has one, and whether it is allowed.
+func (h *Handler) originOf(r *http.Request) (from string, cross, allowed bool) {
+	from, cross = requestOrigin(r)
+	return from, cross, h.origins.Any || cross && h.origins.Allows(from)
+}
+
+// isPreflight reports whether a request with an Origin is a preflight: an OPTIONS with
+// this field; the service answers any other OPTIONS.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && len(r.Header[acRequestMethod]) == 1
 }
 
 // exchange is a request that is not a preflight, and its response.

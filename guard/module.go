@@ -17,6 +17,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/clientfault"
+	"github.com/pythopus/tentagate/internal/explain"
 	sitefields "github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
@@ -205,29 +206,33 @@ func (x *exchange) BeforeHeader(fields http.Header, _ int) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if !h.acceptsMethod(r) {
-		refusedMethod.Inc()
-		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the method "+r.Method+" is not allowed"))
-	}
-	if err := h.check(r); err != nil {
-		refusedTarget.Inc()
-		return badRequest(err)
-	}
-	if err := h.checkFields(r); err != nil {
-		refusedFields.Inc()
-		return badRequest(err)
+	if refused, err := h.decide(w, r); err != nil {
+		refused.Inc()
+		return err
 	}
 	watch := framing.From(r.Context())
-	if watch == nil {
-		return clientError(next.ServeHTTP(w, r), nil)
+	if watch != nil {
+		watch.KeepTrailers(ordinaryTrailer)
 	}
-	if watch.LengthBeside() {
-		refusedBody.Inc()
-		return badRequest(errLengths)
-	}
-	watch.KeepTrailers(ordinaryTrailer)
 	return clientError(next.ServeHTTP(w, r), watch)
+}
+
+// decide returns the error that refuses a request, and the counter of such errors.
+func (h *Handler) decide(w http.ResponseWriter, r *http.Request) (refused prometheus.Counter, err error) {
+	if !h.acceptsMethod(r) {
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		return refusedMethod, problem.Error(problem.New(http.StatusMethodNotAllowed, "the method "+r.Method+" is not allowed"))
+	}
+	if err := h.check(r); err != nil {
+		return refusedTarget, badRequest(err)
+	}
+	if err := h.checkFields(r); err != nil {
+		return refusedFields, badRequest(err)
+	}
+	if watch := framing.From(r.Context()); watch != nil && watch.LengthBeside() {
+		return refusedBody, badRequest(errLengths)
+	}
+	return nil, nil
 }
 
 func badRequest(err error) error {
@@ -278,4 +283,5 @@ func (h *Handler) accepts(protocol string) bool {
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ explain.Handler             = (*Handler)(nil)
 )

@@ -46,8 +46,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return problem.Error(problem.New(http.StatusMethodNotAllowed, "probes use GET or HEAD"))
+		return notProbe(w)
 	}
 	switch path {
 	case h.LivePath:
@@ -68,6 +67,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		respond(w, r, http.StatusOK, typeHealth, string(body))
 	}
 	return nil
+}
+
+// notProbe refuses a method.
+func notProbe(w http.ResponseWriter) error {
+	w.Header().Set("Allow", "GET, HEAD")
+	return problem.Error(problem.New(http.StatusMethodNotAllowed, "probes use GET or HEAD"))
 }
 
 // readiness returns the response to a readiness probe.

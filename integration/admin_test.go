@@ -209,6 +209,8 @@ func TestAdminAPI(t *testing.T) {
 			status             int
 		}{
 			{"POST", "/status", "", 405},
+			{"GET", "/explain", "", 405},
+			{"POST", "/explain", `{"url":"/path"}`, 400},
 			{"DELETE", "/config", "", 405},
 			{"PUT", "/openapi.json", "", 405},
 			{"POST", "/cache/stats", "", 405},

@@ -14,6 +14,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/pool"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
@@ -239,9 +240,13 @@ func (o *DPoP) check(r *http.Request, p *Provider, thumbprint, text string, now 
 		return fmt.Errorf("%w: %w", dpop.ErrProof, err)
 	}
 	proven, _ := caddyhttp.GetVar(r.Context(), provenVar).(string)
+	again := proven == fields[0]
+	if s := requeststate.Peek(r); s != nil && s.DryRun {
+		again = true // the proof is not remembered
+	}
 	ctx := availability.WithBudget(r.Context(), app.WaitBudget(r))
 	err = o.rules[p].Check(ctx, fields[0], &dpop.Request{
-		Method: original.Method, Targets: targets, Token: text, Thumbprint: thumbprint, Again: proven == fields[0],
+		Method: original.Method, Targets: targets, Token: text, Thumbprint: thumbprint, Again: again,
 	}, now)
 	if err == nil && proven == "" {
 		caddyhttp.SetVar(r.Context(), provenVar, fields[0])

@@ -64,9 +64,12 @@ const outcomeOK = "ok"
 
 // decided counts the outcome of a request, and notes it for the access log.
 func decided(r *http.Request, provider, outcome string) {
-	verifications.WithLabelValues(provider, outcome).Inc()
-	if s := requeststate.Peek(r); s != nil {
+	s := requeststate.Peek(r)
+	if s != nil {
 		s.Decisions.Auth, s.Decisions.Provider = outcome, provider
+	}
+	if s == nil || !s.DryRun {
+		verifications.WithLabelValues(provider, outcome).Inc()
 	}
 }
 

@@ -49,7 +49,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		h.fields.Remove(r)
 		return next.ServeHTTP(w, r)
 	}
-	v, p, err := h.verify(r, found[0])
+	dryRun := s != nil && s.DryRun
+	var v *verified
+	var p *Provider
+	var err error
+	if dryRun {
+		v, p, err = h.examine(r.Context(), found[0])
+	} else {
+		v, p, err = h.verify(r, found[0])
+	}
 	if err != nil {
 		name := ""
 		if p != nil {
@@ -95,7 +103,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		h.rewriteProtocols(r, &offered)
 		w = headers.Before(w, offered.answer)
 	}
-	p.accepted.Inc()
+	if !dryRun {
+		p.accepted.Inc()
+	}
 	return next.ServeHTTP(w, r)
 }
 

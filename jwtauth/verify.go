@@ -97,6 +97,22 @@ func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, er
 	return v, p, err
 }
 
+// asKnown in a context has keys used as they are known, without asking for new ones.
+type asKnown struct{}
+
+// examine is verify without effects: nothing is cached, counted or fetched.
+func (h *Handler) examine(ctx context.Context, text string) (*verified, *Provider, error) {
+	if len(text) > token.MaxLength {
+		return nil, nil, token.ErrTooLong
+	}
+	key := cache.KeyOf(0, text)
+	v, p, _, err := h.verifyUncached(context.WithValue(ctx, asKnown{}, true), text, &key)
+	if err == nil {
+		err = p.check(v, h.now())
+	}
+	return v, p, err
+}
+
 // keyIsCurrent reports whether the key that verified the token is still among the
 // provider's.
 func (v *verified) keyIsCurrent(p *Provider) bool {
@@ -208,7 +224,10 @@ func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset
 	if err == nil {
 		return key, set, nil
 	}
-	newer := p.source.Refresh(ctx)
+	newer := set
+	if ctx.Value(asKnown{}) == nil {
+		newer = p.source.Refresh(ctx)
+	}
 	if newer.Len() == 0 {
 		if remote != nil {
 			return nil, nil, &unavailable{remote.Next()}

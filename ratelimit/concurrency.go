@@ -83,6 +83,14 @@ func (c *concurrency) release(key string) {
 	}
 }
 
+// count returns how many slots of a key are taken.
+func (c *concurrency) count(key string) int {
+	s := &c.shards[maphash.String(concurrencySeed, key)%concurrencyShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keys[key]
+}
+
 // maxConcurrent is this gateway's part of max_concurrent, rounded up.
 func (h *Handler) maxConcurrent() int {
 	n := h.instances()

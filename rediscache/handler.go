@@ -175,6 +175,10 @@ func (x *exchange) onlyIfCached() error {
 	results.onlyIfCached.Inc()
 	report(x.r, "miss")
 	x.h.responder.addStatus(x.w.Header(), &rfc9111.Status{Fwd: "request", Detail: "only-if-cached"}, nil)
+	return notCached()
+}
+
+func notCached() error {
 	return problem.Error(problem.New(http.StatusGatewayTimeout, "not cached, and only-if-cached was requested"))
 }
 

@@ -158,16 +158,21 @@ func (s *storage) mayUse(t *target, key object.Key, o *object.Object) bool {
 // evaluate returns what may be done with a stored response now, and for how long it
 // is still fresh.
 func (s *storage) evaluate(found *match, directives *rfc9111.RequestDirectives, now time.Time) (rfc9111.Reuse, time.Duration) {
+	reuse, fresh := s.judge(found, directives, now)
+	if reuse == rfc9111.UseFresh && s.earlyRefresh && s.refreshesEarly(found.object, fresh) {
+		reuse = rfc9111.UseWhileRevalidating
+	}
+	return reuse, fresh
+}
+
+// judge is evaluate without the early refreshes, for which chance decides.
+func (s *storage) judge(found *match, directives *rfc9111.RequestDirectives, now time.Time) (rfc9111.Reuse, time.Duration) {
 	o := found.object
 	c := rfc9111.Candidate{
 		Age: o.Age(now), Lifetime: o.Lifetime, StaleWhileRevalidate: o.StaleWhileRevalidate,
 		MustRevalidate: o.MustRevalidate, NoCache: o.NoCache, Immutable: directives.MaxAge == 0 && s.prepare(o).immutable, Soft: found.soft,
 	}
-	reuse, fresh := c.Evaluate(directives), c.Fresh()
-	if reuse == rfc9111.UseFresh && s.earlyRefresh && s.refreshesEarly(o, fresh) {
-		reuse = rfc9111.UseWhileRevalidating
-	}
-	return reuse, fresh
+	return c.Evaluate(directives), c.Fresh()
 }
 
 // prepare returns what is prepared for the object.

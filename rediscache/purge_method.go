@@ -87,11 +87,15 @@ func (p *PurgeMethod) handles(r *http.Request) bool {
 	return p != nil && r.Method == methodPurge
 }
 
+func mayNotPurge() error {
+	return problem.Error(problem.New(http.StatusForbidden, "this client may not purge"))
+}
+
 // serve carries out a purge request. url is the one that stored responses have
 // for this request, with its scheme and host.
 func (p *PurgeMethod) serve(w http.ResponseWriter, r *http.Request, url string, epochs *invalidations) error {
 	if !p.allowed(r) {
-		return problem.Error(problem.New(http.StatusForbidden, "this client may not purge"))
+		return mayNotPurge()
 	}
 	soft, err := softPurge(r.Header)
 	if err != nil {

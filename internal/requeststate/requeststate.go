@@ -73,6 +73,9 @@ type State struct {
 	}
 	// Private: the answer is for this client alone.
 	Private bool
+	// DryRun: handlers decide about the request, and have no effects. It is true from the
+	// beginning, or never.
+	DryRun bool
 
 	// Path is the escaped path of the request in the spelling that the configuration
 	// has, where the request has another that leads to the same resource, else "".
@@ -187,6 +190,7 @@ func Path(r *http.Request) string {
 // fork gives the state of a copy of the request who asks, and under which id. What
 // handlers behind add is the copy's own.
 func (s *State) fork(own *State) *State {
+	own.DryRun = s.DryRun
 	own.Identity, own.Source, own.Private, own.Path, own.Token = s.Identity, s.Source, s.Private, s.Path, s.Token
 	own.Problem.Taken.Store(s.Problem.Taken.Load())
 	own.Problem.Begun.Store(s.Problem.Begun.Load())

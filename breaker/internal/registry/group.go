@@ -228,6 +228,19 @@ func (g *group) lookup(key string) *Circuit {
 	return nil
 }
 
+// foreseeNew returns what a circuit would say that a request makes: it is closed, unless a
+// state is forced for all.
+func (g *group) foreseeNew() Admission {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.forced != nil {
+		if left := g.forced.until.Sub(Now()); left > 0 && g.forced.state == circuit.Open {
+			return Admission{State: circuit.Open, Wait: left}
+		}
+	}
+	return Admission{State: circuit.Closed, Ready: true}
+}
+
 // force sets a state for the circuit of a key, or for all, including those made
 // later. It reports whether there is such a circuit.
 func (g *group) force(key string, all bool, state circuit.State, d time.Duration) bool {

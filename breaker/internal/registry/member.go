@@ -187,6 +187,30 @@ func (m *Member) Wait(key string) time.Duration {
 	return 0
 }
 
+// Admission is what the circuit of a key would say to a request.
+type Admission struct {
+	State circuit.State
+	Ready bool          // it would admit the request
+	Wait  time.Duration // how long it will refuse, or zero
+	// InFlight and Queued are the requests in progress and waiting, with Limit the most
+	// that may be in progress; zero without a limit.
+	InFlight, Queued, Limit int
+}
+
+// Foresee returns what the circuit of a key would say. It makes no circuit, takes no
+// probe's place, and changes nothing.
+func (m *Member) Foresee(key string) Admission {
+	c := m.group.lookup(boundKey(key))
+	if c == nil {
+		return m.group.foreseeNew()
+	}
+	a := Admission{State: c.State(), Ready: c.Ready(), Wait: c.Wait()}
+	if limiter := c.Limiter(); limiter != nil {
+		a.InFlight, a.Queued, a.Limit = limiter.Stats()
+	}
+	return a
+}
+
 // RetryAfter returns the value of the Retry-After field: whole seconds, rounded
 // up, at least one.
 func RetryAfter(wait time.Duration) string {

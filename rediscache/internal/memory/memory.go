@@ -98,6 +98,15 @@ func (s *Store) Get(key object.Key) *object.Entry {
 	return it.entry
 }
 
+// Peek is Get without effect on what is evicted.
+func (s *Store) Peek(key object.Key) *object.Entry {
+	e, ok := s.cache.GetEntryQuietly(key.Hash)
+	if !ok || e.Value.entry.Key.Full != key.Full {
+		return nil
+	}
+	return e.Value.entry
+}
+
 // Set keeps the entry, if it is asked for often enough, until its last useful
 // moment. An entry without one, or larger than half of the budget, is not kept;
 // neither is what was kept before under its key.

@@ -162,3 +162,20 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 	}
 	return entry
 }
+
+// Peek is Select without counting hits and misses.
+func (s *Store) Peek(ctx context.Context, key object.Key, match func(vary []string, variant string) bool) *object.Entry {
+	if e := s.waiting.get(key, match); e != nil {
+		return e
+	}
+	if !s.partition(key).Readable() || !s.o.Ready() {
+		return nil
+	}
+	limited, end := availability.Limit(ctx, s.o.Budget)
+	defer end()
+	entry, err := s.fetch(ctx, limited, key, match)
+	if err != nil {
+		return nil
+	}
+	return entry
+}

@@ -1,0 +1,64 @@
+package breaker
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/breaker/internal/circuit"
+	"github.com/pythopus/tentagate/breaker/internal/registry"
+	"github.com/pythopus/tentagate/internal/explain"
+	"github.com/pythopus/tentagate/internal/requeststate"
+)
+
+// Explain says in which state the circuit is, and whether it admits the request.
+func (h *Handler) Explain(t *explain.Trace, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	a := h.member.Foresee(h.key(r, repl))
+	if repl != nil {
+		repl.Set(statePlaceholder, stateTexts[a.State])
+	}
+	requeststate.Of(r).Decisions.Circuit = a.State.String()
+	facts := explain.Facts{"name": h.Name, "state": a.State.String(), "mode": h.Mode}
+	if a.Limit > 0 {
+		facts["in_flight"], facts["max_inflight"] = strconv.Itoa(a.InFlight), strconv.Itoa(a.Limit)
+	}
+	full := a.Limit > 0 && a.State != circuit.Open && a.InFlight >= a.Limit
+	queued := full && h.MaxInflight != nil && a.Queued < h.MaxInflight.Queue
+	reason := "the circuit " + h.Name + " is " + a.State.String()
+	switch {
+	case full && !queued && h.Mode != modeObserve:
+		return t.Refuse(unavailable(w, 0, kindFull, h.fullDetail()), fmt.Sprintf("%d of %d are in flight", a.InFlight, a.Limit), facts)
+	case !a.Ready && h.Mode != modeObserve:
+		return h.explainOpen(t, w, r, a, facts)
+	case !a.Ready:
+		reason += "; mode observe refuses nothing"
+	case full:
+		reason += "; the request waits: no more may be in flight"
+	case a.State == circuit.HalfOpen:
+		reason += "; the request is a probe"
+	}
+	t.Pass(reason, facts)
+	return next.ServeHTTP(w, r)
+}
+
+// explainOpen says who answers while the circuit is open.
+func (h *Handler) explainOpen(t *explain.Trace, w http.ResponseWriter, r *http.Request, a registry.Admission, facts explain.Facts) error {
+	note := "for " + a.Wait.Round(time.Second).String()
+	if a.Wait == 0 {
+		note = "until its probes have returned"
+	}
+	facts["open_for_seconds"] = strconv.Itoa(int(a.Wait / time.Second))
+	if h.fallback != nil {
+		t.Pass("the circuit "+h.Name+" is "+a.State.String()+" "+note+": the handlers of open answer", facts)
+		return t.Through(h.Open, w, r)
+	}
+	return t.Refuse(unavailable(w, a.Wait, kindOpen, h.openDetail()), note, facts)
+}
+
+// Interface guard
+var _ explain.Handler = (*Handler)(nil)

@@ -1,0 +1,41 @@
+package jwtauth
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/explain"
+	"github.com/pythopus/tentagate/internal/requeststate"
+)
+
+// A dry run neither remembers a proof nor caches a token.
+func TestExplainHasNoEffect(t *testing.T) {
+	c := newClient(t)
+	bound := c.token(t)
+	set := withProof(bound, c.proof(t, "GET", here, bound))
+	h := must(t, "jwt_auth "+secret+" {\n dpop\n token_cache 3MiB\n}")
+	for range 2 {
+		r, w := httptest.NewRequest(http.MethodGet, "http://example.com/a?b=1", nil), httptest.NewRecorder()
+		set(r)
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+		requeststate.Of(r).DryRun = true
+		record, passed := new(explain.Record), false
+		err := h.Explain(record.Of(h), w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { passed = true; return nil }))
+		if err != nil || !passed || len(record.Steps) != 1 || record.Steps[0].Result != explain.Passes {
+			t.Fatalf("%v %+v", err, record.Steps)
+		}
+	}
+	if n, _, _ := h.cache.good.Stats(); n != 0 {
+		t.Errorf("%d tokens are cached", n)
+	}
+	if w, seen := through(t, set, h); seen == nil {
+		t.Errorf("the first real request: %d", w.Code)
+	}
+	if w, seen := through(t, set, h); seen != nil {
+		t.Errorf("the proof is accepted twice: %d", w.Code)
+	}
+}
