@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -221,6 +222,37 @@ func TestHealthcheckOfANamedSite(t *testing.T) {
 	}
 	if got, want := <-asked, "api.example.com api.example.com:"+port; got != want {
 		t.Errorf("asked %q, want %q", got, want)
+	}
+}
+
+// Without an address of the admin API there is a socket, named after that of the gateway.
+func TestAdminSocket(t *testing.T) {
+	runtime := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	for _, tc := range []struct{ listen, server, variable, want string }{
+		{":8005", "", "", "/8005.sock|0600"},
+		{"", "api.example.com", "", "/api.example.com.sock|0600"},
+		{"", "", "", "/8000.sock|0600"},
+		{":8006", "", "off", ""},
+		{":8007", "", "localhost:2019", ""},
+	} {
+		t.Setenv("SERVER_NAME", tc.server)
+		t.Setenv(envAdmin, tc.variable)
+		got := (&gatewayCommand{listen: tc.listen}).withSocket(builtin)
+		if tc.want == "" {
+			if got != builtin {
+				t.Errorf("%+v: got %s", tc, got)
+			}
+			continue
+		}
+		want := fmt.Sprintf("\tadmin unix/%s/tentagate-%d%s\n", runtime, os.Geteuid(), tc.want)
+		if !strings.Contains(got, want) {
+			t.Errorf("%+v: want %q in\n%s", tc, want, got)
+		}
+	}
+	t.Setenv(envAdmin, "")
+	if got := (&gatewayCommand{admin: "off"}).withSocket("text"); got != "text" {
+		t.Errorf("with --admin=off: %s", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -40,8 +42,12 @@ const (
 	builtinBlock  = "\t\t{$TENTAGATE_OPTIONS}\n"
 )
 
-// envMetricsListen is the variable with the address for metrics and probes.
-const envMetricsListen = "METRICS_LISTEN"
+const (
+	// envMetricsListen is the variable with the address for metrics and probes.
+	envMetricsListen = "METRICS_LISTEN"
+	// envAdmin is the variable with the address of the admin API.
+	envAdmin = "TENTAGATE_ADMIN"
+)
 
 // internalSite serves metrics and health checks to the operator. The %s are its port
 // and the line that binds it.
@@ -85,7 +91,7 @@ that show what the gateway does. It needs no environment.`,
 			flags := cmd.Flags()
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, instead of SERVER_NAME (default: "+defaultListen+")")
 			addEnvFile(flags, &c.envFile)
-			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, which is off by default; --admin alone is "+defaultAdmin)
+			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, or off (default: a Unix socket of this user); --admin alone is "+defaultAdmin)
 			flags.Lookup("admin").NoOptDefVal = defaultAdmin
 			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
 			flags.BoolVar(&c.demo, "demo", false, "Serve two demo services and print curl commands to try")
@@ -160,6 +166,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 	if text, err = withBodyBounds(text); err != nil {
 		return err
 	}
+	text = c.withSocket(text)
 	caddy.TrapSignals()
 	limitMemory()
 	load := func() error {
@@ -248,6 +255,24 @@ func withBodyBounds(text string) (string, error) {
 		line = fmt.Sprintf("read_body_idle %s %d", l.bodyTimeout, l.bodyRate)
 	}
 	return strings.Replace(text, builtinBody, line, 1), nil
+}
+
+// withSocket has the admin API listen on a Unix socket of this user, unless it is said where
+// else. The gateway serves without an admin API if there is no place for a socket.
+func (c *gatewayCommand) withSocket(text string) string {
+	if c.admin != "" || os.Getenv(envAdmin) != "" {
+		return text
+	}
+	path, err := admin.ClaimSocket(cmp.Or(c.listen, os.Getenv("SERVER_NAME"), defaultListen))
+	address := "unix/" + path + "|0600"
+	if err == nil && !isAdminAddress(address) {
+		err = fmt.Errorf("%s has characters that an address cannot have", path)
+	}
+	if err != nil {
+		caddy.Log().Named("gateway").Warn("no admin API: there is no place for its Unix socket; set TENTAGATE_ADMIN to an address, or to off", zap.Error(err))
+		return text
+	}
+	return strings.Replace(text, builtinAdmin, "admin "+address, 1)
 }
 
 // address returns where the gateway listens.

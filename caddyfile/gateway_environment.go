@@ -40,7 +40,7 @@ func (c *gatewayCommand) loadEnvironment() error {
 // checkEnvironment checks the variables of the built-in Caddyfile, where a mistake
 // would be reported for a line that the operator did not write.
 func (c *gatewayCommand) checkEnvironment() error {
-	for _, name := range []string{"SERVER_NAME", "TENTAGATE_ADMIN", "SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT", "MAX_HEADER_SIZE"} {
+	for _, name := range []string{"SERVER_NAME", envAdmin, "SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT", "MAX_HEADER_SIZE"} {
 		if text, ok := os.LookupEnv(name); ok && strings.TrimSpace(text) == "" {
 			// Manifests set variables to nothing for the default.
 			if err := os.Unsetenv(name); err != nil {
@@ -48,7 +48,7 @@ func (c *gatewayCommand) checkEnvironment() error {
 			}
 		}
 	}
-	if text, ok := os.LookupEnv("TENTAGATE_ADMIN"); ok && !isAdminAddress(text) {
+	if text, ok := os.LookupEnv(envAdmin); ok && !isAdminAddress(text) {
 		return fmt.Errorf("TENTAGATE_ADMIN: %q is none of host:port, a Unix socket such as unix//run/tentagate.sock, and off", text)
 	}
 	for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT"} {

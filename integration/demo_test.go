@@ -47,6 +47,20 @@ func TestDemo(t *testing.T) {
 	if tried < 8 {
 		t.Errorf("only %d lines to paste:\n%s", tried, g.log.String())
 	}
+
+	// The commands find its socket, which nobody else can open.
+	found, _ := filepath.Glob(filepath.Join(g.home, "tentagate-*", "*.sock"))
+	if len(found) != 1 {
+		t.Fatalf("sockets: %v", found)
+	}
+	if info, err := os.Stat(found[0]); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v %v", found[0], info, err)
+	}
+	status := exec.CommandContext(t.Context(), binary(t), "status")
+	status.Dir, status.Env = g.home, g.environment(nil)
+	if out, err := status.CombinedOutput(); err != nil || !strings.Contains(string(out), "UPTIME") {
+		t.Errorf("status: %v\n%s", err, out)
+	}
 }
 
 // The gateway from an environment file alone, and its health from outside.

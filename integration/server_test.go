@@ -140,7 +140,7 @@ func prepare(t testing.TB) *gateway {
 // environment is the environment of a server: nothing of the tester's own but
 // what a process needs.
 func (g *gateway) environment(env []string) []string {
-	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "XDG_DATA_HOME=" + g.home, "XDG_CONFIG_HOME=" + g.home}, env...)
+	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "XDG_DATA_HOME=" + g.home, "XDG_CONFIG_HOME=" + g.home, "XDG_RUNTIME_DIR=" + g.home}, env...)
 }
 
 // run starts the binary with the arguments and ends it with the test.

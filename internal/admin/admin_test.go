@@ -31,6 +31,7 @@ func command(t *testing.T, args ...string) *cobra.Command {
 
 // The address is found as the reload command finds it.
 func TestAddress(t *testing.T) {
+	onlyRuntimeDir(t)
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)

@@ -15,31 +15,61 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// address returns the address of the admin API that the flags name. A Caddyfile
-// that only happens to be in this directory and cannot be read is no error: it may
-// need an environment that the command does not have.
+// addressVariable is the variable with which `tentagate gateway` is told where the admin
+// API is to listen.
+const addressVariable = "TENTAGATE_ADMIN"
+
+// off is its value for nowhere.
+const off = "off"
+
+// address returns the address of the admin API: that of the flags, that of the variable,
+// that of the Caddyfile in this directory, the socket of the one gateway that has one by
+// default, or Caddy's default. A Caddyfile that only happens to be in this directory and
+// cannot be read is no error: it may need an environment that the command does not have.
 func address(flags *pflag.FlagSet) (string, error) {
 	given, _ := flags.GetString("address")
 	file, _ := flags.GetString("config")
 	adapter, _ := flags.GetString("adapter")
-	var config []byte
 	if scheme, rest, ok := strings.Cut(given, "://"); ok {
 		return "", fmt.Errorf("--address %q: leave the %s:// out, as in %s", given, scheme, strings.TrimSuffix(rest, "/"))
 	}
-	if given == "" {
-		var err error
-		if config, file, err = load(file, adapter); err != nil {
-			return "", fmt.Errorf("finding the admin API: %w; give its address with --address", err)
-		}
+	if variable := os.Getenv(addressVariable); given == "" && file == "" && adapter == "" && variable != off {
+		given = variable
 	}
-	found, err := caddycmd.DetermineAdminAPIAddress(given, config, file, adapter)
+	if given != "" {
+		return given, nil
+	}
+	config, used, err := load(file, adapter)
+	if err != nil {
+		return "", fmt.Errorf("finding the admin API: %w; give its address with --address", err)
+	}
+	if used == "" {
+		return socket()
+	}
+	found, err := caddycmd.DetermineAdminAPIAddress("", config, used, adapter)
 	if err != nil {
 		return "", fmt.Errorf("finding the admin API: %w", err)
 	}
 	return found, nil
+}
+
+// socket returns the address of the gateway that has a socket by default.
+func socket() (string, error) {
+	found := sockets()
+	for i, path := range found {
+		found[i] = "unix/" + path
+	}
+	switch len(found) {
+	case 0:
+		return caddy.DefaultAdminListen, nil
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("several gateways run here: choose one by --address: %s", strings.Join(found, ", "))
 }
 
 func load(file, adapter string) (config []byte, used string, err error) {

@@ -28,9 +28,10 @@ type Command struct {
 // about is the part of the help that is about the flags of every command.
 const about = `
 
-The admin API is found as by the reload command: at --address, where the
-configuration that --config names has it, where the Caddyfile in this directory
-has it, or at localhost:2019. An address may be a Unix socket: unix//run/caddy.sock.`
+The admin API is found at --address, where the configuration that --config names
+has it, at TENTAGATE_ADMIN, where the Caddyfile in this directory has it, at the
+socket of the gateway that this user runs with "tentagate gateway", or at
+localhost:2019. An address may be a Unix socket: unix//run/caddy.sock.`
 
 // Register adds the command to Caddy's. It is called from init.
 func Register(c Command) {
