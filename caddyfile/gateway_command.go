@@ -91,7 +91,7 @@ that show what the gateway does. It needs no environment.`,
 			flags := cmd.Flags()
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, instead of SERVER_NAME (default: "+defaultListen+")")
 			addEnvFile(flags, &c.envFile)
-			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, or off (default: a Unix socket of this user); --admin alone is "+defaultAdmin)
+			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, or off; --admin alone is "+defaultAdmin+" (default: a Unix socket of this user)")
 			flags.Lookup("admin").NoOptDefVal = defaultAdmin
 			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
 			flags.BoolVar(&c.demo, "demo", false, "Serve two demo services and print curl commands to try")
