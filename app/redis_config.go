@@ -59,7 +59,7 @@ type RedisConfig struct {
 	Username string `json:"username,omitempty"`
 
 	// Password. Default: the one in the address.
-	Password string `json:"password,omitempty"`
+	Password string `json:"password,omitempty" secret:"true"`
 
 	// TLS settings. Giving them turns TLS on. Default: TLS for `rediss://`, with
 	// the system's certificate authorities.

@@ -55,7 +55,7 @@ type Storage struct {
 	// `{file./run/secrets/certificate-key}` or `{env.CERTIFICATE_KEY}`, that holds
 	// one or, separated by commas, several keys of 32 random bytes in hexadecimal or
 	// base64. The first encrypts, all decrypt. Required.
-	Keys []string `json:"keys,omitempty"`
+	Keys []string `json:"keys,omitempty" secret:"true"`
 
 	// The longest that one operation may take. Default: 2s. Accepted: 100ms to 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`

@@ -60,6 +60,9 @@ http://$ADDR {
 	@expression ` + "`{http.request.header.X-Pass} == 's3cret-9-expression'`" + `
 	respond @expression ok
 	vars upstream_token s3cret-10-variable
+	basic_auth /basic/* {
+		ann $2a$14$s3cret-11-hash................................................
+	}
 }
 `
 
@@ -186,7 +189,7 @@ func TestAdminAPI(t *testing.T) {
 
 	t.Run("no secret in the configuration", func(t *testing.T) {
 		plain, masked := g.adminGet("/config/"), g.adminGet("/tentagate/config")
-		for i := 1; i <= 10; i++ {
+		for i := 1; i <= 11; i++ {
 			if secret := fmt.Sprintf("s3cret-%d-", i); !strings.Contains(plain, secret) {
 				t.Errorf("%s is not in the configuration", secret)
 			}

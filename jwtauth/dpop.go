@@ -66,7 +66,7 @@ type DPoP struct {
 	// Secrets of at least 32 bytes that nonces are made with: the first makes
 	// them, all are accepted. Gateways need the same. Default: a random one for
 	// each process.
-	NonceSecrets []string `json:"nonce_secrets,omitempty"`
+	NonceSecrets []string `json:"nonce_secrets,omitempty" secret:"true"`
 
 	// How many proofs are remembered in memory, up to 10000000. When there are more,
 	// the oldest are forgotten early. Default: 200000.

@@ -35,7 +35,7 @@ type Provider struct {
 	// least 32 bytes for HS256, 48 for HS384, 64 for HS512. A file named by
 	// {file.*} is read again when it changes. Default: none; one source of keys is
 	// required.
-	Secrets []string `json:"secrets,omitempty"`
+	Secrets []string `json:"secrets,omitempty" secret:"true"`
 
 	// The secrets are written in base64 (standard or URL alphabet). Default:
 	// false.

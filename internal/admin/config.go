@@ -30,7 +30,7 @@ func serveConfig(w http.ResponseWriter, r *http.Request) error {
 	if err := dec.Decode(&config); err != nil {
 		return Error(http.StatusInternalServerError, err)
 	}
-	return JSON(w, masked(config))
+	return JSON(w, masked(maskKnown(config)))
 }
 
 // runningConfig returns the configuration. Caddy keeps it to itself, so the admin server
