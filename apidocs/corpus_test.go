@@ -17,6 +17,7 @@ import (
 	"github.com/pythopus/tentagate/apidocs/internal/fetch"
 	"github.com/pythopus/tentagate/apidocs/internal/merge"
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
+	"github.com/pythopus/tentagate/internal/resource"
 )
 
 // corpusEnv names a directory with large OpenAPI documents: .ci/openapi fills it.
@@ -83,7 +84,7 @@ func largeDocument(size int) []byte {
 }
 
 // all that is done with a document: it is read, prepared for checks, and merged.
-func all(t testing.TB, name string, text []byte) (merged *resource, known *contract.Contract, d *document.Document) {
+func all(t testing.TB, name string, text []byte) (merged *resource.Resource, known *contract.Contract, d *document.Document) {
 	t.Helper()
 	d, err := document.Read(text)
 	if err != nil {
@@ -131,7 +132,7 @@ func TestCorpus(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var merged *resource
+			var merged *resource.Resource
 			var known *contract.Contract
 			var d *document.Document
 			used := peak(func() { merged, known, d = all(t, name, text) })
@@ -139,7 +140,7 @@ func TestCorpus(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := merged.text()
+			result, err := merged.Text()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/pythopus/tentagate/apidocs/internal/fetch"
 	"github.com/pythopus/tentagate/apidocs/internal/merge"
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
+	"github.com/pythopus/tentagate/internal/resource"
 )
 
 // maxVariants is how many merged documents are kept, which differ in the services
@@ -28,8 +29,8 @@ type variants struct {
 type variant struct {
 	readers string // which services are visible
 	stamp   string // which documents it is made of
-	json    *resource
-	yaml    *resource // nil until it is asked for
+	json    *resource.Resource
+	yaml    *resource.Resource // nil until it is asked for
 }
 
 // part is one service in a merged document.
@@ -61,7 +62,7 @@ func (h *Handler) parts(r *http.Request) (parts []part, readers, stamp string) {
 func failed(s fetch.Status) bool { return s.Result == fetch.Failed }
 
 // document returns the merged document for the client of a request.
-func (h *Handler) document(r *http.Request, yaml bool) (*resource, error) {
+func (h *Handler) document(r *http.Request, yaml bool) (*resource.Resource, error) {
 	parts, readers, stamp := h.parts(r)
 	h.merged.mu.Lock()
 	defer h.merged.mu.Unlock()
@@ -78,7 +79,7 @@ func (h *Handler) document(r *http.Request, yaml bool) (*resource, error) {
 		return v.json, nil
 	}
 	if v.yaml == nil {
-		text, err := v.json.text()
+		text, err := v.json.Text()
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +115,7 @@ func (v *variants) keep(added *variant) {
 }
 
 // build merges the documents of services.
-func (h *Handler) build(parts []part) (built *resource, err error) {
+func (h *Handler) build(parts []part) (built *resource.Resource, err error) {
 	document.Alone(func() {
 		// A document that makes the merge panic must not end the gateway.
 		defer func() {
@@ -122,7 +123,7 @@ func (h *Handler) build(parts []part) (built *resource, err error) {
 				err = fmt.Errorf("merging the documents: panic: %v", p)
 			}
 		}()
-		built, err = newResource("application/json", h.merge(parts))
+		built, err = resource.New("application/json", h.merge(parts))
 	})
 	return built, err
 }
@@ -203,10 +204,10 @@ func (h *Handler) isPublic(path string) bool {
 }
 
 // toYAML returns a document in YAML.
-func toYAML(text []byte) (*resource, error) {
+func toYAML(text []byte) (*resource.Resource, error) {
 	t, err := tree.ParseJSON(text, tree.Limits{Bytes: len(text), Depth: 1000, Nodes: len(text), Digits: len(text)})
 	if err != nil {
 		return nil, err
 	}
-	return newResource("application/yaml", tree.AppendYAML(make([]byte, 0, len(text)+len(text)/2), t.Root()))
+	return resource.New("application/yaml", tree.AppendYAML(make([]byte, 0, len(text)+len(text)/2), t.Root()))
 }

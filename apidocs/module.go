@@ -23,6 +23,7 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/resource"
 )
 
 // directive is the name of the handler in a Caddyfile, in errors and in metrics.
@@ -113,7 +114,7 @@ type Handler struct {
 
 	ctx     caddy.Context
 	logger  *zap.Logger
-	page    map[string]*resource // what the page is made of, by path
+	page    map[string]*resource.Resource // what the page is made of, by path
 	prefix  string               // Prefix in lower case
 	byName  map[string]*Service  // by name in lower case
 	started sync.Once

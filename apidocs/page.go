@@ -9,6 +9,8 @@ import (
 	"path"
 	"strings"
 	"sync"
+
+	"github.com/pythopus/tentagate/internal/resource"
 )
 
 //go:embed ui/*.gz ui/*.js ui/*.css ui/*.png ui/*.txt ui/index.html
@@ -22,8 +24,8 @@ var contentTypes = map[string]string{
 }
 
 // assets are the files of the page by name, without the page itself.
-var assets = sync.OnceValue(func() map[string]*resource {
-	all := map[string]*resource{}
+var assets = sync.OnceValue(func() map[string]*resource.Resource {
+	all := map[string]*resource.Resource{}
 	entries, err := fs.ReadDir(files, "ui")
 	for _, e := range entries {
 		name, compressed := strings.CutSuffix(e.Name(), ".gz")
@@ -35,9 +37,9 @@ var assets = sync.OnceValue(func() map[string]*resource {
 		if body, err = files.ReadFile("ui/" + e.Name()); err != nil {
 			break
 		}
-		make := newResource
+		make := resource.New
 		if compressed {
-			make = ofCompressed
+			make = resource.OfCompressed
 		}
 		if all[name], err = make(contentType, body); err != nil {
 			break
@@ -50,11 +52,11 @@ var assets = sync.OnceValue(func() map[string]*resource {
 })
 
 // pageResources returns what the page is made of, by path.
-func (h *Handler) pageResources() map[string]*resource {
+func (h *Handler) pageResources() map[string]*resource.Resource {
 	if h.UI == off {
 		return nil
 	}
-	served := map[string]*resource{}
+	served := map[string]*resource.Resource{}
 	for name, r := range assets() {
 		served[h.UI+"/"+name] = r
 	}
@@ -64,7 +66,7 @@ func (h *Handler) pageResources() map[string]*resource {
 		Token                   bool
 	}{h.Title, relative(h.UI, h.UI), relative(h.UI, h.JSON), h.isPersonal()})
 	if err == nil {
-		served[h.UI], err = newResource("text/html; charset=utf-8", b.Bytes())
+		served[h.UI], err = resource.New("text/html; charset=utf-8", b.Bytes())
 	}
 	if err != nil {
 		panic(fmt.Sprintf("the docs page: %v", err)) // the template is in the binary

@@ -32,7 +32,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return nil
 	case page != nil:
 		w.Header().Set("Cache-Control", "no-cache")
-		return page.serve(w, r)
+		return page.Serve(w, r)
 	}
 	return h.serveDocument(w, r, path == h.YAML)
 }
@@ -48,7 +48,7 @@ func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, yaml boo
 	if err != nil {
 		return err
 	}
-	return merged.serve(w, r)
+	return merged.Serve(w, r)
 }
 
 // cacheControl says who may store the document. What not everybody may see is for
@@ -80,4 +80,10 @@ func setSecurity(h http.Header) {
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+}
+
+// methodNotAllowed refuses requests that are not GET or HEAD.
+func methodNotAllowed(w http.ResponseWriter) error {
+	w.Header().Set("Allow", "GET, HEAD")
+	return problem.Error(problem.New(http.StatusMethodNotAllowed, "the API documentation is read with GET or HEAD"))
 }

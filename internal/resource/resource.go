@@ -1,4 +1,6 @@
-package apidocs
+// Package resource serves what is fixed at one path, such as the files of a page, compressed
+// and with an entity tag.
+package resource
 
 import (
 	"bytes"
@@ -11,20 +13,18 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
-
-	"github.com/pythopus/tentagate/internal/problem"
 )
 
-// resource is what is served at one path, kept compressed.
-type resource struct {
+// Resource is what is served at one path, kept compressed.
+type Resource struct {
 	contentType string
 	compressed  []byte
 	size        int
 	etag        string // without quotes
 }
 
-// newResource compresses a body.
-func newResource(contentType string, body []byte) (*resource, error) {
+// New compresses a body.
+func New(contentType string, body []byte) (*Resource, error) {
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.DefaultCompression)
 	if err != nil {
@@ -37,13 +37,13 @@ func newResource(contentType string, body []byte) (*resource, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(body)
-	return &resource{contentType, bytes.Clone(b.Bytes()), len(body), hex.EncodeToString(sum[:12])}, nil
+	return &Resource{contentType, bytes.Clone(b.Bytes()), len(body), hex.EncodeToString(sum[:12])}, nil
 }
 
-// ofCompressed is newResource for a body that is compressed already.
-func ofCompressed(contentType string, compressed []byte) (*resource, error) {
-	r := &resource{contentType: contentType, compressed: compressed}
-	body, err := r.text()
+// OfCompressed is New for a body that is compressed already.
+func OfCompressed(contentType string, compressed []byte) (*Resource, error) {
+	r := &Resource{contentType: contentType, compressed: compressed}
+	body, err := r.Text()
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +52,8 @@ func ofCompressed(contentType string, compressed []byte) (*resource, error) {
 	return r, nil
 }
 
-// text returns the body.
-func (res *resource) text() ([]byte, error) {
+// Text returns the body.
+func (res *Resource) Text() ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(res.compressed))
 	if err != nil {
 		return nil, err
@@ -61,8 +61,8 @@ func (res *resource) text() ([]byte, error) {
 	return io.ReadAll(z)
 }
 
-// serve answers a request with the resource.
-func (res *resource) serve(w http.ResponseWriter, r *http.Request) error {
+// Serve answers a GET or HEAD request with the resource.
+func (res *Resource) Serve(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	compressed := accepts(r)
 	etag := `"` + res.etag + `"`
@@ -120,10 +120,4 @@ func matches(values []string, etag string) bool {
 		}
 	}
 	return false
-}
-
-// methodNotAllowed refuses requests that are not GET or HEAD.
-func methodNotAllowed(w http.ResponseWriter) error {
-	w.Header().Set("Allow", "GET, HEAD")
-	return problem.Error(problem.New(http.StatusMethodNotAllowed, "the API documentation is read with GET or HEAD"))
 }
