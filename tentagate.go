@@ -17,6 +17,7 @@ import (
 	_ "github.com/pythopus/tentagate/caddyfile"
 	_ "github.com/pythopus/tentagate/certstore"
 	_ "github.com/pythopus/tentagate/cors"
+	_ "github.com/pythopus/tentagate/dashboard"
 	_ "github.com/pythopus/tentagate/discovery"
 	_ "github.com/pythopus/tentagate/guard"
 	_ "github.com/pythopus/tentagate/health"

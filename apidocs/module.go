@@ -115,8 +115,8 @@ type Handler struct {
 	ctx     caddy.Context
 	logger  *zap.Logger
 	page    map[string]*resource.Resource // what the page is made of, by path
-	prefix  string               // Prefix in lower case
-	byName  map[string]*Service  // by name in lower case
+	prefix  string                        // Prefix in lower case
+	byName  map[string]*Service           // by name in lower case
 	started sync.Once
 	merged  variants
 	run     problem.Handler // serve

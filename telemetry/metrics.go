@@ -118,13 +118,12 @@ const (
 
 // route returns the series of a route for a request at a time.
 func (s *service) route(template string, now time.Time) *routeSeries {
-	if template == "" {
-		return s.other
-	}
-	at := now.Unix()
-	known, ok := (*s.routes.Load())[template]
-	if !ok {
-		known = s.addRoute(template, at)
+	at, known := now.Unix(), s.other
+	if template != "" {
+		var ok bool
+		if known, ok = (*s.routes.Load())[template]; !ok {
+			known = s.addRoute(template, at)
+		}
 	}
 	if known.used.Load() != at {
 		known.used.Store(at)

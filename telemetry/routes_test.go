@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/pythopus/tentagate/internal/route"
 )
 
 // What an OpenAPI document says must not fill the memory.
@@ -98,5 +100,28 @@ func TestCodes(t *testing.T) {
 		if got := codes.names[codes.index(status)]; got != want {
 			t.Errorf("%d: %s, want %s", status, got, want)
 		}
+	}
+}
+
+// The status says when services and their routes were last asked for.
+func TestTraffic(t *testing.T) {
+	s := newService("traffic", "")
+	defer func() { _ = s.forget() }()
+	if got := s.traffic(); got.LastRequest != nil || len(got.Routes) != 0 {
+		t.Errorf("a service without requests: %+v", got)
+	}
+	now := time.Unix(1_800_000_000, 0)
+	s.route("/items/{id}", now)
+	s.route("", now.Add(time.Minute))
+	got := s.traffic()
+	if got.LastRequest == nil || !got.LastRequest.Equal(now.Add(time.Minute)) {
+		t.Errorf("last request at %v", got.LastRequest)
+	}
+	if len(got.Routes) != 2 || got.Routes[0].Route != "/items/{id}" || !got.Routes[0].LastRequest.Equal(now) || got.Routes[1].Route != route.Other {
+		t.Errorf("routes %+v", got.Routes)
+	}
+	var b strings.Builder
+	if err := printTraffic(&b, []serviceTraffic{got, {Service: "unused"}}); err != nil || !strings.Contains(b.String(), "traffic\t1\t2027-01-15T08:01:00Z\nunused\t0\tnever\n") {
+		t.Errorf("%v: %s", err, b.String())
 	}
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,6 +85,40 @@ func Handler() http.Handler {
 		}
 	}
 	return mux
+}
+
+// ServeAt answers a request by the endpoint with a pattern, whatever the path of the request
+// is, and with 404 if no feature has registered that.
+func ServeAt(pattern string, w http.ResponseWriter, r *http.Request) error {
+	for _, m := range caddy.GetModules("admin.api") {
+		a, ok := m.New().(*api)
+		if !ok {
+			continue
+		}
+		for _, route := range a.routes {
+			if route.Pattern == pattern {
+				return route.Handler.ServeHTTP(w, r)
+			}
+		}
+	}
+	return fail(w, r, Error(http.StatusNotFound, errors.New("there is no endpoint "+pattern)))
+}
+
+// Get returns what the endpoint at a path answers to a GET request, or an error if there is
+// none or it fails.
+func Get(path string) ([]byte, error) {
+	r, err := http.NewRequest(http.MethodGet, path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	answer := &buffer{header: http.Header{}, status: http.StatusOK}
+	if err := ServeAt(path, answer, r); err != nil {
+		return nil, err
+	}
+	if answer.status != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %d: %s", path, answer.status, answer.body.String())
+	}
+	return answer.body.Bytes(), nil
 }
 
 // methods returns the methods that the endpoint accepts.

@@ -33,6 +33,8 @@ type Operation struct {
 	Query map[string]string
 	// Body and Answer are of the types that are read and sent as JSON; nil is none.
 	Body, Answer any
+	// MediaType of an answer that is not JSON, such as text/html.
+	MediaType string
 	// Fails are the statuses of errors, with what they mean, beside the 405 that every
 	// endpoint has.
 	Fails map[int]string
@@ -107,9 +109,12 @@ func (o *Operation) describe() object {
 		parameters = append(parameters, object{"name": name, "in": "query", "description": o.Query[name], "schema": object{"type": "string"}})
 	}
 	responses := object{}
-	if o.Answer == nil {
+	switch {
+	case o.MediaType != "":
+		responses["200"] = object{"description": "OK", "content": content(o.MediaType, object{"type": "string"})}
+	case o.Answer == nil:
 		responses["204"] = object{"description": "Done"}
-	} else {
+	default:
 		responses["200"] = object{"description": "OK", "content": content("application/json", schema(reflect.TypeOf(o.Answer)))}
 	}
 	fails := map[int]string{http.StatusMethodNotAllowed: "The endpoint does not accept the method"}
@@ -127,7 +132,7 @@ func (o *Operation) describe() object {
 // operationID makes `get_breakers_name` of `GET /tentagate/breakers/{name}`.
 func operationID(o *Operation) string {
 	path := strings.NewReplacer("/", "_", "{", "", "}", "", ".", "_").Replace(strings.Trim(strings.TrimPrefix(o.Path, "/tentagate"), "/"))
-	return strings.ToLower(o.Method) + "_" + path
+	return strings.ToLower(o.Method) + "_" + cmp.Or(path, "page")
 }
 
 func content(mediaType string, schema object) object {

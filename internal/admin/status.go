@@ -134,6 +134,20 @@ func registered() map[string]part {
 	return maps.Clone(parts)
 }
 
+// Status returns the parts of the status with these names, as JSON. Parts that are not
+// registered are left out.
+func Status(names ...string) map[string]json.RawMessage {
+	all, status := registered(), make(map[string]json.RawMessage, len(names))
+	for _, name := range names {
+		if p, ok := all[name]; ok {
+			if text, err := json.Marshal(p.status()); err == nil {
+				status[name] = text
+			}
+		}
+	}
+	return status
+}
+
 func serveStatus(w http.ResponseWriter, _ *http.Request) error {
 	status := map[string]any{}
 	for name, p := range registered() {

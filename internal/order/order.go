@@ -16,9 +16,10 @@ import "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 var first = []string{"telemetry", "guard", "cors", "health"}
 
 // gate are the directives between the standard request manipulation and encode:
-// authentication, rate limits, the API docs, which may be for authenticated clients
-// alone, and the cache, which stores the variants that encode compresses.
-var gate = []string{"jwt_auth", "ratelimit", "api_docs", "http_cache"}
+// authentication, rate limits, the API docs and the dashboard, which may be for
+// authenticated clients alone, and the cache, which stores the variants that encode
+// compresses.
+var gate = []string{"jwt_auth", "ratelimit", "api_docs", "dashboard", "http_cache"}
 
 // last are the directives directly in front of reverse_proxy. The circuit
 // breaker is innermost, so that its 503 passes through the cache, which may serve
