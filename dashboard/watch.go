@@ -102,6 +102,9 @@ func serveEvents(w http.ResponseWriter, r *http.Request, ended <-chan struct{}) 
 	_ = rc.SetReadDeadline(time.Time{})
 	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 	w.WriteHeader(http.StatusOK)
+	if rc.Flush() != nil {
+		return true
+	}
 	for {
 		select {
 		case <-r.Context().Done():

@@ -327,20 +327,26 @@ func TestAdminOpenAPI(t *testing.T) {
 		return false
 	}
 	var patterns []string
+	only := map[string]bool{} // patterns of one path
 	for _, m := range caddy.GetModules("admin.api") {
 		router, ok := m.New().(caddy.AdminRouter)
 		if !ok || !strings.HasPrefix(m.ID.Name(), "tentagate") {
 			continue
 		}
 		for _, route := range router.Routes() {
-			patterns = append(patterns, route.Pattern)
-			if !covered(route.Pattern) {
+			pattern, exact := strings.CutSuffix(route.Pattern, "{$}")
+			if exact && document.Paths[pattern] == nil || !exact && !covered(pattern) {
 				t.Errorf("%s is not in the document", route.Pattern)
+			}
+			if exact {
+				only[pattern] = true
+			} else {
+				patterns = append(patterns, pattern)
 			}
 		}
 	}
 	for path := range document.Paths {
-		if !slices.ContainsFunc(patterns, func(p string) bool { return p == path || strings.HasSuffix(p, "/") && strings.HasPrefix(path, p) }) {
+		if !only[path] && !slices.ContainsFunc(patterns, func(p string) bool { return p == path || strings.HasSuffix(p, "/") && strings.HasPrefix(path, p) }) {
 			t.Errorf("%s is no endpoint", path)
 		}
 	}

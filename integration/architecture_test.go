@@ -13,7 +13,7 @@ func TestArchitecture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile("`((?:app|bench|breaker|caddyfile|cors|guard|health|integration|internal|jwtauth|ratelimit|rediscache|telemetry)/[a-zA-Z0-9_/.]+)`").FindAllStringSubmatch(string(text), -1)
+	found := regexp.MustCompile("`((?:app|bench|breaker|caddyfile|cors|dashboard|guard|health|integration|internal|jwtauth|ratelimit|rediscache|telemetry)/[a-zA-Z0-9_/.]+)`").FindAllStringSubmatch(string(text), -1)
 	if len(found) < 20 {
 		t.Fatalf("only %d names found", len(found))
 	}

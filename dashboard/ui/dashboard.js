@@ -3,8 +3,9 @@
 (() => {
 	const page = document.documentElement.dataset;
 	const byId = (id) => document.getElementById(id);
-	const span = 300; // seconds that the charts show
+	const kept = 300; // seconds that the charts show at most
 	const points = []; // of the charts, one a second
+	const span = () => Math.min(kept, Math.max(60, points.length ? (points.at(-1).time - points[0].time) / 1000 : 0));
 	let selected = "", paused = false, latest = null;
 
 	// --- elements
@@ -28,8 +29,8 @@
 
 	const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 	const rate = (n) => (n === null || n === undefined ? "–" : n === 0 ? "0" : n < 10 ? n.toFixed(1) : whole.format(n));
-	const percent = (n) => (n === null || n === undefined ? "–" : (100 * n).toFixed(1) + " %");
-	const duration = (s) => (s === null || s === undefined ? "–" : s < 1 ? (1000 * s).toFixed(s < 0.01 ? 1 : 0) + " ms" : s.toFixed(2) + " s");
+	const percent = (n) => (n === null || n === undefined ? "–" : (100 * n).toFixed(n === 0 || n === 1 ? 0 : 1) + " %");
+	const duration = (s) => (s === null || s === undefined ? "–" : s === 0 ? "0" : s < 1 ? (1000 * s).toFixed(s < 0.01 ? 1 : 0) + " ms" : s.toFixed(2) + " s");
 	function length(s) {
 		s = Math.max(0, Math.round(s));
 		if (s < 60) return s + " s";
@@ -47,7 +48,7 @@
 			this.columns = columns;
 			this.body = element("tbody");
 			const head = columns.map((c) => element("th", { scope: "col", ...(c.number ? { class: "number" } : {}) }, c.name));
-			this.scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title },
+			this.scroll = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title },
 				element("table", {}, element("caption", { class: "hidden" }, title), element("thead", {}, element("tr", {}, ...head)), this.body));
 			this.empty = element("p", { class: "empty" }, empty);
 			this.section = element("section", { class: wide ? "table wide" : "table", "aria-label": title }, element("h2", {}, title), this.empty, this.scroll);
@@ -105,7 +106,7 @@
 			this.readout = element("p", { class: "readout", "aria-live": "polite" });
 			this.table = element("table", {});
 			this.details = element("details", {}, element("summary", {}, "Table: " + title.toLowerCase()),
-				element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title + ", table" }, this.table));
+				element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title + ", table" }, this.table));
 			this.figure = element("figure", { "aria-label": title }, this.heading, this.svg, this.legend, this.readout, this.details);
 			this.details.addEventListener("toggle", () => this.draw());
 			this.svg.addEventListener("pointermove", (e) => this.point(e.offsetX));
@@ -135,7 +136,7 @@
 			this.draw();
 		}
 		timeAt(x) {
-			return points.length ? points.at(-1).time - (1 - (x - this.left) / (this.width - this.left)) * span * 1000 : 0;
+			return points.length ? points.at(-1).time - (1 - (x - this.left) / (this.width - this.left)) * span() * 1000 : 0;
 		}
 		draw() {
 			const names = this.series();
@@ -143,7 +144,7 @@
 			this.paint(names, values);
 			const last = points.length - 1;
 			const said = names.map((name, i) => name + " " + this.format(last < 0 ? null : values[i][last]));
-			this.svg.setAttribute("aria-label", this.title + ", line chart of the last 5 minutes. Now: " + (said.join(", ") || "nothing yet"));
+			this.svg.setAttribute("aria-label", this.title + ", line chart. Now: " + (said.join(", ") || "nothing yet"));
 			this.fillLegend(names, said);
 			const at = this.cursor === null ? -1 : points.findIndex((p) => p.time >= this.cursor);
 			setText(this.readout, at < 0 ? "" : clock(points[at].time) + ": " + names.map((name, i) => name + " " + this.format(values[i][at])).join(", "));
@@ -155,8 +156,8 @@
 			const width = (this.width = Math.max(box.width, 50)), height = Math.max(box.height, 50), left = (this.left = 3.6 * size), bottom = height - 1.4 * size, head = 0.7 * size;
 			this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
 			const most = this.top || nice(Math.max(0, ...values.flat().filter((v) => v !== null && v !== undefined)));
-			const end = points.length ? points.at(-1).time : 0;
-			const x = (time) => (left + (width - left) * (1 - (end - time) / (span * 1000))).toFixed(1);
+			const end = points.length ? points.at(-1).time : 0, shown = span();
+			const x = (time) => (left + (width - left) * (1 - (end - time) / (shown * 1000))).toFixed(1);
 			const y = (v) => (bottom - (bottom - head) * Math.min(1, v / most)).toFixed(1);
 			const parts = [];
 			for (const share of [0, 0.5, 1]) {
@@ -165,7 +166,7 @@
 				text.textContent = this.format(share * most);
 				parts.push(text);
 			}
-			for (const [text, at, anchor] of [["−5 min", left, "start"], ["now", width, "end"]]) {
+			for (const [text, at, anchor] of [["−" + length(shown), left, "start"], ["now", width, "end"]]) {
 				const e = drawn("text", { x: at, y: height - 0.2 * size, "text-anchor": anchor });
 				e.textContent = text;
 				parts.push(e);
@@ -175,7 +176,6 @@
 				line.forEach((v, at) => {
 					const time = points[at].time;
 					if (v === null || v === undefined) { open = false; return; }
-					if (time < end - span * 1000) return;
 					path += (open && time - before < 3500 ? "L" : "M") + x(time) + " " + y(v);
 					if (!open && (at + 1 === line.length || line[at + 1] === null || line[at + 1] === undefined)) path += "h1";
 					open = true;
@@ -243,13 +243,13 @@
 	}
 
 	const of = (p) => (selected === "" ? p.total : p.services.get(selected) || null);
-	const classes = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+	const classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"]; // as they are counted
 	let topServices = [], topRefusals = [];
 	const charts = {
 		requests: new Chart("Requests per second", rate, () => (selected === "" ? (topServices = largest(points.map((p) => p.rates || []), 6)) : [selected]),
 			(p, name) => (selected === "" ? valueOf(p.rates, name, topServices) : of(p) && of(p).rate)),
 		latency: new Chart("Latency", duration, () => ["p50", "p95", "p99"], (p, name) => of(p) && of(p)[name]),
-		classes: new Chart("Status classes per second", rate, () => classes.filter((c, i) => (i > 0 && i < 5) || points.some((p) => of(p) && of(p).classes[i] > 0)),
+		classes: new Chart("Status classes per second", rate, () => classes.filter((c, i) => i > 1 || points.some((p) => of(p) && of(p).classes[i] > 0)),
 			(p, name) => of(p) && of(p).classes[classes.indexOf(name)]),
 		cache: new Chart("Cache hit ratio", percent, () => ["hit ratio"], (p) => p.hitRatio, 1),
 		refusals: new Chart("Refusals per second, by reason", rate, () => (topRefusals = largest(points.map((p) => p.refusals || []), 7)), (p, name) => valueOf(p.refusals, name, topRefusals)),
@@ -292,7 +292,7 @@
 			hitRatio: s.cache && s.cache.hit_ratio,
 			refusals: s.rated ? new Map(s.refusals.map((r) => [r.by + ": " + r.reason, r.rate])) : null,
 		});
-		while (points.length > 1 && points[0].time < s.time - span * 1000) points.shift();
+		while (points.length > 1 && points[0].time < s.time - kept * 1000) points.shift();
 	}
 
 	const stateKinds = { closed: "good", half_open: "warn", open: "bad", available: "good", read_only: "warn", unavailable: "bad" };

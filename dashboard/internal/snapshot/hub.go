@@ -20,6 +20,7 @@ type Hub struct {
 	mu      sync.Mutex
 	streams map[*Stream]bool   // guarded by mu
 	cancel  context.CancelFunc // ends the series of events; guarded by mu
+	latest  []byte             // event of the series; guarded by mu
 }
 
 // Stream passes events to one who watches. It keeps the latest event only: who is slow misses
@@ -41,6 +42,9 @@ func (h *Hub) Watch() (*Stream, bool) {
 		h.streams = map[*Stream]bool{}
 	}
 	h.streams[s] = true
+	if h.latest != nil {
+		s.events <- h.latest
+	}
 	if h.cancel == nil {
 		var ctx context.Context
 		ctx, h.cancel = context.WithCancel(context.Background())
@@ -61,7 +65,7 @@ func (s *Stream) Close() {
 	delete(h.streams, s)
 	if len(h.streams) == 0 && h.cancel != nil {
 		h.cancel()
-		h.cancel = nil
+		h.cancel, h.latest = nil, nil
 	}
 }
 
@@ -88,6 +92,7 @@ func (h *Hub) pass(ctx context.Context, event []byte) bool {
 	if ctx.Err() != nil {
 		return false
 	}
+	h.latest = event
 	for s := range h.streams {
 		select {
 		case <-s.events: // it was not read
