@@ -164,7 +164,7 @@ async function atAdmin() {
   await until("failures", async () => (await text(tab, '[aria-label="Last responses with 5xx"]')).includes("500"));
   if (DASHBOARD_SCREENSHOT) {
     await new Promise((done) => setTimeout(done, 15000));
-    await tab.screenshot({ path: DASHBOARD_SCREENSHOT });
+    await tab.screenshot({ path: DASHBOARD_SCREENSHOT, clip: { x: 0, y: 0, width: 1400, height: 1400 } });
   }
   broken = false;
   await press(tab, "Close users");
@@ -178,7 +178,7 @@ async function atAdmin() {
   assert.match(await text(tab, "#charts .readout"), /^\d\d:\d\d:\d\d: /);
   await tab.focus("#charts summary");
   await tab.keyboard.press("Enter");
-  assert.ok((await tab.$$("#charts details[open] tbody tr")).length > 0, "the chart has no table");
+  await until("the chart has a table", async () => (await tab.$$("#charts details[open] tbody tr")).length > 0, 30);
 
   for (const [width, scheme] of [[1400, "light"], [1400, "dark"], [360, "light"], [3840, "dark"]]) {
     await tab.setViewport({ width, height: 1500 });
