@@ -19,6 +19,7 @@ var modules = []struct{ id, written, page string }{
 	{"http.handlers.api_docs", "`api_docs`", "api_docs.md"},
 	{"http.handlers.circuit_breaker", "`circuit_breaker`", "circuit_breaker.md"},
 	{"http.handlers.cors", "`cors`", "cors.md"},
+	{"http.handlers.dashboard", "`dashboard`", "dashboard.md"},
 	{"http.handlers.guard", "`guard`", "guard.md"},
 	{"http.handlers.health", "`health`", "health.md"},
 	{"http.handlers.http_cache", "`http_cache`", "http_cache.md"},

@@ -53,6 +53,7 @@ var sections = []section{
 	{"`dynamic tentagate` of `reverse_proxy`", []string{"discovery.md"}, "dynamic ", nil, ":8000 {\nreverse_proxy {\n%s\n}\n}\n"},
 	{"`api_docs`", []string{"api_docs.md"}, "api_docs ", nil, inSite},
 	{"`telemetry`", []string{"telemetry.md"}, "telemetry ", nil, inSite},
+	{"`dashboard`", []string{"dashboard.md"}, "dashboard ", nil, inSite},
 	{"The global option `tentagate`", []string{"redis.md"}, "{\n\ttentagate ", []string{"tentagate"}, "%s"},
 	{"The global option `storage tentagate`", []string{"certificates.md"}, "{\n\tstorage ", []string{"storage"}, "%s"},
 }
