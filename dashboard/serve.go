@@ -3,6 +3,7 @@ package dashboard
 import (
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -64,10 +65,8 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) error {
 
 // allow refuses requests with other methods.
 func allow(w http.ResponseWriter, r *http.Request, methods ...string) error {
-	for _, method := range methods {
-		if r.Method == method {
-			return nil
-		}
+	if slices.Contains(methods, r.Method) {
+		return nil
 	}
 	accepted := strings.Join(methods, ", ")
 	w.Header().Set("Allow", accepted)

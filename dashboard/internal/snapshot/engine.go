@@ -217,13 +217,13 @@ func cacheUse(results map[string]float64, seconds float64) *Cache {
 }
 
 func (m *measure) refusals(before *frame) []Refusal {
-	var grown map[key]float64
+	var grown map[refusalKey]float64
 	if m.rated {
 		grown = growth(m.now.refusals, before.refusals)
 	}
 	list := []Refusal{}
 	for k, n := range m.now.refusals {
-		r := Refusal{By: k.name, Reason: k.a, Total: n}
+		r := Refusal{By: k.by, Reason: k.reason, Total: n}
 		if m.rated {
 			r.Rate = grown[k] / m.seconds
 		}

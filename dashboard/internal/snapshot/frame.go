@@ -27,8 +27,8 @@ var refusalFamilies = map[string]struct {
 	"tentagate_circuit_breaker_requests_total": {by: "circuit_breaker", label: "outcome", values: "rejected limited"},
 }
 
-// key names a counter: what it counts, and up to two more names.
-type key struct{ name, a, b string }
+// refusalKey names the counters of refusals.
+type refusalKey struct{ by, reason string }
 
 // seriesKey names the counters of a service.
 type seriesKey struct{ service, route, code string }
@@ -46,12 +46,12 @@ type frame struct {
 	latency  map[string]*histogram // by service
 	inFlight map[string]float64    // by service
 	cache    map[string]float64    // by result; nil without a cache
-	refusals map[key]float64
+	refusals map[refusalKey]float64
 }
 
 func newFrame(families []*dto.MetricFamily) *frame {
 	f := &frame{
-		requests: map[seriesKey]float64{}, latency: map[string]*histogram{}, inFlight: map[string]float64{}, refusals: map[key]float64{},
+		requests: map[seriesKey]float64{}, latency: map[string]*histogram{}, inFlight: map[string]float64{}, refusals: map[refusalKey]float64{},
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
@@ -84,7 +84,7 @@ func (f *frame) add(family string, m *dto.Metric) {
 			return
 		}
 		if value := label(m, kind.label); refuses(kind.values, value) {
-			f.refusals[key{kind.by, value, ""}] += m.GetCounter().GetValue()
+			f.refusals[refusalKey{kind.by, value}] += m.GetCounter().GetValue()
 		}
 	}
 }
