@@ -20,6 +20,7 @@ import (
 	"github.com/pythopus/tentagate/apidocs/internal/fetch"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 // Service is a service whose document is merged.
@@ -288,7 +289,7 @@ type watch struct {
 
 func (w *watch) observe(result string, err error) {
 	fetches.WithLabelValues(w.service, result).Inc()
-	log := caddy.Log().Named("http.handlers." + directive)
+	log := running.Logger("http.handlers." + directive)
 	switch {
 	case err == nil && w.failure != "":
 		log.Info("the OpenAPI document of a service can be used again", zap.String("service", w.service))

@@ -21,6 +21,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 // DefaultKeyPrefix begins every key of TentaGate in Redis unless the operator
@@ -86,6 +87,7 @@ func (a *App) UnmarshalJSON(data []byte) error {
 // Provision prepares the connection to Redis. It opens none.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
+	running.Starting(ctx)
 	if !a.given && a.RedisConfig == nil {
 		a.RedisConfig = ofEnvironment()
 	}
@@ -99,7 +101,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	settings, err := a.RedisConfig.resolve()
 	if err == nil && settings != nil {
-		a.connection, err = acquireRedis(settings, a.logger)
+		a.connection, err = acquireRedis(settings, running.Logger("tentagate"))
 	}
 	if a.connection != nil {
 		a.redis = a.connection.Value

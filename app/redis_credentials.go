@@ -7,9 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 // fromFile reports whether a text is read from a file, which may change.
@@ -25,7 +24,7 @@ func (c *RedisConfig) rotating(username, password string) func(context.Context) 
 	return func(context.Context) (string, string, error) {
 		u, p, err := c.credentials()
 		if err != nil {
-			caddy.Log().Named("tentagate.redis").Warn("reading the credentials of Redis again; the old ones are used", zap.Error(err))
+			running.Logger("tentagate.redis").Warn("reading the credentials of Redis again; the old ones are used", zap.Error(err))
 			return username, password, nil
 		}
 		return u, p, nil

@@ -20,6 +20,7 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 // Bounds of the options.
@@ -169,7 +170,7 @@ func (s *Storage) connect(ctx caddy.Context, a *app.App) (rd *app.Redis, release
 		}
 		return a.Redis(), a.Redis().Retain(), nil
 	}
-	rd, release, err = app.Connect(s.RedisConfig, ctx.Logger())
+	rd, release, err = app.Connect(s.RedisConfig, running.Logger("caddy.storage.tentagate"))
 	if err == nil && rd == nil {
 		err = errors.New("redis: {env.REDIS_URL} is not set, and certificates need a Redis")
 	}

@@ -7,11 +7,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/pythopus/tentagate/certstore/internal/seal"
 	"github.com/pythopus/tentagate/certstore/internal/store"
 	"github.com/pythopus/tentagate/internal/healthcheck"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 // wrongKeyPeriod is how often the log says that the keys are wrong.
@@ -32,7 +31,7 @@ func (o *observer) observe(e store.Event) {
 		}
 		return
 	}
-	log := caddy.Log().Named("caddy.storage.tentagate")
+	log := running.Logger("caddy.storage.tentagate")
 	switch e.Kind {
 	case store.Unreachable:
 		log.Warn("Redis unreachable; certificates in memory are served, none is obtained or renewed", zap.Error(e.Err))

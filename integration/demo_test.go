@@ -144,6 +144,28 @@ func TestGatewayCommandLogsNoCredentials(t *testing.T) {
 	}
 }
 
+// The log of the shipped gateway says why a service or the keys cannot be reached, although
+// it leaves what is said about requests to a log of its own.
+func TestGatewayCommandLogsReasons(t *testing.T) {
+	gone := freeport.Addr(t)
+	g := prepare(t)
+	g.run([]string{
+		"JWT_JWKS_URL=http://" + gone + "/keys", "BACKEND_SERVICES=users=http://" + gone,
+		"TENTAGATE_OPTIONS=public /api/users/open",
+	}, "gateway", "--listen", g.addr, "--admin="+g.admin)
+	g.waitReady()
+	if a := g.get("/api/users/open?secret=1"); a.status != http.StatusBadGateway {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	for _, want := range []string{
+		`"logger":"http.handlers.jwt_auth","msg":"fetching keys failed`,
+		`"logger":"http.log.error","msg":"dial tcp ` + gone + `: connect: connection refused","status":502`,
+		`"path":"/api/users/open","service":"users","upstream":"` + gone + `"`,
+	} {
+		testkit.Eventually(t, want, func() bool { return strings.Contains(g.log.String(), want) })
+	}
+}
+
 func writeEnvFile(t *testing.T, g *gateway, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(g.home, ".env"), []byte(text), 0o600); err != nil {

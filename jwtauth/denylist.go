@@ -13,6 +13,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/running"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 )
 
@@ -103,7 +104,7 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 // observeDenyList logs outages of Redis. The list may outlive the configuration that
 // it was created for, and so does not use its logger.
 func observeDenyList(err error) {
-	log := caddy.Log().Named("http.handlers.jwt_auth")
+	log := running.Logger("http.handlers.jwt_auth")
 	if err == nil {
 		log.Info("Redis reachable again; revocations are up to date")
 		return

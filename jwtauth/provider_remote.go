@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/events"
 	"github.com/pythopus/tentagate/internal/pool"
+	"github.com/pythopus/tentagate/internal/running"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
@@ -65,7 +66,7 @@ const repeatLogAfter = 30 * time.Second
 // each other fast; not each is logged.
 func (w *watch) observe(result string, skipped []error, err error) {
 	refreshes.WithLabelValues(w.provider, result).Inc()
-	log := caddy.Log().Named("http.handlers.jwt_auth")
+	log := running.Logger("http.handlers.jwt_auth")
 	recovered := err == nil && w.failure != ""
 	switch now := time.Now(); {
 	case err != nil && (err.Error() != w.failure || now.Sub(w.logged) >= repeatLogAfter-time.Second):

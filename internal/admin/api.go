@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 // Endpoint is a path of the admin API.
@@ -143,7 +144,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) error {
 		}
 	}
 	if status >= http.StatusInternalServerError {
-		caddy.Log().Named("tentagate.admin").Error("request to the admin API failed",
+		running.Logger("tentagate.admin").Error("request to the admin API failed",
 			zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", status), zap.Error(err))
 	}
 	return problem.Write(w, r, problem.New(status, err.Error()))

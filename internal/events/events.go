@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 const (
@@ -133,4 +135,4 @@ func (e *event) deliver() {
 	app.Emit(ctx, e.name, e.data)
 }
 
-func logger() *zap.Logger { return caddy.Log().Named("tentagate.events") }
+func logger() *zap.Logger { return running.Logger("tentagate.events") }

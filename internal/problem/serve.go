@@ -13,8 +13,6 @@ import (
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -256,27 +254,4 @@ func answers(routes caddyhttp.RouteList, r *http.Request) bool {
 		}
 	}
 	return false
-}
-
-// logError does for an error answered here what Caddy does for one that
-// reaches the server, but that a refusal of our own is never an ERROR line:
-// an open breaker would write one per request.
-func logError(r *http.Request, err error) {
-	level := zapcore.DebugLevel
-	status := http.StatusInternalServerError
-	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
-		status = he.StatusCode
-	}
-	if status >= http.StatusInternalServerError && !IsOwn(err) {
-		level = zapcore.ErrorLevel
-	}
-	if c := caddy.Log().Named("http.log.error").Check(level, err.Error()); c != nil {
-		c.Write(
-			zap.Int("status", status),
-			zap.String("request_id", RequestID(r)),
-			zap.String("method", r.Method),
-			zap.String("host", r.Host),
-			zap.String("path", r.URL.EscapedPath()),
-		)
-	}
 }

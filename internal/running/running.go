@@ -1,4 +1,4 @@
-// Package running finds the apps of the configuration that is in use.
+// Package running finds the apps and the logs of the configuration that is in use.
 package running
 
 import "github.com/caddyserver/caddy/v2"

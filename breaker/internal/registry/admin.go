@@ -15,6 +15,7 @@ import (
 
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 func init() {
@@ -212,7 +213,7 @@ func (t *target) force(r *http.Request, found []*group) error {
 	if d == 0 {
 		message = "circuit breaker follows its rules again"
 	}
-	caddy.Log().Named("tentagate.breaker").Info(message, fields...)
+	running.Logger("tentagate.breaker").Info(message, fields...)
 	return nil
 }
 
