@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,6 +28,7 @@ import (
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/requestid"
 	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/internal/stage"
 )
 
@@ -117,7 +119,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	sitefields.Install(ctx)
 	problem.Install(ctx)
 	protect(ctx)
-	if err := h.checkOptions(); err != nil {
+	if err := cmp.Or(site.CheckReached(ctx, h.Position), h.checkOptions()); err != nil {
 		return place.Error(ctx, "guard", h.Position, err)
 	}
 	given := h.Upgrades

@@ -19,6 +19,7 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 )
@@ -128,6 +129,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), collectors()...)
 	h.now = time.Now
 	forwarded.Install(ctx)
+	if err := site.CheckReached(ctx, h.Position); err != nil {
+		return err
+	}
 	if err := h.provisionOptions(); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
@@ -245,6 +246,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), collectors...)
 	id := h.zoneID(ctx)
 	h.setDefaults()
+	if err := site.CheckReached(ctx, h.Position); err != nil {
+		return err
+	}
 	if err := h.checkChoices(); err != nil {
 		return err
 	}

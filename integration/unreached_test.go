@@ -1,0 +1,45 @@
+package integration
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/pythopus/tentagate/internal/servertest"
+)
+
+// A check that no request can reach is an error at load: it would be switched off.
+func TestUnreachedChecks(t *testing.T) {
+	const auth = "jwt_auth {$JWT_SECRET_KEY}\n"
+	t.Setenv("JWT_SECRET_KEY", secret)
+	for name, c := range map[string]struct {
+		file string
+		want string // in the error; "" loads
+	}{
+		"proxy before jwt_auth":   {":8000 {\nroute {\nreverse_proxy a:1\n" + auth + "}\n}", "jwt_auth: no request reaches it: reverse_proxy before it answers every request"},
+		"respond before a limit":  {"http://a.test {\nroute {\nrespond x\nratelimit 5/1m\n}\n}", "ratelimit: no request reaches it: respond before it"},
+		"proxy before guard":      {":8000 {\nroute {\nreverse_proxy a:1\nguard\n}\n}", "guard: no request reaches it"},
+		"in a block before it":    {":8000 {\nroute {\nroute {\nreverse_proxy a:1\n}\n" + auth + "}\n}", "jwt_auth: no request reaches it"},
+		"the block of the check":  {":8000 {\nroute {\nreverse_proxy a:1\nroute {\n" + auth + "respond x\n}\n}\n}", "jwt_auth: no request reaches it"},
+		"by the order":            {"{\norder jwt_auth after reverse_proxy\n}\n:8000 {\nreverse_proxy a:1\n" + auth + "}", "jwt_auth: no request reaches it"},
+		"a matcher of the check":  {":8000 {\nroute {\nreverse_proxy a:1\njwt_auth /x {$JWT_SECRET_KEY}\n}\n}", "jwt_auth: no request reaches it"},
+		"under one matcher":       {":8000 {\nroute {\n@a path /x\nreverse_proxy @a a:1\njwt_auth @a {$JWT_SECRET_KEY}\n}\n}", "jwt_auth: no request reaches it"},
+		"default order":           {":8000 {\nreverse_proxy a:1\n" + auth + "ratelimit 5/1m\nguard\n}", ""},
+		"a matcher of the answer": {":8000 {\nroute {\nreverse_proxy /x a:1\n" + auth + "respond x\n}\n}", ""},
+		"forward_auth":            {":8000 {\nroute {\nforward_auth a:1 {\nuri /auth\n}\n" + auth + "reverse_proxy a:1\n}\n}", ""},
+		"blocks side by side":     {":8000 {\nhandle /x {\nreverse_proxy a:1\n}\nhandle {\n" + auth + "reverse_proxy a:1\n}\n}", ""},
+		"another site":            {"http://a.test {\nreverse_proxy a:1\n}\nhttp://b.test {\n" + auth + "reverse_proxy a:1\n}", ""},
+	} {
+		config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(c.file), map[string]any{"filename": "Caddyfile"})
+		if err == nil {
+			_, err = servertest.LoadJSON(t, config)
+		}
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "at Caddyfile:")):
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
