@@ -81,7 +81,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher matcherReader) error
 		parse.List("public", &h.Public),
 		parse.Flag("ask_token", &h.AskToken),
 		parse.Value("refresh", &h.Refresh, parse.Duration),
-		parse.Value("delay", &h.Delay, parse.Duration),
+		parse.Value("delay", &h.Delay, parse.DurationOrOff),
 		parse.Value("timeout", &h.Timeout, parse.Duration),
 		parse.Value("validate", &h.Validate, readMode),
 		parse.Value("validate_body_size", &h.ValidateBodySize, bodySize),

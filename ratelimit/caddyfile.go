@@ -90,7 +90,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	h.Position = place.Of(d)
 	if args := d.RemainingArgs(); len(args) > 0 {
 		if len(args) == 1 && parse.IsOff(args[0]) {
-			return d.Errf("ratelimit: %q is no limit: leave the directive out where there is none", args[0])
+			return d.Errf("ratelimit: %q is no limit: leave the directive out where there is none; within tentagate, write `ratelimit off`", args[0])
 		}
 		text, err := limitText(directive, args)
 		if err != nil {
@@ -321,7 +321,7 @@ func (h *Handler) unmarshalDelay(d *caddyfile.Dispenser) error {
 	if len(args) == 2 {
 		n, err := strconv.Atoi(args[1])
 		if err != nil || n < 1 {
-			return d.Errf("delay: %q is not a whole number above zero: write `delay <max> [<queue>]`", args[1])
+			return d.Errf("delay: %q is not a whole number above zero: write `delay <max> [<queue>]`, or `delay off` to delay none", args[1])
 		}
 		h.DelayQueue = n
 	}

@@ -47,6 +47,9 @@ func (h *Handler) resolve(ctx caddy.Context) error {
 		}
 	}
 	for i, v := range h.Key.Values {
+		if len(resolve.Placeholders(v)) == 0 {
+			return fmt.Errorf("key value %q: it is the same for all requests: write a placeholder such as {http.request.header.X-Tenant}, or leave it out", v)
+		}
 		if h.Key.Values[i], err = resolve.Request(ctx, "key value", v); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package running
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -45,7 +46,7 @@ type core struct {
 func (c core) Enabled(level zapcore.Level) bool { return current(c.name).Enabled(level) }
 
 func (c core) With(fields []zap.Field) zapcore.Core {
-	return core{name: c.name, fields: append(c.fields[:len(c.fields):len(c.fields)], fields...)}
+	return core{name: c.name, fields: append(slices.Clip(c.fields), fields...)}
 }
 
 func (c core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
