@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,5 +61,37 @@ func TestCacheOfOneSubject(t *testing.T) {
 		if resp.StatusCode != http.StatusOK || string(body) != want {
 			t.Errorf("%s: %s", tc.name, fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Cache-Status"), " ", string(body) == first))
 		}
+	}
+}
+
+// What is kept for a user may vary by fields that are made of the user, since requests
+// that share it have the same ones; but not by what differs with each token.
+func TestVaryByTheUser(t *testing.T) {
+	for value, stored := range map[string]bool{
+		"{http.auth.user.id}": true, "{http.auth.user.scope}": true, "{http.auth.user.jti}": false, "{http.auth.user.id} {header.X-Kind}": false,
+	} {
+		service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Vary", "X-Who")
+			_, _ = io.WriteString(w, r.Header.Get("X-Who"))
+		}))
+		gateway := servertest.New(t, ":80 {\njwt_auth "+allocationSecret+"\nhttp_cache 60s {\nkey {\nper_user\n}\n}\nreverse_proxy "+service.Listener.Addr().String()+" {\nheader_up X-Who \""+value+"\"\n}\n}")
+		for i, user := range []string{"ann", "bob", "ann"} {
+			text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "scope": "of-" + user, "jti": fmt.Sprint(user, i)}).SignedString([]byte(allocationSecret))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, gateway.URL+"/vary", nil)
+			req.Header.Set("Authorization", "Bearer "+text)
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if status := resp.Header.Get("Cache-Status"); strings.Contains(status, "hit") != (stored && i == 2) || !strings.Contains(string(body), user) {
+				t.Errorf("%s: %s, request %d: %s, %q", value, user, i, status, body)
+			}
+		}
+		service.Close()
 	}
 }

@@ -187,18 +187,10 @@ func (h *Handler) verifyUncached(ctx context.Context, text string, key *cache.Ke
 	return v, p, t, nil
 }
 
-// noRights are claims that differ between tokens of one client which allow the same.
-var noRights = []string{
-	"iss", "sub", "exp", "iat", "nbf", "jti", "auth_time", "nonce", "at_hash", "c_hash", "s_hash", "sid", "session_state", "cnf",
-	"uti", "aio", "rh", // Microsoft Entra ID
-}
-
 // rightsOf returns a hash of the claims that may differ in what they allow.
 func rightsOf(claims token.Claims) [16]byte {
 	rest := maps.Clone(claims)
-	for _, name := range noRights {
-		delete(rest, name)
-	}
+	maps.DeleteFunc(rest, func(name string, _ any) bool { return !identity.IsRight(name) })
 	text, err := json.Marshal(rest) // sorted by name
 	if err != nil {
 		text = fmt.Append(text, rest)

@@ -16,19 +16,24 @@ func TestResponsesOfHandlersBehind(t *testing.T) {
 		config string
 		cached bool // the same request gets it again
 	}{
-		"Vary by header_up":                         {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\n}", false},
-		"Vary by header_up, of several":             {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary \"Accept, x-say\"\nheader_down Cache-Control public,max-age=60\n}", false},
-		"Vary by header_up, a replacement":          {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say ^.*$ {header.X-Kind}\nheader_down Vary X-Say\n}", false},
-		"Vary by request_header behind":             {"http_cache 60s\nrequest_header X-Say {header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", false},
-		"Vary by header_up, of what is no client's": {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {http.request.host}\nheader_down Vary X-Say,X-Kind\n}", true},
-		"Vary by a deleted field":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up -X-Forwarded-For\nheader_down Vary X-Forwarded-For,X-Kind\n}", true},
-		"Vary by X-Forwarded-For":                   {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Forwarded-For\n}", false},
-		"Vary by a handler in front":                {"request_header X-Say {header.X-Kind}\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", true},
-		"Vary of a header in front":                 {"header Vary X-Kind\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\n}", true},
-		"Vary of a header in front, deferred":       {"header >Vary \"Accept, X-Kind\"\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\n}", true},
-		"Vary * of a header in front":               {"header +Vary *\nhttp_cache 60s\nreverse_proxy $PUBLIC", false},
-		"a service that another one names":          {asks + "http_cache 60s\nrewrite /?{http.reverse_proxy.header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Cache-Control max-age=60\n}", true},
-		"what another service says":                 {asks + "http_cache 60s\nroute {\nheader Cache-Control max-age=60\nrespond {http.reverse_proxy.header.X-Kind} 200\n}", true},
+		"Vary by header_up":                                     {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of several":                         {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary \"Accept, x-say\"\nheader_down Cache-Control public,max-age=60\n}", false},
+		"Vary by header_up, a replacement":                      {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say ^.*$ {header.X-Kind}\nheader_down Vary X-Say\n}", false},
+		"Vary by request_header behind":                         {"http_cache 60s\nrequest_header X-Say {header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of what is no client's":             {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {http.request.host}\nheader_down Vary X-Say,X-Kind\n}", true},
+		"Vary by a deleted field":                               {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up -X-Forwarded-For\nheader_down Vary X-Forwarded-For,X-Kind\n}", true},
+		"Vary by X-Forwarded-For":                               {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Forwarded-For\n}", false},
+		"Vary by header_up, of the user":                        {"http_cache 60s {\nkey {\nper_user header X-Kind\n}\n}\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\n}", true},
+		"Vary by header_up, of the user, public":                {"http_cache 60s {\nkey {\nper_user header X-Kind\n}\n}\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\nheader_down Cache-Control public,max-age=60\n}", true},
+		"Vary by header_up, of a field of the key":              {"http_cache 60s {\nkey {\nheader X-Kind\n}\n}\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\n}", true},
+		"Vary by header_up, of the user and more":               {"http_cache 60s {\nkey {\nper_user header X-Kind\n}\n}\nreverse_proxy $PUBLIC {\nheader_up X-Say \"{header.X-Kind} {remote_host}\"\nheader_down Vary X-Say\n}", false},
+		"Vary by header_up, of the user's field changed behind": {"http_cache 60s {\nkey {\nper_user header X-Kind\n}\n}\nrequest_header X-Kind {remote_host}\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary X-Say\n}", false},
+		"Vary by a handler in front":                            {"request_header X-Say {header.X-Kind}\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", true},
+		"Vary of a header in front":                             {"header Vary X-Kind\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\n}", true},
+		"Vary of a header in front, deferred":                   {"header >Vary \"Accept, X-Kind\"\nhttp_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\n}", true},
+		"Vary * of a header in front":                           {"header +Vary *\nhttp_cache 60s\nreverse_proxy $PUBLIC", false},
+		"a service that another one names":                      {asks + "http_cache 60s\nrewrite /?{http.reverse_proxy.header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Cache-Control max-age=60\n}", true},
+		"what another service says":                             {asks + "http_cache 60s\nroute {\nheader Cache-Control max-age=60\nrespond {http.reverse_proxy.header.X-Kind} 200\n}", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runCaddyfile(t, "http://:$1 {\nroute {\n"+tc.config+"\n}\n}\nhttp://:$2 {\nheader X-Kind {header.X-Kind}\nrespond 200\n}")

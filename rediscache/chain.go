@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -128,21 +127,6 @@ func (ch *chain) addForwarded(fields *forwarded.Fields) {
 // isForwarded reports whether jwt_auth sets the field from its token.
 func (ch *chain) isForwarded(name string) bool {
 	return slices.ContainsFunc(ch.forwarded, func(f *forwarded.Fields) bool { return f.Has(name) })
-}
-
-// variesBehind reports whether Vary names a request field that handlers behind make of
-// what the client sends or is.
-func (ch *chain) variesBehind(response http.Header) bool {
-	if len(response["Vary"]) == 0 {
-		return false
-	}
-	names, _ := rfc9111.Vary(response)
-	return slices.ContainsFunc(names, func(name string) bool {
-		return ch.reads.Makes(name) || slices.ContainsFunc(ch.reads.Authenticators, func(h caddyhttp.MiddlewareHandler) bool {
-			f, ok := h.(forwarded.Forwarder)
-			return ok && f.ForwardedFields().Has(name)
-		})
-	})
 }
 
 // addHeaders notes what a `header` or `request_header` in front does.

@@ -25,10 +25,7 @@ func (k *keyer) identify(c *client, r *http.Request, b []byte) []byte {
 		certificate = r.TLS.PeerCertificates[0].Raw
 	}
 	chain := k.chains.of(r)
-	userFields := k.options.UserHeaders
-	if userFields == nil {
-		userFields = chain.userFields
-	}
+	userFields := k.userFields(chain)
 	named := slices.ContainsFunc(userFields, func(name string) bool { return strings.Join(r.Header[name], "") != "" })
 	c.authorized = authenticated || certificate != nil || named || len(r.Header["Authorization"]) > 0 || chain.reads.Asks
 	c.credentials = chain.reads.Asks || len(r.Header["Cookie"]) > 0 && len(k.options.Cookies) == 0 || k.hasCredentials(chain, r) || chain.wasAuthorized(r)
@@ -57,6 +54,14 @@ func (k *keyer) identify(c *client, r *http.Request, b []byte) []byte {
 		}
 	}
 	return b
+}
+
+// userFields are the request fields that say who the user is.
+func (k *keyer) userFields(ch *chain) []string {
+	if k.options.UserHeaders != nil {
+		return k.options.UserHeaders
+	}
+	return ch.userFields
 }
 
 func (k *keyer) hasCredentials(chain *chain, r *http.Request) bool {

@@ -98,22 +98,21 @@ func (r *recorder) describesTarget() bool {
 	return err == nil && u.Fragment == "" && rfc9111.SameOrigin(base, u) && u.EscapedPath() == base.EscapedPath() && u.RawQuery == base.RawQuery
 }
 
-// varyBehind is why a response is not stored whose Vary names a field that handlers
-// behind the cache make, as header_up does: requests cannot be compared by it in front.
-const varyBehind rfc9111.Reason = "vary-behind"
-
 // evaluateResponse returns whether a response may be stored: as the RFC and the
 // operator have it (rfc9111.Policy), and as far as handlers in front allow it. outer
 // is the header that those have set.
 func evaluateResponse(x *exchange, e *rfc9111.Exchange, outer http.Header) rfc9111.Decision {
 	e.Authorized, e.Credentials = x.target.client.authorized, x.target.client.credentials
 	d := x.h.policy.Evaluate(e)
+	everybody, partition := x.h.keys.variesBehind(x.r, e.Header)
 	forbidden := x.h.keys.chains.restrictions(x.w, x.r, outer, e.Header, e.Status, x.background)
 	switch {
 	case forbidden.store:
 		d.Shared, d.Private = rfc9111.NoStore, rfc9111.NoStore
-	case d.Private == rfc9111.Stored && x.h.keys.chains.of(x.r).variesBehind(e.Header):
+	case d.Private == rfc9111.Stored && partition:
 		d.Shared, d.Private = varyBehind, varyBehind
+	case d.Shared == rfc9111.Stored && everybody:
+		d.Shared = varyBehind
 	case d.Shared == rfc9111.Stored && (forbidden.share || x.target.client.exclusive || identity.IsPrivate(x.r)):
 		d.Shared = rfc9111.IsPrivate
 	}

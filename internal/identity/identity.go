@@ -5,7 +5,9 @@ package identity
 import (
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -33,6 +35,25 @@ type Identity struct {
 	// Token is a hash of the whole verified token. It separates clients whose
 	// tokens carry no subject.
 	Token [16]byte
+}
+
+// perToken are claims that differ between tokens of one client which allow the same.
+var perToken = []string{
+	"exp", "iat", "nbf", "jti", "auth_time", "nonce", "at_hash", "c_hash", "s_hash", "sid", "session_state", "cnf",
+	"uti", "aio", "rh", // Microsoft Entra ID
+}
+
+// IsRight reports whether a claim may be for what a token allows, and is thus part of
+// Rights: not if it says who the client is, or differs with each token.
+func IsRight(claim string) bool {
+	return claim != "iss" && claim != "sub" && !slices.Contains(perToken, claim)
+}
+
+// Tells reports whether the claim at a path, such as `realm_access.roles`, is equal for
+// all requests whose Partition and Rights are.
+func (id *Identity) Tells(path string) bool {
+	claim, _, _ := strings.Cut(path, ".")
+	return id.Rights != nil && !slices.Contains(perToken, claim)
 }
 
 // Set stores id for later handlers of the request.

@@ -8,10 +8,15 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 )
 
-// Makes reports whether handlers give the request field, by its canonical name, a
-// value of what the client sends or is. What a service says in Vary of such a field
-// cannot be compared at the place.
-func (x *Reads) Makes(field string) bool { return x != nil && (x.made[field] || x.made["*"]) }
+// MadeOf returns the placeholders of what the client sends or is that handlers make
+// the request field of, by its canonical name. What a service says in Vary of such a
+// field cannot be compared at the place.
+func (x *Reads) MadeOf(field string) []string {
+	if x == nil {
+		return nil
+	}
+	return slices.Concat(x.made[field], x.made["*"])
+}
 
 // headers reads what is done to fields, on the way to a service if up.
 func (s *survey) headers(h *headers.Handler, up bool) {
@@ -64,10 +69,3 @@ func settles(h *headers.Handler, field string) bool {
 	return h != nil && h.Request != nil && (len(h.Request.Set[field]) > 0 || slices.Contains(h.Request.Delete, field))
 }
 
-func with(set map[string]bool, name string) map[string]bool {
-	if set == nil {
-		set = map[string]bool{}
-	}
-	set[name] = true
-	return set
-}

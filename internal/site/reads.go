@@ -39,8 +39,9 @@ type Reads struct {
 	values   []string // names of placeholders
 	matchers []deciding
 	// made are the request fields that services get with values in which requests
-	// differ, but that are not there yet when the place is reached.
-	made map[string]bool
+	// differ, but that are not there yet when the place is reached: the placeholders
+	// that each is made of.
+	made map[string][]string
 }
 
 // deciding is a matcher that looks at what clients choose.
@@ -164,7 +165,10 @@ func (s *survey) result(filtered bool) *Reads {
 	for field, of := range s.made {
 		for name := range of {
 			if !equal(name, filtered) {
-				x.made = with(x.made, field)
+				if x.made == nil {
+					x.made = map[string][]string{}
+				}
+				x.made[field] = append(x.made[field], name)
 			}
 		}
 	}
