@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -255,12 +256,31 @@ func (h *Handler) provisionCost(ctx caddy.Context) error {
 	if h.cost, err = fixedCost(text); err != nil {
 		return fmt.Errorf("cost: %w", err)
 	}
-	for _, t := range h.tiers {
-		for i := 0; t.plan != nil && i < t.plan.Len(); i++ {
-			if most := t.plan.Capacity(i); h.cost > most {
-				return fmt.Errorf("cost: %d is more than the %d units that there can be at once, so that every request would be refused: write a higher limit or burst", h.cost, most)
-			}
+	for _, name := range slices.Sorted(maps.Keys(h.tiers)) {
+		if err := h.checkCost(h.tiers[name]); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// checkCost refuses a fixed cost that a tier can never admit. In shadow mode, which
+// refuses nothing, it warns.
+func (h *Handler) checkCost(t *tier) error {
+	for i := 0; t.plan != nil && i < t.plan.Len(); i++ {
+		most := t.plan.Capacity(i)
+		if h.cost <= most {
+			continue
+		}
+		of, every := "", "every request"
+		if h.Tier != nil {
+			of, every = " of tier "+t.name, "every request of the tier"
+		}
+		err := fmt.Errorf("cost: %d is more than the %d units that %s%s allows at once, so that %s would be refused: write a higher limit or burst", h.cost, most, t.plan.Text(i), of, every)
+		if !h.Shadow {
+			return err
+		}
+		h.logger.Warn(err.Error(), zap.String("at", shared.Place(h.Position)))
 	}
 	return nil
 }

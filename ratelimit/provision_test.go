@@ -34,8 +34,11 @@ func TestPlaceholdersWithoutValue(t *testing.T) {
 		"limit 1/1h\ncost {http.response.header.X-Cost}":         "cost: {http.response.header.X-Cost} has no value",
 		"limit 1/1h\ncost {units}":                               "cost: {units} is not a placeholder",
 		"limit 1/1h\ncost {env.RATE_UNSET}":                      "cost: {env.RATE_UNSET} is empty",
-		"tier {plan} {\n* 1/1h\n}":                               "tier: {plan} is not a placeholder",
-		"tier {http.vars.plan} {\n* 1/1h\n}":                     "no vars handler sets plan",
+		"limit 4/1h\ncost 5":                                     "cost: 5 is more than the 4 units that limit 4/1h allows at once",
+		"limit 9/1h\nquota 4/day\ncost 5":                        "cost: 5 is more than the 4 units that quota 4/day allows at once",
+		"tier {http.auth.user.plan} {\nfree 9/1h burst 4\npro 9/1h\n* unlimited\n}\ncost 5": "4 units that limit 9/1h burst 4 of tier free allows at once, so that every request of the tier",
+		"tier {plan} {\n* 1/1h\n}":           "tier: {plan} is not a placeholder",
+		"tier {http.vars.plan} {\n* 1/1h\n}": "no vars handler sets plan",
 	} {
 		_, err := handlersOf(t, ":80 {\nrespond ok\nratelimit {\n"+options+"\n}\n}")
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "at Caddyfile:7") {
@@ -47,6 +50,8 @@ func TestPlaceholdersWithoutValue(t *testing.T) {
 	for _, site := range []string{
 		"map {host} {tenant} {\ndefault x\n}\nratelimit {\nlimit {env.RATE_LIMIT}\nkey {tenant}\nexempt {env.RATE_EXEMPT}\n}",
 		"handle {\nmap {host} {plan} {cost} {\ndefault x 1\n}\nratelimit {\nlimit {env.RATE_LIMIT}\ncost {cost}\ntier {plan} {\ngold 5/1h\n}\n}\n}",
+		"ratelimit {\nlimit 4/1h\ncost 5\nshadow\n}",
+		"ratelimit {\ntier {http.auth.user.plan} {\nfree 9/1h burst 5\n* unlimited\n}\ncost 5\n}",
 		"vars plan gold\nratelimit {\nlimit 1/1h\ntier {vars.plan} {\ngold 5/1h\n}\n}",
 		"ratelimit {\nlimit 1/1h\nkey {http.ratelimit.x.tier} {header.X-Key} {cookie.c} {query.q} {re.x.1} {path.0} {tls_client_subject} {http.auth.user.id} {uuid}\n}",
 		"handle_errors {\nratelimit {\nlimit 1/1h\nkey {err.status_code}\n}\n}",
