@@ -35,10 +35,10 @@ type keyPart struct {
 }
 
 // parseKey splits a key at its hosts. A key without hosts has no parts.
-func parseKey(key string) (parts []keyPart) {
+func parseKey(ctx caddy.Context, key string) (parts []keyPart) {
 	rest := key
 	for _, name := range resolve.Placeholders(key) {
-		host, ok := hostname.Placeholder(name)
+		host, ok := resolve.Host(ctx, name)
 		if !ok {
 			continue
 		}

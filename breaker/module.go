@@ -135,6 +135,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.check(); err != nil {
 		return err
 	}
+	h.keyParts = parseKey(ctx, h.Key)
 	if len(h.Open) > 0 {
 		if err := h.Open.Provision(ctx); err != nil {
 			return fmt.Errorf("open: %w", err)
@@ -158,7 +159,6 @@ func (h *Handler) check() error {
 	case h.Mode != modeEnforce && h.Mode != modeObserve:
 		return fmt.Errorf("mode %q: accepted are enforce and observe", h.Mode)
 	}
-	h.keyParts = parseKey(h.Key)
 	return checkKey(h.Key)
 }
 

@@ -1,7 +1,10 @@
 package ratelimit
 
 import (
+	"fmt"
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -42,6 +45,43 @@ func TestHostsInKeys(t *testing.T) {
 		}
 		if got := key(tc.other); got == want {
 			t.Errorf("%s: %q makes the key of %q", tc.key, tc.other, tc.same[0])
+		}
+	}
+}
+
+// A variable that `vars` copies from the host is one too.
+func TestHostsInVariables(t *testing.T) {
+	var limits []string
+	for path, name := range map[string]string{"/direct": "h", "/copied": "g", "/part": "part", "/port": "p", "/two": "two"} {
+		limits = append(limits, "ratelimit "+path+" 1/1h {\nkey {vars."+name+"}\n}")
+	}
+	g := startGateway(t, `
+	route {
+		vars h {host}
+		vars g {vars.h}
+		vars /part part {host}
+		vars p {hostport}
+		vars two {host}
+		vars two {path}
+		%s
+	}`, strings.Join(limits, "\n"))
+	for path, want := range map[string][]int{
+		"/direct": {200, 429, 429}, "/copied": {200, 429, 429}, "/part": {200, 429, 429}, "/port": {200, 429, 200}, "/two": {200, 429, 429},
+	} {
+		for i, host := range []string{"Acme.test", "acme.test.:80", "acme.test:8080"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", g.port, path), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = host
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != want[i] {
+				t.Errorf("%s, Host %s: %d, want %d", path, host, resp.StatusCode, want[i])
+			}
 		}
 	}
 }

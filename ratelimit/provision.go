@@ -109,8 +109,15 @@ func (h *Handler) provisionKey(ctx caddy.Context) error {
 		}
 	}
 	var err error
-	h.key, err = parseTemplate(texts)
-	return err
+	if h.key, err = parseTemplate(texts); err != nil {
+		return err
+	}
+	for i := range h.key.parts {
+		if p := &h.key.parts[i]; p.placeholder != "" {
+			p.host, _ = resolve.Host(ctx, p.placeholder)
+		}
+	}
+	return nil
 }
 
 // provisionTiers compiles the limits of the handler, which are those of the tier

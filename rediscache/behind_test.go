@@ -83,11 +83,21 @@ func TestCookiesOfTheKey(t *testing.T) {
 // The host is in the key in its normal form. What handlers in front made of it as it was
 // sent does not reach those who send it otherwise.
 func TestFieldsMadeOfTheHost(t *testing.T) {
-	for _, value := range []string{"{http.request.host}", "{http.request.hostport}", "{http.request.host.labels.1}"} {
-		r := runCaddyfile(t, "http://:$1 {\nrequest_header X-Say "+value+"\nhttp_cache 60s\nreverse_proxy $PUBLIC\n}")
-		r.get(1, "/", "Host", "EVIL.test:80")
-		if got := r.get(1, "/", "Host", "evil.test"); strings.Contains(got, "EVIL") || strings.Contains(got, ":80") {
-			t.Errorf("%s: %s", value, got)
+	const tenants = "map {host} {tenant} {\nevil.test known\ndefault EVIL\n}\n"
+	for _, front := range []string{
+		"request_header X-Say {http.request.host}", "request_header X-Say {http.request.hostport}", "request_header X-Say {http.request.host.labels.1}",
+		"request_header X-Say ^.*$ {host}", "vars h {host}\nrequest_header X-Say {vars.h}", "vars h {host}\nrequest_header X-Say x ={vars.h}",
+		tenants + "request_header X-Say {tenant}", tenants + "vars h {tenant}\nvars g {vars.h}", "vars g {hostport}",
+		"map {path} {h} {\ndefault {host}\n}\nrequest_header X-Say {h}",
+	} {
+		up := ""
+		if strings.Contains(front, "vars g") {
+			up = "header_up X-Say {vars.g}"
+		}
+		r := runCaddyfile(t, "http://:$1 {\nroute {\n"+front+"\nhttp_cache 60s\nreverse_proxy $PUBLIC {\n"+up+"\n}\n}\n}")
+		r.get(1, "/", "Host", "EVIL.test:80", "X-Say", "x")
+		if got := r.get(1, "/", "Host", "evil.test", "X-Say", "x"); strings.Contains(got, "EVIL") || strings.Contains(got, ":80") {
+			t.Errorf("%s: %s", front, got)
 		}
 	}
 }

@@ -30,6 +30,10 @@ type chain struct {
 	// set, such as `request_header X-Forwarded-Prefix /shop`, and those that they make of
 	// the host. They are the operator's: they reach the origin, and are part of the key.
 	overrides []string
+	// hostMade are the placeholders that handlers in front make of the host, and
+	// hostVars the variables among them that handlers behind use.
+	hostMade hostMade
+	hostVars []string
 	// varies are the request fields that handlers in front name in the Vary of all
 	// responses, and never is set if they say that a response is for one request only.
 	varies []string
@@ -92,7 +96,10 @@ func (c *chains) find(place *sites.Place) *chain {
 		return known
 	}
 	ch := &chain{place: place, placeholders: place.Behind(), reads: place.Reads(c.dropsQuery)}
-	for _, before := range place.Before() {
+	handlers := place.Before()
+	ch.hostMade = findHostMade(handlers)
+	ch.hostVars = ch.hostMade.variables(ch.placeholders)
+	for _, before := range handlers {
 		if f, ok := before.(forwarded.Forwarder); ok {
 			ch.addForwarded(f.ForwardedFields())
 		}
@@ -108,7 +115,7 @@ func (c *chains) find(place *sites.Place) *chain {
 	slices.Sort(ch.varies)
 	ch.varies = slices.Compact(ch.varies)
 	ch.userFields = slices.Compact(ch.userFields)
-	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(slices.Concat(ch.overrides, ch.varies), ","))))
+	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(slices.Concat(ch.overrides, ch.varies, ch.hostVars), ","))))
 	c.last.Store(ch)
 	return ch
 }
@@ -144,21 +151,27 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 	for _, fields := range []http.Header{h.Request.Add, h.Request.Set} {
 		for name, values := range fields {
 			ch.addOverride(name)
-			text := strings.Join(values, "")
 			if len(values) == 1 {
-				ch.addStatic(name, text)
+				ch.addStatic(name, values[0])
 			}
-			if strings.Contains(text, "{http.request.host") || strings.Contains(text, "{http.request.port}") {
-				// The key has the host in its normal form; the field has it as it was sent.
-				ch.override(name)
-			}
-			if strings.Contains(text, "{http.reverse_proxy.header.") {
-				ch.userFields = append(ch.userFields, http.CanonicalHeaderKey(name))
-			}
+			ch.addMade(name, strings.Join(values, ""))
 		}
 	}
-	for name := range h.Request.Replace {
+	for name, replacements := range h.Request.Replace {
 		ch.addOverride(name)
+		for _, r := range replacements {
+			ch.addMade(name, r.Search+r.SearchRegexp+r.Replace)
+		}
+	}
+}
+
+// addMade notes a field that is made of the host or of another service's answer.
+func (ch *chain) addMade(name, text string) {
+	if ch.hostMade.in(text) {
+		ch.override(name)
+	}
+	if strings.Contains(text, "{http.reverse_proxy.header.") {
+		ch.userFields = append(ch.userFields, http.CanonicalHeaderKey(name))
 	}
 }
 

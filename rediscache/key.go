@@ -209,6 +209,7 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	b = cachekey.AppendPart(b, rewritten)
 	b = cachekey.AppendFields(b, r.Header, chain.overrides)
 	b = k.appendOptions(b, r)
+	b = appendValues(b, chain.hostVars, r)
 	if len(chain.varies) > 0 {
 		b = cachekey.AppendPart(append(b, 'V'), rfc9111.Variant(chain.varies, r.Header))
 	}

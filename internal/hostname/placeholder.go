@@ -42,6 +42,18 @@ func Placeholder(name string) (Reader, bool) {
 	return nil, false
 }
 
+// Form returns the function that brings the value of a host's placeholder into its
+// normal form, for where only the value is known, and false for any other placeholder.
+func Form(name string) (form func(value string) string, ok bool) {
+	switch name {
+	case "http.request.host", "http.request.tls.server_name":
+		return Host, true
+	case "http.request.hostport", "http.request.header.X-Forwarded-Host", "http.request.header.X-Original-Host":
+		return Normal, true
+	}
+	return nil, false
+}
+
 // port includes the default port, so that `acme.test` and `acme.test:80` are equal.
 func port(r *http.Request) string {
 	if p := Port(r.Host); p != "" {

@@ -18,6 +18,10 @@ type names struct {
 	set  map[string]bool // by `map`
 	vars map[string]bool // by `vars`
 
+	// copies are the placeholders that `vars` copies, by the name of the variable: ""
+	// for another text, or for different ones.
+	copies map[string]string
+
 	// anyVar: the name of a variable is itself a placeholder.
 	anyVar bool
 
@@ -41,7 +45,7 @@ type appNames struct {
 // definedIn finds what the HTTP app of a module defines. While the app is being
 // provisioned some of its handlers are loaded and the others are still JSON.
 func definedIn(ctx caddy.Context) *names {
-	n := &names{set: make(map[string]bool), vars: make(map[string]bool)}
+	n := &names{set: make(map[string]bool), vars: make(map[string]bool), copies: make(map[string]string)}
 	modules := ctx.Modules()
 	if len(modules) == 0 {
 		n.foreign = true // nothing is known of what stands around the handler
@@ -121,9 +125,9 @@ func (n *names) raw(value any) {
 			}
 			return
 		case "vars":
-			for key := range v {
+			for key, value := range v {
 				if key != "handler" {
-					n.variable(key)
+					n.variable(key, value)
 				}
 			}
 			return
@@ -157,8 +161,8 @@ func (n *names) handler(handler any) {
 		}
 		return
 	case *caddyhttp.VarsMiddleware:
-		for key := range *h {
-			n.variable(key)
+		for key, value := range *h {
+			n.variable(key, value)
 		}
 		return
 	}
@@ -202,11 +206,19 @@ func (n *names) destination(d any) {
 	}
 }
 
-func (n *names) variable(key string) {
+func (n *names) variable(key string, value any) {
 	if strings.Contains(key, "{") {
 		n.anyVar = true
 	}
-	n.vars[key] = true
+	text, _ := value.(string)
+	of := ""
+	if list := Placeholders(text); len(list) == 1 && text == "{"+list[0]+"}" {
+		of = list[0]
+	}
+	if n.vars[key] && n.copies[key] != of {
+		of = ""
+	}
+	n.vars[key], n.copies[key] = true, of
 }
 
 // module notes whether a module that is not loaded yet is a third party's.
