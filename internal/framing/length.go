@@ -20,7 +20,7 @@ func lengthBeside(r *http.Request) (beside, unsure bool) {
 	if !ok {
 		return false, true
 	}
-	others := 0
+	others, controls := 0, 0
 	for line := range strings.Lines(string(text)) {
 		name, _, ok := strings.Cut(line, ":")
 		if !ok || line[0] == ' ' || line[0] == '\t' {
@@ -30,11 +30,25 @@ func lengthBeside(r *http.Request) (beside, unsure bool) {
 		case "Content-Length":
 			return true, false
 		case "Host", "Transfer-Encoding", "Trailer":
+		case "Cache-Control":
+			controls++
+			others++
 		default:
 			others++
 		}
 	}
-	return false, others != count(r.Header)
+	expected := count(r.Header)
+	if controls == 0 && hasAddedControl(r.Header) {
+		expected--
+	}
+	return false, others != expected
+}
+
+// hasAddedControl reports whether Cache-Control can be what net/http adds to a request
+// that has only `Pragma: no-cache` (RFC 9111 §5.4).
+func hasAddedControl(h http.Header) bool {
+	pragma, control := h["Pragma"], h["Cache-Control"]
+	return len(pragma) > 0 && pragma[0] == "no-cache" && len(control) == 1 && control[0] == "no-cache"
 }
 
 // count returns how many field lines a header has, but for those that net/http
