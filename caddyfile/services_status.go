@@ -13,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/internal/running"
+	"github.com/pythopus/tentagate/internal/site"
 )
 
 func init() { admin.RegisterStatus("services", statusOfServices, printServices) }
@@ -52,15 +53,22 @@ type upstreamStatus struct {
 
 // statusOfServices finds the services of the running configuration.
 func statusOfServices() []serviceStatus {
-	list := []serviceStatus{}
-	app, ok := running.App[*caddyhttp.App]("http")
-	if !ok {
-		return list
+	if app, ok := running.App[*caddyhttp.App]("http"); ok {
+		return servicesOf(app)
 	}
+	return []serviceStatus{}
+}
+
+// servicesOf finds the services of an app.
+func servicesOf(app *caddyhttp.App) []serviceStatus {
+	list := []serviceStatus{}
 	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
 		server := app.Servers[name]
-		v := &serviceVisitor{found: &list, of: serviceStatus{Site: strings.Join(server.Listen, " ")}}
+		v := &serviceVisitor{server: server, found: &list, of: serviceStatus{Site: strings.Join(server.Listen, " ")}}
 		v.routes(server.Routes)
+		if server.Errors != nil {
+			v.routes(server.Errors.Routes)
+		}
 	}
 	slices.SortStableFunc(list, func(a, b serviceStatus) int {
 		return cmp.Or(strings.Compare(a.Site, b.Site), strings.Compare(a.Path, b.Path), strings.Compare(a.Name, b.Name))
@@ -70,8 +78,10 @@ func statusOfServices() []serviceStatus {
 
 // serviceVisitor goes through the routes to the proxies.
 type serviceVisitor struct {
-	found *[]serviceStatus
-	of    serviceStatus // what is known of the service that the next proxy is for
+	server  *caddyhttp.Server
+	found   *[]serviceStatus
+	invoked []string      // the named routes that it is in
+	of      serviceStatus // what is known of the service that the next proxy is for
 }
 
 // routes visits the handlers of a list of routes. What it learns of a route does not
@@ -94,16 +104,21 @@ func (v serviceVisitor) routes(list caddyhttp.RouteList) {
 
 func (v *serviceVisitor) handler(h caddyhttp.MiddlewareHandler) {
 	switch h := h.(type) {
-	case *caddyhttp.Subroute:
-		v.routes(h.Routes)
-	case *PathRoutes:
-		v.routes(h.Routes)
 	case *Services:
 		for name, routes := range h.Services {
 			inner := *v
 			inner.of.Path, inner.of.Name = h.Path+name+"/", name
 			inner.routes(routes)
 		}
+		return
+	case *caddyhttp.Invoke:
+		if slices.Contains(v.invoked, h.Name) {
+			return // it invokes itself
+		}
+		inner := *v
+		inner.invoked = append(slices.Clip(v.invoked), h.Name)
+		site.Inside(v.server, h, inner.routes)
+		return
 	case interface{ Breaker() (name, state string) }:
 		name, state := h.Breaker()
 		v.of.Breakers = append(v.of.Breakers, breakerSummary{name, state})
@@ -113,6 +128,7 @@ func (v *serviceVisitor) handler(h caddyhttp.MiddlewareHandler) {
 		s.Discovered = h.DynamicUpstreams != nil
 		*v.found = append(*v.found, s)
 	}
+	site.Inside(v.server, h, v.routes)
 }
 
 // hostsOf returns the hosts that a route is for.

@@ -68,4 +68,3 @@ const forwardedFor = "X-Forwarded-For"
 func settles(h *headers.Handler, field string) bool {
 	return h != nil && h.Request != nil && (len(h.Request.Set[field]) > 0 || slices.Contains(h.Request.Delete, field))
 }
-

@@ -68,6 +68,12 @@ func invokes(steps []step, h caddyhttp.MiddlewareHandler) bool {
 	})
 }
 
+// Inside calls f with each list of routes that a handler of the server has in it: those
+// of a named route that it invokes and of error handlers among them.
+func Inside(server *caddyhttp.Server, h caddyhttp.MiddlewareHandler, f func(caddyhttp.RouteList)) {
+	inside(server, h, func(_ string, routes caddyhttp.RouteList) { f(routes) })
+}
+
 // inside calls f with the lists of routes that a handler has.
 func inside(server *caddyhttp.Server, h caddyhttp.MiddlewareHandler, f func(label string, routes caddyhttp.RouteList)) {
 	switch h := h.(type) {
