@@ -159,6 +159,7 @@ func TestIssuerBesideDiscovery(t *testing.T) {
 		{"https://b2c.test/t/v2.0?p=sign_in", "https://b2c.test/0000/v2.0/", []string{"https://b2c.test/0000/v2.0/"}, "/t/v2.0/.well-known/openid-configuration?p=sign_in", ""},
 		{"https://login.test/common/v2.0", "https://login.test/{tenantid}/v2.0", []string{"https://login.test/{tenantid}/v2.0"}, "/common/v2.0/.well-known/openid-configuration", ""},
 		{"https://a.test", "https://a.test", []string{"https://other.test"}, "/.well-known/openid-configuration", ""},
+		{"https://a.test", "https://b.test", []string{"https://a.test", "https://c.test", "https://c.test"}, "", `https://a.test/.well-known/openid-configuration: the configuration is of another issuer: found "https://b.test", expected ["https://a.test" "https://c.test"]`},
 		{"https://a.test", "https://b.test", nil, "", `https://a.test/.well-known/openid-configuration: the configuration is of another issuer: found "https://b.test", expected ["https://a.test"]`},
 		{"https://a.test", "https://a.test/", nil, "", `found "https://a.test/", expected ["https://a.test"]`},
 		{"https://a.test", "https://b.test", []string{"https://B.test"}, "", `expected ["https://a.test" "https://B.test"]`},

@@ -148,7 +148,12 @@ func (r *Remote) discover(ctx context.Context) (string, error) {
 	}
 	found, _ := document["issuer"].(string)
 	if found != r.URL && !slices.Contains(r.Issuers, found) {
-		expected := append([]string{credentials.Shown(r.URL)}, r.Issuers...)
+		expected := []string{credentials.Shown(r.URL)}
+		for _, issuer := range r.Issuers {
+			if issuer = credentials.Shown(issuer); !slices.Contains(expected, issuer) {
+				expected = append(expected, issuer)
+			}
+		}
 		return "", fmt.Errorf("%s: the configuration is of another issuer: found %.200q, expected %q, compared exactly", credentials.Shown(r.url), found, expected)
 	}
 	address, _ := document["jwks_uri"].(string)
