@@ -309,6 +309,8 @@ func TestCheckEnvironment(t *testing.T) {
 		{"TENTAGATE_ADMIN", "off", "", ""},
 		{"SERVER_NAME", "example.com", ":80", "both given"},
 		{"SERVER_NAME", " ", ":80", ""},
+		{"LOG_CREDENTIALS", " , ", "", `LOG_CREDENTIALS: " , " names no query parameter`},
+		{"LOG_CREDENTIALS", "sig,", "", ""},
 	} {
 		t.Run(tc.name+"="+tc.value, func(t *testing.T) {
 			for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD"} {

@@ -87,6 +87,7 @@ one; variables that are already set take precedence.
 that show what the gateway does. It needs no environment.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			var c gatewayCommand
+			describeRoot(cmd)
 			cmd.Example = admin.Example("gateway", "gateway --demo", "gateway --listen 127.0.0.1:8080 --env-file production.env --admin")
 			flags := cmd.Flags()
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, instead of SERVER_NAME (default: "+defaultListen+")")

@@ -73,6 +73,9 @@ func (c *gatewayCommand) checkEnvironment() error {
 			return fmt.Errorf("MAX_HEADER_SIZE: %q is not a size from 1KiB to 64MiB, such as 16KiB", text)
 		}
 	}
+	if text := os.Getenv("LOG_CREDENTIALS"); text != "" && strings.Trim(text, ", ") == "" {
+		return fmt.Errorf("LOG_CREDENTIALS: %q names no query parameter: write names with commas or spaces between them, or unset it", text)
+	}
 	ranges := strings.Fields(strings.ReplaceAll(os.Getenv("TRUSTED_PROXIES"), ",", " "))
 	for i, text := range ranges {
 		if text == "private_ranges" {

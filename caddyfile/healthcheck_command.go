@@ -35,6 +35,7 @@ meant for containers without a shell or curl:
 
 	HEALTHCHECK CMD ["/tentagate", "healthcheck"]`,
 		CobraFunc: func(cmd *cobra.Command) {
+			describeRoot(cmd)
 			var c healthCommand
 			cmd.Example = admin.Example("healthcheck", "healthcheck --listen :8080", "healthcheck --url http://127.0.0.1:8000/readyz --timeout 1s")
 			flags := cmd.Flags()

@@ -66,7 +66,7 @@ func (f *CredentialsFilter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		// Lists in variables have spaces or commas between their entries.
 		names := strings.FieldsFunc(arg, func(c rune) bool { return c == ',' || c == ' ' })
 		if len(names) == 0 {
-			return d.Err("credentials: an empty value: remove it")
+			return d.Errf("credentials: %q names no query parameter: write names with commas or spaces between them, or remove it", arg)
 		}
 		f.Parameters = append(f.Parameters, names...)
 	}

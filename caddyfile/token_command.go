@@ -42,6 +42,7 @@ JWT_AUDIENCE unless a --claim overrides them.
 
 The value of a --claim is JSON, such as true, 5 or ["a","b"]; anything else is a string.`,
 		CobraFunc: func(cmd *cobra.Command) {
+			describeRoot(cmd)
 			cmd.Example = admin.Example("token", "token --sub alice --claim plan=gold --ttl 15m", "token --key private.pem --kid 2026-01")
 			var c tokenCommand
 			flags := cmd.Flags()

@@ -11,12 +11,13 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/pythopus/tentagate"
+	"github.com/pythopus/tentagate/caddyfile"
 	"github.com/pythopus/tentagate/internal/version"
 )
 
 func main() {
 	paceGC()
-	caddy.CustomBinaryName = "tentagate"
+	caddy.CustomBinaryName, caddy.CustomLongDescription = caddyfile.BinaryName, caddyfile.LongDescription
 	if caddy.CustomVersion == "" {
 		caddy.CustomVersion = version.Long()
 	}
