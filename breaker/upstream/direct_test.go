@@ -72,3 +72,24 @@ func TestOptionsOfConnections(t *testing.T) {
 		}
 	}
 }
+
+// A client does not get the fields that Connection names, which are for the gateway alone
+// (RFC 9110 §7.6.1), also beside close.
+func TestFieldsOfTheConnection(t *testing.T) {
+	for _, connection := range []string{"X-Hop", "close, X-Hop", "x-hop, Close"} {
+		addr := scripted(t, func(c *net.TCPConn, in *bufio.Reader) {
+			for readRequest(in) {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: "+connection+"\r\nX-Hop: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok")
+			}
+		})
+		gateway := servertest.New(t, fmt.Sprintf(":80 {\n\treverse_proxy %s {\n\t\ttransport tentagate\n\t}\n}", addr))
+		resp, err := http.Get(gateway.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Header["X-Hop"] != nil || resp.Header["X-Kept"] == nil || resp.Close {
+			t.Errorf("Connection: %s: %d %v", connection, resp.StatusCode, resp.Header)
+		}
+	}
+}

@@ -31,6 +31,8 @@ type conn struct {
 	limit int64 // how much may be read
 	eof   bool  // the end of the stream was seen
 	quiet bool  // result of peek
+	keeps bool  // what is read is added to kept
+	kept  []byte
 
 	// Of the exchange: the writer's.
 	written  int64
@@ -111,6 +113,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.nc.Read(p)
 	c.limit -= int64(n)
+	if c.keeps {
+		c.kept = append(c.kept, p[:n]...)
+	}
 	if errors.Is(err, io.EOF) {
 		c.eof = true
 	}

@@ -184,7 +184,7 @@ func (x *exchange) readResponse() (*http.Response, error) {
 		if err := checkStatusLine(c); err != nil {
 			return nil, err
 		}
-		resp, err := http.ReadResponse(c.r, x.r)
+		resp, err := c.readHead(x.r)
 		if err != nil {
 			return nil, err
 		}
