@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// An error names what the operator has to change: the variable, or the option with
-// its place, whoever loads the app.
+// An error names what the operator has to change, the variable or the option with its
+// place, also if another module has the app loaded.
 func TestErrorsNameTheirOption(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "url")
 	if err := os.WriteFile(file, []byte("redis://127.0.0.1:99999"), 0o600); err != nil {

@@ -46,7 +46,7 @@ type Redis struct {
 	settings   *redisSettings
 	hot        redis.UniversalClient
 	background redis.UniversalClient
-	options    redis.UniversalOptions // with what signs in
+	options    redis.UniversalOptions // with user name and password
 	closers    []func() error
 
 	availability *availability.Engine

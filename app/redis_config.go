@@ -276,11 +276,11 @@ func (c *RedisConfig) checkBounds() error {
 		value  caddy.Duration
 	}{{"timeout", c.Timeout}, {"dial_timeout", c.DialTimeout}, {"budget", c.Budget}} {
 		if o.value < 0 || time.Duration(o.value) > maxWait {
-			return fmt.Errorf("%s: %s is not a duration above zero and of at most 1m", o.option, time.Duration(o.value))
+			return fmt.Errorf("%s: %s is out of range: accepted are durations above 0s and up to 1m", o.option, time.Duration(o.value))
 		}
 	}
 	if c.PoolSize < 0 || c.PoolSize > maxPoolSize {
-		return fmt.Errorf("pool_size: %d is not a number from 1 to %d", c.PoolSize, maxPoolSize)
+		return fmt.Errorf("pool_size: %d is out of range: accepted are 1 to %d connections", c.PoolSize, maxPoolSize)
 	}
 	return nil
 }

@@ -182,16 +182,16 @@ func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 		s.QueueWait = defaultQueueWait
 	}
 	switch {
-	case s.Max < 1 || s.Max > maxInflight || s.Queue > maxInflight:
-		return s, fmt.Errorf("max_inflight: it is from 1 to %d, and its queue not longer", maxInflight)
-	case s.QueueWait > time.Hour:
-		return s, fmt.Errorf("max_inflight: a request waits at most 1h, not %s", s.QueueWait)
+	case s.Max < 1 || s.Max > maxInflight:
+		return s, fmt.Errorf("max_inflight %d: accepted are 1 to %d requests", s.Max, maxInflight)
+	case s.Queue < 0 || s.Queue > maxInflight:
+		return s, fmt.Errorf("max_inflight: queue %d: accepted are 0 to %d requests", s.Queue, maxInflight)
+	case s.QueueWait < 0 || s.QueueWait > time.Hour:
+		return s, fmt.Errorf("max_inflight: queue_wait %s: accepted are durations up to 1h", s.QueueWait)
 	case !s.Adaptive && s.Min != 0:
-		return s, errors.New("max_inflight: min is for adaptive")
+		return s, fmt.Errorf("max_inflight: min %d has no effect without adaptive: leave it out", s.Min)
 	case s.Min < 0 || s.Min > s.Max:
-		return s, fmt.Errorf("max_inflight: min %d is not from 1 to max %d", s.Min, s.Max)
-	case s.Queue < 0 || s.QueueWait < 0:
-		return s, errors.New("max_inflight: queue and its time are not negative")
+		return s, fmt.Errorf("max_inflight: min %d: accepted are 1 to max, which is %d", s.Min, s.Max)
 	}
 	return s, nil
 }

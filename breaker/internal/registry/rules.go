@@ -119,26 +119,30 @@ func (r *Rules) opens() bool { return r.Ratio > 0 || r.Consecutive > 0 || r.Slow
 // check refuses invalid rules.
 func (r *Rules) check() error {
 	switch {
-	case !(r.Ratio >= 0 && r.Ratio <= 1), !(r.SlowRatio >= 0 && r.SlowRatio <= 1):
-		return errors.New("ratio, slow_ratio: a share is above 0 and at most 1")
+	case !(r.Ratio >= 0 && r.Ratio <= 1):
+		return fmt.Errorf("ratio %v: accepted are shares from 0 to 1, such as 0.5", r.Ratio)
+	case !(r.SlowRatio >= 0 && r.SlowRatio <= 1):
+		return fmt.Errorf("slow_ratio %v: accepted are shares from 0 to 1, such as 0.8", r.SlowRatio)
 	case r.NoRatio && r.Ratio > 0:
-		return errors.New("no_ratio: it excludes ratio")
+		return errors.New("no_ratio: not possible together with ratio: leave one of them out")
 	case r.SlowRatio > 0 && r.SlowOver <= 0:
-		return errors.New("slow: it needs a time, such as `slow 80% over 2s`")
+		return errors.New("slow: the time from which a response is slow is missing: write it as in `slow 80% over 2s`")
 	case r.SlowOver > 0 && r.SlowRatio == 0:
-		return errors.New("slow: it needs a share, such as `slow 80% over 2s`")
+		return errors.New("slow: the share of slow responses that opens the circuit is missing: write it as in `slow 80% over 2s`")
 	case !(r.Jitter >= 0 && r.Jitter <= 1):
-		return errors.New("jitter: a share is 0 to 1")
-	case r.MinRequests < 1 || r.MinRequests > maxRequests, r.Consecutive < 0 || r.Consecutive > maxRequests:
-		return fmt.Errorf("min_requests is from 1 to %d, consecutive from 0, which is off", maxRequests)
+		return fmt.Errorf("jitter %v: accepted are shares from 0 to 1, such as 0.1", r.Jitter)
+	case r.MinRequests < 1 || r.MinRequests > maxRequests:
+		return fmt.Errorf("min_requests %d: accepted are 1 to %d", r.MinRequests, maxRequests)
+	case r.Consecutive < 0 || r.Consecutive > maxRequests:
+		return fmt.Errorf("consecutive %d: accepted are 1 to %d, and 0 to switch the rule off", r.Consecutive, maxRequests)
 	case r.HalfOpen < 1 || r.HalfOpen > circuit.MaxProbes:
 		return fmt.Errorf("half_open %d: accepted are 1 to %d probes", r.HalfOpen, circuit.MaxProbes)
 	case r.Window <= 0, r.OpenFor <= 0, r.HalfOpenMax <= 0, r.SlowOver < 0, r.RetryAfterMax < 0:
-		return errors.New("window, open_for, half_open_max, slow_over and retry_after_max are above zero")
+		return errors.New("window, open_for, half_open_max, slow_over, retry_after_max: accepted are durations above 0s")
 	case max(r.Window, r.OpenMax, r.HalfOpenMax, r.SlowOver, r.RetryAfterMax) > caddy.Duration(maxTime):
-		return errors.New("window, open_for, half_open_max, slow_over and retry_after_max: at most 366d")
+		return errors.New("window, open_for, half_open_max, slow_over, retry_after_max: accepted are durations up to 366d")
 	case r.OpenFor > r.OpenMax:
-		return fmt.Errorf("open_for %s: it is longer than its max %s", time.Duration(r.OpenFor), time.Duration(r.OpenMax))
+		return fmt.Errorf("open_for %s: it is longer than the longest time open, %s: raise that, or shorten open_for", time.Duration(r.OpenFor), time.Duration(r.OpenMax))
 	}
 	return nil
 }

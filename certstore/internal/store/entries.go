@@ -84,7 +84,7 @@ func (s *Store) put(ctx context.Context, key string, value []byte, modified time
 	return s.run(ctx, putScript, keys, args...).Bool()
 }
 
-func (s *Store) store(ctx context.Context, patient bool, key string, value []byte) error {
+func (s *Store) store(ctx context.Context, waits bool, key string, value []byte) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
@@ -92,13 +92,13 @@ func (s *Store) store(ctx context.Context, patient bool, key string, value []byt
 		return fmt.Errorf("storing %s: %d bytes are more than the %d that are accepted: %w", key, len(value), maxValue, fs.ErrInvalid)
 	}
 	h := s.guardOf(key)
-	if h != nil && !patient {
+	if h != nil && !waits {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, finishing)
 		defer cancel()
-		patient = true
+		waits = true
 	}
-	return s.fenced(h, key, s.do(ctx, patient, "store", func(ctx context.Context) error {
+	return s.fenced(h, key, s.do(ctx, waits, "store", func(ctx context.Context) error {
 		_, err := s.put(ctx, key, value, time.Now(), nil, h)
 		return err
 	}))
@@ -138,12 +138,12 @@ func notExist(err error) error {
 	return err
 }
 
-func (s *Store) load(ctx context.Context, patient bool, operation, key string) (f found, err error) {
+func (s *Store) load(ctx context.Context, waits bool, operation, key string) (f found, err error) {
 	if err := checkKey(key); err != nil {
 		return found{}, err
 	}
 	missing := false
-	err = s.do(ctx, patient, operation, func(ctx context.Context) error {
+	err = s.do(ctx, waits, operation, func(ctx context.Context) error {
 		f, err = s.get(ctx, key)
 		if missing = errors.Is(err, fs.ErrNotExist); missing {
 			return nil
@@ -157,11 +157,11 @@ func (s *Store) load(ctx context.Context, patient bool, operation, key string) (
 }
 
 // exists reports whether there is an entry or a directory.
-func (s *Store) exists(ctx context.Context, patient bool, key string) (there bool, err error) {
+func (s *Store) exists(ctx context.Context, waits bool, key string) (there bool, err error) {
 	if err := checkKey(key); err != nil {
 		return false, err
 	}
-	err = s.do(ctx, patient, "exists", func(ctx context.Context) error {
+	err = s.do(ctx, waits, "exists", func(ctx context.Context) error {
 		n, err := s.run(ctx, existsScript, append(s.names(kindEntry, key), s.names(kindDirectory, key)...)).Int()
 		there = n > 0
 		return err
@@ -169,15 +169,15 @@ func (s *Store) exists(ctx context.Context, patient bool, key string) (there boo
 	return there, err
 }
 
-func (s *Store) stat(ctx context.Context, patient bool, key string) (certmagic.KeyInfo, error) {
-	f, err := s.load(ctx, patient, "stat", key)
+func (s *Store) stat(ctx context.Context, waits bool, key string) (certmagic.KeyInfo, error) {
+	f, err := s.load(ctx, waits, "stat", key)
 	if err == nil {
 		return certmagic.KeyInfo{Key: key, Modified: f.modified, Size: int64(len(f.value)), IsTerminal: true}, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return certmagic.KeyInfo{}, err
 	}
-	there, err2 := s.exists(ctx, patient, key)
+	there, err2 := s.exists(ctx, waits, key)
 	switch {
 	case err2 != nil:
 		return certmagic.KeyInfo{}, err2
@@ -188,14 +188,14 @@ func (s *Store) stat(ctx context.Context, patient bool, key string) (certmagic.K
 }
 
 // remove deletes the entry, and all those below it.
-func (s *Store) remove(ctx context.Context, patient bool, key string) error {
+func (s *Store) remove(ctx context.Context, waits bool, key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	if err := s.removeOne(ctx, patient, key); err != nil {
+	if err := s.removeOne(ctx, waits, key); err != nil {
 		return err
 	}
-	below, err := s.walk(ctx, patient, key, true)
+	below, err := s.walk(ctx, waits, key, true)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -206,16 +206,16 @@ func (s *Store) remove(ctx context.Context, patient bool, key string) error {
 		if child.isDirectory {
 			continue
 		}
-		if err := s.removeOne(ctx, patient, child.key); err != nil {
+		if err := s.removeOne(ctx, waits, child.key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) removeOne(ctx context.Context, patient bool, key string) error {
+func (s *Store) removeOne(ctx context.Context, waits bool, key string) error {
 	h := s.guardOf(key)
-	return s.fenced(h, key, s.do(ctx, patient, "delete", func(ctx context.Context) error {
+	return s.fenced(h, key, s.do(ctx, waits, "delete", func(ctx context.Context) error {
 		keys, args := s.change(key, h)
 		return s.run(ctx, removeScript, keys, args...).Err()
 	}))

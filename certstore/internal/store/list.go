@@ -16,13 +16,13 @@ type child struct {
 	isDirectory bool
 }
 
-func (s *Store) list(ctx context.Context, patient bool, key string, recursive bool) ([]string, error) {
+func (s *Store) list(ctx context.Context, waits bool, key string, recursive bool) ([]string, error) {
 	if key != "" {
 		if err := checkKey(key); err != nil {
 			return nil, err
 		}
 	}
-	found, err := s.walk(ctx, patient, key, recursive)
+	found, err := s.walk(ctx, waits, key, recursive)
 	if err != nil {
 		return nil, err
 	}
@@ -37,13 +37,13 @@ func (s *Store) list(ctx context.Context, patient bool, key string, recursive bo
 
 // walk returns what is in a directory, and with recursive below it. An entry that
 // is no directory has nothing in it. The root always exists.
-func (s *Store) walk(ctx context.Context, patient bool, key string, recursive bool) ([]child, error) {
-	all, err := s.children(ctx, patient, key)
+func (s *Store) walk(ctx context.Context, waits bool, key string, recursive bool) ([]child, error) {
+	all, err := s.children(ctx, waits, key)
 	if err != nil {
 		return nil, err
 	}
 	if len(all) == 0 && key != "" {
-		there, err := s.exists(ctx, patient, key)
+		there, err := s.exists(ctx, waits, key)
 		if err == nil && !there {
 			err = &fs.PathError{Op: "list", Path: key, Err: fs.ErrNotExist}
 		}
@@ -53,7 +53,7 @@ func (s *Store) walk(ctx context.Context, patient bool, key string, recursive bo
 		if !all[i].isDirectory {
 			continue
 		}
-		below, err := s.children(ctx, patient, all[i].key)
+		below, err := s.children(ctx, waits, all[i].key)
 		if err != nil {
 			return nil, err
 		}
@@ -63,8 +63,8 @@ func (s *Store) walk(ctx context.Context, patient bool, key string, recursive bo
 }
 
 // children reads one directory.
-func (s *Store) children(ctx context.Context, patient bool, key string) (all []child, err error) {
-	err = s.do(ctx, patient, "list", func(ctx context.Context) error {
+func (s *Store) children(ctx context.Context, waits bool, key string) (all []child, err error) {
+	err = s.do(ctx, waits, "list", func(ctx context.Context) error {
 		all = nil
 		reply, err := s.run(ctx, listScript, s.names(kindDirectory, key)).Slice()
 		if err != nil {

@@ -57,12 +57,12 @@ func (h *held) regain() {
 }
 
 // lock takes a lock. It waits while another has it, or with wait false not.
-func (s *Store) lock(ctx context.Context, patient, wait bool, name string) (bool, error) {
+func (s *Store) lock(ctx context.Context, waits, wait bool, name string) (bool, error) {
 	if err := checkLock(name); err != nil {
 		return false, err
 	}
 	for {
-		left, err := s.tryLock(ctx, patient, name)
+		left, err := s.tryLock(ctx, waits, name)
 		if err != nil || left == 0 || !wait {
 			return err == nil && left == 0, err
 		}
@@ -81,12 +81,12 @@ func checkLock(name string) error {
 }
 
 // tryLock takes a lock, or returns for how long another has it.
-func (s *Store) tryLock(ctx context.Context, patient bool, name string) (left time.Duration, err error) {
+func (s *Store) tryLock(ctx context.Context, waits bool, name string) (left time.Duration, err error) {
 	h := &held{name: name, token: rand.Text(), done: make(chan struct{})}
 	if !s.reserve(h) {
 		return waitMost, nil
 	}
-	err = s.do(ctx, patient, "lock", func(ctx context.Context) error {
+	err = s.do(ctx, waits, "lock", func(ctx context.Context) error {
 		left, err = s.acquire(ctx, h)
 		return err
 	})
@@ -172,9 +172,9 @@ func (s *Store) renew(ctx context.Context, h *held) {
 }
 
 // confirm renews a lease now. The error is ErrFenced if another has the lock.
-func (s *Store) confirm(ctx context.Context, patient bool, h *held) error {
+func (s *Store) confirm(ctx context.Context, waits bool, h *held) error {
 	token, _ := h.ticket()
-	return s.fenced(h, "", s.do(ctx, patient, "renew_lock", func(ctx context.Context) error {
+	return s.fenced(h, "", s.do(ctx, waits, "renew_lock", func(ctx context.Context) error {
 		ours, err := s.run(ctx, renewScript, s.names(kindLock, h.name), token, s.o.Lease.Milliseconds()).Bool()
 		if err == nil && !ours {
 			err = ErrFenced
@@ -196,12 +196,12 @@ func (s *Store) heldAs(name string) *held {
 // renewLease takes a lock again, for the work that follows, with a new fence: the
 // lease may have ended and others may have held the lock meanwhile. certmagic calls
 // this before it looks whether its work has been done by others.
-func (s *Store) renewLease(ctx context.Context, patient bool, name string) error {
+func (s *Store) renewLease(ctx context.Context, waits bool, name string) error {
 	h := s.heldAs(name)
 	if h == nil {
 		return fmt.Errorf("renewing the lock %s: %w", name, ErrNotHeld)
 	}
-	return s.fenced(h, "", s.do(ctx, patient, "renew_lock", func(ctx context.Context) error {
+	return s.fenced(h, "", s.do(ctx, waits, "renew_lock", func(ctx context.Context) error {
 		left, err := s.acquire(ctx, h)
 		if err == nil && left > 0 {
 			err = ErrFenced

@@ -11,8 +11,8 @@ import (
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
-// Whoever lacks a key that entries are encrypted with does nothing: not to see them is
-// not to have them.
+// A gateway that lacks the key of the entries gets an error from every operation: it must
+// not take them for missing, and issue certificates anew.
 func TestWrongKey(t *testing.T) {
 	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
@@ -184,29 +184,29 @@ func TestSilentServer(t *testing.T) {
 }
 
 // What begins to manage certificates waits for Redis; what a handshake waits for does not.
-func TestPatience(t *testing.T) {
+func TestWaitsForRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	s, v, seen := open(t, client(t, server.Addr()), Options{Timeout: 100 * time.Millisecond})
 	server.Kill()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	patient := s.View(ctx)
+	waiting := s.View(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := patient.Load(ctx, crt)
+		_, err := waiting.Load(ctx, crt)
 		ended <- err
 	}()
 	eventually(t, "waiting", func() bool { return seen.has(Waiting) })
 	if _, err := v.Load(t.Context(), crt); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("not patient: got %v", err)
+		t.Errorf("another context: got %v", err)
 	}
 	server.Restart()
 	if err := <-ended; !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("when Redis is back: got %v", err)
 	}
 	server.Kill()
-	go func() { ended <- patient.Lock(ctx, issueLock) }()
+	go func() { ended <- waiting.Lock(ctx, issueLock) }()
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnavailable) {
 		t.Errorf("after the end of the configuration: got %v", err)

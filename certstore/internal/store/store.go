@@ -137,12 +137,12 @@ func (s *Store) String() string { return "redis:" + s.o.Prefix }
 
 // do carries out an operation. It tries again while Redis cannot carry it out,
 // as during a failover, until its time is over; after that, operations fail at
-// once until Redis answers again. A patient operation goes on until its context
+// once until Redis answers again. One that waits goes on until its context
 // ends.
-func (s *Store) do(ctx context.Context, patient bool, name string, f func(context.Context) error) error {
+func (s *Store) do(ctx context.Context, waits bool, name string, f func(context.Context) error) error {
 	began := time.Now()
 	err := s.attempts(ctx, name, f)
-	for told := false; patient && unavailable(err); told = true {
+	for told := false; waits && unavailable(err); told = true {
 		if !told {
 			s.o.Observe(Event{Kind: Waiting, Name: name, Err: err})
 		}
@@ -164,7 +164,7 @@ func unavailable(err error) bool {
 	return errors.Is(err, ErrUnavailable) || classify(err) == availability.Refused
 }
 
-// attempts is do for an operation that is not patient.
+// attempts is do for an operation that does not wait.
 func (s *Store) attempts(ctx context.Context, name string, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
