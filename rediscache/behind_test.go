@@ -20,6 +20,7 @@ func TestResponsesOfHandlersBehind(t *testing.T) {
 		"Vary by header_up, of several":                         {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {header.X-Kind}\nheader_down Vary \"Accept, x-say\"\nheader_down Cache-Control public,max-age=60\n}", false},
 		"Vary by header_up, a replacement":                      {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say ^.*$ {header.X-Kind}\nheader_down Vary X-Say\n}", false},
 		"Vary by request_header behind":                         {"http_cache 60s\nrequest_header X-Say {header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", false},
+		"Vary by request_header behind, of the user":            {"http_cache 60s {\nkey {\nper_user header X-Kind\n}\n}\nrequest_header X-Say {header.X-Kind}\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}", true},
 		"Vary by header_up, of what is no client's":             {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up X-Say {http.request.host}\nheader_down Vary X-Say,X-Kind\n}", true},
 		"Vary by a deleted field":                               {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_up -X-Forwarded-For\nheader_down Vary X-Forwarded-For,X-Kind\n}", true},
 		"Vary by X-Forwarded-For":                               {"http_cache 60s\nreverse_proxy $PUBLIC {\nheader_down Vary X-Forwarded-For\n}", false},
@@ -48,6 +49,26 @@ func TestResponsesOfHandlersBehind(t *testing.T) {
 		r := runCaddyfile(t, "http://:$1 {\n"+fails+"handle_errors {\nroute {\nhttp_cache 60s\n@gone expression {err.status_code} == 404\nrewrite @gone /gone\nreverse_proxy $PUBLIC\n}\n}\n}")
 		checkTwo(t, r, true)
 	})
+}
+
+// The key of a response is made of the fields as they are in front of handlers that
+// change them.
+func TestFieldsChangedBehind(t *testing.T) {
+	for _, behind := range []string{
+		"request_header X-Say {header.X-Kind}\nrequest_header -X-Kind\nreverse_proxy $PUBLIC {\nheader_down No-Vary-Search params\n}",
+		"request_header X-Say {header.X-Kind}\nrequest_header X-Kind b\nreverse_proxy $PUBLIC {\nheader_down Vary X-Say\n}",
+	} {
+		r := runCaddyfile(t, "http://:$1 {\nroute {\nhttp_cache 60s {\nkey {\nheader X-Kind\n}\n}\n"+behind+"\n}\n}")
+		first := r.get(1, "/?a=1", "Host", "a.test", "X-Kind", "a")
+		for _, other := range []string{"", "b"} {
+			if got := r.get(1, "/?a=1", "Host", "a.test", "X-Kind", other); !strings.HasPrefix(got, "miss") {
+				t.Errorf("%s: of %q after %q: %s", behind, other, first, got)
+			}
+		}
+		if got := r.get(1, "/?a=1", "Host", "a.test", "X-Kind", "a"); !strings.HasPrefix(got, "hit") {
+			t.Errorf("%s: again %s", behind, got)
+		}
+	}
 }
 
 // checkTwo has two clients ask for one URL, which get different responses.

@@ -90,6 +90,9 @@ func (f *fetch) setHeader() {
 		}
 		return header
 	}
+	if x.h.keys.chains.of(x.r).reads.Changes {
+		own() // what is stored is found by the fields as they are here
+	}
 	stored := x.hit.object
 	switch {
 	case x.method() != http.MethodGet:

@@ -43,6 +43,7 @@ func (s *survey) headers(h *headers.Handler, up bool) {
 	if up {
 		return
 	}
+	s.changes = true
 	s.names(h.Request, s.sent)
 	for name := range h.Request.Add {
 		s.sent["http.request.header."+name] = true

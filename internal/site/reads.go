@@ -33,6 +33,9 @@ type Reads struct {
 	// Query: they depend on single parameters of the query.
 	Query bool
 
+	// Changes: they may change the fields of the request itself, as request_header does.
+	Changes bool
+
 	// Authenticators are the handlers that authenticate the client.
 	Authenticators []caddyhttp.MiddlewareHandler
 
@@ -153,7 +156,7 @@ type survey struct {
 	made           map[string]map[string]bool
 	authenticators []caddyhttp.MiddlewareHandler
 
-	unknown, asks, query, rewrites bool
+	unknown, asks, query, rewrites, changes bool
 	// fields: there are matchers that look at what handlers behind can change;
 	// path: those that look at the path too; captures: those that set `{re.*}`.
 	fields, path bool
@@ -161,7 +164,7 @@ type survey struct {
 }
 
 func (s *survey) result(filtered bool) *Reads {
-	x := &Reads{Unknown: s.unknown || s.path && s.rewrites, Asks: s.asks, Query: s.query, Authenticators: s.authenticators}
+	x := &Reads{Unknown: s.unknown || s.path && s.rewrites, Asks: s.asks, Query: s.query, Changes: s.changes, Authenticators: s.authenticators}
 	for field, of := range s.made {
 		for name := range of {
 			if !equal(name, filtered) {
@@ -369,22 +372,28 @@ func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
 			s.makes(forwardedFor, "{http.request.remote.host}") // reverse_proxy appends it
 		}
 		s.asks = s.asks || h.Rewrite != nil && len(h.HandleResponse) > 0
+		s.changes = s.changes || len(h.HandleResponse) > 0
 	default:
 		switch id := moduleID(h); strings.TrimPrefix(id, "http.handlers.") {
-		case "ratelimit", "guard", "cors", "circuit_breaker", "http_cache", "health", "jwt_auth_otherwise", "log_append", "log_name", "log_skip", "tracing", "metrics", "encode", "push":
+		case "guard", "jwt_auth_otherwise", "tracing":
+			s.changes = true
+		case "ratelimit", "cors", "circuit_breaker", "http_cache", "health", "log_append", "log_name", "log_skip", "metrics", "encode", "push":
 			// They admit or refuse requests, or only observe.
 		case "path_routes", "services":
 			// They depend on the path alone.
 		case "authentication", "jwt_auth":
-			s.asks = true
+			s.asks, s.changes = true, true
 			s.authenticators = append(s.authenticators, h)
 		case "templates":
 			s.unknown = true // they may read whatever there is
 		case "rewrite":
 			s.rewrites = true
 			s.names(h, s.values)
+		case "vars", "map", "static_response", "error", "file_server", "request_body", "api_docs", "telemetry":
+			s.names(h, s.values)
 		default:
 			s.names(h, s.values)
+			s.changes = true
 		}
 	}
 	inside(s.server, h, func(_ string, routes caddyhttp.RouteList) {
