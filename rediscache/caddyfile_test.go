@@ -66,7 +66,6 @@ func TestProvisionMistakes(t *testing.T) {
 	for want, h := range map[string]*Handler{
 		"exclude each other":                     {Key: &KeyOptions{QueryAllow: []string{"a"}, QueryDeny: []string{"b"}}},
 		"use per_user":                           {Key: &KeyOptions{Headers: []string{"authorization"}}},
-		`key value "tenant": it is the same`:     {Key: &KeyOptions{Values: []string{"tenant"}}},
 		"jitter 0.7":                             {Jitter: 0.7},
 		"ttl: must not":                          {TTL: -1},
 		`cache_status: unknown value "x"`:        {CacheStatus: "x"},

@@ -52,6 +52,7 @@ func (m *hostMade) add(name string) {
 // in reports whether a text is made of the host.
 func (m hostMade) in(text string) bool {
 	return strings.Contains(text, "{http.request.host") || strings.Contains(text, "{http.request.port}") ||
+		strings.Contains(text, "{http.regexp.") || // it may be of the host
 		slices.ContainsFunc(m, func(name string) bool { return strings.Contains(text, "{"+name+"}") })
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
@@ -48,7 +50,7 @@ func (h *Handler) resolve(ctx caddy.Context) error {
 	}
 	for i, v := range h.Key.Values {
 		if len(resolve.Placeholders(v)) == 0 {
-			return fmt.Errorf("key value %q: it is the same for all requests: write a placeholder such as {http.request.header.X-Tenant}, or leave it out", v)
+			h.logger.Warn("key value is the same for all requests of this gateway; a placeholder is written in braces", zap.String("value", v))
 		}
 		if h.Key.Values[i], err = resolve.Request(ctx, "key value", v); err != nil {
 			return err
