@@ -13,8 +13,8 @@ import (
 )
 
 // CheckReached returns an error if no request can reach the handler that is being
-// provisioned, because a handler before it answers every request: a check in such a place is
-// switched off. position is that of its directive, as in its JSON; without one nothing is
+// provisioned, because a handler before it answers every request, or because its matcher
+// matches none: a check in such a place is switched off. position is that of its directive, as in its JSON; without one nothing is
 // checked. Doubtful cases are accepted.
 func CheckReached(ctx caddy.Context, position string) error {
 	if position == "" {
@@ -31,28 +31,36 @@ func CheckReached(ctx caddy.Context, position string) error {
 	}
 	mark := []byte(`"position":` + strconv.Quote(position))
 	for _, routes := range levels {
-		if name := answeredBefore(routes, mark); name != "" {
-			return fmt.Errorf("no request reaches it: %s before it answers every request; put it before that, as in the default order of directives, or give that a matcher", name)
+		own, at := find(routes, mark)
+		if own < 0 {
+			continue // another list of routes is being provisioned
+		}
+		if matcher := unmatched(routes[own].MatcherSets); matcher != "" {
+			return fmt.Errorf("no request reaches it: its matcher, or that of a block around it, matches none: %s", matcher)
+		}
+		if name := answeredBefore(routes, own, at); name != "" {
+			return fmt.Errorf("no request reaches it, so that it would check nothing: the %[1]s in front of it answers every request; move it in front of the %[1]s, or give the %[1]s a matcher", name)
 		}
 	}
 	return nil
 }
 
-// answeredBefore returns the directive that answers every request before the handler in whose
-// JSON mark stands, or "". While a handler is provisioned, the routes before its own have
-// been, and its own is still JSON.
-func answeredBefore(routes caddyhttp.RouteList, mark []byte) string {
-	own, at := -1, 0
+// find returns the route and the handler of it in whose JSON mark stands, or -1. While a
+// handler is provisioned, its route's matchers and the routes before it have been, and the
+// route's handlers are still JSON.
+func find(routes caddyhttp.RouteList, mark []byte) (own, at int) {
 	for i, route := range routes {
 		at = slices.IndexFunc(route.HandlersRaw, func(raw json.RawMessage) bool { return bytes.Contains(raw, mark) })
 		if at >= 0 {
-			own = i
-			break
+			return i, at
 		}
 	}
-	if own < 0 {
-		return "" // another list of routes is being provisioned
-	}
+	return -1, 0
+}
+
+// answeredBefore returns the directive that answers every request before a handler of a
+// route, or "".
+func answeredBefore(routes caddyhttp.RouteList, own, at int) string {
 	for i, route := range routes[:own+1] {
 		if i != own && (len(route.MatcherSets) > 0 || len(route.MatcherSetsRaw) > 0 || route.Group != "") {
 			continue
@@ -81,27 +89,23 @@ func answeredBefore(routes caddyhttp.RouteList, mark []byte) string {
 }
 
 // answersAll returns the directive of a handler that answers every request which comes to
-// it, or "".
+// it with what a check may be there to protect, or "". A `redir`, `respond` or `error` that
+// switches a whole site off protects it too.
 func answersAll(value map[string]any) string {
-	status := fmt.Sprint(value["status_code"])
 	switch value["handler"] {
 	case "reverse_proxy":
 		// With routes for responses it may go on, as forward_auth does.
 		if value["handle_response"] == nil {
 			return "reverse_proxy"
 		}
-	case "static_response":
-		// 103 goes on.
-		if !strings.Contains(status, "103") && !strings.Contains(status, "{") {
-			return "respond"
-		}
-	case "error":
-		return "error"
 	case "file_server":
 		if value["pass_thru"] == nil {
 			return "file_server"
 		}
 	case "subroute":
+		if value["errors"] != nil {
+			return "" // its routes for errors may go on
+		}
 		routes, _ := value["routes"].([]any)
 		for _, item := range routes {
 			route, _ := item.(map[string]any)
@@ -123,6 +127,9 @@ func answersAll(value map[string]any) string {
 // provisionedAnswersAll is answersAll for a handler that is no longer JSON.
 func provisionedAnswersAll(handler caddyhttp.MiddlewareHandler) string {
 	if subroute, ok := handler.(*caddyhttp.Subroute); ok {
+		if subroute.Errors != nil {
+			return ""
+		}
 		for _, route := range subroute.Routes {
 			if len(route.MatcherSets) > 0 || route.Group != "" {
 				continue
