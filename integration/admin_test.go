@@ -36,7 +36,7 @@ http://$ADDR {
 			header_up X-Api-Key s3cret-4-api-key
 			health_uri /health
 			health_headers {
-				X-Auth-Token s3cret-5-health-header
+				X-Origin-Verify s3cret-5-health-header
 			}
 		}
 		jwt {
@@ -60,6 +60,10 @@ http://$ADDR {
 	@expression ` + "`{http.request.header.X-Pass} == 's3cret-9-expression'`" + `
 	respond @expression ok
 	vars upstream_token s3cret-10-variable
+	map {header.X-Partner} {partner} {
+		s3cret-12-input acme
+		~s3cret-13-.* other
+	}
 	basic_auth /basic/* {
 		ann $2a$14$s3cret-11-hash................................................
 	}
@@ -189,7 +193,7 @@ func TestAdminAPI(t *testing.T) {
 
 	t.Run("no secret in the configuration", func(t *testing.T) {
 		plain, masked := g.adminGet("/config/"), g.adminGet("/tentagate/config")
-		for i := 1; i <= 11; i++ {
+		for i := 1; i <= 13; i++ {
 			if secret := fmt.Sprintf("s3cret-%d-", i); !strings.Contains(plain, secret) {
 				t.Errorf("%s is not in the configuration", secret)
 			}

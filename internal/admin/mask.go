@@ -84,6 +84,8 @@ func holdsRequestValues(name, member string, inner any) bool {
 	switch member {
 	case "header", "header_regexp", "query", "vars", "vars_regexp":
 		return true
+	case "headers":
+		return name == "active" // those of health checks
 	case "add", "set", "replace":
 		return name == "request"
 	}
@@ -95,6 +97,8 @@ func maskedText(name, text string) string {
 	case text == "" || onlyPlaceholders.MatchString(text):
 		return text
 	case hides(name), keyNames.MatchString(name) && !openNames.MatchString(name), privateKey.MatchString(text):
+		return mask
+	case name == "input", name == "input_regexp": // of map: what requests are compared with
 		return mask
 	case strings.HasPrefix(name, "expr"):
 		return literals.ReplaceAllString(text, "'"+mask+"'")

@@ -69,23 +69,41 @@ func claim(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	switch info, missing := os.Lstat(path); {
-	case err != nil:
-		err = fmt.Errorf("%s: a running gateway has it", path)
-	case errors.Is(missing, fs.ErrNotExist):
+	if err = free(lock, path); err == nil {
 		return lock, nil
-	case missing != nil:
-		err = missing
-	case info.Mode().Type() != fs.ModeSocket:
-		err = fmt.Errorf("%s is not a socket", path)
-	case answers(path):
-		err = fmt.Errorf("%s: another program listens there", path)
-	default:
-		return lock, nil // Caddy removes it before it listens
 	}
 	_ = lock.Close()
 	return nil, err
+}
+
+// free locks a socket, and returns an error if a process uses it, or if no process can
+// listen there: a seccomp profile or a file system may forbid it.
+func free(lock *os.File, path string) error {
+	err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("%s: a running gateway has it", path)
+	} else if err != nil {
+		return fmt.Errorf("locking %s: %w", lock.Name(), err)
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is not a socket", path)
+	case answers(path):
+		return fmt.Errorf("%s: another program listens there", path)
+	default:
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	l, err := new(net.ListenConfig).Listen(context.Background(), "unix", path)
+	if err != nil {
+		return err
+	}
+	defer l.Close() // which removes it
+	return os.Chmod(path, 0o600)
 }
 
 // sockets returns the sockets of this user's gateways that run.

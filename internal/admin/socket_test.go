@@ -97,6 +97,18 @@ func TestClaimSocket(t *testing.T) {
 	}
 }
 
+// Where nothing can listen there is no socket.
+func TestFreeSocket(t *testing.T) {
+	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := free(lock, "/proc/tentagate.sock"); err == nil {
+		t.Error("a socket where no file can be made")
+	}
+}
+
 // A directory in which others could put something in the place of the socket is not used.
 func TestSocketDirectories(t *testing.T) {
 	for what, prepare := range map[string]func(runtime, dir string) error{
