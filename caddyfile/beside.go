@@ -47,6 +47,9 @@ func checkNeighbours(h httpcaddyfile.Helper) error {
 		for i, other := range l.segments {
 			name := other.Directive()
 			switch {
+			case name == "dashboard" && !conditional(other) && !slices.ContainsFunc(l.segments, authenticates):
+				return d.Errf("tentagate: the dashboard at %s is open to everybody, as the jwt of tentagate does not apply to it: put basic_auth, forward_auth or jwt_auth beside it, or give it a site of its own",
+					place.At(other[0].File, other[0].Line))
 			case i == l.ours || !slices.Contains(answering, orderName(other)):
 			case answersAll(ours) && l.before(l.ours, i, order):
 				who := directiveName
@@ -66,6 +69,11 @@ func checkNeighbours(h httpcaddyfile.Helper) error {
 		}
 	}
 	return nil
+}
+
+// authenticates reports whether a directive may ask who the client is.
+func authenticates(s caddyfile.Segment) bool {
+	return slices.Contains([]string{"basic_auth", "forward_auth", "jwt_auth"}, s.Directive()) || transparent(s)
 }
 
 // before reports whether one of the level's directives certainly runs before

@@ -58,6 +58,7 @@ func TestMistakes(t *testing.T) {
 			"a provider that nobody uses", "{\nadmin off\ntentagate {\njwt_provider main {\ndiscovery https://a.example\nissuer {env.NOT_SET}\n}\n}\n}\nhttp://:80 {\nguard\nrespond ok\n}",
 			"jwt_provider main: issuer: {env.NOT_SET} is empty|at Caddyfile:4",
 		},
+		{"a dashboard for everybody", site("tentagate {\nservice a http://127.0.0.1:1\n}\ndashboard"), "the dashboard at Caddyfile:8 is open to everybody|at Caddyfile:5"},
 		{"the global option twice", "{\ntentagate {\n}\ntentagate {\n}\n}\nhttp://:80 {\n}", "tentagate is given more than once|at Caddyfile:4"},
 
 		{"limit off", site("ratelimit off"), `"off" is no limit: leave the directive out|at Caddyfile:5`},
