@@ -268,7 +268,8 @@ func TestLastGoodDocument(t *testing.T) {
 }
 
 // A reload that changes when documents are fetched, or adds an address, has the document
-// at once, and requests are validated by it.
+// at once, and requests are validated by it. One that removes the document's address, or
+// names another server, does not have it.
 func TestReloadKeepsDocument(t *testing.T) {
 	b := newBackend(t, users)
 	config := func(options string) http.Handler {
@@ -286,8 +287,10 @@ func TestReloadKeepsDocument(t *testing.T) {
 			t.Errorf("%s: %s", options, text)
 		}
 	}
-	if r := get(t, config(newBackend(t, "").address()), "/api/reloaded-users/other"); r.StatusCode != http.StatusOK {
-		t.Errorf("another server has the document: %d", r.StatusCode)
+	for _, address := range []string{"http://127.0.0.1:1/inner", newBackend(t, "").address()} {
+		if r := get(t, config(address), "/api/reloaded-users/other"); r.StatusCode != http.StatusOK {
+			t.Errorf("%s has the document of another address: %d", address, r.StatusCode)
+		}
 	}
 }
 

@@ -125,13 +125,15 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 }
 
 // predecessor returns a source that has a document of the service already, from the same
-// file or from one of its addresses, or nil. A reload that changes the times of fetches,
-// or adds an address, then leaves no time without a document.
+// file or from an address that is still one of its own, or nil. A reload that changes the
+// times of fetches, or adds an address, then leaves no time without a document.
 func (s *Service) predecessor(o *fetch.Options) (latest *source) {
 	var fetched time.Time
 	for _, known := range sources.Values() {
 		status := known.Status()
-		same := o.File != "" && o.File == known.File || slices.ContainsFunc(o.URLs, func(address string) bool { return slices.Contains(known.URLs, address) })
+		same := o.File != "" && o.File == known.File || slices.ContainsFunc(o.URLs, func(address string) bool {
+			return fetch.Shown(address) == status.From && slices.Contains(known.URLs, address)
+		})
 		if same && known.service == s.Name && known.base == s.base && known.prefix == s.prefix && status.Document != nil && !status.Fetched.Before(fetched) {
 			latest, fetched = known, status.Fetched
 		}
