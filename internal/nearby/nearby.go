@@ -56,7 +56,8 @@ func Parse(texts []string) (*Networks, error) {
 // Client reports whether the client, as the server's trusted_proxies determine it, is
 // in one of the prefixes. Without trusted_proxies_strict, Caddy takes the first address of
 // X-Forwarded-For for the client's. Where proxies append to it, the client wrote that
-// itself: all of them must be in one of the prefixes then.
+// itself: all of them must be in one of the prefixes then. Of several client_ip_headers
+// that is the first with a valid address, which Caddy takes.
 func Client(r *http.Request, prefixes []netip.Prefix) bool {
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	if !contains(prefixes, client) {
@@ -70,8 +71,8 @@ func Client(r *http.Request, prefixes []netip.Prefix) bool {
 		return true
 	}
 	for _, name := range server.ClientIPHeaders {
-		if !allIn(prefixes, r.Header.Values(name)) {
-			return false
+		if all, valid := allIn(prefixes, r.Header.Values(name)); !all || valid {
+			return all
 		}
 	}
 	return true
@@ -118,20 +119,26 @@ func (n *Networks) Has(r *http.Request) bool {
 }
 
 // allIn reports whether all addresses of a list, which may have ports, are in one of the
-// prefixes.
-func allIn(prefixes []netip.Prefix, values []string) bool {
+// prefixes, and whether one of them is valid to Caddy, which refuses brackets without a
+// port.
+func allIn(prefixes []netip.Prefix, values []string) (all, valid bool) {
 	for _, value := range values {
 		for item := range strings.SplitSeq(value, ",") {
 			item = strings.TrimSpace(item)
 			if host, _, err := net.SplitHostPort(item); err == nil {
 				item = host
 			}
-			if item != "" && !contains(prefixes, strings.Trim(item, "[]")) {
-				return false
+			if item == "" {
+				continue
 			}
+			address := strings.Trim(item, "[]")
+			if !contains(prefixes, address) {
+				return false, valid
+			}
+			valid = valid || address == item
 		}
 	}
-	return true
+	return true, valid
 }
 
 func contains(prefixes []netip.Prefix, text string) bool {

@@ -70,6 +70,18 @@ func TestHas(t *testing.T) {
 			t.Errorf("%v: the client is not in its network", server.ClientIPHeaders)
 		}
 	}
+	// Caddy takes the first field that has a valid address; what it does not take does not count.
+	for first, want := range map[string]bool{"10.0.0.2": true, "": false, ",": false, "unknown": false, "[10.0.0.2]": false, "192.0.2.1": false} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Header.Set("X-Azure-Clientip", first)
+		r.Header.Set("X-Forwarded-For", "10.0.0.2, 192.0.2.1")
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{ClientIPHeaders: []string{"X-Azure-Clientip", "X-Forwarded-For"}})
+		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
+		caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "10.0.0.2")
+		if prefixes, _ := nearby.Prefixes([]string{"10.0.0.0/8"}); nearby.Client(r, prefixes) != want {
+			t.Errorf("X-Azure-ClientIP %q: got %v", first, !want)
+		}
+	}
 	n, _ := nearby.Parse([]string{"private_ranges"})
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	r.RemoteAddr = "10.0.0.1:1"
