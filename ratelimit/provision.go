@@ -220,35 +220,54 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 		}
 		h.exempt = append(h.exempt, prefixes...)
 	}
-	if hidesClients(ctx, h.exempt) {
+	h.warnOfProxies(ctx)
+	return nil
+}
+
+// warnOfProxies warns where exempt does not mean the clients, because of what the servers
+// of the configuration know about proxies.
+func (h *Handler) warnOfProxies(ctx caddy.Context) {
+	modules := ctx.Modules()
+	if len(h.exempt) == 0 || len(modules) == 0 {
+		return
+	}
+	app, ok := modules[0].(*caddyhttp.App)
+	if !ok {
+		return
+	}
+	var trusting, first bool
+	for _, server := range app.Servers {
+		if trustsProxies(server) {
+			trusting = true
+			first = first || takesFirst(server)
+		}
+	}
+	switch {
+	case first:
+		h.logger.Warn("exempt: the server has trusted_proxies without trusted_proxies_strict: behind two or more proxies a client is exempt only if "+
+			"every address in X-Forwarded-For is, also a proxy's; add the line `trusted_proxies_strict` to the global option `servers`",
+			zap.String("at", shared.Place(h.Position)))
+	case !trusting && slices.ContainsFunc(h.exempt, func(p netip.Prefix) bool { return p.Addr().IsPrivate() }):
 		h.logger.Warn("exempt covers private addresses, but the server has no trusted_proxies: behind a load balancer or proxy in a private network "+
 			"every client has the proxy's address and is not limited; set the global option `servers { trusted_proxies static <networks> }`",
 			zap.String("at", shared.Place(h.Position)))
 	}
-	return nil
 }
 
-// hidesClients reports whether prefixes cover private addresses while the
-// servers of the configuration trust no proxy.
-func hidesClients(ctx caddy.Context, prefixes []netip.Prefix) bool {
-	modules := ctx.Modules()
-	if len(modules) == 0 || !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr().IsPrivate() }) {
-		return false
+func trustsProxies(server *caddyhttp.Server) bool {
+	if server.TrustedProxiesRaw != nil || server.TrustedProxiesUnix {
+		return true
 	}
-	app, ok := modules[0].(*caddyhttp.App)
-	if !ok {
-		return false
-	}
-	for _, server := range app.Servers {
-		if server.TrustedProxiesRaw != nil || server.TrustedProxiesUnix {
-			return false
-		}
-		// Caddy drops the JSON of a module that is loaded, and does not export it.
-		if f := reflect.ValueOf(server).Elem().FieldByName("trustedProxies"); !f.IsValid() || f.Kind() != reflect.Interface || !f.IsNil() {
-			return false
-		}
-	}
-	return true
+	// Caddy drops the JSON of a module that is loaded, and does not export it.
+	f := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
+	return !f.IsValid() || f.Kind() != reflect.Interface || !f.IsNil()
+}
+
+// takesFirst reports whether the first address of X-Forwarded-For is the client's to a
+// server that trusts proxies.
+func takesFirst(server *caddyhttp.Server) bool {
+	return server.TrustedProxiesStrict == 0 && (len(server.ClientIPHeaders) == 0 ||
+		slices.ContainsFunc(server.ClientIPHeaders, func(name string) bool { return strings.EqualFold(name, "X-Forwarded-For") }))
 }
 
 func (h *Handler) provisionCost(ctx caddy.Context) error {

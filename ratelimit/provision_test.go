@@ -106,13 +106,16 @@ func warnings(t *testing.T, global, site string) string {
 }
 
 func TestWarnings(t *testing.T) {
-	const trust = "servers {\ntrusted_proxies static 192.0.2.0/24\n}"
+	const trust = "servers {\ntrusted_proxies static 192.0.2.0/24\n%s\n}"
 	for name, tc := range map[string]struct {
 		global, site, want string
 	}{
 		"private ranges, no proxy trusted": {"", "ratelimit 1/1h {\nexempt private_ranges\n}", "trusted_proxies"},
 		"a private network":                {"", "ratelimit 1/1h {\nexempt 10.1.0.0/16\n}", "trusted_proxies"},
-		"a trusted proxy":                  {trust, "ratelimit 1/1h {\nexempt private_ranges\n}", ""},
+		"a trusted proxy":                  {fmt.Sprintf(trust, "trusted_proxies_strict"), "ratelimit 1/1h {\nexempt private_ranges\n}", ""},
+		"trusted proxies, not strict":      {fmt.Sprintf(trust, ""), "ratelimit 1/1h {\nexempt 198.51.100.0/24\n}", "trusted_proxies_strict"},
+		"a field of one address":           {fmt.Sprintf(trust, "client_ip_headers X-Azure-ClientIP"), "ratelimit 1/1h {\nexempt private_ranges\n}", ""},
+		"nobody exempt, not strict":        {fmt.Sprintf(trust, ""), "ratelimit 1/1h", ""},
 		"public networks":                  {"", "ratelimit 1/1h {\nexempt 198.51.100.0/24\n}", ""},
 		"one zone, two limits":             {"", "ratelimit /a 1/1h {\nzone z\n}\nratelimit /b 2/1h {\nzone z\n}", `"zone": "z", "first": "a line", "second": "a line"`},
 		"one zone, two keys":               {"", "ratelimit /a 1/1h {\nzone z\n}\nratelimit /b 1/1h {\nzone z\nkey {header.X}\n}", `"zone": "z"`},
