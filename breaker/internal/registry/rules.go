@@ -142,7 +142,8 @@ func (r *Rules) check() error {
 	case max(r.Window, r.OpenMax, r.HalfOpenMax, r.SlowOver, r.RetryAfterMax) > caddy.Duration(maxTime):
 		return errors.New("window, open_for, half_open_max, slow_over, retry_after_max: accepted are durations up to 366d")
 	case r.OpenFor > r.OpenMax:
-		return fmt.Errorf("open_for %s: it is longer than the longest time open, %s: raise that, or shorten open_for", time.Duration(r.OpenFor), time.Duration(r.OpenMax))
+		return fmt.Errorf("open_for %s: it is longer than open_max, %s: raise open_max (in a Caddyfile `max`, as in `open_for 30s max 5m`), or shorten open_for",
+			time.Duration(r.OpenFor), time.Duration(r.OpenMax))
 	}
 	return nil
 }
