@@ -204,10 +204,16 @@ func (c *conn) setReadDeadline() {
 	_ = c.nc.SetReadDeadline(deadline)
 }
 
+// maxIdleKept is the most memory for a header section that an idle connection holds.
+const maxIdleKept = 16 << 10
+
 // rest prepares the connection for the pool: a deadline that passes while it is
 // idle would make it look closed.
 func (c *conn) rest() {
 	c.reused = true
+	if cap(c.kept) > maxIdleKept {
+		c.kept = nil
+	}
 	if c.t.options.ReadTimeout > 0 {
 		_ = c.nc.SetReadDeadline(time.Time{})
 	}

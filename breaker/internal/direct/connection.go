@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -35,16 +36,31 @@ func restoreConnection(resp *http.Response, head []byte) {
 	if !resp.ProtoAtLeast(1, 1) || resp.Header["Connection"] != nil {
 		return
 	}
+	values := slices.DeleteFunc(connectionValues(head), func(value string) bool { return strings.EqualFold(value, "close") })
+	if len(values) > 0 {
+		resp.Header["Connection"] = values
+	}
+}
+
+// connectionValues returns the values of the field Connection in a header section, which
+// the body may follow. Those on several lines are joined by a space, as ReadResponse joins
+// them (obs-fold, RFC 9112 §5.2).
+func connectionValues(head []byte) (values []string) {
+	found := false // the line before belongs to the field
 	for line := range bytes.Lines(head) {
-		if line[0] == '\r' || line[0] == '\n' {
-			return // what follows is the body
-		}
-		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || !bytes.EqualFold(name, []byte("Connection")) {
+		switch line[0] {
+		case '\r', '\n':
+			return values
+		case ' ', '\t':
+			if last := len(values) - 1; found {
+				values[last] = textproto.TrimString(values[last] + " " + textproto.TrimString(string(line)))
+			}
 			continue
 		}
-		if text := textproto.TrimString(string(value)); !strings.EqualFold(text, "close") {
-			resp.Header["Connection"] = append(resp.Header["Connection"], text)
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		if found = ok && bytes.EqualFold(name, []byte("Connection")); found {
+			values = append(values, textproto.TrimString(string(value)))
 		}
 	}
+	return values
 }

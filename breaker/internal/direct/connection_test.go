@@ -18,6 +18,8 @@ func TestConnectionOfTheResponse(t *testing.T) {
 		"connection:\tX-Hop , CLOSE\r\n":                       {"X-Hop , CLOSE"},
 		"Connection: close\r\nX-A: 1\r\nConnection: X-Hop\r\n": {"X-Hop"},
 		"Connection: X-Hop\r\n":                                {"X-Hop"},
+		"Connection: close,\r\n X-Hop\r\n":                     {"close, X-Hop"},
+		"Connection:\r\n close\r\n \t\r\nX-A: 1\r\n X-Hop\r\n": nil,
 		"Connection: close\r\n":                                nil,
 		"X-Connection: X-Hop\r\nConnection: Close\r\n":         nil,
 	} {
@@ -44,5 +46,24 @@ func TestConnectionOfTheResponse(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// An idle connection does not hold the memory of a large header section.
+func TestIdleConnectionDropsLargeHeader(t *testing.T) {
+	for size, kept := range map[int]bool{6 << 10: true, 64 << 10: false} {
+		b := answers(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("a", size)+"\r\nContent-Length: 2\r\n\r\nok")
+		tr := newTransport(t, Options{})
+		if _, err := get(t, tr, b.url()); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := tr.pool.take(t.Context(), b.Addr().String(), false)
+		if err != nil || c == nil {
+			t.Fatalf("no idle connection: %v", err)
+		}
+		if held := cap(c.kept); held > maxIdleKept || kept != (held > 0) {
+			t.Errorf("after a header of %d bytes: holds %d", size, held)
+		}
+		c.close()
 	}
 }
