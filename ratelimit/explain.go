@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -51,7 +52,7 @@ func (rc *requestChecks) foresee(r *http.Request, h *Handler) (group []*check, r
 	}
 	group = rc.all[begin:]
 	for _, c := range group {
-		c.foresee()
+		c.foresee(r.Context())
 		if c.refuses() && (refused == nil || c.tier == nil && refused.tier != nil) {
 			refused = c
 		}
@@ -60,7 +61,7 @@ func (rc *requestChecks) foresee(r *http.Request, h *Handler) (group []*check, r
 }
 
 // foresee reads whether the units are available, from Redis too, and takes none.
-func (c *check) foresee() {
+func (c *check) foresee(ctx context.Context) {
 	if !c.metered() {
 		return
 	}
@@ -69,25 +70,12 @@ func (c *check) foresee() {
 		z.memory.Peek(c.key, c.tier.plan, c.cost, &c.decision)
 		return
 	}
+	limit := adminTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline))
+	}
 	call := c.redisCall()
-	call.Budget, call.Request = adminTimeout, nil
-	if err := call.Peek(); err != nil {
-		call = c.redisCall()
-		call.PeekLocal()
-		return
-	}
-	// Redis says what is left, not whether that suffices.
-	d := &c.decision
-	for i := range d.Len {
-		m := &d.Meters[i]
-		switch {
-		case m.Remaining >= c.cost:
-		case c.cost > c.tier.plan.Capacity(i):
-			m.Over, d.Wait = true, gcra.Never
-		case c.handler.Delay == 0:
-			m.Over, d.Wait = true, max(d.Wait, m.Reset, 1)
-		}
-	}
+	call.Foresee(limit)
 }
 
 // refuses reports whether the request is refused.
@@ -143,6 +131,9 @@ func (c *check) describe() string {
 	}
 	if len(h.CountStatus) > 0 {
 		text += "; only responses " + strings.Join(h.CountStatus, " ") + " count"
+	}
+	if h.Mode == modeLeased && !c.decision.Admitted() && c.decision.Source != gcra.Local {
+		text += "; units that this gateway has reserved before may still admit it"
 	}
 	switch short := c.short(); {
 	case short && h.Shadow:

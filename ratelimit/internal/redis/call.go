@@ -257,7 +257,8 @@ func (c *Call) Refund(at int64, source gcra.Source) {
 	}
 }
 
-// Peek asks Redis what is left of a key, and takes nothing.
+// Peek asks Redis what is left of a key, and takes nothing. Under a plan without windows
+// and quotas it also says whether that suffices.
 func (c *Call) Peek() error {
 	peek := *c
 	peek.Cost = 0
@@ -266,8 +267,54 @@ func (c *Call) Peek() error {
 	if err := c.Zone.engine.do(t); err != nil {
 		return err
 	}
-	peek.fill(t, t.reply.wait, t.reply.debts)
+	wait := int64(0)
+	if c.Plan.Simple() {
+		for i, p := range c.Plan.Policies() {
+			wait = max(wait, p.Wait(t.reply.debts[i], 0, c.Cost))
+		}
+	}
+	c.fill(t, wait, t.reply.debts)
 	return nil
+}
+
+// Foresee answers as Decide would without leases, and takes nothing. It waits for Redis
+// for at most limit. Under a plan with windows or quotas the wait of a refusal is that for
+// more units, which need not suffice for a cost above one.
+func (c *Call) Foresee(limit time.Duration) {
+	switch {
+	case c.impossible():
+		c.never()
+	case c.remembered():
+	case c.peekWithin(limit):
+		c.compare()
+	case !c.fixedFallback():
+		c.Zone.local.Peek(c.Key, c.Plan.Share(c.Zone.engine.instances()), c.Cost, c.Decision)
+		c.Decision.Source = gcra.Local
+	}
+}
+
+// peekWithin asks Redis if requests would.
+func (c *Call) peekWithin(limit time.Duration) bool {
+	if limit <= 0 || !c.Zone.engine.available(partition(c.Zone.name, c.Key)) {
+		return false
+	}
+	peek := *c
+	peek.Budget, peek.Request = limit, nil
+	return peek.Peek() == nil
+}
+
+// compare completes what Redis says of a plan with windows or quotas: what is left, but
+// not whether that suffices.
+func (c *Call) compare() {
+	if c.Plan.Simple() {
+		return
+	}
+	d := c.Decision
+	for i := range d.Len {
+		if m := &d.Meters[i]; m.Remaining < c.Cost {
+			m.Over, d.Wait = true, max(d.Wait, m.Reset, 1)
+		}
+	}
 }
 
 // PeekLocal answers from what this gateway has seen of a key, without a round
