@@ -54,6 +54,12 @@ func TestInvalidValues(t *testing.T) {
 			put(t, s, key, fresh(body))
 			spoil(key)
 			before := s.Stats()
+			if e := s.Peek(ctx, key, func([]string, string) bool { return true }); e != nil {
+				t.Fatalf("a look found %+v", e)
+			}
+			if now := s.Stats(); now.Corrupt != before.Corrupt {
+				t.Error("a look has the invalid value deleted")
+			}
 			if o := get(s, key); o != nil {
 				t.Fatalf("got %+v", o)
 			}

@@ -56,14 +56,15 @@ func parseIndexed(id, s string) (indexed, bool) {
 	return v, errors.Join(errs[:]...) == nil && !r.bad && r.at == len(s)
 }
 
-// wanted returns the variants that match accepts, newest first.
-func (s *Store) wanted(key object.Key, index map[string]string, match func([]string, string) bool) []indexed {
+// wanted returns the variants that match accepts, newest first. damaged is called for an
+// index that cannot be read.
+func wanted(key object.Key, index map[string]string, match func([]string, string) bool, damaged func(key object.Key, rest string)) []indexed {
 	var list []indexed
 	now := time.Now().UnixMicro()
 	for id, text := range index {
 		v, ok := parseIndexed(id, text)
 		if !ok {
-			s.discard(key, "i")
+			damaged(key, "i")
 			return nil
 		}
 		if v.until > now && match(v.vary, v.variant) {

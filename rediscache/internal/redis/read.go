@@ -67,8 +67,9 @@ func ask[T any](s *Store, p *availability.Partition, ctx, limited context.Contex
 // fetch reads the index, then the variants, then the parts of long bodies. The
 // variant of a response without Vary, the usual one, has a fixed name and
 // is read together with the index. match is only called here and not in the
-// functions given to ask: it reads the request.
-func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([]string, string) bool) (*object.Entry, error) {
+// functions given to ask: it reads the request. damaged is called for keys with an
+// invalid value.
+func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([]string, string) bool, damaged func(key object.Key, rest string)) (*object.Entry, error) {
 	type first struct {
 		index *redis.MapStringStringCmd
 		plain *redis.StringCmd
@@ -83,13 +84,13 @@ func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([
 	if err != nil {
 		return nil, err
 	}
-	s.repair(key, "i", got.index.Err())
-	wanted := s.wanted(key, got.index.Val(), match)
+	repair(key, "i", got.index.Err(), damaged)
+	variants := wanted(key, got.index.Val(), match, damaged)
 	if got.plain.Err() == nil && len(got.index.Val()) == 0 && match(nil, "") {
-		wanted = append(wanted, indexed{id: plainVariant}) // the index was evicted
+		variants = append(variants, indexed{id: plainVariant}) // the index was evicted
 	}
 	var names []string
-	for _, v := range wanted {
+	for _, v := range variants {
 		if v.id != plainVariant {
 			names = append(names, "v:"+v.id)
 		}
@@ -99,12 +100,12 @@ func (s *Store) fetch(ctx, limited context.Context, key object.Key, match func([
 		return nil, err
 	}
 	entry := &object.Entry{Key: key}
-	for _, v := range wanted {
+	for _, v := range variants {
 		value := got.plain
 		if v.id != plainVariant {
 			value, values = values[0], values[1:]
 		}
-		o, err := s.open(ctx, limited, key, v.id, value)
+		o, err := s.open(ctx, limited, key, v.id, value, damaged)
 		if err != nil {
 			return nil, err
 		}
@@ -156,15 +157,15 @@ func pipelined(ctx context.Context, c redis.UniversalClient, f func(redis.Pipeli
 
 // open decodes a variant and fetches the parts of its body. It returns nil for
 // one that is not there, is damaged or is another key's.
-func (s *Store) open(ctx, limited context.Context, key object.Key, id string, value *redis.StringCmd) (*object.Object, error) {
+func (s *Store) open(ctx, limited context.Context, key object.Key, id string, value *redis.StringCmd, damaged func(key object.Key, rest string)) (*object.Object, error) {
 	if value.Err() != nil {
-		s.repair(key, "v:"+id, value.Err())
+		repair(key, "v:"+id, value.Err(), damaged)
 		return nil, nil
 	}
 	bytes, _ := value.Bytes()
 	h, err := decode(value.Val(), bytes)
 	if err != nil {
-		s.discard(key, "v:"+id)
+		damaged(key, "v:"+id)
 		return nil, nil
 	}
 	if h.key != key.Full || h.bodySize > s.o.MaxBody || variantID(h.object) != id {
@@ -187,7 +188,7 @@ func (s *Store) open(ctx, limited context.Context, key object.Key, id string, va
 	o, err := h.unpack(chunks)
 	switch {
 	case errors.Is(err, errCorrupt):
-		s.discard(key, "v:"+id)
+		damaged(key, "v:"+id)
 		return nil, nil
 	case err != nil:
 		return nil, nil
@@ -195,10 +196,10 @@ func (s *Store) open(ctx, limited context.Context, key object.Key, id string, va
 	return o, nil
 }
 
-// repair deletes a key that holds another type.
-func (s *Store) repair(key object.Key, rest string, err error) {
+// repair calls damaged for a key that holds another type.
+func repair(key object.Key, rest string, err error, damaged func(key object.Key, rest string)) {
 	if err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") {
-		s.discard(key, rest)
+		damaged(key, rest)
 	}
 }
 

@@ -149,7 +149,7 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 		s.n.skipped.Add(1)
 		return nil
 	}
-	entry, err := s.fetch(ctx, limited, key, match)
+	entry, err := s.fetch(ctx, limited, key, match, s.discard)
 	switch {
 	case errors.Is(err, errNotAsked):
 		s.n.skipped.Add(1)
@@ -163,7 +163,7 @@ func (s *Store) Select(ctx context.Context, key object.Key, match func(vary []st
 	return entry
 }
 
-// Peek is Select without counting hits and misses.
+// Peek is Select without effects: it counts no hits and misses, and keeps what is damaged.
 func (s *Store) Peek(ctx context.Context, key object.Key, match func(vary []string, variant string) bool) *object.Entry {
 	if e := s.waiting.get(key, match); e != nil {
 		return e
@@ -173,7 +173,7 @@ func (s *Store) Peek(ctx context.Context, key object.Key, match func(vary []stri
 	}
 	limited, end := availability.Limit(ctx, s.o.Budget)
 	defer end()
-	entry, err := s.fetch(ctx, limited, key, match)
+	entry, err := s.fetch(ctx, limited, key, match, func(object.Key, string) {})
 	if err != nil {
 		return nil
 	}

@@ -179,7 +179,7 @@ func (s *Store) do(ctx context.Context, j job) {
 	}
 	if err != nil {
 		s.n.writeErrors.Add(1)
-		s.repair(j.key, "i", err)
+		repair(j.key, "i", err, s.discard)
 		if !isAnswer(err) {
 			s.partition(j.key).Report(availability.Call{Began: began, Write: true}, err)
 		} else if j.object != nil {
