@@ -29,7 +29,7 @@ func (h *Handler) Explain(t *explain.Trace, w http.ResponseWriter, r *http.Reque
 		return nil
 	}
 	s := requeststate.Of(r)
-	note, facts := h.noteOf(s.Decisions.Auth), explain.Facts{"auth": s.Decisions.Auth}
+	note, facts := h.noteOf(s.Decisions.Auth, s.Decisions.Provider), explain.Facts{"auth": s.Decisions.Auth}
 	if s.Decisions.Provider != "" {
 		facts["provider"] = s.Decisions.Provider
 	}
@@ -55,14 +55,18 @@ func describe(r *http.Request) (reason string, facts explain.Facts) {
 	return reason, facts
 }
 
-// noteOf says what a real request would do about the reason of a refusal.
-func (h *Handler) noteOf(reason string) string {
+// noteOf says what a real request would do about the reason of a refusal, by a provider if
+// that is known.
+func (h *Handler) noteOf(reason, provider string) string {
 	switch reason {
 	case reasonKey, reasonSignature, reasonNoKeys:
 	default:
 		return ""
 	}
 	for _, p := range h.providers {
+		if provider != "" && p.name != provider {
+			continue
+		}
 		if _, ok := p.source.(*keyset.Remote); ok {
 			return "by the keys that are known: a real request has them fetched again, at most every few seconds; see `tentagate keys`"
 		}

@@ -10,7 +10,18 @@ import (
 
 	"github.com/pythopus/tentagate/internal/explain"
 	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
+
+// Only keys that are fetched can be others for a real request.
+func TestExplainNote(t *testing.T) {
+	h := &Handler{providers: []*Provider{{name: "file"}, {name: "remote", source: new(keyset.Remote)}}}
+	for provider, noted := range map[string]bool{"file": false, "remote": true, "": true} {
+		if note := h.noteOf(reasonSignature, provider); (note != "") != noted {
+			t.Errorf("provider %q: %q", provider, note)
+		}
+	}
+}
 
 // A dry run neither remembers a proof nor caches a token.
 func TestExplainHasNoEffect(t *testing.T) {
