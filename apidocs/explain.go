@@ -48,7 +48,9 @@ func (h *Handler) explainPass(t *explain.Trace, w http.ResponseWriter, r *http.R
 		reason = "the document of the service has no such path"
 	}
 	if s.checks && known.Checks() {
-		if _, found := h.examine(r, known, &m); found != nil {
+		if _, found := h.examine(r, known, &m); found != nil && found.result == resultBody {
+			reason += "; its body, which a dry run does not have, is checked too"
+		} else if found != nil {
 			if s.refuses(known, &m, found) {
 				return t.Refuse(found.problem(w), "", facts)
 			}
