@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -31,24 +32,33 @@ func (h *Handler) Explain(t *explain.Trace, w http.ResponseWriter, r *http.Reque
 	queued := full && h.MaxInflight != nil && a.Queued < h.MaxInflight.Queue
 	reason := "the circuit " + h.Name + " is " + a.State.String()
 	switch {
-	case full && !queued && h.Mode != modeObserve:
-		return t.Refuse(unavailable(w, 0, kindFull, h.fullDetail()), fmt.Sprintf("%d of %d are in flight", a.InFlight, a.Limit), facts)
-	case !a.Ready && h.Mode != modeObserve:
-		return h.explainOpen(t, w, r, a, facts)
-	case !a.Ready:
+	case h.Mode == modeObserve && (full && !queued || !a.Ready):
 		reason += "; mode observe refuses nothing"
+	case full && !queued:
+		return t.Refuse(unavailable(w, 0, kindFull, h.fullDetail()), fmt.Sprintf("%d of %d are in flight", a.InFlight, a.Limit), facts)
+	case !a.Ready:
+		return h.explainOpen(t, w, r, a, facts)
 	case full:
 		reason += "; the request waits: no more may be in flight"
 	case a.State == circuit.HalfOpen:
 		reason += "; the request is a probe"
 	}
 	t.Pass(reason, facts)
-	return next.ServeHTTP(w, r)
+	err := next.ServeHTTP(w, r)
+	if !errors.Is(err, explain.ErrCircuitsOpen) {
+		return err
+	}
+	facts = explain.Facts{"name": h.Name}
+	if h.fallback != nil {
+		t.Pass("the circuits of all upstreams of "+h.Name+" are open: the handlers of open answer", facts)
+		return t.Through(h.Open, w, r)
+	}
+	return t.Refuse(unavailable(w, 0, kindOpen, h.upstreamsOpenDetail()), "", facts)
 }
 
 // explainOpen says who answers while the circuit is open.
 func (h *Handler) explainOpen(t *explain.Trace, w http.ResponseWriter, r *http.Request, a registry.Admission, facts explain.Facts) error {
-	note := "for " + a.Wait.Round(time.Second).String()
+	note := "for " + max(a.Wait.Round(time.Second), time.Second).String()
 	if a.Wait == 0 {
 		note = "until its probes have returned"
 	}

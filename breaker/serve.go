@@ -85,7 +85,11 @@ func (h *Handler) openDetail() string {
 // refuseUpstream answers where the circuits of all upstreams refused the
 // request.
 func (h *Handler) refuseUpstream(w http.ResponseWriter, r *http.Request, open *registry.OpenError) error {
-	return h.refuseOpen(w, r, "upstream_open", open.Wait, "all upstreams of the service "+h.Name+" are temporarily unavailable (circuit open)")
+	return h.refuseOpen(w, r, "upstream_open", open.Wait, h.upstreamsOpenDetail())
+}
+
+func (h *Handler) upstreamsOpenDetail() string {
+	return "all upstreams of the service " + h.Name + " are temporarily unavailable (circuit open)"
 }
 
 func (h *Handler) refuseOpen(w http.ResponseWriter, r *http.Request, reason string, wait time.Duration, detail string) error {

@@ -2,7 +2,9 @@ package rediscache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -95,10 +97,7 @@ func (h *Handler) explainStored(t *explain.Trace, w http.ResponseWriter, r *http
 	if len(o.Vary) > 0 {
 		facts["vary"] = strings.Join(o.Vary, " ")
 	}
-	status := o.Status
-	if rfc9111.Conditional(r.Header) && rfc9111.NotModified(r.Header, o.Header, o.Status, o.ResponseTime) {
-		status = http.StatusNotModified
-	}
+	status := statusFor(r, o)
 	text := fmt.Sprintf("stored in %s for %s, %ds old", tier, facts["partition"], seconds(o.Age(now)))
 	switch reuse {
 	case rfc9111.UseFresh:
@@ -135,7 +134,27 @@ func (h *Handler) explainMiss(t *explain.Trace, w http.ResponseWriter, r *http.R
 		return t.Refuse(notCached(), reason, facts)
 	}
 	t.Pass(reason, facts)
-	return next.ServeHTTP(w, r)
+	before := w.Header().Clone()
+	err := next.ServeHTTP(w, r)
+	if err == nil || errors.Is(err, explain.ErrStopped) || explain.StatusOf(err) < http.StatusInternalServerError ||
+		!(&exchange{request: *q, h: h}).mayServeStale(time.Now(), true) {
+		return err
+	}
+	clear(w.Header())
+	maps.Copy(w.Header(), before)
+	report(r, "stale")
+	facts = maps.Clone(facts)
+	facts["cache"] = "stale"
+	t.Answer(statusFor(r, q.hit.object), "the service cannot be asked: the stale response is sent", facts)
+	return nil
+}
+
+// statusFor returns the status with which a stored response answers the request.
+func statusFor(r *http.Request, o *object.Object) int {
+	if rfc9111.Conditional(r.Header) && rfc9111.NotModified(r.Header, o.Header, o.Status, o.ResponseTime) {
+		return http.StatusNotModified
+	}
+	return o.Status
 }
 
 // peek looks for what is stored, without effect on what is evicted, and says where it was.

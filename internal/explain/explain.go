@@ -34,6 +34,7 @@ const (
 	Passes  Result = "passes"  // to the next handler
 	Refuses Result = "refuses" // with an error
 	Answers Result = "answers" // in place of the handlers behind
+	Asks    Result = "asks"    // the service
 	Stops   Result = "stops"   // the dry run: only a real request can go on
 )
 
@@ -141,6 +142,17 @@ func (t *Trace) Stop(reason string, facts Facts) error {
 	t.add(Step{Result: Stops, Reason: reason, Facts: facts})
 	return ErrStopped
 }
+
+// Ask records that the handler asks a service, and returns ErrStopped: what the service
+// answers is not known.
+func (t *Trace) Ask(address string, facts Facts) error {
+	t.add(Step{Result: Asks, Reason: address, Facts: facts})
+	return ErrStopped
+}
+
+// ErrCircuitsOpen is in the error of a proxy of which only the circuits of the upstreams
+// refuse the request.
+var ErrCircuitsOpen = errors.New("the circuits of all upstreams are open")
 
 // Through leads the request through routes of the handler, behind which there is nothing.
 func (t *Trace) Through(routes caddyhttp.RouteList, w http.ResponseWriter, r *http.Request) error {

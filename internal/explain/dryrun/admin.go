@@ -33,7 +33,7 @@ const timeout = 5 * time.Second
 func init() {
 	admin.RegisterAPI("explain", admin.Endpoint{Pattern: uri, Serve: serve, Operations: []admin.Operation{{
 		Method: http.MethodPost, Summary: "What the gateway would do with a request, without doing it", Body: Request{}, Answer: Answer{},
-		Fails: map[int]string{http.StatusBadRequest: "The request is malformed", http.StatusNotFound: "No server listens on the port of the URL"},
+		Fails: map[int]string{http.StatusBadRequest: "The request is malformed, or several servers listen on the port of the URL", http.StatusNotFound: "No server listens on the port of the URL"},
 	}}})
 }
 
@@ -45,7 +45,7 @@ const (
 	forwarded Outcome = "forwarded" // a service is asked
 	refused   Outcome = "refused"   // with a 4xx or 5xx of the gateway
 	answered  Outcome = "answered"  // by the gateway, as from its cache
-	unknown   Outcome = "unknown"   // a handler decides that a dry run cannot run
+	unknown   Outcome = "unknown"   // the last handler cannot be tried without a real request
 )
 
 // Answer is what the gateway would do.
@@ -99,20 +99,20 @@ func serve(w http.ResponseWriter, r *http.Request) error {
 // Run finds out what becomes of a request whose URL is u. The error is one for the admin
 // API.
 func Run(ctx context.Context, app *caddyhttp.App, q *Request, u *url.URL) (*Answer, error) {
-	name, server, err := find(app, u)
+	to, err := find(app, u)
 	if err != nil {
-		return nil, admin.Error(http.StatusNotFound, err)
+		return nil, err
 	}
-	if u.Scheme == "http" && len(server.TLSConnPolicies) > 0 {
-		return nil, admin.Error(http.StatusBadRequest, fmt.Errorf("url: %s speaks TLS: write https", strings.Join(server.Listen, ", ")))
+	if u.Scheme == "http" && len(to.server.TLSConnPolicies) > 0 {
+		return nil, admin.Error(http.StatusBadRequest, fmt.Errorf("url: %s speaks TLS: write https", strings.Join(to.server.Listen, ", ")))
 	}
 	w := &header{fields: http.Header{}}
-	r := q.make(ctx, w, u, server)
-	k := &walk{server: server}
+	r := q.make(ctx, w, u, to)
+	k := &walk{server: to.server}
 	k.run(w, r)
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	answer := &Answer{
-		Method: q.Method, URL: masked(u), Server: name + " (" + strings.Join(server.Listen, ", ") + ")", Client: cmp.Or(client, q.Client),
+		Method: q.Method, URL: masked(u), Server: to.String(), Client: cmp.Or(client, q.Client),
 		Outcome: k.outcome(), Status: k.record.Status, Steps: k.record.Steps, Upstreams: k.upstreams, Fields: map[string][]string{},
 	}
 	for _, name := range shownFields {

@@ -85,7 +85,7 @@ func requestOf(cmd *cobra.Command, target string) (q Request, err error) {
 // outcomes are what people read.
 var outcomes = map[Outcome]string{
 	forwarded: "the service is asked", refused: "refused by the gateway", answered: "answered by the gateway",
-	unknown: "not known: a handler decides that only a real request can run",
+	unknown: "not known: the last handler above cannot be tried without a real request",
 }
 
 func show(w io.Writer, a Answer) error {

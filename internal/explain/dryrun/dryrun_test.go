@@ -3,6 +3,7 @@ package dryrun_test
 import (
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
@@ -108,8 +109,12 @@ func TestRoutes(t *testing.T) {
 	handle {
 		respond /rest 203
 	}
+	error /fails 404
 	handle_errors 410 {
 		respond 451
+	}
+	handle_errors 404 {
+		error 418
 	}
 }
 `)
@@ -124,6 +129,7 @@ func TestRoutes(t *testing.T) {
 		"/group/x": {202, "static_response answers"},
 		"/rest":    {203, "static_response answers"},
 		"/nothing": {200, "caddy answers"},
+		"/fails":   {404, "error refuses, error refuses"}, // the status of the first
 	} {
 		e := ask(t, server, path)
 		var steps []string
@@ -133,6 +139,21 @@ func TestRoutes(t *testing.T) {
 		if got := strings.Join(steps, ", "); e.Status != want.status || got != want.steps {
 			t.Errorf("%s: %d %s, want %d %s", path, e.Status, got, want.status, want.steps)
 		}
+	}
+}
+
+// The error routes of a subroute leave the status of an error that they do not answer.
+func TestSubrouteErrors(t *testing.T) {
+	server, err := servertest.LoadJSON(t, []byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"srv0":{"listen":[":80"],"routes":[{"handle":[
+		{"handler":"subroute","routes":[{"handle":[{"handler":"error","status_code":404}]}],
+		"errors":{"routes":[{"handle":[{"handler":"vars","a":"b"}],"terminal":true}]}}]}]}}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://api.example.com/", nil))
+	if answer := ask(t, server, "/"); answer.Status != w.Code || w.Code != 404 {
+		t.Errorf("%d, of a real request %d: %+v", answer.Status, w.Code, answer.Steps)
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -112,7 +110,7 @@ func (q *Request) fields() http.Header {
 }
 
 // make returns the request as the server would get it.
-func (q *Request) make(ctx context.Context, w http.ResponseWriter, u *url.URL, server *caddyhttp.Server) *http.Request {
+func (q *Request) make(ctx context.Context, w http.ResponseWriter, u *url.URL, to destination) *http.Request {
 	target := *u
 	target.Scheme, target.Host, target.Fragment, target.RawFragment = "", "", "", ""
 	if target.Path == "" {
@@ -126,56 +124,23 @@ func (q *Request) make(ctx context.Context, w http.ResponseWriter, u *url.URL, s
 		r.Host = hosts[0]
 		r.Header.Del("Host")
 	}
-	if len(server.TLSConnPolicies) > 0 {
-		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: u.Hostname()}
+	if len(to.server.TLSConnPolicies) > 0 {
+		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: serverName(r)}
 	}
-	r = caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), w, server)
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, to.local)
+	r = caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), w, to.server)
 	requeststate.Of(r).DryRun = true
 	return r
 }
 
-// find returns the server that a URL leads to, by its port.
-func find(app *caddyhttp.App, u *url.URL) (name string, server *caddyhttp.Server, err error) {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+// serverName is the name that a client sends in the TLS handshake: it has none for an
+// address.
+func serverName(r *http.Request) string {
+	host := strings.Trim(hostOf(r), "[]")
+	if net.ParseIP(host) != nil {
+		return ""
 	}
-	names := make([]string, 0, len(app.Servers))
-	var listening []string
-	for name, server := range app.Servers {
-		names = append(names, name)
-		listening = append(listening, server.Listen...)
-	}
-	slices.Sort(names)
-	slices.Sort(listening)
-	for _, name := range names {
-		for _, address := range app.Servers[name].Listen {
-			if listens(address, u.Hostname(), port) {
-				return name, app.Servers[name], nil
-			}
-		}
-	}
-	if u.Port() == "" && len(names) == 1 {
-		// A proxy in front, or a port of the container, leads to it.
-		return names[0], app.Servers[names[0]], nil
-	}
-	return "", nil, fmt.Errorf("no server of the running configuration listens on port %s: it listens on %s; write the port into the URL, and the host that clients send with it",
-		port, strings.Join(listening, ", "))
-}
-
-// listens reports whether an address of a server is that of a URL.
-func listens(address, host, port string) bool {
-	a, err := caddy.ParseNetworkAddress(caddy.NewReplacer().ReplaceAll(address, ""))
-	number, bad := strconv.ParseUint(port, 10, 16)
-	if err != nil || bad != nil || a.IsUnixNetwork() || uint64(a.StartPort) > number || uint64(a.EndPort) < number {
-		return false
-	}
-	asked, err := netip.ParseAddr(host)
-	if err != nil {
-		return true // a name
-	}
-	own, err := netip.ParseAddr(a.Host)
-	return err != nil || own.IsUnspecified() || own == asked
+	return host
 }
 
 // masked returns a URL without the values in its query, which may be secrets.

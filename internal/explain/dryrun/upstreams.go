@@ -1,11 +1,13 @@
 package dryrun
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/pythopus/tentagate/internal/explain"
@@ -26,7 +28,8 @@ func (k *walk) proxy(t *explain.Trace, h *reverseproxy.Handler, r *http.Request)
 	if len(h.HandleResponse) > 0 {
 		return t.Stop("it asks "+strings.Join(dials(h, r), " or ")+", and its handle_response decides by the answer, as in forward_auth", nil)
 	}
-	k.upstreams = upstreamsOf(h, r)
+	list, known := upstreamsOf(h, r)
+	k.upstreams = list
 	policy := "random"
 	if h.LoadBalancing != nil && h.LoadBalancing.SelectionPolicy != nil {
 		if m, ok := h.LoadBalancing.SelectionPolicy.(caddy.Module); ok {
@@ -41,19 +44,32 @@ func (k *walk) proxy(t *explain.Trace, h *reverseproxy.Handler, r *http.Request)
 	}
 	facts := explain.Facts{"available": strings.Join(available, " "), "policy": policy}
 	switch {
-	case h.DynamicUpstreams != nil && len(k.upstreams) == 0:
+	case !known:
 		k.forwarded = true
-		return t.Stop("it asks the service, at an address that is looked up for the request", facts)
+		return t.Ask("an address that is looked up for the request", facts)
 	case len(available) == 0:
-		k.record.Status = http.StatusServiceUnavailable
-		return t.Stop("no upstream is available", facts)
+		return t.Refuse(caddyhttp.Error(http.StatusServiceUnavailable, unavailable(list)), "no upstream is available", facts)
 	case len(available) == 1:
 		k.forwarded = true
-		return t.Stop("it asks "+available[0], facts)
+		return t.Ask(available[0], facts)
 	default:
 		k.forwarded = true
-		return t.Stop(fmt.Sprintf("it asks one of %d upstreams, by the policy %s: %s", len(available), policy, strings.Join(available, ", ")), facts)
+		return t.Ask(fmt.Sprintf("one of %d upstreams, by the policy %s: %s", len(available), policy, strings.Join(available, ", ")), facts)
 	}
+}
+
+// unavailable is why no upstream is available. Where only their circuits refuse, the
+// circuit breaker in front answers.
+func unavailable(list []Upstream) error {
+	for _, u := range list {
+		if u.Reason != circuitRefuses {
+			return errors.New("no upstream is available")
+		}
+	}
+	if len(list) == 0 {
+		return errors.New("there is no upstream")
+	}
+	return explain.ErrCircuitsOpen
 }
 
 func dials(h *reverseproxy.Handler, r *http.Request) (list []string) {
@@ -71,9 +87,10 @@ func expand(dial string, r *http.Request) string {
 	return dial
 }
 
-// upstreamsOf returns the upstreams as health checks and circuit breakers see them.
-func upstreamsOf(h *reverseproxy.Handler, r *http.Request) []Upstream {
-	list := []Upstream{}
+// upstreamsOf returns the upstreams as health checks and circuit breakers see them, if
+// they are known without a real request.
+func upstreamsOf(h *reverseproxy.Handler, r *http.Request) (list []Upstream, known bool) {
+	list = []Upstream{}
 	ready := func(string) bool { return true }
 	if t, ok := h.Transport.(interface{ Ready(address string) bool }); ok {
 		ready = t.Ready
@@ -82,16 +99,21 @@ func upstreamsOf(h *reverseproxy.Handler, r *http.Request) []Upstream {
 		for _, address := range source.Addresses() {
 			list = append(list, upstream(address, ready(address), true, false))
 		}
+		return list, true
 	}
 	if h.DynamicUpstreams != nil {
-		return list
+		return list, false
 	}
 	for _, u := range h.Upstreams {
 		address := expand(u.Dial, r)
 		list = append(list, upstream(address, ready(address), u.Healthy(), u.Full()))
 	}
-	return list
+	return list, true
 }
+
+// circuitRefuses is why an upstream is not available whose circuit is open, or half open
+// with all of its probes on their way.
+const circuitRefuses = "its circuit admits no request now"
 
 func upstream(address string, ready, healthy, full bool) Upstream {
 	u := Upstream{Address: address}
@@ -101,7 +123,7 @@ func upstream(address string, ready, healthy, full bool) Upstream {
 	case full:
 		u.Reason = "it has as many requests as it may have"
 	case !ready:
-		u.Reason = "its circuit is open"
+		u.Reason = circuitRefuses
 	default:
 		u.Available = true
 	}

@@ -52,26 +52,26 @@ type walk struct {
 // run returns when no handler is left, or one has answered or refused the request.
 func (k *walk) run(w http.ResponseWriter, r *http.Request) {
 	k.record.Through = func(routes caddyhttp.RouteList, w http.ResponseWriter, r *http.Request) error {
-		return k.routes(routes, k.end()).ServeHTTP(w, r)
+		return k.routes(routes, k.end(false)).ServeHTTP(w, r)
 	}
 	k.groups = map[string]bool{}
-	err := k.routes(k.server.Routes, k.end()).ServeHTTP(w, r)
+	err := k.admit(r)
+	if err == nil {
+		err = k.routes(k.server.Routes, k.end(false)).ServeHTTP(w, r)
+	}
 	if err == nil || errors.Is(err, explain.ErrStopped) {
 		return
 	}
+	k.record.Status = 0
 	status := explain.StatusOf(err)
 	if k.server.Errors != nil && len(k.server.Errors.Routes) > 0 {
 		restore(r)
 		k.groups, k.failing = map[string]bool{}, true
-		err = k.routes(k.server.Errors.Routes, k.end()).ServeHTTP(w, k.server.Errors.WithError(r, err))
-		switch {
-		case errors.Is(err, explain.ErrStopped):
-			return
-		case err != nil:
-			status = explain.StatusOf(err)
-		case k.record.Status != 0:
-			return // an error route has answered
+		err = k.routes(k.server.Errors.Routes, k.end(false)).ServeHTTP(w, k.server.Errors.WithError(r, err))
+		if errors.Is(err, explain.ErrStopped) || err == nil && k.record.Status != 0 {
+			return // an error route asks a service, or has answered
 		}
+		// The status is that of the first error even if an error route fails.
 	}
 	k.record.Status = status
 }
@@ -85,10 +85,12 @@ func restore(r *http.Request) {
 	}
 }
 
-// end is behind the last handler.
-func (k *walk) end() caddyhttp.Handler {
+// end is behind the last handler, of the server or of a terminal route.
+func (k *walk) end(terminal bool) caddyhttp.Handler {
 	return caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
-		if !k.failing {
+		if err, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error); ok && (terminal || k.failing) {
+			k.record.Status = explain.StatusOf(err) // no error route is for the error
+		} else {
 			k.record.Status = http.StatusOK // as Go's server answers where no handler does
 			k.record.Steps = append(k.record.Steps, explain.Step{
 				Handler: "caddy", Result: explain.Answers, Status: http.StatusOK, Reason: "no handler is for the request: the response is empty",
@@ -121,7 +123,7 @@ func (k *walk) route(route *caddyhttp.Route, next caddyhttp.Handler) caddyhttp.H
 		}
 		inner := next
 		if route.Terminal {
-			inner = k.end()
+			inner = k.end(true)
 		}
 		for _, h := range slices.Backward(route.Handlers) {
 			inner = &link{k, h, inner}
