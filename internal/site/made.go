@@ -43,7 +43,7 @@ func (s *survey) headers(h *headers.Handler, up bool) {
 	if up {
 		return
 	}
-	s.changes = true
+	s.changes = s.changes || changes(h.Request)
 	s.names(h.Request, s.sent)
 	for name := range h.Request.Add {
 		s.sent["http.request.header."+name] = true
@@ -51,6 +51,15 @@ func (s *survey) headers(h *headers.Handler, up bool) {
 	for name := range h.Request.Replace {
 		s.sent["http.request.header."+name] = true
 	}
+}
+
+// forwardedPrefix is the field by which the tentagate directive tells a service its path.
+const forwardedPrefix = "X-Forwarded-Prefix"
+
+// changes reports whether operations change a field by which a response may be found. The
+// prefix is of the place: only a service that has it in Vary is asked more often for it.
+func changes(ops *headers.HeaderOps) bool {
+	return len(ops.Add)+len(ops.Delete)+len(ops.Replace) > 0 || len(ops.Set) > 1 || len(ops.Set[forwardedPrefix]) == 0
 }
 
 // makes notes that a request field is made of the placeholders in something.
