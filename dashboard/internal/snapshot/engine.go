@@ -14,9 +14,11 @@ import (
 
 // The bounds of a snapshot.
 const (
-	maxRoutes   = 500
-	maxFailures = 50
-	maxUnused   = 200
+	maxRoutes    = 500
+	maxCircuits  = 500
+	maxUpstreams = 500
+	maxFailures  = 50
+	maxUnused    = 200
 	// window is over how many snapshots quantiles are.
 	window = 10
 )
@@ -76,6 +78,8 @@ func (e *Engine) Take(now time.Time, families []*dto.MetricFamily, status Status
 	for _, part := range []string{"traffic", "calls", "docs", "keys", "checks"} {
 		delete(status, part)
 	}
+	s.CircuitsNotClosed, s.MoreCircuits = boundCircuits(status)
+	s.MoreUpstreams = boundUpstreams(status)
 	e.at, e.before = now, f
 	if e.latency = append(e.latency, f.latency); len(e.latency) > window {
 		e.latency = e.latency[1:]

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -176,7 +177,7 @@ func TestStatus(t *testing.T) {
 		"traffic":  json.RawMessage(`[{"service":"users","last_request":"2027-01-15T08:01:00Z","routes":[{"route":"/a","last_request":"2027-01-15T08:00:00Z"}]}]`),
 		"calls":    json.RawMessage(`[{"service":"users","never_called":[{"method":"GET","path":"/unused"}]},{"service":"orders","never_called":[]}]`),
 		"redis":    json.RawMessage(`[{"addresses":["r:1"],"partitions":[{"state":"unavailable","reason":"refused"},{"node":"n:1","state":"available"}]}]`),
-		"breakers": json.RawMessage(`[{"name":"users","key":"u:1","state":"open","last_rule":"trip","last_error":"status 500"},{"name":"orders","state":"closed"}]`),
+		"breakers": json.RawMessage(`[{"name":"users","key":"u:1","state":"open","last_rule":"trip","last_error":"status 500"},{"name":"orders","state":"closed","last_rule":"trip","last_error":"status 500"}]`),
 		"keys":     json.RawMessage(`[{"url":"https://i/jwks.json","error":"500"},{"url":"https://j/"}]`),
 		"docs":     json.RawMessage(`[{"service":"users","error":"404"}]`),
 		"checks":   json.RawMessage(`{"certificates:storage":[{"status":"fail","output":"no answer"},{"status":"pass"}]}`),
@@ -209,6 +210,9 @@ func TestBounds(t *testing.T) {
 	operations := strings.Repeat(`{"method":"GET","path":"/x"},`, 500)
 	one := fmt.Sprintf(`{"service":"s","never_called":[%s]}`, strings.TrimSuffix(operations, ","))
 	s := g.take(t, e, began.Add(time.Second), StatusPart{"calls": json.RawMessage("[" + one + "," + one + "]")})
+	if s.MoreCircuits != 0 || s.MoreUpstreams != 0 {
+		t.Errorf("left out of nothing: %d circuits, %d upstreams", s.MoreCircuits, s.MoreUpstreams)
+	}
 	routes := 0
 	for _, one := range s.Services {
 		routes += len(one.Routes)
@@ -221,6 +225,42 @@ func TestBounds(t *testing.T) {
 	}
 	if len(s.Failures) != maxFailures || len(s.Unused[0].Operations) != maxUnused || s.Unused[0].More != 300 || len(s.Unused[1].Operations) != 0 || s.Unused[1].More != 500 {
 		t.Errorf("%d failures, unused %d %d", len(s.Failures), len(s.Unused[0].Operations), s.Unused[1].More)
+	}
+	if text, err := json.Marshal(s); err != nil || len(text) > 100_000 {
+		t.Errorf("%v, %d bytes", err, len(text))
+	}
+}
+
+// Circuits and upstreams that are well are left out first.
+func TestBoundsOfStatus(t *testing.T) {
+	circuits, upstreams := make([]string, 5000), make([]string, 1000)
+	for i := range circuits {
+		state := map[int]string{4000: "open", 4500: "half_open"}[i]
+		circuits[i] = fmt.Sprintf(`{"name":"users","key":"%d","state":%q,"last_rule":"trip"}`, i, cmp.Or(state, "closed"))
+	}
+	circuits[4999] = `{"name":"users","key":"forced","state":"closed","forced_seconds":60}`
+	for i := range upstreams {
+		upstreams[i] = fmt.Sprintf(`{"address":"u:%d","healthy":%t}`, i, i != 999)
+	}
+	half := strings.Join(upstreams[:500], ",")
+	status := StatusPart{
+		"breakers": json.RawMessage("[" + strings.Join(circuits, ",") + "]"),
+		"services": json.RawMessage(`[{"site":"s","upstreams":[` + half + `]},{"site":"t","name":"n","upstreams":[` + strings.Join(upstreams[500:], ",") + `]}]`),
+	}
+	s := newGateway().take(t, new(Engine), began, status)
+	var breakers []struct{ Key string }
+	read(s.Status["breakers"], &breakers)
+	keys := fmt.Sprint(breakers[max(0, len(breakers)-3):])
+	if len(breakers) != maxCircuits || s.MoreCircuits != 4500 || s.CircuitsNotClosed != 2 || keys != "[{4000} {4500} {forced}]" {
+		t.Errorf("%d circuits, the last %s, and %d more; %d not closed", len(breakers), keys, s.MoreCircuits, s.CircuitsNotClosed)
+	}
+	var services []struct {
+		Site, Name string
+		Upstreams  []struct{ Address string }
+	}
+	read(s.Status["services"], &services)
+	if len(services) != 2 || len(services[0].Upstreams) != maxUpstreams-1 || fmt.Sprint(services[1]) != "{t n [{u:999}]}" || s.MoreUpstreams != 500 {
+		t.Errorf("%d services, %d more upstreams", len(services), s.MoreUpstreams)
 	}
 	if text, err := json.Marshal(s); err != nil || len(text) > 100_000 {
 		t.Errorf("%v, %d bytes", err, len(text))

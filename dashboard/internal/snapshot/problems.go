@@ -43,8 +43,8 @@ func breakerProblems(status StatusPart) (list []Problem) {
 	}
 	read(status["breakers"], &breakers)
 	for _, b := range breakers {
-		if b.Rule == "" && b.Error == "" {
-			continue
+		if b.State == "closed" || b.Rule == "" && b.Error == "" {
+			continue // why it opened is no error any more
 		}
 		name := b.Name
 		if b.Key != "" {

@@ -16,6 +16,11 @@ type Snapshot struct {
 	Services  []Service `json:"services"`
 	// MoreRoutes are routes for which there was no room.
 	MoreRoutes int `json:"more_routes,omitempty"`
+	// CircuitsNotClosed are the circuits of all breakers that are open or half open.
+	CircuitsNotClosed int `json:"circuits_not_closed"`
+	// MoreCircuits and MoreUpstreams are those for which there was no room in Status.
+	MoreCircuits  int `json:"more_circuits,omitempty"`
+	MoreUpstreams int `json:"more_upstreams,omitempty"`
 	// Cache is null without a cache.
 	Cache    *Cache     `json:"cache"`
 	Refusals []Refusal  `json:"refusals"`
@@ -25,7 +30,8 @@ type Snapshot struct {
 	Status   StatusPart `json:"status"`
 }
 
-// StatusPart has parts of the status of the gateway, by name, as they are.
+// StatusPart has parts of the status of the gateway, by name, as they are but for the circuits
+// and upstreams for which there is no room.
 type StatusPart map[string]json.RawMessage
 
 // Traffic is how a service is used. Rates are per second since the snapshot before, and
