@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync"
@@ -49,9 +50,33 @@ func serveAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if ctx := caddy.ActiveContext(); ctx.Context != nil {
 		ended = ctx.Done()
 	}
-	if !serveEvents(w, r, ended) {
+	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(untilShutdown(server), cancel)()
+		r = r.WithContext(ctx)
+	}
+	if !serveEvents(w, r, "", ended) {
 		w.Header().Set("Retry-After", retryAfter)
 		return admin.Error(http.StatusServiceUnavailable, errors.New(tooMany))
 	}
 	return nil
+}
+
+// servers has the contexts of untilShutdown by server.
+var servers sync.Map
+
+// untilShutdown returns a context that ends when a server is shut down. A server waits for its
+// requests then, and one of the admin API is replaced at a reload.
+func untilShutdown(server *http.Server) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	if known, ok := servers.LoadOrStore(server, ctx); ok {
+		cancel()
+		return known.(context.Context)
+	}
+	server.RegisterOnShutdown(func() {
+		servers.Delete(server)
+		cancel()
+	})
+	return ctx
 }

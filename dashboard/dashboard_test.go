@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	_ "github.com/pythopus/tentagate/breaker"
 	_ "github.com/pythopus/tentagate/dashboard"
@@ -180,7 +181,8 @@ func watch(t testing.TB, ctx context.Context, url string) *http.Response {
 	return resp
 }
 
-// The 17th stream is refused, over all dashboards of the process.
+// The 17th stream is refused, over all dashboards of the process, and at handlers the 5th of a
+// client.
 func TestStreams(t *testing.T) {
 	server := servertest.New(t, site(""))
 	adminServer := httptest.NewServer(admin.Handler())
@@ -190,7 +192,12 @@ func TestStreams(t *testing.T) {
 	var first *http.Response
 	for i := range 16 {
 		url := server.URL + "/dashboard/events"
-		if i%2 == 1 {
+		if i == 4 {
+			if resp := watch(t, ctx, url); resp.StatusCode != 503 {
+				t.Fatalf("the 5th stream of a client: %d", resp.StatusCode)
+			}
+		}
+		if i >= 4 {
 			url = adminServer.URL + "/tentagate/dashboard/events"
 		}
 		resp := watch(t, ctx, url)
@@ -215,6 +222,21 @@ func TestStreams(t *testing.T) {
 	text, ok := strings.CutPrefix(line, "data: ")
 	if err != nil || !ok || json.Unmarshal([]byte(text), &event) != nil || event.Services == nil || event.Status["breakers"] == nil || event.Status["process"] == nil {
 		t.Errorf("%v: %s", err, line)
+	}
+}
+
+// A stream does not hold up the shutdown of its admin server.
+func TestShutdownOfAdmin(t *testing.T) {
+	server := httptest.NewServer(admin.Handler())
+	defer server.Close()
+	resp := watch(t, t.Context(), server.URL+"/tentagate/dashboard/events")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := server.Config.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Error(err)
 	}
 }
 

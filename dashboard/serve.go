@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"net/http"
 	"path"
 	"slices"
@@ -56,11 +57,17 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	if !serveEvents(w, r, h.ctx.Done()) {
+	if !serveEvents(w, r, addressOf(r), h.ctx.Done()) {
 		w.Header().Set("Retry-After", retryAfter)
 		return problem.Error(problem.New(http.StatusServiceUnavailable, tooMany))
 	}
 	return nil
+}
+
+// addressOf returns the address of the client, by the server's option trusted_proxies.
+func addressOf(r *http.Request) string {
+	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return cmp.Or(client, "unknown")
 }
 
 // allow refuses requests with other methods.

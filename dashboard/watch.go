@@ -13,11 +13,17 @@ import (
 
 	"github.com/pythopus/tentagate/dashboard/internal/snapshot"
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/running"
 )
 
 const (
-	// maxStreams is how many pages may be open at once, at all dashboards of the process.
-	maxStreams = 16
+	// maxStreams is how many pages may be open at once, at all dashboards of the process. The
+	// handlers have fewer, so that the admin endpoint has some left.
+	maxStreams, maxHandlerStreams = 16, 12
+	// maxOfClient is how many a client address may have open at the handlers.
+	maxOfClient = 4
+	// maxAge is how long a stream lasts. The page connects again, and is authenticated again.
+	maxAge = 10 * time.Minute
 	// interval is the time between two events.
 	interval = time.Second
 	// writeTimeout is how long a client may take to accept an event.
@@ -31,7 +37,7 @@ var watched = newHub()
 
 func newHub() *snapshot.Hub {
 	g := new(gatherer)
-	return &snapshot.Hub{Limit: maxStreams, Interval: interval, Begin: g.engine.Forget, Make: g.event}
+	return &snapshot.Hub{Limit: maxStreams, ClientLimit: maxHandlerStreams, PerClient: maxOfClient, Interval: interval, Begin: g.engine.Forget, Make: g.event}
 }
 
 // gatherer reads what snapshots are made of.
@@ -43,15 +49,25 @@ type gatherer struct {
 	since int             // events since calls were read; guarded by mu
 }
 
-// event returns a snapshot of the running configuration as JSON, which has no line breaks.
-func (g *gatherer) event(now time.Time) []byte {
+// logger outlives configurations.
+var logger = running.Logger("tentagate.dashboard")
+
+// event returns a snapshot of the running configuration as JSON, which has no line breaks, or
+// nil if it cannot be made. A panic of a feature that is asked for its status is logged.
+func (g *gatherer) event(now time.Time) (text []byte) {
+	defer func() {
+		if v := recover(); v != nil {
+			logger.Error("making an event", zap.Any("panic", v), zap.Stack("stack"))
+			text = nil
+		}
+	}()
 	status := snapshot.StatusPart(admin.Status("process", "config", "services", "breakers", "redis", "keys", "docs", "checks", "traffic"))
 	if calls := g.reportOfCalls(); calls != nil {
 		status["calls"] = calls
 	}
 	text, err := json.Marshal(g.engine.Take(now, gather(), status))
 	if err != nil {
-		caddy.Log().Named("tentagate.dashboard").Error("making an event", zap.Error(err))
+		logger.Error("making an event", zap.Error(err))
 		return nil
 	}
 	return text
@@ -67,7 +83,7 @@ func gather() []*dto.MetricFamily {
 	}
 	families, err := registry.Gather()
 	if err != nil {
-		caddy.Log().Named("tentagate.dashboard").Debug("gathering metrics", zap.Error(err))
+		logger.Debug("gathering metrics", zap.Error(err))
 	}
 	return families
 }
@@ -83,10 +99,12 @@ func (g *gatherer) reportOfCalls() json.RawMessage {
 	return g.calls
 }
 
-// serveEvents sends an event a second until the client leaves, the configuration ends or the
-// process exits. It reports false, and answers nothing, if too many clients watch already.
-func serveEvents(w http.ResponseWriter, r *http.Request, ended <-chan struct{}) bool {
-	stream, ok := watched.Watch()
+// serveEvents sends an event a second until the client leaves, the configuration ends, the
+// process exits or the stream is too old. It reports false, and answers nothing, if too many
+// clients watch already. client is the address of a handler's client, and empty at the admin
+// endpoint.
+func serveEvents(w http.ResponseWriter, r *http.Request, client string, ended <-chan struct{}) bool {
+	stream, ok := watched.Watch(client)
 	if !ok {
 		return false
 	}
@@ -105,15 +123,19 @@ func serveEvents(w http.ResponseWriter, r *http.Request, ended <-chan struct{}) 
 	if rc.Flush() != nil {
 		return true
 	}
+	age := time.NewTimer(maxAge)
+	defer age.Stop()
 	for {
 		select {
 		case <-r.Context().Done():
 			return true
 		case <-ended:
 			return true
+		case <-age.C:
+			return true
 		case event := <-stream.Events():
 			// Servers are shut down before the configuration ends.
-			if caddy.Exiting() || !send(w, rc, event) {
+			if event != nil && !send(w, rc, event) || caddy.Exiting() {
 				return true
 			}
 		}
@@ -133,7 +155,7 @@ func send(w http.ResponseWriter, rc *http.ResponseController, event []byte) bool
 
 const (
 	// tooMany is the detail of the answer to a client for whom there is no stream.
-	tooMany = "16 dashboards are open already: close one, or try again later"
+	tooMany = "too many dashboards are open already (16 at the gateway, 12 at its handlers, or 4 of one address): close one, or try again later"
 	// retryAfter is when it may try again, in seconds.
 	retryAfter = "10"
 )

@@ -10,11 +10,13 @@ import (
 type Hub struct {
 	// Limit is how many may watch at once.
 	Limit int
+	// ClientLimit is how many of them may be clients, and PerClient how many the same one.
+	ClientLimit, PerClient int
 	// Interval is the time between two events.
 	Interval time.Duration
 	// Begin is called before the first of a series of events.
 	Begin func()
-	// Make makes an event.
+	// Make makes an event, nil if it cannot.
 	Make func(now time.Time) []byte
 
 	mu      sync.Mutex
@@ -27,17 +29,19 @@ type Hub struct {
 // some.
 type Stream struct {
 	hub    *Hub
+	client string
 	events chan []byte
 }
 
-// Watch returns a stream, which the caller closes, or false if too many watch already.
-func (h *Hub) Watch() (*Stream, bool) {
+// Watch returns a stream, which the caller closes, or false if too many watch already. The
+// operator, whom the limits for clients do not concern, is the client "".
+func (h *Hub) Watch(client string) (*Stream, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.streams) >= h.Limit {
+	if !h.room(client) {
 		return nil, false
 	}
-	s := &Stream{hub: h, events: make(chan []byte, 1)}
+	s := &Stream{hub: h, client: client, events: make(chan []byte, 1)}
 	if h.streams == nil {
 		h.streams = map[*Stream]bool{}
 	}
@@ -54,7 +58,21 @@ func (h *Hub) Watch() (*Stream, bool) {
 	return s, true
 }
 
-// Events has the events. It is not closed.
+// room reports whether a client may watch. The caller holds mu.
+func (h *Hub) room(client string) bool {
+	clients, same := 0, 0
+	for s := range h.streams {
+		if s.client != "" {
+			clients++
+		}
+		if s.client == client {
+			same++
+		}
+	}
+	return len(h.streams) < h.Limit && (client == "" || clients < h.ClientLimit && same < h.PerClient)
+}
+
+// Events has the events, and nil where none could be made. It is not closed.
 func (s *Stream) Events() <-chan []byte { return s.events }
 
 // Close ends the stream. When nobody watches any more, no events are made.
@@ -92,13 +110,20 @@ func (h *Hub) pass(ctx context.Context, event []byte) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	h.latest = event
+	if event != nil {
+		h.latest = event
+	}
 	for s := range h.streams {
-		select {
-		case <-s.events: // it was not read
-		default:
+		if event != nil {
+			select {
+			case <-s.events: // it was not read
+			default:
+			}
 		}
-		s.events <- event
+		select {
+		case s.events <- event:
+		default: // nil does not replace an event
+		}
 	}
 	return true
 }
