@@ -4,9 +4,10 @@
 	const page = document.documentElement.dataset;
 	const byId = (id) => document.getElementById(id);
 	const kept = 300; // seconds that the charts show at most
-	const points = []; // of the charts, one a second
+	const recorded = []; // points of the charts, one a second
+	let points = recorded; // those that are drawn; a copy while the page is paused
 	const span = () => Math.min(kept, Math.max(60, points.length ? (points.at(-1).time - points[0].time) / 1000 : 0));
-	let selected = "", paused = false, latest = null;
+	let selected = "", paused = false, latest = null, received = null; // latest is shown
 
 	// --- elements
 
@@ -51,11 +52,15 @@
 			this.scroll = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title },
 				element("table", {}, element("caption", { class: "hidden" }, title), element("thead", {}, element("tr", {}, ...head)), this.body));
 			this.empty = element("p", { class: "empty" }, empty);
-			this.section = element("section", { class: wide ? "table wide" : "table", "aria-label": title }, element("h2", {}, title), this.empty, this.scroll);
+			this.more = element("p", { class: "empty", hidden: "" });
+			this.section = element("section", { class: wide ? "table wide" : "table", "aria-label": title }, element("h2", {}, title), this.empty, this.scroll, this.more);
 			byId("tables").append(this.section);
 		}
 		// Rows are [key, cells]; a cell is a text, or {text, class, title} or {node, state}.
-		fill(rows) {
+		// more are those that are not shown, and what they are.
+		fill(rows, more, what) {
+			this.more.hidden = !more;
+			setText(this.more, more ? whole.format(more) + " " + what + " not shown." : "");
 			this.empty.hidden = rows.length > 0;
 			this.scroll.hidden = rows.length === 0;
 			fillBody(this.body, this.columns, rows);
@@ -270,8 +275,6 @@
 		routes: new Table("Routes", [{ name: "route" }, { name: "service" }, number("requests/s"), number("requests"), number("5xx"), { name: "last request" }], "No route had a request yet.", true),
 		unused: new Table("Operations that nobody called", [{ name: "operation" }, { name: "service" }], "There are none in the OpenAPI documents of the services."),
 	};
-	tables.routes.more = element("p", { class: "empty" });
-	tables.routes.section.append(tables.routes.more);
 	const tiles = new Map();
 	function tile(name, text, kind) {
 		if (!tiles.has(name)) {
@@ -284,7 +287,7 @@
 	}
 
 	function remember(s) {
-		points.push({
+		recorded.push({
 			time: s.time,
 			total: s.rated ? s.total : null,
 			services: new Map(s.rated ? s.services.map(({ name, rate, classes, p50, p95, p99 }) => [name, { rate, classes, p50, p95, p99 }]) : []),
@@ -292,7 +295,7 @@
 			hitRatio: s.cache && s.cache.hit_ratio,
 			refusals: s.rated ? new Map(s.refusals.map((r) => [r.by + ": " + r.reason, r.rate])) : null,
 		});
-		while (points.length > 1 && points[0].time < s.time - kept * 1000) points.shift();
+		while (recorded.length > 1 && recorded[0].time < s.time - kept * 1000) recorded.shift();
 	}
 
 	const stateKinds = { closed: "good", half_open: "warn", open: "bad", available: "good", read_only: "warn", unavailable: "bad" };
@@ -315,17 +318,15 @@
 			tile("in flight", whole.format(chosen.in_flight));
 		}
 		if (s.cache) tile("hit ratio", percent(s.cache.hit_ratio));
-		const open = (status.breakers || []).filter((b) => b.state !== "closed").length;
-		tile("circuits not closed", whole.format(open), open > 0 ? "bad" : "");
+		tile("circuits not closed", whole.format(s.circuits_not_closed), s.circuits_not_closed > 0 ? "bad" : "");
 		showServices(s.services, known);
 		tables.services.fill(s.services.map((one) => [one.name, [one.name, rate(known(one.rate)), ...[2, 3, 4, 5].map((i) => ({ text: rate(known(one.classes[i])), class: i === 5 && one.classes[i] > 0 ? "bad" : "" })),
 			duration(one.p50), duration(one.p95), duration(one.p99), whole.format(one.in_flight), whole.format(one.requests), lastCell(one.last_request, s.time)]]));
 		tables.routes.fill(s.services.filter((one) => selected === "" || one.name === selected).flatMap((one) => one.routes.map((r) => [one.name + "\n" + r.route,
-			[r.route, one.name, rate(known(r.rate)), whole.format(r.requests), { text: whole.format(r.failed), class: r.failed > 0 ? "bad" : "" }, lastCell(r.last_request, s.time)]])));
-		setText(tables.routes.more, s.more_routes ? whole.format(s.more_routes) + " routes with fewer requests are not shown." : "");
-		showBreakers(status.breakers || []);
+			[r.route, one.name, rate(known(r.rate)), whole.format(r.requests), { text: whole.format(r.failed), class: r.failed > 0 ? "bad" : "" }, lastCell(r.last_request, s.time)]])), s.more_routes, "routes with fewer requests are");
+		showBreakers(status.breakers || [], s.more_circuits);
 		tables.upstreams.fill((status.services || []).flatMap((one) => one.upstreams.map((u) => [one.site + "\n" + (one.path || "") + "\n" + u.address,
-			[u.address, (one.name || "–") + " at " + one.site, healthCell(u.healthy), whole.format(u.requests), whole.format(u.fails)]])));
+			[u.address, (one.name || "–") + " at " + one.site, healthCell(u.healthy), whole.format(u.requests), whole.format(u.fails)]])), s.more_upstreams, "more upstreams are");
 		tables.redis.fill((status.redis || []).flatMap((one) => one.partitions.map((p) => [one.addresses.join(",") + "\n" + (p.node || ""),
 			[p.node || one.addresses.join(", "), one.topology, stateCell(p.state, p.reason ? ": " + p.reason : ""), { text: length((s.time - Date.parse(p.since)) / 1000), title: p.since }, whole.format(one.gateways)]])));
 		tables.refusals.fill(s.refusals.map((r) => [r.by + "\n" + r.reason, [r.by, r.reason, rate(known(r.rate)), whole.format(r.total)]]));
@@ -357,29 +358,32 @@
 
 	// --- circuit breakers
 
-	function showBreakers(list) {
+	function showBreakers(list, more) {
+		const keyed = new Set(list.filter((b) => b.key).map((b) => b.scope + "\n" + b.name));
 		tables.breakers.fill(list.map((b) => {
+			// Without a key all circuits of a breaker are forced, so the empty key of one that has others is a key too.
+			const one = b.key !== "" || more > 0 || keyed.has(b.scope + "\n" + b.name);
 			const forced = b.forced_seconds ? `, forced for ${length(b.forced_seconds)}` : b.open_seconds ? ` for ${length(b.open_seconds)}` : "";
 			const cells = [b.name, b.key ? b.scope + " " + b.key : b.scope, stateCell(b.state, forced), whole.format(b.requests), whole.format(b.failures), [b.last_rule, b.last_error].filter(Boolean).join(": ") || "–"];
-			if (acts) cells.push({ state: b.state + !!b.forced_seconds, node: () => buttons(b) });
+			if (acts) cells.push({ state: [b.state, !!b.forced_seconds, one].join(), node: () => buttons(b, one) });
 			return [[b.name, b.scope, b.key].join("\n"), cells];
-		}));
+		}), more, "more circuits are");
 	}
-	function buttons(b) {
-		const what = b.name + (b.key ? " " + b.key : "");
+	function buttons(b, one) {
+		const what = b.name + (b.key ? " " + b.key : one ? " with an empty key" : "");
 		const make = (text, state, useless) => {
 			const button = element("button", { type: "button", "aria-label": `${text} ${what}` }, text);
 			button.disabled = useless;
 			button.addEventListener("click", () => {
-				if (state !== "open" || confirm(`Open the circuit breaker ${what}? All its requests are refused for 10 minutes.`)) force(b, state, what, button);
+				if (state !== "open" || confirm(`Open the circuit breaker ${what}? All its requests are refused for 10 minutes.`)) force(b, one, state, what, button);
 			});
 			return button;
 		};
 		const forced = b.forced_seconds > 0;
 		return [make("Open", "open", forced && b.state === "open"), make("Close", "closed", b.state === "closed"), make("Automatic", "auto", !forced)];
 	}
-	async function force(b, state, what, button) {
-		const query = new URLSearchParams({ scope: b.scope, ...(b.key ? { key: b.key } : {}) });
+	async function force(b, one, state, what, button) {
+		const query = new URLSearchParams({ scope: b.scope, ...(one ? { key: b.key } : {}) });
 		button.disabled = true;
 		let error = "";
 		try {
@@ -391,8 +395,9 @@
 			error = String(e);
 		}
 		button.disabled = false;
-		say(error ? `${what}: ${error}` : "");
-		if (!error) connected(`${what}: ${{ open: "opened for 10 minutes", closed: "closed for 10 minutes", auto: "its rules decide again" }[state]}`);
+		const done = `${what}: ${{ open: "opened for 10 minutes", closed: "closed for 10 minutes", auto: "its rules decide again" }[state]}`;
+		say(error ? `${what}: ${error}` : live ? "" : done);
+		if (!error) connected(done);
 	}
 	async function problem(answer) {
 		const text = await answer.text();
@@ -410,8 +415,9 @@
 		setText(byId("message"), text);
 		byId("message").hidden = text === "";
 	}
-	let stateUntil = 0;
+	let stateUntil = 0, live = false;
 	function connected(text) {
+		if (!live) return;
 		if (text) stateUntil = Date.now() + 5000;
 		else if (Date.now() < stateUntil) return;
 		setText(byId("state"), text || (paused ? "Paused" : "Live"));
@@ -419,27 +425,39 @@
 	}
 	function lost(text) {
 		stateUntil = 0;
+		live = false;
 		setText(byId("state"), text);
 		byId("state").className = "lost";
 	}
 	function receive(text) {
-		const s = JSON.parse(text);
+		received = JSON.parse(text);
+		live = true;
 		connected("");
-		remember(s);
-		if (!paused) show(s);
+		remember(received);
+		if (!paused) show(received);
 	}
-	let stream = null;
+	let stream = null, retry = 0, away = false;
+	// watch reads one stream, and another one when it has ended. A stream on which nothing comes ends too: the
+	// connection may be gone without a sign of it.
 	async function watch() {
-		stream = new AbortController();
-		let wait = 1000;
+		clearTimeout(retry);
+		if (stream) stream.abort();
+		const own = stream = new AbortController();
+		let wait = 1000, silence = 0;
+		const expect = (seconds, what) => {
+			clearTimeout(silence);
+			silence = setTimeout(() => own.abort(new Error(`${what} for ${seconds} s`)), 1000 * seconds);
+		};
 		try {
-			const answer = await fetch(page.events, { headers: { Accept: "text/event-stream" }, signal: stream.signal, cache: "no-store" });
+			expect(30, "no answer");
+			const answer = await fetch(page.events, { headers: { Accept: "text/event-stream" }, signal: own.signal, cache: "no-store" });
 			if (!answer.ok) {
 				wait = 1000 * (Number(answer.headers.get("Retry-After")) || 10);
 				throw new Error(await problem(answer));
 			}
 			const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
 			for (let rest = ""; ;) {
+				expect(5, "no data");
 				const { done, value } = await reader.read();
 				if (done) break;
 				const events = (rest + value).split("\n\n");
@@ -448,10 +466,12 @@
 			}
 			lost("The stream has ended. Connecting again …");
 		} catch (e) {
-			if (stream.signal.aborted) return;
-			lost(`Not connected: ${e.message}. Trying again …`);
+			if (own !== stream || away) return;
+			lost(`Not connected: ${(own.signal.reason || e).message}. Trying again …`);
+		} finally {
+			clearTimeout(silence);
 		}
-		setTimeout(watch, wait);
+		if (own === stream && !away) retry = setTimeout(watch, wait);
 	}
 
 	byId("service").addEventListener("change", (e) => {
@@ -461,16 +481,24 @@
 	byId("pause").addEventListener("click", (e) => {
 		paused = !paused;
 		e.target.setAttribute("aria-pressed", String(paused));
+		points = paused ? recorded.slice() : recorded;
 		stateUntil = 0;
 		connected("");
+		if (!paused && received) show(received);
 	});
 	// A page that nobody sees does not keep one of the few streams for long.
 	let hiding = 0;
 	document.addEventListener("visibilitychange", () => {
 		clearTimeout(hiding);
 		if (document.hidden) {
-			hiding = setTimeout(() => stream.abort(), 300000);
-		} else if (stream.signal.aborted) {
+			hiding = setTimeout(() => {
+				away = true;
+				clearTimeout(retry);
+				stream.abort();
+			}, 300000);
+		} else if (away) {
+			away = false;
+			lost("Connecting …");
 			watch();
 		}
 	});
