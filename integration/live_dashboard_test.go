@@ -55,17 +55,23 @@ type liveService struct {
 func liveEvents(t *testing.T, url string) <-chan liveEvent {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	t.Cleanup(cancel)
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode != http.StatusOK {
+		close(done)
 		t.Fatalf("%v %v", err, resp)
 	}
 	events := make(chan liveEvent, 100)
 	go func() {
+		defer close(done)
 		defer close(events)
 		defer resp.Body.Close()
 		lines := bufio.NewScanner(resp.Body)
@@ -79,7 +85,7 @@ func liveEvents(t *testing.T, url string) <-chan liveEvent {
 				events <- e
 			}
 		}
-		if err := lines.Err(); err != nil {
+		if err := lines.Err(); err != nil && ctx.Err() == nil {
 			t.Errorf("the stream was cut off: %v", err)
 		}
 	}()
