@@ -229,9 +229,9 @@ func TestStreams(t *testing.T) {
 func TestShutdownOfAdmin(t *testing.T) {
 	server := httptest.NewServer(admin.Handler())
 	defer server.Close()
-	resp := watch(t, t.Context(), server.URL+"/tentagate/dashboard/events")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
+	resp := watch(t, ctx, server.URL+"/tentagate/dashboard/events")
 	if err := server.Config.Shutdown(ctx); err != nil {
 		t.Error(err)
 	}
