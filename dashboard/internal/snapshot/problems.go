@@ -12,10 +12,11 @@ const maxProblems = 100
 
 // problems collects the errors that the features report in their parts of the status.
 func problems(status StatusPart) []Problem {
-	list := []Problem{}
-	for _, read := range []func(StatusPart) []Problem{redisProblems, breakerProblems, keyProblems, documentProblems, checkProblems} {
-		list = append(list, read(status)...)
-	}
+	list := append([]Problem{}, redisProblems(status)...)
+	list = append(list, breakerProblems(status)...)
+	list = append(list, errorsOf(status, "keys", "jwt_auth")...)
+	list = append(list, errorsOf(status, "docs", "api_docs")...)
+	list = append(list, checkProblems(status)...)
 	return list[:min(len(list), maxProblems)]
 }
 
@@ -55,23 +56,14 @@ func breakerProblems(status StatusPart) (list []Problem) {
 	return list
 }
 
-func keyProblems(status StatusPart) (list []Problem) {
-	var keys []struct{ URL, Error string }
-	read(status["keys"], &keys)
-	for _, k := range keys {
-		if k.Error != "" {
-			list = append(list, Problem{"jwt_auth", k.URL, k.Error})
-		}
-	}
-	return list
-}
-
-func documentProblems(status StatusPart) (list []Problem) {
-	var documents []struct{ Service, Error string }
-	read(status["docs"], &documents)
-	for _, d := range documents {
-		if d.Error != "" {
-			list = append(list, Problem{"api_docs", d.Service, d.Error})
+// errorsOf returns the errors in a part of the status that is a list of key sets or
+// documents.
+func errorsOf(status StatusPart, part, feature string) (list []Problem) {
+	var entries []struct{ Service, URL, Error string }
+	read(status[part], &entries)
+	for _, e := range entries {
+		if e.Error != "" {
+			list = append(list, Problem{feature, cmp.Or(e.Service, e.URL), e.Error})
 		}
 	}
 	return list
