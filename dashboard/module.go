@@ -25,8 +25,8 @@ func init() {
 	caddy.RegisterModule(&Handler{})
 }
 
-// Handler serves the dashboard. Other requests pass. Whoever gets here sees the state of the
-// whole gateway, so it must be behind authentication, or on a port for operators.
+// Handler serves the dashboard. Other requests pass. It shows the state of the whole gateway,
+// so it must be behind authentication, or on a port for operators.
 type Handler struct {
 	// Path of the page, `/` for the root of the site. What else it needs is below.
 	// Default: `/dashboard`.

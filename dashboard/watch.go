@@ -28,7 +28,7 @@ const (
 	interval = time.Second
 	// writeTimeout is how long a client may take to accept an event.
 	writeTimeout = 10 * time.Second
-	// callsEvery is how many events have the same report of calls, which is the most work.
+	// callsEvery is how many events have the same report of calls, as making one takes the longest.
 	callsEvery = 10
 )
 

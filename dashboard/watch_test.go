@@ -37,7 +37,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// A stream ends, so that whoever watches is authenticated again. What is no event is not sent.
+// A stream ends, so that its client is authenticated again. An empty event is not sent.
 func TestAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before, made := watched, 0
