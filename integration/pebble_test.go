@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -39,9 +40,10 @@ type authority struct {
 	t        testing.TB
 	server   *httptest.Server
 	orders   syncMap           // names that were ordered
+	renewing string            // the first certificate of this name is to be renewed now
+	names    map[string]string // by serial number, of the certificates that were issued
 	window   map[string]string // by certificate: the suggestion, once it was asked for
-	renewals bool              // the first certificate that is asked about is to be renewed now
-	replaced string            // the serial number of that
+	replaced string            // the serial number of the certificate that is to be renewed
 
 	mu   sync.Mutex
 	gate chan struct{} // closed: requests pass
@@ -121,14 +123,15 @@ func startAuthority(t *testing.T, http01, alpn *redistest.Proxy) *authority {
 	run("pebble-challtestsrv", "-dnsserver", dns, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-management", freeport.Addr(t), "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
 	run("pebble", "-config", write("config.json", config), "-dnsserver", dns)
 
-	a := &authority{t: t, gate: make(chan struct{}), window: map[string]string{}}
+	a := &authority{t: t, gate: make(chan struct{}), names: map[string]string{}, window: map[string]string{}}
 	target := &url.URL{Scheme: "https", Host: listen}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host // the URLs of the directory
 		},
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // pebble of this test
+		Transport:      &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // pebble of this test
+		ModifyResponse: a.issued,
 	}
 	a.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -157,18 +160,43 @@ func portOf(addr string) (port int) {
 	return port
 }
 
-// renewalInfo says that the first certificate is to be renewed now, and others in days.
+// issued notes the name of a certificate that pebble sends.
+func (a *authority) issued(r *http.Response) error {
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/pem-certificate-chain") {
+		return nil
+	}
+	chain, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(chain))
+	first, _ := pem.Decode(chain)
+	if first == nil {
+		return errors.New("no certificate in what pebble sent")
+	}
+	cert, err := x509.ParseCertificate(first.Bytes)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.names[cert.SerialNumber.String()] = cert.DNSNames[0]
+	return nil
+}
+
+// renewalInfo says that the first certificate of one name is to be renewed now, and all
+// others in days.
 func (a *authority) renewalInfo(w http.ResponseWriter, id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
 	if a.window[id] == "" {
 		from := now.Add(48 * time.Hour)
-		if a.renewals {
-			from, a.renewals = now.Add(-2*time.Hour), false
-			_, encoded, _ := strings.Cut(id, ".")
-			serial, _ := base64.RawURLEncoding.DecodeString(encoded)
-			a.replaced = new(big.Int).SetBytes(serial).String()
+		_, encoded, _ := strings.Cut(id, ".")
+		number, _ := base64.RawURLEncoding.DecodeString(encoded)
+		serial := new(big.Int).SetBytes(number).String()
+		if a.replaced == "" && a.names[serial] == a.renewing {
+			from, a.replaced = now.Add(-2*time.Hour), serial
 		}
 		a.window[id] = fmt.Sprintf(`{"suggestedWindow":{"start":%q,"end":%q}}`, from.Format(time.RFC3339), from.Add(time.Hour).Format(time.RFC3339))
 	}
@@ -299,7 +327,7 @@ func (r *replica) holds(name string) bool {
 // await waits until all replicas serve one certificate for a name that is not old.
 func await(t *testing.T, all []*replica, name, old string) (serial string) {
 	t.Helper()
-	until(t, 60*time.Second, "one new certificate for "+name, func() bool {
+	within(t, 60*time.Second, "one new certificate for "+name, func() bool {
 		serial = ""
 		for _, r := range all {
 			s, err := r.serial(name)
@@ -313,7 +341,7 @@ func await(t *testing.T, all []*replica, name, old string) (serial string) {
 	return serial
 }
 
-func until(t *testing.T, limit time.Duration, what string, done func() bool) {
+func within(t *testing.T, limit time.Duration, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !done() {
@@ -334,7 +362,7 @@ func TestPebble(t *testing.T) {
 	t.Cleanup(tenants.Close)
 	http01, alpn := redistest.NewProxy(t, "127.0.0.1:1"), redistest.NewProxy(t, "127.0.0.1:1")
 	acme := startAuthority(t, http01, alpn)
-	acme.renewals = true
+	acme.renewing = "days.shop.test"
 	answeredBy := func(r *replica) { http01.Direct(r.http01); alpn.Direct(r.addr) }
 	root := filepath.Join(t.TempDir(), "root.pem")
 	if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: acme.server.Certificate().Raw}), 0o600); err != nil {
@@ -359,7 +387,7 @@ func TestPebble(t *testing.T) {
 
 	// The authority says nothing yet. Whoever has the lock is killed; another takes it.
 	holder := func(but *replica) (found *replica) {
-		until(t, 30*time.Second, "a gateway has the lock", func() bool {
+		within(t, 30*time.Second, "a gateway has the lock", func() bool {
 			for _, r := range all {
 				if r != but && r.holds("days.shop.test") {
 					found = r
@@ -387,7 +415,7 @@ func TestPebble(t *testing.T) {
 
 	// One issuance, and since the authority suggests so, one renewal at once, of a
 	// certificate that is valid for six days. Another replica answers the challenges.
-	until(t, 60*time.Second, "a renewal by ARI", func() bool { return acme.orders.get("days.shop.test") >= 2 })
+	within(t, 60*time.Second, "a renewal by ARI", func() bool { return acme.orders.get("days.shop.test") >= 2 })
 	acme.mu.Lock()
 	replaced := acme.replaced
 	acme.mu.Unlock()
