@@ -42,6 +42,12 @@ func provision(t *testing.T, block string) (*App, context.CancelFunc) {
 	return loaded, cancel
 }
 
+// patient returns a configuration with the Redis whose client waits however busy the
+// machine is.
+func patient(url string) string {
+	return "tentagate {\n redis " + url + " {\n timeout 5s\n dial_timeout 5s\n}\n}"
+}
+
 func TestMemoryOrRedis(t *testing.T) {
 	for _, tc := range []struct {
 		name, config, env string
@@ -203,7 +209,7 @@ func TestProvisionDoesNotDial(t *testing.T) {
 
 func TestConnectionOutlivesReload(t *testing.T) {
 	server := redistest.Start(t)
-	block := "tentagate {\n redis " + server.URL() + "\n}"
+	block := patient(server.URL())
 	first, cancelFirst := provision(t, block)
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
@@ -234,7 +240,7 @@ func TestConnectionOutlivesReload(t *testing.T) {
 
 func TestServerLostAndBack(t *testing.T) {
 	server := redistest.Start(t)
-	a, cancel := provision(t, "tentagate {\n redis "+server.URL()+"\n}")
+	a, cancel := provision(t, patient(server.URL()))
 	defer cancel()
 	defer a.Cleanup()
 	_ = a.Start()
@@ -256,11 +262,14 @@ func TestServerLostAndBack(t *testing.T) {
 	}
 
 	// Another gateway announces itself, then falls silent.
-	now := time.Now().UnixMilli()
-	if err := announce.Run(t.Context(), server.Client(), []string{rd.instancesKey()}, "other", now).Err(); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, "the second instance", func() bool { return rd.Instances() == 2 })
+	client := server.Client()
+	testkit.Eventually(t, "the second instance", func() bool {
+		now := time.Now().UnixMilli()
+		if err := announce.Run(t.Context(), client, []string{rd.instancesKey()}, "other", now).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return rd.Instances() == 2
+	})
 	testkit.Eventually(t, "its end", func() bool { return rd.Instances() == 1 })
 }
 
@@ -268,7 +277,7 @@ func TestServerLostAndBack(t *testing.T) {
 // call ends with the deadline of its context.
 func TestFrozenServer(t *testing.T) {
 	server := redistest.Start(t)
-	a, cancel := provision(t, "tentagate {\n redis "+server.URL()+"\n}")
+	a, cancel := provision(t, patient(server.URL()))
 	defer cancel()
 	defer a.Cleanup()
 	rd := a.Redis()

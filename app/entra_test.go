@@ -8,25 +8,27 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/auth"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
-// fakeCredential gives numbered tokens, or fails while it is down.
+// fakeCredential gives numbered tokens, the first with another life than the later ones,
+// or fails while it is down.
 type fakeCredential struct {
 	mu    sync.Mutex
 	down  bool
 	n     int
 	life  time.Duration
+	later time.Duration
 	calls chan struct{}
 }
 
@@ -45,9 +47,12 @@ func (f *fakeCredential) GetToken(_ context.Context, o policy.TokenRequestOption
 	if len(o.Scopes) != 1 || o.Scopes[0] != entraScope {
 		return azcore.AccessToken{}, fmt.Errorf("scopes %v", o.Scopes)
 	}
-	f.n++
+	life := f.life
+	if f.n++; f.n > 1 {
+		life = f.later
+	}
 	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"oid":"the-object-id"}`))
-	return azcore.AccessToken{Token: fmt.Sprintf("h.%s.s%d", payload, f.n), ExpiresOn: time.Now().Add(f.life)}, nil
+	return azcore.AccessToken{Token: fmt.Sprintf("h.%s.s%d", payload, f.n), ExpiresOn: time.Now().Add(life)}, nil
 }
 
 type listener struct{ got chan string }
@@ -59,8 +64,11 @@ func (l *listener) OnNext(c auth.Credentials) {
 func (*listener) OnError(error) {}
 
 func TestEntraToken(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	f := &fakeCredential{life: 2 * time.Second, calls: make(chan struct{}, 1)}
+	synctest.Test(t, testEntraToken)
+}
+
+func testEntraToken(t *testing.T) {
+	f := &fakeCredential{life: 2 * time.Second, later: 2 * time.Second, calls: make(chan struct{}, 1)}
 	p := startEntraProvider(f, entraScope, "", zap.NewNop())
 	defer p.Close()
 
@@ -125,7 +133,7 @@ func TestEntraReauthenticates(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := &fakeCredential{life: 3 * time.Second, calls: make(chan struct{}, 1)}
+	f := &fakeCredential{life: 3 * time.Second, later: time.Hour, calls: make(chan struct{}, 2)}
 	p := startEntraProvider(f, entraScope, "", zap.NewNop())
 	defer p.Close()
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), StreamingCredentialsProvider: p, PoolSize: 1})

@@ -37,7 +37,7 @@ func TestQueueIsBounded(t *testing.T) {
 // After the end nothing is sent and nothing waits.
 func TestClosed(t *testing.T) {
 	server := redistest.Start(t)
-	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg"})
+	e := NewEngine(Options{Client: redistest.BackgroundClient(t, server.Addr()), Prefix: "tg"})
 	z := e.NewZone("z", 0)
 	e.Close()
 	var d gcra.Decision
@@ -50,7 +50,7 @@ func TestClosed(t *testing.T) {
 // Requests that were given up before they were sent take nothing.
 func TestAbandonedCallsAreNotSent(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.BackgroundClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	p := gcratest.Plan(t, gcra.Rate, "100/10h")
 	e.mu.Lock()
@@ -76,7 +76,7 @@ func TestAbandonedCallsAreNotSent(t *testing.T) {
 // the key.
 func TestForeignValue(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.BackgroundClient(t, server.Addr()), false)
 	z := e.NewZone("z", 0)
 	for _, limits := range [][]string{{"5/1h"}, {"5/1h", "9/10h"}} {
 		for _, value := range []string{"", "text", "text more", "1e99", "-5", " ", "nan", "-nan 5", "inf", "5 1e99", "5 nan nan", "0x10"} {
@@ -111,7 +111,7 @@ func TestForeignValue(t *testing.T) {
 func TestNoBudgetNoRequest(t *testing.T) {
 	server := redistest.Start(t)
 	batches := 0
-	e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches++ }})
+	e := NewEngine(Options{Client: redistest.BackgroundClient(t, server.Addr()), Prefix: "tg", Observe: func(int, time.Duration, error) { batches++ }})
 	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
 	spent := new(availability.Budget)
@@ -144,7 +144,7 @@ func TestEnginesShareOneLimit(t *testing.T) {
 	admitted, trips, asked := 0, 0, 0
 	var wg sync.WaitGroup
 	for range 4 {
-		e := NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
+		e := NewEngine(Options{Client: redistest.BackgroundClient(t, server.Addr()), Prefix: "tg", Observe: func(n int, _ time.Duration, err error) {
 			if err != nil {
 				t.Errorf("batch: %v", err)
 			}
@@ -183,11 +183,11 @@ func TestEnginesShareOneLimit(t *testing.T) {
 func TestWaitIsTrue(t *testing.T) {
 	server := redistest.Start(t)
 	for _, algorithm := range []gcra.Algorithm{gcra.Rate, gcra.Window} {
-		e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+		e := newTestEngine(t, redistest.BackgroundClient(t, server.Addr()), false)
 		z := e.NewZone(fmt.Sprint("z", algorithm), 0)
 		p := gcratest.Plan(t, algorithm, "5/300ms")
 		var d gcra.Decision
-		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
+		c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
 		for range 5 {
 			refusals := 0
 			for c.Decide(); d.Admitted(); c.Decide() {

@@ -105,11 +105,13 @@ func TestExactScriptAgainstModel(t *testing.T) {
 
 func TestExactThroughZone(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+	// Refusals are remembered for a second of this clock.
+	e := NewEngine(Options{Client: redistest.BackgroundClient(t, server.Addr()), Prefix: "tg", Clock: func() int64 { return 1 }})
+	t.Cleanup(e.Close)
 	z := e.NewZone("z", 0)
 	p := gcratest.Plan(t, gcra.Window, "5/1h", "3/day")
 	var d gcra.Decision
-	c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: time.Second, Decision: &d}
+	c := Call{Zone: z, Key: "k", Plan: p, Cost: 1, Budget: 5 * time.Second, Decision: &d}
 	for i := range 4 {
 		if c.Decide(); d.Admitted() != (i < 3) {
 			t.Fatalf("request %d: %+v", i+1, d)
@@ -198,13 +200,13 @@ func TestDenials(t *testing.T) {
 // the other.
 func TestDecideAll(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.BackgroundClient(t, server.Addr()), false)
 	global, own := e.NewZone("global", 0), e.NewZone("own", 0)
 	pg, po := gcratest.Plan(t, gcra.Rate, "10/1h"), gcratest.Plan(t, gcra.Rate, "3/1h")
 	var dg, do gcra.Decision
 	calls := []Call{
-		{Zone: global, Key: "all", Plan: pg, Cost: 1, Budget: time.Second, Decision: &dg},
-		{Zone: own, Key: "a", Plan: po, Cost: 1, Budget: time.Second, Decision: &do},
+		{Zone: global, Key: "all", Plan: pg, Cost: 1, Budget: 5 * time.Second, Decision: &dg},
+		{Zone: own, Key: "a", Plan: po, Cost: 1, Budget: 5 * time.Second, Decision: &do},
 	}
 	for i := range 20 {
 		if !DecideAll(calls) {

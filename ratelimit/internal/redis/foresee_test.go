@@ -13,7 +13,7 @@ import (
 // What is foreseen is what is then decided, and takes nothing.
 func TestForesee(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.BackgroundClient(t, server.Addr()), false)
 	delayed, err := gcratest.Plan(t, gcra.Rate, "10/1h").WithDelay(time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -28,10 +28,10 @@ func TestForesee(t *testing.T) {
 			z := e.NewZone(fmt.Sprint(name, cost), 0)
 			for range 12 {
 				var foreseen, again, decided gcra.Decision
-				c := Call{Zone: z, Key: "k", Plan: plan, Cost: cost, Budget: time.Second, Decision: &foreseen}
-				c.Foresee(time.Second)
+				c := Call{Zone: z, Key: "k", Plan: plan, Cost: cost, Budget: 5 * time.Second, Decision: &foreseen}
+				c.Foresee(5 * time.Second)
 				c.Decision = &again
-				c.Foresee(time.Second)
+				c.Foresee(5 * time.Second)
 				c.Decision = &decided
 				c.Decide()
 				if foreseen.Admitted() != decided.Admitted() || again.Meters[0].Remaining != foreseen.Meters[0].Remaining {
@@ -48,7 +48,7 @@ func TestForesee(t *testing.T) {
 // Without Redis, what is foreseen is what the fallback decides.
 func TestForeseeOutage(t *testing.T) {
 	server := redistest.Start(t)
-	e := newTestEngine(t, redistest.RequestClient(t, server.Addr()), false)
+	e := newTestEngine(t, redistest.BackgroundClient(t, server.Addr()), false)
 	plan := gcratest.Plan(t, gcra.Rate, "2/1h")
 	server.Kill()
 	for _, fallback := range []string{Local, Allow, Deny} {

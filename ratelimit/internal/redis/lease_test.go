@@ -26,7 +26,7 @@ func newLeaseFixture(t *testing.T, limit string) *leaseFixture {
 	server := redistest.Start(t)
 	f := &leaseFixture{t: t, plan: gcratest.Plan(t, gcra.Rate, limit)}
 	f.clock.Store(memory.Monotonic())
-	f.engine = NewEngine(Options{Client: redistest.RequestClient(t, server.Addr()), Prefix: "tg", Clock: f.clock.Load})
+	f.engine = NewEngine(Options{Client: redistest.BackgroundClient(t, server.Addr()), Prefix: "tg", Clock: f.clock.Load})
 	t.Cleanup(f.engine.Close)
 	f.zone = f.engine.NewZone("z", 0)
 	return f
@@ -71,7 +71,7 @@ func (f *leaseFixture) remaining() int64 {
 
 // Units are debited when they are reserved, and expire with the lease.
 func TestLeaseDies(t *testing.T) {
-	f := newLeaseFixture(t, "1000/1h")
+	f := newLeaseFixture(t, "1000/10h")
 	f.warm()
 	held := f.engine.zoneUnits(f.zone)
 	if held == 0 {
@@ -170,7 +170,7 @@ func TestLeaseUnderWayIsReturned(t *testing.T) {
 
 // A unit given back goes to the lease it came from, and not to a later one.
 func TestLeaseRefund(t *testing.T) {
-	f := newLeaseFixture(t, "1000/1h")
+	f := newLeaseFixture(t, "1000/10h")
 	f.warm()
 	before := f.engine.zoneUnits(f.zone)
 	d := f.ask()
@@ -193,7 +193,7 @@ func TestLeaseRefund(t *testing.T) {
 
 // A key that is seldom asked for gets no lease: its units would expire unused.
 func TestColdKeyIsStrict(t *testing.T) {
-	f := newLeaseFixture(t, "1000/1h")
+	f := newLeaseFixture(t, "1000/10h")
 	for range 50 {
 		if d := f.ask(); d.Source != gcra.Shared {
 			t.Fatalf("%+v", d)

@@ -53,7 +53,7 @@ func (d *deadlines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 // there are.
 func TestBudgetOfEveryCommand(t *testing.T) {
 	server := redistest.Start(t)
-	client := redistest.RequestClient(t, server.Addr())
+	client := redistest.BackgroundClient(t, server.Addr())
 	const budget = 10 * time.Second
 	s := newStore(t, Options{Client: client, Background: redistest.BackgroundClient(t, server.Addr()), Budget: budget})
 	o := fresh(noise(3 * chunkSize))
@@ -91,7 +91,7 @@ func TestBudgetOfEveryCommand(t *testing.T) {
 // have.
 func TestBudgetIsShared(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Budget: availability.DefaultBudget})
 	server.Freeze()
 	defer server.Thaw()
 	ctx := availability.WithBudget(context.Background(), new(availability.Budget))

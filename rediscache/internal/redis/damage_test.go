@@ -18,7 +18,7 @@ func TestInvalidValues(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	for name, spoil := range map[string]func(key object.Key){
 		"flipped": func(key object.Key) {
 			admin.SetRange(ctx, s.key(key, "v:0"), 40, "\xff\xfe")
@@ -92,7 +92,7 @@ func TestEvicted(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	body := noise(2*chunkSize + 1)
 	for _, gone := range []string{"i", "v:0", "c:0:0", "c:0:2"} {
 		server.Flush()
@@ -115,7 +115,7 @@ func TestFull(t *testing.T) {
 	for _, policy := range []string{"allkeys-lru", "volatile-ttl", "noeviction"} {
 		t.Run(policy, func(t *testing.T) {
 			server := redistest.Start(t, "--maxmemory", "6mb", "--maxmemory-policy", policy)
-			s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+			s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 			const n = 400
 			bodies := make([][]byte, n)
 			for i := range bodies {
@@ -155,7 +155,7 @@ func TestFull(t *testing.T) {
 
 func TestFlushed(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	key := object.NewKey("k")
 	put(t, s, key, fresh(text(100)))
 	server.Flush()

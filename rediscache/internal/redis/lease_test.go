@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/redistest"
 	"github.com/pythopus/tentagate/internal/testkit"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
@@ -25,7 +26,7 @@ func TestLease(t *testing.T) {
 	var wg, tried sync.WaitGroup
 	tried.Add(5)
 	for range 5 {
-		s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Budget: time.Second})
+		s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 		wg.Go(func() {
 			ctx := context.Background()
 			free, granted := s.Lease(ctx, key, time.Minute)
@@ -50,8 +51,8 @@ func TestLease(t *testing.T) {
 
 func TestLeaseEnds(t *testing.T) {
 	server := redistest.Start(t)
-	a := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Budget: time.Second})
-	b := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Budget: time.Second})
+	a := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
+	b := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	ctx := context.Background()
 	key := object.NewKey("k")
 
@@ -116,7 +117,7 @@ func TestLeaseEnds(t *testing.T) {
 
 func TestLeaseWithoutRedis(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Budget: availability.DefaultBudget})
 	server.Freeze()
 	for range 6 {
 		free, granted := s.Lease(context.Background(), object.NewKey("k"), time.Minute)

@@ -67,12 +67,10 @@ func TestOutages(t *testing.T) {
 				var changes atomic.Int32
 				engine := availability.New(availability.Options{Client: client, OnChange: func(availability.Change) { changes.Add(1) }})
 				t.Cleanup(engine.Close)
-				s := newStore(t, Options{Client: client, Background: redistest.RequestClient(t, p.Addr()), Availability: engine})
+				s := newStore(t, Options{Client: client, Background: redistest.BackgroundClient(t, p.Addr()), Availability: engine, Budget: availability.DefaultBudget})
 				key, body := object.NewKey("k"), text(1000)
 				put(t, s, key, fresh(body))
-				if get(s, key) == nil {
-					t.Fatal("not found before the outage")
-				}
+				testkit.Eventually(t, "finding it before the outage", func() bool { return get(s, key) != nil })
 				o.begin(server, p)
 				took := make([]time.Duration, 0, 2000)
 				var mu sync.Mutex
@@ -120,7 +118,7 @@ func TestOutages(t *testing.T) {
 func TestMatchIsOfTheRequest(t *testing.T) {
 	server := redistest.Start(t)
 	p := redistest.NewProxy(t, server.Addr())
-	s := newStore(t, Options{Client: redistest.RequestClient(t, p.Addr()), Budget: 5 * time.Millisecond})
+	s := newStore(t, Options{Client: redistest.RequestClient(t, p.Addr()), Background: redistest.BackgroundClient(t, p.Addr()), Budget: 5 * time.Millisecond})
 	key := object.NewKey("k")
 	for i := range 3 {
 		o := fresh(noise(1000))
@@ -140,7 +138,7 @@ func TestMatchIsOfTheRequest(t *testing.T) {
 // A canceled request says nothing about Redis.
 func TestCanceledRequest(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for range 30 {
@@ -154,7 +152,7 @@ func TestCanceledRequest(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	server := redistest.Start(t)
 	var ready atomic.Bool
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Ready: ready.Load})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Ready: ready.Load})
 	key := object.NewKey("k")
 	put(t, s, key, fresh(nil))
 	if get(s, key) != nil || s.Stats().Skipped != 1 {
@@ -175,7 +173,7 @@ func TestQueue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
-			s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Background: redistest.BackgroundClient(t, server.Addr())})
+			s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 			server.Freeze()
 			body := noise(tc.size)
 			for i := range tc.writes {
@@ -196,7 +194,7 @@ func TestQueue(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	for i := range 100 {
 		key := object.NewKey(fmt.Sprint(i))
 		s.Set(key, fresh(text(100)))

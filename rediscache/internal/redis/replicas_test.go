@@ -43,7 +43,7 @@ func startReplica(t testing.TB, server *redistest.Server, deafened bool) *replic
 	t.Cleanup(r.memory.Close)
 	r.epochs = NewEpochs(epoch.New(), replog.Options{Client: background}, prefix)
 	t.Cleanup(r.epochs.Close)
-	r.redis = newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Background: background, Ready: r.epochs.Ready, Admit: r.epochs.Admit, Budget: time.Second})
+	r.redis = newStore(t, Options{Client: background, Ready: r.epochs.Ready, Admit: r.epochs.Admit})
 	return r
 }
 
@@ -140,6 +140,12 @@ func TestFirstRequest(t *testing.T) {
 func TestReplicasDuringFaults(t *testing.T) {
 	server := redistest.Start(t)
 	replicas := []*replica{newReplica(t, server, false), newReplica(t, server, false), newReplica(t, server, true)}
+	for _, r := range replicas {
+		r.redis = newStore(t, Options{
+			Client: redistest.RequestClient(t, server.Addr()), Background: redistest.BackgroundClient(t, server.Addr()),
+			Ready: r.epochs.Ready, Admit: r.epochs.Admit, Budget: time.Second,
+		})
+	}
 	const keys = 8
 	var versions [keys]atomic.Int64 // the origin's
 	stop := make(chan struct{})

@@ -30,8 +30,11 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // prefix begins the keys of the tests.
 const prefix = "tentagate"
 
+// longBudget is a budget that no look-up exceeds, however busy the machine is.
+const longBudget = 10 * time.Second
+
 // newStore returns a store with the options, and usable values for those that are
-// not given.
+// not given: look-ups may take as long as longBudget.
 func newStore(t testing.TB, o Options) *Store {
 	t.Helper()
 	o.Prefix = prefix
@@ -41,6 +44,9 @@ func newStore(t testing.TB, o Options) *Store {
 	if o.Availability == nil {
 		o.Availability = availability.New(availability.Options{Client: o.Client})
 		t.Cleanup(o.Availability.Close)
+	}
+	if o.Budget == 0 {
+		o.Budget = longBudget
 	}
 	if o.MaxBody == 0 {
 		o.MaxBody = 8 << 20
@@ -100,7 +106,7 @@ func TestStore(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	ctx := context.Background()
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), Compress: true})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Compress: true})
 
 	for name, body := range map[string][]byte{
 		"short": []byte("hello"), "empty": nil, "text": text(20_000), "large": noise(3*chunkSize + 5),
@@ -162,7 +168,7 @@ func TestStore(t *testing.T) {
 		}
 	})
 	t.Run("too large", func(t *testing.T) {
-		small := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr()), MaxBody: 100})
+		small := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), MaxBody: 100})
 		key := object.NewKey("large")
 		small.Set(key, fresh(text(101)))
 		if small.Stats().Oversize != 1 {
@@ -178,7 +184,7 @@ func TestStore(t *testing.T) {
 // What was set is found at once, while it waits to be written and afterwards.
 func TestFoundAtOnce(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	for i := range 300 {
 		key := object.NewKey(fmt.Sprint(i))
 		s.Set(key, fresh([]byte("old")))
@@ -198,6 +204,7 @@ func TestFoundAtOnce(t *testing.T) {
 		t.Errorf("%d still wait", n)
 	}
 	// What does not wait any more because it was dropped is not found.
+	s = newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Budget: availability.DefaultBudget})
 	server.Freeze()
 	for range 6 {
 		get(s, object.NewKey("x"))
@@ -212,7 +219,7 @@ func TestFoundAtOnce(t *testing.T) {
 
 func TestVariants(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	key := object.NewKey("k")
 	ctx := context.Background()
 	variant := func(name string) *object.Object {
@@ -265,7 +272,7 @@ func TestVariants(t *testing.T) {
 
 func TestManyFields(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, server.Addr())})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, server.Addr())})
 	key := object.NewKey("k")
 	o := fresh(nil)
 	o.Header = http.Header{}

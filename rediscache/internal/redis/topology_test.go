@@ -16,7 +16,7 @@ import (
 
 func TestStoreCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t)
-	s := newStore(t, Options{Client: redistest.RequestClient(t, cluster.Addrs()...), Background: redistest.BackgroundClient(t, cluster.Addrs()...)})
+	s := newStore(t, Options{Client: redistest.BackgroundClient(t, cluster.Addrs()...)})
 	const n = 60
 	keys, bodies := make([]object.Key, n), make([][]byte, n)
 	for i := range keys {
@@ -83,7 +83,7 @@ func TestStoreSentinel(t *testing.T) {
 	sentinel := redistest.StartSentinel(t)
 	client := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: redistest.MasterName, SentinelAddrs: []string{sentinel.URL()[len("redis://"):]},
-		ReadTimeout: 100 * time.Millisecond, DialTimeout: 250 * time.Millisecond, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
+		ReadTimeout: 5 * time.Second, DialTimeout: 5 * time.Second, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
 	})
 	t.Cleanup(func() { _ = client.Close() })
 	s := newStore(t, Options{Client: client})
