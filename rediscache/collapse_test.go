@@ -239,7 +239,7 @@ func TestBrokenOff(t *testing.T) {
 // A service that is stuck is asked again by one of those who wait, not by all.
 func TestStuckOrigin(t *testing.T) {
 	var s *site
-	s = startSite(t, "http_cache 60s {\n collapse_timeout 100ms\n}", func(w http.ResponseWriter, _ *http.Request, n int64) {
+	s = startSite(t, "http_cache 60s {\n collapse_timeout 1s\n}", func(w http.ResponseWriter, _ *http.Request, n int64) {
 		if n == 1 {
 			s.hold()
 			return
@@ -355,7 +355,7 @@ func TestPatienceEnds(t *testing.T) {
 	const waiters = 5
 	var s *site
 	left := make(chan struct{})
-	s = startSite(t, "http_cache 60s {\n collapse_timeout 300ms\n}", func(w http.ResponseWriter, _ *http.Request, n int64) {
+	s = startSite(t, "http_cache 60s {\n collapse_timeout 2s\n}", func(w http.ResponseWriter, _ *http.Request, n int64) {
 		switch n {
 		case 1:
 			s.hold()

@@ -146,7 +146,7 @@ func TestNoFillTimeout(t *testing.T) {
 	_ = resp.Body.Close()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the request to the service goes on")
 	}
 }

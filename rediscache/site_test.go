@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -92,9 +94,23 @@ func (s *site) release() { s.once.Do(func() { close(s.held) }) }
 
 func (s *site) hold() { <-s.held }
 
-var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50, DisableCompression: true}, CheckRedirect: func(*http.Request, []*http.Request) error {
+var httpClient = &http.Client{Transport: persistent{&http.Transport{MaxIdleConnsPerHost: 50, DisableCompression: true}}, CheckRedirect: func(*http.Request, []*http.Request) error {
 	return http.ErrUseLastResponse
 }}
+
+// persistent sends a request again whose connection a reload of Caddy has lost, as can
+// happen while it is being made: nothing has answered it.
+type persistent struct{ *http.Transport }
+
+func (p persistent) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	for range 10 {
+		resp, err = p.Transport.RoundTrip(r)
+		if r.Body != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			break
+		}
+	}
+	return resp, err
+}
 
 func (s *site) request(method, path string, fields ...string) *http.Request {
 	r, err := http.NewRequest(method, s.url+path, nil)

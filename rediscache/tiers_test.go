@@ -193,12 +193,7 @@ func TestAdminPurge(t *testing.T) {
 			t.Errorf("%s: not counted", body)
 		}
 		if strings.Contains(body, "all") {
-			for deadline := time.Now().Add(10 * time.Second); ts.memory.Stats().Bytes != 0; {
-				if time.Now().After(deadline) {
-					t.Fatal("memory is not free after everything was purged")
-				}
-				time.Sleep(time.Millisecond)
-			}
+			testkit.Eventually(t, "free memory after everything was purged", func() bool { return ts.memory.Stats().Bytes == 0 })
 		}
 	}
 	for body, part := range map[string]string{
@@ -258,11 +253,7 @@ tentagate_http_cache_memory_entries 1
 func TestPurgeShared(t *testing.T) {
 	server := redistest.Start(t)
 	ts := acquireTest(t, tierApp(t, server.URL()), tierSettings{memory: 1 << 20})
-	ts.start()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ts.epochs.exchange.Ready() && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Eventually(t, "the log", func() bool { ts.start(); return ts.epochs.exchange.Ready() })
 	if status, text := adminCall(t, http.MethodPost, purgeURI, `{"tag":"a"}`); text != `{"purged":true,"shared":"yes"}` {
 		t.Errorf("%d %s", status, text)
 	}
