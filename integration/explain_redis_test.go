@@ -19,7 +19,10 @@ func TestExplainLimitsInRedis(t *testing.T) {
 	admin $ADMIN
 	auto_https off
 	tentagate {
-		redis `+server.URL()+`
+		redis `+server.URL()+` {
+			timeout 5s
+			dial_timeout 5s
+		}
 	}
 }
 http://$ADDR {

@@ -81,7 +81,10 @@ func TestRatelimitQuotaPersists(t *testing.T) {
 	admin $ADMIN
 	auto_https off
 	tentagate {
-		redis ` + server.URL() + `
+		redis ` + server.URL() + ` {
+			timeout 20s
+			dial_timeout 20s
+		}
 	}
 }
 http://$ADDR {

@@ -44,7 +44,7 @@ func (g *gateway) want(admitted, n int, path string, headers ...string) {
 // in Redis strictly, and by leases.
 func TestRatelimit(t *testing.T) {
 	server := redistest.Start(t)
-	options := "tentagate {\n\t\tredis " + server.URL() + "\n\t}"
+	options := "tentagate {\n\t\tredis " + server.URL() + " {\n\t\t\ttimeout 20s\n\t\t\tdial_timeout 20s\n\t\t}\n\t}"
 	for _, store := range []struct{ name, site, global, open string }{
 		{"memory", "store memory", "", "store memory"},
 		{"redis", "budget 20s", options, "budget 20s"},

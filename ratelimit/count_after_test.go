@@ -111,14 +111,17 @@ func TestCountAfterInRedis(t *testing.T) {
 	server := redistest.Start(t)
 	g := startGateway(t, `
 	tentagate {
-		redis %s
+		redis %s {
+			timeout 10s
+			dial_timeout 10s
+		}
 	}
 	----
 	ratelimit {
 		zone refusals
 		limit 3/1h
 		count after 401 403
-		budget 1s
+		budget 10s
 	}
 	error /refused 403
 	respond /unknown 401`, server.URL())

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -16,7 +17,10 @@ import (
 	"github.com/pythopus/tentagate/ratelimit/internal/gcra"
 )
 
-func TestHundredPerMinute(t *testing.T) {
+// The clock stands still, so that no unit comes back meanwhile.
+func TestHundredPerMinute(t *testing.T) { synctest.Test(t, testHundredPerMinute) }
+
+func testHundredPerMinute(t *testing.T) {
 	s := serverOf(provision(t, &Handler{Zone: "api-100", Limits: []string{"100/1m"}}))
 	for i := range 100 {
 		w := s.send(client{})
@@ -58,7 +62,9 @@ func TestHundredPerMinute(t *testing.T) {
 	}
 }
 
-func TestSeveralLimitsFields(t *testing.T) {
+func TestSeveralLimitsFields(t *testing.T) { synctest.Test(t, testSeveralLimitsFields) }
+
+func testSeveralLimitsFields(t *testing.T) {
 	s := serverOf(provision(t, &Handler{Zone: "m", Limits: []string{"1000/1h", "2/1s burst 3"}, Headers: headersBoth}))
 	w := s.send(client{})
 	for name, want := range map[string]string{

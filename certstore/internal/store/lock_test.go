@@ -187,10 +187,10 @@ func TestLeaseEnded(t *testing.T) {
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	c := client(t, redistest.Start(t).Addr())
-	first, a, _ := open(t, c, Options{Lease: 300 * time.Millisecond})
-	second, b, _ := open(t, c, Options{Lease: 300 * time.Millisecond})
+	first, a, _ := open(t, c, Options{Lease: 1500 * time.Millisecond})
+	second, b, _ := open(t, c, Options{Lease: 1500 * time.Millisecond})
 	mustLock(t, a, issueLock)
-	short, cancel := context.WithTimeout(context.Background(), time.Second) // three leases
+	short, cancel := context.WithTimeout(context.Background(), 3*time.Second) // two leases
 	defer cancel()
 	if err := b.Lock(short, issueLock); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("the lock of a living holder: got %v", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // A gateway that lacks the key of the entries gets an error from every operation: it must
@@ -84,7 +85,7 @@ func TestRotation(t *testing.T) {
 			t.Errorf("with the old key alone: got %v", err)
 		}
 		rotating.Start()
-		eventually(t, "encrypted with the first key", func() bool { return seen.has(Reencrypted) })
+		testkit.Eventually(t, "encrypted with the first key", func() bool { return seen.has(Reencrypted) })
 
 		_, last, _ := open(t, c, Options{Keys: ring(t, keyB)})
 		wantValue(t, last, crt, "renewed")
@@ -149,8 +150,9 @@ func TestTampering(t *testing.T) {
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
+	_, patient, _ := open(t, client(t, server.Addr()), Options{})
+	mustStore(t, patient, crt, "first")
 	s, v, seen := open(t, client(t, server.Addr()), Options{Timeout: 300 * time.Millisecond})
-	mustStore(t, v, crt, "first")
 	server.Kill()
 	for range 3 {
 		_, err := v.Load(t.Context(), crt)
@@ -162,11 +164,10 @@ func TestOutage(t *testing.T) {
 		t.Errorf("not told: %+v", s.Status())
 	}
 	server.Restart()
-	eventually(t, "reachable", func() bool { return v.Exists(context.Background(), crt) })
-	wantValue(t, v, crt, "first")
-	if s.Status().Reason != nil || !seen.has(Reachable) {
-		t.Errorf("not told: %+v", s.Status())
-	}
+	testkit.Eventually(t, "reachable", func() bool {
+		return v.Exists(context.Background(), crt) && s.Status().Reason == nil && seen.has(Reachable)
+	})
+	wantValue(t, patient, crt, "first")
 }
 
 // A server that accepts connections and says nothing holds an operation for its own
@@ -174,8 +175,9 @@ func TestOutage(t *testing.T) {
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
+	_, patient, _ := open(t, client(t, server.Addr()), Options{})
+	mustStore(t, patient, crt, "first")
 	_, v, _ := open(t, client(t, server.Addr()), Options{Timeout: 200 * time.Millisecond})
-	mustStore(t, v, crt, "first")
 	server.Freeze()
 	defer server.Thaw()
 	if _, err := v.Load(t.Context(), crt); !errors.Is(err, ErrUnavailable) {
@@ -197,7 +199,7 @@ func TestWaitsForRedis(t *testing.T) {
 		_, err := waiting.Load(ctx, crt)
 		ended <- err
 	}()
-	eventually(t, "waiting", func() bool { return seen.has(Waiting) })
+	testkit.Eventually(t, "waiting", func() bool { return seen.has(Waiting) })
 	if _, err := v.Load(t.Context(), crt); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("another context: got %v", err)
 	}
@@ -219,11 +221,17 @@ func TestRedisGoneDuringIssuance(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
 	_, v, seen := open(t, client(t, server.Addr()), Options{Timeout: 100 * time.Millisecond})
-	mustLock(t, v, issueLock)
+	testkit.Eventually(t, "the lock", func() bool {
+		err := v.Lock(t.Context(), issueLock)
+		if err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	server.Kill()
 	ended := make(chan error, 1)
 	go func() { ended <- v.Store(context.Background(), crt, []byte("issued")) }()
-	eventually(t, "waiting", func() bool { return seen.has(Waiting) })
+	testkit.Eventually(t, "waiting", func() bool { return seen.has(Waiting) })
 	if err := v.Store(context.Background(), "acme/ca/challenge_tokens/shop.test.json", nil); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("what no lock protects: got %v", err)
 	}
@@ -231,7 +239,8 @@ func TestRedisGoneDuringIssuance(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	wantValue(t, v, crt, "issued")
+	_, patient, _ := open(t, client(t, server.Addr()), Options{})
+	wantValue(t, patient, crt, "issued")
 }
 
 func TestEvictionPolicy(t *testing.T) {
@@ -243,7 +252,7 @@ func TestEvictionPolicy(t *testing.T) {
 		if evicting {
 			kind = Evicting
 		}
-		eventually(t, policy, func() bool { return seen.has(kind) })
+		testkit.Eventually(t, policy, func() bool { return seen.has(kind) })
 		if st := s.Status(); st.Policy != policy || st.Evicting != evicting {
 			t.Errorf("%s: %+v", policy, st)
 		}
@@ -252,19 +261,8 @@ func TestEvictionPolicy(t *testing.T) {
 	cluster.Servers[1].Client().ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru")
 	s, _, seen := open(t, client(t, cluster.Addrs()...), Options{})
 	s.Start()
-	eventually(t, "one node of three evicts", func() bool { return seen.has(Evicting) })
+	testkit.Eventually(t, "one node of three evicts", func() bool { return seen.has(Evicting) })
 	if !s.Status().Evicting {
 		t.Error("not told")
-	}
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
