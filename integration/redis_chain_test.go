@@ -291,10 +291,18 @@ func TestChainWithoutAClusterNode(t *testing.T) {
 		}
 	}
 	cluster.Servers[2].Freeze()
+	waits, shortest := 0, time.Duration(math.MaxInt64)
 	for n := 0; states(engine)[availability.Unavailable] == 0; n++ {
-		if c.get(); n > 1000 {
+		if waited := c.get(); waited >= chainBudget {
+			waits++
+			shortest = min(shortest, waited)
+		}
+		if n > 1000 {
 			t.Fatalf("%+v", engine.Status())
 		}
+	}
+	if waits > 0 && shortest >= 2*chainBudget {
+		t.Errorf("each request waited for %v and more: more than one feature's limit", shortest)
 	}
 	// Another node may have been too slow for a moment.
 	testkit.Eventually(t, "the other nodes in use", func() bool {
