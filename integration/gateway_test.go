@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -160,13 +159,12 @@ func TestPredecessorsClients(t *testing.T) {
 	})
 	t.Run("rate limit", func(t *testing.T) {
 		var limited answer
-		for range 110 {
-			if a := g.get("/api/users/many", "Authorization", bearer); a.status == 429 {
-				limited = a
-			}
+		// 100 a minute: on a slow machine some units come back meanwhile.
+		for n := 0; n < 1000 && limited.status != 429; n++ {
+			limited = g.get("/api/users/many", "Authorization", bearer)
 		}
 		if limited.status != 429 {
-			t.Fatal("110 requests passed")
+			t.Fatal("1000 requests passed")
 		}
 		problemOf(t, limited)
 		if limited.header.Get("Retry-After") == "" || limited.header.Get("RateLimit") == "" {
@@ -248,30 +246,44 @@ http://$ADDR {
 func TestTwoInstancesShare(t *testing.T) {
 	server := redistest.Start(t)
 	backend, _ := echo(t)
-	conf := strings.Replace(strings.Replace(fullChain, "1000000/1m", "20/1h", 1), "http://$ADDR", "http://:$PORT", 1)
+	// Redis is waited for however busy the machine is.
+	conf := strings.NewReplacer("1000000/1m", "60/1h", "http://$ADDR", "http://:$PORT",
+		"admin $ADMIN", "admin $ADMIN\n\ttentagate {\n\t\tredis {env.REDIS_URL} {\n\t\t\tbudget 10s\n\t\t\ttimeout 10s\n\t\t\tdial_timeout 10s\n\t\t}\n\t}").Replace(fullChain)
 	const host = "api.example.com" // clients of one gateway see one name
 	urls := map[string]string{"users": backend.URL}
 	one := services(t, conf, urls, "REDIS_URL="+server.URL())
 	two := services(t, conf, urls, "REDIS_URL="+server.URL())
 	bearer := "Bearer " + token(t, "ann")
 
-	// The second may not wait for Redis as long as a busy machine needs; then it
-	// asks for itself, and something else shows what it shares.
-	stored := func() int { return len(server.Client().Keys(context.Background(), "*:cache:{*}:i").Val()) }
+	// A write may be dropped; then something else shows what they share.
+	writes := func() (tried int64) {
+		var stats struct {
+			Redis []struct {
+				Writes  int64 `json:"writes"`
+				Errors  int64 `json:"write_errors"`
+				Dropped int64 `json:"dropped"`
+			}
+		}
+		text := one.adminGet("/tentagate/cache/stats")
+		if err := json.Unmarshal([]byte(text), &stats); err != nil || len(stats.Redis) != 1 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		return stats.Redis[0].Writes + stats.Redis[0].Errors + stats.Redis[0].Dropped
+	}
 	used, path := 0, ""
 	testkit.Eventually(t, "the first one's answer at the second", func() bool {
 		path = fmt.Sprint("/api/users/shared-", used)
-		known := stored()
+		before := writes()
 		first := one.get(path, "Authorization", bearer, "Host", host)
 		if first.status != 200 {
 			t.Fatalf("%d %s", first.status, first.body)
 		}
-		testkit.Eventually(t, "the write to Redis", func() bool { return stored() > known })
+		testkit.Eventually(t, "the end of the write to Redis", func() bool { return writes() > before })
 		used += 2
 		return two.get(path, "Authorization", bearer, "Host", host).body == first.body
 	})
 	passed := used
-	for i := range 40 {
+	for i := range 120 {
 		g := one
 		if i%2 == 1 {
 			g = two
@@ -280,8 +292,8 @@ func TestTwoInstancesShare(t *testing.T) {
 			passed++
 		}
 	}
-	if passed != 20 {
-		t.Errorf("%d requests passed two gateways, want 20", passed)
+	if passed != 60 {
+		t.Errorf("%d requests passed two gateways, want 60", passed)
 	}
 }
 

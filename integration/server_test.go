@@ -295,6 +295,10 @@ func (g *gateway) send(method, path, body string, headers ...string) answer {
 		req.Header.Add(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
+	for tries := 0; method == http.MethodGet && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && tries < 10; tries++ {
+		// Caddy's sockets lose some connections at the change of configurations.
+		resp, err = http.DefaultClient.Do(req)
+	}
 	if err != nil {
 		g.t.Fatalf("%s %s: %v", method, path, err)
 	}
