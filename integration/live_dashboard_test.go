@@ -54,7 +54,7 @@ type liveService struct {
 // liveEvents opens a stream. Its channel is closed when the stream ends.
 func liveEvents(t *testing.T, url string) <-chan liveEvent {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	done := make(chan struct{})
 	t.Cleanup(func() {
 		cancel()
