@@ -238,15 +238,13 @@ func TestBeforeRedisIsUsedAgain(t *testing.T) {
 // A server that loads its data refuses commands. That is not taken for a loss.
 func TestLoading(t *testing.T) {
 	bothKinds(t, func(t *testing.T, keys Keys) {
-		server := redistest.Start(t, "--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
-		var loading atomic.Bool
-		observe := func(err error) {
-			if err != nil && strings.Contains(err.Error(), "LOADING") {
-				loading.Store(true)
-			}
-		}
+		// It answers once for each kilobyte of what it loads.
+		server := redistest.Start(t, "--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
+		refused := new(refusedLoading)
 		start := func() *gateway {
-			return followWith(t, Options{Client: redistest.BackgroundClient(t, server.Addr()), Keys: keys, Period: 5 * time.Millisecond, Observe: observe})
+			client := redistest.BackgroundClient(t, server.Addr())
+			client.AddHook(refused)
+			return follow(t, keys, client, 5*time.Millisecond)
 		}
 		a := start()
 		ready(t, a)
@@ -262,14 +260,36 @@ func TestLoading(t *testing.T) {
 		server.Restart()
 		b := start()
 		b.put("y", 1)
-		testkit.Eventually(t, "all", func() bool { return b.knows("x", "y") && b.Stats().Pending == 0 })
-		if !loading.Load() {
-			t.Error("the server was not seen loading: this tests nothing")
+		testkit.Eventually(t, "the server seen loading", refused.seen.Load)
+		// The rest is loaded at once.
+		if err := server.Client().ConfigSet(t.Context(), "key-load-delay", "0").Err(); err != nil {
+			t.Fatal(err)
 		}
+		testkit.Eventually(t, "all", func() bool { return b.knows("x", "y") && b.Stats().Pending == 0 })
 		if b.m.birth == 0 || b.Stats().Lost != 0 {
 			t.Errorf("birth %d, %+v", b.m.birth, b.Stats())
 		}
 	})
+}
+
+// refusedLoading is a hook that sees whether a command was refused because the server
+// loads its data.
+type refusedLoading struct{ seen atomic.Bool }
+
+func (*refusedLoading) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *refusedLoading) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err != nil && strings.HasPrefix(err.Error(), "LOADING") {
+			h.seen.Store(true)
+		}
+		return err
+	}
+}
+
+func (*refusedLoading) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // lostReplies is a hook by which commands are carried out and their answer is
