@@ -258,7 +258,7 @@ func TestConformance(t *testing.T) {
 			s := &suite{dir: s.dir, kinds: cloned(s.kinds), needs: s.needs, fix: s.fix}
 			redis := ""
 			if store != "memory" {
-				redis = "redis " + redistest.Start(t).URL()
+				redis = "redis " + redistest.Start(t).URL() + " {\nbudget 5s\ntimeout 5s\ndial_timeout 5s\n}"
 			}
 			g := start(t, `{
 				admin $ADMIN
