@@ -259,6 +259,8 @@ func (g *gateway) reload(caddyfile string) error {
 	if resp.StatusCode != http.StatusOK {
 		return errors.New(string(body))
 	}
+	// On connections that are kept the configuration before may answer for a moment.
+	http.DefaultClient.CloseIdleConnections()
 	return nil
 }
 

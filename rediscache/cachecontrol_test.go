@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // What the client reads about caching is true: where handlers in front forbid it,
@@ -49,9 +51,11 @@ func TestOutgoingFields(t *testing.T) {
 			r.load(site(""))
 			r.get(1, "/late", "Host", "a.test")
 			r.load(site(tc.front))
-			if got := r.get(1, "/late", "Host", "a.test"); !strings.HasPrefix(got, want) && !strings.Contains(name, "if 404") {
-				t.Errorf("after a reload: got a %s, want a %s", got, want)
+			if strings.Contains(name, "if 404") {
+				return
 			}
+			// The configuration before may still answer for a moment.
+			testkit.Eventually(t, "a "+want+" after a reload", func() bool { return strings.HasPrefix(r.get(1, "/late", "Host", "a.test"), want) })
 		})
 	}
 }

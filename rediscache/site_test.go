@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -94,15 +95,26 @@ func (s *site) release() { s.once.Do(func() { close(s.held) }) }
 
 func (s *site) hold() { <-s.held }
 
-var httpClient = &http.Client{Transport: persistent{&http.Transport{MaxIdleConnsPerHost: 50, DisableCompression: true}}, CheckRedirect: func(*http.Request, []*http.Request) error {
+var httpClient = &http.Client{Transport: &persistent{Transport: &http.Transport{MaxIdleConnsPerHost: 50, DisableCompression: true}}, CheckRedirect: func(*http.Request, []*http.Request) error {
 	return http.ErrUseLastResponse
 }}
 
-// persistent sends a request again whose connection a reload of Caddy has lost, as can
-// happen while it is being made: nothing has answered it.
-type persistent struct{ *http.Transport }
+// persistent is a transport for a Caddy that is reloaded. It keeps no connections over a
+// reload, since the configuration before answers on them for a moment, and sends a
+// request again whose connection was lost while it was being made: nothing has answered it.
+type persistent struct {
+	*http.Transport
+	mu      sync.Mutex
+	running context.Context // of the configuration
+}
 
-func (p persistent) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+func (p *persistent) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	p.mu.Lock()
+	if now := caddy.ActiveContext().Context; now != p.running {
+		p.running = now
+		p.CloseIdleConnections()
+	}
+	p.mu.Unlock()
 	for range 10 {
 		resp, err = p.Transport.RoundTrip(r)
 		if r.Body != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
