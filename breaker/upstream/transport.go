@@ -107,7 +107,9 @@ func (t *Transport) provision(ctx caddy.Context) error {
 	}
 	checkStatusLines(&t.HTTPTransport)
 	t.state = fmt.Sprintf("tentagate.trial.%d", transports.Add(1))
-	t.proxy = proxyOf(ctx)
+	if t.proxy = proxyOf(ctx); t.proxy != nil {
+		encodeWhenWritten(t.proxy)
+	}
 	if t.RetryBudget != nil {
 		if err := t.RetryBudget.check(); err != nil {
 			return err
