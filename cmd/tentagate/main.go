@@ -12,6 +12,7 @@ import (
 
 	_ "github.com/pythopus/tentagate"
 	"github.com/pythopus/tentagate/caddyfile"
+	_ "github.com/pythopus/tentagate/internal/heapprofile"
 	"github.com/pythopus/tentagate/internal/version"
 )
 

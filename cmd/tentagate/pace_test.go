@@ -66,3 +66,10 @@ func TestPaceGC(t *testing.T) {
 	debug.SetMemoryLimit(1 << 20)
 	collectUntil(t, leastPercent)
 }
+
+// The profile of the heap samples less often than Go's default.
+func TestHeapProfile(t *testing.T) {
+	if runtime.MemProfileRate <= 512<<10 {
+		t.Errorf("a sample each %d bytes", runtime.MemProfileRate)
+	}
+}
