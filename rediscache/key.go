@@ -3,6 +3,7 @@ package rediscache
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -172,7 +173,7 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	t.scheme = scheme
 	ambiguous := cachekey.Ambiguous(t.path)
 	rewritten := ""
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil && !sameTarget(original.URL, r.URL) {
 		path, query := original.URL.EscapedPath(), original.URL.RawQuery
 		if path != t.path || query != t.query {
 			// The origin is asked for another URL than the client was. Both count: two
@@ -224,6 +225,11 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	}
 	k.setKeys(&t, b, r)
 	return t
+}
+
+// sameTarget reports whether two URLs are written the same, without escaping them.
+func sameTarget(a, b *url.URL) bool {
+	return a.Path == b.Path && a.RawPath == b.RawPath && a.RawQuery == b.RawQuery
 }
 
 // setKeys makes the keys of a target from the text that is common to them. Both

@@ -27,14 +27,21 @@ func (h *HitForMiss) Add(hash Hash, until time.Time) {
 	if h.expires == nil {
 		h.expires = map[Hash]time.Time{}
 	}
-	for other := range h.expires {
-		if len(h.expires) < maxRemembered {
-			break
-		}
-		delete(h.expires, other)
+	if len(h.expires) >= maxRemembered {
+		h.forgetSome()
 	}
 	if until.After(h.expires[hash]) {
 		h.expires[hash] = until
+	}
+}
+
+// forgetSome makes room for a key.
+func (h *HitForMiss) forgetSome() {
+	for other := range h.expires {
+		if len(h.expires) < maxRemembered {
+			return
+		}
+		delete(h.expires, other)
 	}
 }
 
