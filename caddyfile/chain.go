@@ -27,7 +27,7 @@ func compile(ctx caddy.Context, routes caddyhttp.RouteList) caddyhttp.Handler {
 	for i := range slices.Backward(routes) {
 		rest := next
 		for j := range slices.Backward(routes[i].Handlers) {
-			next = &link{routes[i].Handlers[j], next}
+			next = &link{faster(ctx, routes[i].Handlers[j]), next}
 		}
 		if len(routes[i].MatcherSets) > 0 {
 			next = &branch{sets: routes[i].MatcherSets, match: next, otherwise: rest}
@@ -83,23 +83,31 @@ func (p perRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 // to the case of ASCII letters. Other letters are never equal to those: Unicode has a
 // sign for the Kelvin that in lower case is a k.
 func below(r *http.Request, prefix string) (rest string, ok bool) {
-	return strings.CutPrefix(caddyhttp.CleanPath(lower(r.URL.Path), true), prefix)
+	path := lower(r.URL.Path)
+	if !isClean(path) {
+		path = caddyhttp.CleanPath(path, true)
+	}
+	return strings.CutPrefix(path, prefix)
 }
 
 // lower returns a text with its ASCII letters in lower case.
 func lower(text string) string {
-	isUpper := func(c rune) bool { return c >= 'A' && c <= 'Z' }
-	if strings.IndexFunc(text, isUpper) < 0 {
-		return text
-	}
-	b := []byte(text)
-	for i, c := range b {
-		if isUpper(rune(c)) {
-			b[i] = c + 'a' - 'A'
+	for i := range len(text) {
+		if !isUpper(text[i]) {
+			continue
 		}
+		b := []byte(text)
+		for j := i; j < len(b); j++ {
+			if isUpper(b[j]) {
+				b[j] += 'a' - 'A'
+			}
+		}
+		return string(b)
 	}
-	return string(b)
+	return text
 }
+
+func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
 
 // spelled returns a path as the configuration spells it, if it begins with the prefix
 // and one of the names, by lower case, in any spelling, else "". The path is escaped,
