@@ -71,6 +71,17 @@ func TestFieldsChangedBehind(t *testing.T) {
 	}
 }
 
+// So is what a trusted proxy says, which the directive replaces for the service.
+func TestPrefixReplacedBehind(t *testing.T) {
+	r := runWith(t, "servers {\ntrusted_proxies static private_ranges\n}\n", "http://:$1 {\nroute {\nhttp_cache 60s\n"+
+		"request_header X-Forwarded-Prefix /api/a\nreverse_proxy $PUBLIC {\nheader_down No-Vary-Search params\n}\n}\n}")
+	for _, want := range []string{"miss", "hit"} {
+		if got := r.get(1, "/?a=1", "Host", "a.test", "X-Forwarded-Prefix", "/shop"); !strings.HasPrefix(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // checkTwo has two clients ask for one URL, which get different responses.
 func checkTwo(t *testing.T, r *running, cached bool) {
 	t.Helper()

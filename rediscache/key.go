@@ -18,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/requeststate"
+	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
@@ -47,10 +48,10 @@ type target struct {
 	// partition. Its text is empty if there is none.
 	shared, private object.Key
 
-	vary vary
+	// queryStart and queryEnd are where the query stands in the text of the keys.
+	queryStart, queryEnd int
 
-	// decidedBy is what the handlers behind the cache choose by.
-	decidedBy string
+	vary vary
 
 	// uncacheable is why requests for the target bypass the cache, "" if they do not.
 	uncacheable string
@@ -143,30 +144,7 @@ func redisContext(r *http.Request) context.Context {
 
 // target reads the request. Nothing is decoded: `/x%2Fy` is not `/x/y`.
 func (k *keyer) target(r *http.Request, content *content) target {
-	decidedBy, ok := k.decidedBy(r)
-	t := k.targetDecidedBy(r, content, decidedBy)
-	if !ok && t.uncacheable == "" {
-		t.uncacheable = "handlers-behind"
-	}
-	return t
-}
-
-// decidedBy reads what handlers behind choose by, before they have changed any of
-// it. ok is false if it cannot be told in front of them.
-func (k *keyer) decidedBy(r *http.Request) (text string, ok bool) {
-	reads := k.chains.of(r).reads
-	if reads.Unknown || reads.None() {
-		return "", !reads.Unknown
-	}
-	var array [256]byte
-	b, ok := reads.Append(array[:0], r)
-	return string(b), ok
-}
-
-// targetDecidedBy is target for a request of which it is known what handlers behind
-// choose by.
-func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy string) target {
-	t := target{content: content, decidedBy: decidedBy, address: address{
+	t := target{content: content, address: address{
 		host: hostname.Normal(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != "",
 	}}
 	scheme, forwarded := forwardedBy(r)
@@ -199,14 +177,9 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	if chain.never && t.uncacheable == "" {
 		t.uncacheable = "outgoing-vary"
 	}
-	query := k.query.Apply(t.query)
-	if rule, ok := k.searchRules.Get(t.searchHost(), t.path); ok && !chain.reads.Query {
-		b = append(b, 'n')
-		query = rule.Query(query)
-	} else if t.hasQuery {
-		b = append(b, '?')
-	}
-	b = cachekey.AppendPart(b, query)
+	t.queryStart = len(b)
+	b = k.appendQuery(b, &t, chain)
+	t.queryEnd = len(b)
 	b = cachekey.AppendPart(b, rewritten)
 	b = cachekey.AppendFields(b, r.Header, chain.overrides)
 	b = k.appendOptions(b, r)
@@ -217,13 +190,17 @@ func (k *keyer) targetDecidedBy(r *http.Request, content *content, decidedBy str
 	if chain.rules != "" {
 		b = cachekey.AppendPart(append(b, 'r'), chain.rules)
 	}
-	if decidedBy != "" {
-		b = cachekey.AppendPart(append(b, 'd'), decidedBy)
+	var ok bool
+	if b, ok = appendDecidedBy(b, chain.reads, r); !ok && t.uncacheable == "" {
+		t.uncacheable = "handlers-behind"
 	}
 	if content != nil {
 		b = append(b, content.key...)
 	}
-	k.setKeys(&t, b, r)
+	common := len(b)
+	b, user := k.appendUser(b, &t.client, r)
+	t.setKeys(b, common)
+	t.client.user = t.private.Full[len(t.private.Full)-user:]
 	return t
 }
 
@@ -232,30 +209,72 @@ func sameTarget(a, b *url.URL) bool {
 	return a.Path == b.Path && a.RawPath == b.RawPath && a.RawQuery == b.RawQuery
 }
 
-// setKeys makes the keys of a target from the text that is common to them. Both
-// share one piece of memory, as does the name of the user.
-func (k *keyer) setKeys(t *target, common []byte, r *http.Request) {
-	t.shared.Hash = xxh3.Hash128(common).Bytes()
-	var array [192]byte
-	user := k.identify(&t.client, r, array[:0])
-	if len(user) == 0 {
-		t.shared.Full = string(common)
-		return
+// appendQuery appends the query, as far as responses depend on it.
+func (k *keyer) appendQuery(b []byte, t *target, ch *chain) []byte {
+	query := k.query.Apply(t.query)
+	if rule, ok := k.searchRules.Get(t.searchHost(), t.path); ok && !ch.reads.Query {
+		b = append(b, 'n')
+		query = rule.Query(query)
+	} else if t.hasQuery {
+		b = append(b, '?')
 	}
-	b := common
+	return cachekey.AppendPart(b, query)
+}
+
+// renew makes the keys of a target again with what No-Vary-Search now says of its
+// query. The rest stays: handlers behind may have changed the request by now.
+func (k *keyer) renew(t *target, ch *chain) {
+	full := t.shared.Full
+	common := len(full)
+	if t.hasPartition() {
+		full = t.private.Full
+	}
+	b := k.appendQuery([]byte(full[:t.queryStart]), t, ch)
+	common += len(b) - t.queryEnd
+	t.setKeys(append(b, full[t.queryEnd:]...), common)
+}
+
+// appendDecidedBy appends what handlers behind choose by, before they have changed any
+// of it. ok is false if it cannot be told in front of them.
+func appendDecidedBy(b []byte, reads *sites.Reads, r *http.Request) (_ []byte, ok bool) {
+	if reads.Unknown || reads.None() {
+		return b, !reads.Unknown
+	}
+	var array [256]byte
+	decidedBy, ok := reads.Append(array[:0], r)
+	if len(decidedBy) > 0 {
+		b = cachekey.AppendPart(append(b, 'd'), decidedBy)
+	}
+	return b, ok
+}
+
+// setKeys sets the keys, of which everybody's is the beginning of the text. Both share
+// one piece of memory.
+func (t *target) setKeys(text []byte, common int) {
+	full := string(text)
+	t.shared = object.Key{Hash: xxh3.Hash128(text[:common]).Bytes(), Full: full[:common]}
+	if len(text) > common {
+		t.private = object.Key{Hash: xxh3.Hash128(text).Bytes(), Full: full}
+	}
+}
+
+// appendUser appends what the key of the user's partition has beyond that of everybody,
+// and returns the length of what names the user at its end: 0 if there is no partition.
+func (k *keyer) appendUser(b []byte, c *client, r *http.Request) (_ []byte, length int) {
+	var array [192]byte
+	user := k.identify(c, r, array[:0])
+	if len(user) == 0 {
+		return b, 0
+	}
 	if id, ok := identity.From(r); ok && id.Rights != nil {
 		// Two tokens of one user may get different answers.
 		rights := id.Rights()
 		b = append(append(b, 'a'), rights[:]...)
 	}
-	if sum, ok := k.otherCredentials(t.client.credentials, r); ok {
+	if sum, ok := k.otherCredentials(c.credentials, r); ok {
 		b = append(append(b, 'k'), sum[:]...)
 	}
-	b = cachekey.AppendPart(append(b, 'u'), user)
-	full := string(b)
-	t.shared.Full = full[:len(common)]
-	t.client.user = full[len(full)-len(user):]
-	t.private = object.Key{Hash: xxh3.Hash128(b).Bytes(), Full: full}
+	return cachekey.AppendPart(append(b, 'u'), user), len(user)
 }
 
 // forwardedFields are those in which a proxy says what its client asked for. Origins

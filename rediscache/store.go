@@ -54,8 +54,7 @@ func newObject(f *fetch, fields http.Header, status int, d *rfc9111.Decision) *o
 	rule, given := rfc9111.NoVarySearch(fields)
 	o.AnyQuery = given || h.keys.query.Changes()
 	if h.keys.searchRules.Learn(t.searchHost(), t.path, rule, given) {
-		renewed := h.keys.targetDecidedBy(x.r, t.content, t.decidedBy)
-		t.shared, t.private = renewed.shared, renewed.private
+		h.keys.renew(t, h.keys.chains.of(x.r))
 	}
 	return o
 }
