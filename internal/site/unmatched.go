@@ -3,6 +3,7 @@ package site
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,6 +33,12 @@ var protocols = []string{
 	"grpc", "https", "http", "http/1.0", "http/1.0+", "http/1.1", "http/1.1+", "http/2", "http/2+", "http/3", "http/3+",
 }
 
+// noPath and noHost are what can be no path and no host.
+var (
+	noPath = regexp.MustCompile(`^$|^[a-zA-Z0-9]`)
+	noHost = regexp.MustCompile(`^$|^[^:]+:[0-9]+$`)
+)
+
 // neverMatches returns what is wrong with a matcher that no request matches, or "".
 func neverMatches(matcher any) string {
 	if v := reflect.ValueOf(matcher); v.Kind() == reflect.Pointer && !v.IsNil() {
@@ -39,11 +46,11 @@ func neverMatches(matcher any) string {
 	}
 	switch m := matcher.(type) {
 	case caddyhttp.MatchPath:
-		if text, ok := all(m, noPath); ok {
+		if text, ok := all(m, noPath.MatchString); ok {
 			return fmt.Sprintf("path %s (a path begins with / or *)", text)
 		}
 	case caddyhttp.MatchHost:
-		if text, ok := all(m, noHost); ok {
+		if text, ok := all(m, noHost.MatchString); ok {
 			return fmt.Sprintf("host %s (a host has a name, and no port)", text)
 		}
 	case caddyhttp.MatchProtocol:
@@ -69,17 +76,4 @@ func all(values []string, wrong func(string) bool) (text string, ok bool) {
 		shown = append(shown, value)
 	}
 	return strings.Join(shown, " "), len(values) > 0
-}
-
-func noPath(pattern string) bool {
-	return pattern == "" || isAlphanumeric(pattern[0])
-}
-
-func noHost(host string) bool {
-	name, port, found := strings.Cut(host, ":")
-	return host == "" || found && name != "" && port != "" && strings.Trim(port, "0123456789") == ""
-}
-
-func isAlphanumeric(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -61,27 +62,25 @@ func find(routes caddyhttp.RouteList, mark []byte) (own, at int) {
 // answeredBefore returns the directive that answers every request before a handler of a
 // route, or "".
 func answeredBefore(routes caddyhttp.RouteList, own, at int) string {
-	for i, route := range routes[:own+1] {
-		if i != own && (len(route.MatcherSets) > 0 || len(route.MatcherSetsRaw) > 0 || route.Group != "") {
+	before := append(slices.Clone(routes[:own]), caddyhttp.Route{HandlersRaw: routes[own].HandlersRaw[:at]})
+	return answeredIn(before)
+}
+
+// answeredIn returns the directive in routes that answers every request, or "". Handlers
+// are JSON until they are provisioned.
+func answeredIn(routes caddyhttp.RouteList) string {
+	for _, route := range routes {
+		if len(route.MatcherSets) > 0 || len(route.MatcherSetsRaw) > 0 || route.Group != "" {
 			continue
 		}
-		raws := route.HandlersRaw
-		if i == own {
-			raws = raws[:at]
-		}
-		for _, raw := range raws {
-			var value map[string]any
-			if json.Unmarshal(raw, &value) == nil {
-				if name := answersAll(value); name != "" {
-					return name
-				}
+		for _, raw := range route.HandlersRaw {
+			if name := answersAll(raw); name != "" {
+				return name
 			}
 		}
-		if i < own {
-			for _, handler := range route.Handlers {
-				if name := provisionedAnswersAll(handler); name != "" {
-					return name
-				}
+		for _, handler := range route.Handlers {
+			if name := provisionedAnswersAll(handler); name != "" {
+				return name
 			}
 		}
 	}
@@ -91,35 +90,22 @@ func answeredBefore(routes caddyhttp.RouteList, own, at int) string {
 // answersAll returns the directive of a handler that answers every request which comes to
 // it with what a check may be there to protect, or "". A `redir`, `respond` or `error` that
 // switches a whole site off protects it too.
-func answersAll(value map[string]any) string {
-	switch value["handler"] {
-	case "reverse_proxy":
-		// With routes for responses it may go on, as forward_auth does.
-		if value["handle_response"] == nil {
-			return "reverse_proxy"
-		}
-	case "file_server":
-		if value["pass_thru"] == nil {
-			return "file_server"
-		}
-	case "subroute":
-		if value["errors"] != nil {
-			return "" // its routes for errors may go on
-		}
-		routes, _ := value["routes"].([]any)
-		for _, item := range routes {
-			route, _ := item.(map[string]any)
-			if route["match"] != nil || route["group"] != nil {
-				continue
-			}
-			handlers, _ := route["handle"].([]any)
-			for _, handler := range handlers {
-				inner, _ := handler.(map[string]any)
-				if name := answersAll(inner); name != "" {
-					return name
-				}
-			}
-		}
+func answersAll(raw json.RawMessage) string {
+	var h struct {
+		Handler        string              `json:"handler"`
+		HandleResponse any                 `json:"handle_response"`
+		PassThru       any                 `json:"pass_thru"`
+		Errors         any                 `json:"errors"`
+		Routes         caddyhttp.RouteList `json:"routes"`
+	}
+	switch err := json.Unmarshal(raw, &h); {
+	case err != nil:
+	case h.Handler == "reverse_proxy" && h.HandleResponse == nil: // else it may go on, as forward_auth does
+		return h.Handler
+	case h.Handler == "file_server" && h.PassThru == nil:
+		return h.Handler
+	case h.Handler == "subroute" && h.Errors == nil: // else its routes for errors may go on
+		return answeredIn(h.Routes)
 	}
 	return ""
 }
@@ -130,26 +116,11 @@ func provisionedAnswersAll(handler caddyhttp.MiddlewareHandler) string {
 		if subroute.Errors != nil {
 			return ""
 		}
-		for _, route := range subroute.Routes {
-			if len(route.MatcherSets) > 0 || route.Group != "" {
-				continue
-			}
-			for _, inner := range route.Handlers {
-				if name := provisionedAnswersAll(inner); name != "" {
-					return name
-				}
-			}
-		}
-		return ""
+		return answeredIn(subroute.Routes)
 	}
-	text, err := json.Marshal(handler)
-	if err != nil {
-		return ""
+	switch name := strings.TrimPrefix(moduleID(handler), "http.handlers."); name {
+	case "reverse_proxy", "file_server":
+		return answersAll(caddyconfig.JSONModuleObject(handler, "handler", name, nil))
 	}
-	value := map[string]any{}
-	if json.Unmarshal(text, &value) != nil {
-		return ""
-	}
-	value["handler"] = strings.TrimPrefix(moduleID(handler), "http.handlers.")
-	return answersAll(value)
+	return ""
 }
