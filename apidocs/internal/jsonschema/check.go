@@ -142,28 +142,6 @@ func (c *checker) plain(s *Schema, v tree.Value, _ int) Result {
 	}
 }
 
-func typesOfValue(v tree.Value) types {
-	switch v.Kind() {
-	case tree.Null:
-		return typeNull
-	case tree.True, tree.False:
-		return typeBoolean
-	case tree.Number:
-		if f, err := strconv.ParseFloat(string(v.Raw()), 64); err != nil || f == math.Trunc(f) {
-			return typeNumber | typeInteger
-		}
-		return typeNumber
-	case tree.String:
-		return typeString
-	case tree.Array:
-		return typeArray
-	case tree.Object:
-		return typeObject
-	default:
-		return 0
-	}
-}
-
 func (c *checker) number(s *Schema, v tree.Value) Result {
 	f, err := strconv.ParseFloat(string(v.Raw()), 64)
 	if err != nil && !math.IsInf(f, 0) {

@@ -19,7 +19,9 @@
 package jsonschema
 
 import (
+	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -125,6 +127,29 @@ func (t types) String() string {
 		}
 	}
 	return strings.Join(names, " or ")
+}
+
+// typesOfValue returns the types that a value is of: an integer is a number too.
+func typesOfValue(v tree.Value) types {
+	switch v.Kind() {
+	case tree.Null:
+		return typeNull
+	case tree.True, tree.False:
+		return typeBoolean
+	case tree.Number:
+		if f, err := strconv.ParseFloat(string(v.Raw()), 64); err != nil || f == math.Trunc(f) {
+			return typeNumber | typeInteger
+		}
+		return typeNumber
+	case tree.String:
+		return typeString
+	case tree.Array:
+		return typeArray
+	case tree.Object:
+		return typeObject
+	default:
+		return 0
+	}
 }
 
 // reference is a $ref, which is followed when it is first met.

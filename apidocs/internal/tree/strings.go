@@ -1,60 +1,6 @@
 package tree
 
-import (
-	"strconv"
-	"unicode/utf16"
-	"unicode/utf8"
-)
-
-// unescape returns what the inside of a JSON string says. Half of a surrogate pair
-// is U+FFFD, as in encoding/json.
-func unescape(s []byte) string {
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' {
-			b = append(b, s[i])
-			continue
-		}
-		i++
-		switch s[i] {
-		case 'b':
-			b = append(b, '\b')
-		case 'f':
-			b = append(b, '\f')
-		case 'n':
-			b = append(b, '\n')
-		case 'r':
-			b = append(b, '\r')
-		case 't':
-			b = append(b, '\t')
-		case 'u':
-			r := codePoint(s[i+1 : i+5])
-			i += 4
-			if utf16.IsSurrogate(r) {
-				second := rune(utf8.RuneError)
-				if i+6 < len(s) && s[i+1] == '\\' && s[i+2] == 'u' {
-					second = utf16.DecodeRune(r, codePoint(s[i+3:i+7]))
-				}
-				if r = second; r != utf8.RuneError {
-					i += 6
-				}
-			}
-			b = utf8.AppendRune(b, r)
-		default:
-			b = append(b, s[i])
-		}
-	}
-	return string(b)
-}
-
-// codePoint reads four hexadecimal digits.
-func codePoint(digits []byte) rune {
-	n, err := strconv.ParseUint(string(digits), 16, 16)
-	if err != nil {
-		return utf8.RuneError
-	}
-	return rune(n)
-}
+import "unicode/utf8"
 
 // isSpecial reports whether a character may only be written as an escape: YAML does
 // not accept the others, and U+2028 and U+2029 end a line for some readers.

@@ -7,6 +7,7 @@
 package tree
 
 import (
+	"encoding/json"
 	"iter"
 	"math"
 	"strings"
@@ -112,11 +113,12 @@ func (v Value) Text() string {
 
 func (t *Tree) text(index uint32) string {
 	n := &t.nodes[index]
-	inner := t.source[n.start+1 : n.end-1]
 	if !n.escaped {
-		return string(inner)
+		return string(t.source[n.start+1 : n.end-1])
 	}
-	return unescape(inner)
+	var text string
+	_ = json.Unmarshal(t.source[n.start:n.end], &text) // it was read as JSON before
+	return text
 }
 
 // Get returns the member of an object with the name.
