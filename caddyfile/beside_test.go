@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // What would never be asked, what can match nothing and what was hardly meant
@@ -92,7 +92,7 @@ func TestMistakes(t *testing.T) {
 		{"an option of a service", inside("service x http://x:1 {\nlb_polici first\n}"), "lb_polici|, at Caddyfile:5"},
 		{"in a snippet", "(gw) {\ntentagate {\nservice users http://users:8000\ncache {\nttl 60\n}\n}\n}\n:80 {\nimport gw\n}", "ttl|, at Caddyfile:5 import chain"},
 	} {
-		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(test.config), map[string]any{"filename": "Caddyfile"})
+		_, err := servertest.Adapt(test.config)
 		switch {
 		case test.want == "" && err != nil:
 			t.Errorf("%s: %v", test.name, err)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // An error about a block as a whole names the line on which it begins, not that of
@@ -33,7 +33,7 @@ func TestBlockErrorsNameTheFirstLine(t *testing.T) {
 	} {
 		before, _, _ := strings.Cut(config, "#")
 		want := ", at Caddyfile:" + strconv.Itoa(1+strings.Count(before, "\n"))
-		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(strings.Replace(config, " #", "", 1)), map[string]any{"filename": "Caddyfile"})
+		_, err := servertest.Adapt(strings.Replace(config, " #", "", 1))
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if places := regexp.MustCompile(`, at [^ ]+:\d+`).FindAllString(err.Error(), -1); len(places) == 0 || places[0] != want {
@@ -62,7 +62,7 @@ func TestOncePerBlock(t *testing.T) {
 		"matchers":              {":80 {\n@a path /a\ncors @a https://a.test\ncors /b https://b.test\ncors https://c.test\nhttp_cache /a 60s\nhttp_cache 30s\n}", ""},
 		"blocks":                {":80 {\nhttp_cache 60s\nhandle /a {\nhttp_cache 5s\n}\nhandle /b {\nhttp_cache 6s\n}\nhandle {\nhttp_cache 7s\n}\n}", ""},
 	} {
-		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(tc.config), map[string]any{"filename": "Caddyfile"})
+		_, err := servertest.Adapt(tc.config)
 		switch {
 		case tc.want == "" && err != nil:
 			t.Errorf("%s: %v", name, err)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // FuzzDirective adapts arbitrary options and values of the environment: there
@@ -30,7 +30,7 @@ func FuzzDirective(f *testing.F) {
 			return
 		}
 		environment(t, "BACKEND_SERVICES="+services, "ALLOWED_ORIGINS="+origins)
-		config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":80 {\n\ttentagate {\n"+block+"\n\t}\n}\n"), map[string]any{"filename": "Caddyfile"})
+		config, err := servertest.Adapt(":80 {\n\ttentagate {\n" + block + "\n\t}\n}\n")
 		if err != nil {
 			return
 		}

@@ -7,14 +7,15 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // warnings adapts a Caddyfile and returns what is logged meanwhile.
 func warnings(config string) (*observer.ObservedLogs, error) {
 	core, logs := observer.New(zap.WarnLevel)
 	_, before, buffer := caddy.BufferedLog()
-	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), map[string]any{"filename": "Caddyfile"})
+	_, err := servertest.Adapt(config)
 	buffer.FlushTo(zap.New(core))
 	caddy.UnbufferDefaultLogger(before)
 	return logs, err

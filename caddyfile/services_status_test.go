@@ -1,19 +1,16 @@
 package caddyfile
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // The status has each proxy wherever it stands, with what stands in front of it there.
 func TestServicesAtAnyDepth(t *testing.T) {
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
+	config, err := servertest.Adapt(`{
 	admin off
 	auto_https off
 }
@@ -45,24 +42,16 @@ b.test:80 {
 		}
 	}
 }
-`), map[string]any{"filename": "Caddyfile"})
+`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed := new(caddy.Config)
-	if err := json.Unmarshal(config, parsed); err != nil {
-		t.Fatal(err)
-	}
-	ctx, err := caddy.ProvisionContext(parsed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	app, err := ctx.App("http")
+	app, err := servertest.App(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, s := range servicesOf(app.(*caddyhttp.App)) {
+	for _, s := range servicesOf(app) {
 		got = append(got, fmt.Sprint(s.Site, " ", s.Upstreams[0].Address, " ", len(s.Breakers)))
 	}
 	slices.Sort(got)

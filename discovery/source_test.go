@@ -16,12 +16,12 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile" // the adapter
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/pythopus/tentagate"
 	"github.com/pythopus/tentagate/internal/freeport"
+	"github.com/pythopus/tentagate/internal/servertest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
@@ -147,7 +147,7 @@ func (i *instances) stop(ip string) {
 
 func load(t *testing.T, config string) {
 	t.Helper()
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), map[string]any{"filename": "Caddyfile"})
+	adapted, err := servertest.Adapt(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	_ "github.com/pythopus/tentagate/health"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/servertest"
 	_ "github.com/pythopus/tentagate/internal/servertest" // Caddy's own modules
 )
 
@@ -34,19 +34,19 @@ func run(t *testing.T, options, directives string) *client {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "s")
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
+	config, err := servertest.Adapt(`{
 	admin off
 	auto_https off
 	persist_config off
 	log {
 		output discard
 	}
-`+options+`
+` + options + `
 }
 http://health.test {
-	bind unix/`+socket+`
-`+directives+`
-}`), map[string]any{"filename": "Caddyfile"})
+	bind unix/` + socket + `
+` + directives + `
+}`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // TestConfigurationPage compares docs/configuration.md with what the pages of the
@@ -56,7 +57,7 @@ func TestConfigurationOptions(t *testing.T) {
 
 // accepted returns the options that the parser names for the block of an option.
 func (s section) accepted(n *option) (names []string, isBlock bool) {
-	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(s.probe(n)), map[string]any{"filename": "Caddyfile"})
+	_, err := servertest.Adapt(s.probe(n))
 	if err == nil {
 		return nil, false
 	}

@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // loadMistake validates a Caddyfile as `tentagate validate` does.
 func loadMistake(text string) error {
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	config, err := servertest.Adapt(text)
 	if err != nil {
 		return err
 	}
@@ -218,7 +219,7 @@ http://:80 {
 // empty, and no option is unknown.
 func TestMistakesInJSON(t *testing.T) {
 	t.Setenv("REDIS_URL", "")
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(everything), map[string]any{"filename": "Caddyfile"})
+	config, err := servertest.Adapt(everything)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // Of a named route whose directives have no matcher Caddy keeps the first one only.
@@ -18,7 +18,7 @@ func TestNamedRouteDropsNothing(t *testing.T) {
 	adapt := func(body string) (string, error) {
 		input := "&(named) {\n\t" + body + "\n}\n:80 {\n\tinvoke named\n}\n"
 		setEnvironment(t, input)
-		adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})
+		adapted, err := servertest.Adapt(input)
 		return string(adapted), err
 	}
 	for name, args := range directives {

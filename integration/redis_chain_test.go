@@ -18,7 +18,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -90,25 +89,25 @@ const chainBudget = 500 * time.Millisecond
 
 func newChain(t *testing.T, redis string) *chain {
 	t.Helper()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
+	config, err := servertest.Adapt(`{
 	admin off
 	auto_https off
 	log {
 		output discard
 	}
 	tentagate {
-		redis `+redis+` {
-			budget `+chainBudget.String()+`
+		redis ` + redis + ` {
+			budget ` + chainBudget.String() + `
 			timeout 10s
 			dial_timeout 10s
-			key_prefix chain`+fmt.Sprint(time.Now().UnixNano())+`
+			key_prefix chain` + fmt.Sprint(time.Now().UnixNano()) + `
 		}
 	}
 }
 :80 {
 	route {
 		observe_wait
-		jwt_auth `+chainSecret+` {
+		jwt_auth ` + chainSecret + ` {
 			dpop
 			deny_list
 		}
@@ -119,7 +118,7 @@ func newChain(t *testing.T, redis string) *chain {
 		respond ok
 	}
 }
-`), map[string]any{"filename": "Caddyfile"})
+`)
 	if err != nil {
 		t.Fatal(err)
 	}

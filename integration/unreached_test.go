@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-
 	"github.com/pythopus/tentagate/internal/servertest"
 )
 
@@ -40,7 +38,7 @@ func TestUnreachedChecks(t *testing.T) {
 		"blocks side by side":     {":8000 {\nhandle /x {\nreverse_proxy a:1\n}\nhandle {\n" + auth + "reverse_proxy a:1\n}\n}", ""},
 		"another site":            {"http://a.test {\nreverse_proxy a:1\n}\nhttp://b.test {\n" + auth + "reverse_proxy a:1\n}", ""},
 	} {
-		config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(c.file), map[string]any{"filename": "Caddyfile"})
+		config, err := servertest.Adapt(c.file)
 		if err == nil {
 			_, err = servertest.LoadJSON(t, config)
 		}

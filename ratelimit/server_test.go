@@ -15,13 +15,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
 
 	"github.com/pythopus/tentagate/internal/admin"
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // gateway runs a Caddyfile in this process.
@@ -53,7 +53,7 @@ func (g *gateway) load(format string, args ...any) error {
 		global, site = "", global
 	}
 	text := fmt.Sprintf("{\nadmin off\npersist_config off\nauto_https off\ndefault_bind 127.0.0.1\nlog {\nlevel ERROR\n}\n%s\n}\n:%d {\n%s\nrespond ok\n}\n", global, g.port, site)
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
+	config, err := servertest.Adapt(text)
 	if err != nil {
 		return err
 	}

@@ -1,33 +1,24 @@
 package ratelimit
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // handlersOf provisions a Caddyfile and returns its limits, which are detached
 // from their zones when the test ends.
 func handlersOf(t *testing.T, text string) ([]*Handler, error) {
 	t.Helper()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\nadmin off\nauto_https off\n}\n"+text), map[string]any{"filename": "Caddyfile"})
+	config, err := servertest.Adapt("{\nadmin off\nauto_https off\n}\n" + text)
 	if err != nil {
 		return nil, err
 	}
-	parsed := new(caddy.Config)
-	if err := json.Unmarshal(config, parsed); err != nil {
-		return nil, err
-	}
-	ctx, err := caddy.ProvisionContext(parsed)
-	if err != nil {
-		return nil, err
-	}
-	app, err := ctx.App("http")
+	app, err := servertest.App(config)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +37,7 @@ func handlersOf(t *testing.T, text string) ([]*Handler, error) {
 			}
 		}
 	}
-	for _, server := range app.(*caddyhttp.App).Servers {
+	for _, server := range app.Servers {
 		walk(server.Routes)
 		if server.Errors != nil {
 			walk(server.Errors.Routes)

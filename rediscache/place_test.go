@@ -11,10 +11,10 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/servertest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
@@ -68,7 +68,7 @@ func (r *running) tryLoad(text string) error {
 	for name, address := range r.names {
 		text = strings.ReplaceAll(text, name, address)
 	}
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tlog {\n\t\tlevel PANIC\n\t}\n"+r.options+"}\n"+text), map[string]any{"filename": "Caddyfile"})
+	config, err := servertest.Adapt("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tlog {\n\t\tlevel PANIC\n\t}\n" + r.options + "}\n" + text)
 	if err != nil {
 		return err
 	}

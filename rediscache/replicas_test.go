@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"  // the adapter
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard" // reverse_proxy
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"        // the storage that certificates default to
@@ -26,6 +25,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/servertest"
 	"github.com/pythopus/tentagate/internal/testkit"
 )
 
@@ -39,7 +39,7 @@ func TestGatewayProcess(t *testing.T) {
 	if caddyfile == "" {
 		return
 	}
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	config, err := servertest.Adapt(caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyevents/eventsconfig" // the global option `events`
@@ -22,7 +21,7 @@ func init() { caddy.RegisterModule(new(eventRecorder)) }
 func Run(t testing.TB, options, sites string) {
 	t.Helper()
 	text := "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n" + options + "\n}\n" + sites + "\n"
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	config, err := Adapt(text)
 	parsed := new(caddy.Config)
 	if err == nil {
 		err = json.Unmarshal(config, parsed)

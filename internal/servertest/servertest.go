@@ -36,16 +36,35 @@ func Handler(t testing.TB, caddyfile string) http.Handler {
 // Load is Handler for a Caddyfile that may be invalid.
 func Load(t testing.TB, caddyfile string) (http.Handler, error) {
 	t.Helper()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(options+caddyfile), map[string]any{"filename": "Caddyfile"})
+	config, err := Adapt(options + caddyfile)
 	if err != nil {
 		return nil, err
 	}
 	return LoadJSON(t, config)
 }
 
+// Adapt returns the configuration in JSON that a Caddyfile stands for.
+func Adapt(caddyfile string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	return config, err
+}
+
 // LoadJSON is Load for a configuration in JSON.
 func LoadJSON(t testing.TB, config []byte) (http.Handler, error) {
 	t.Helper()
+	app, err := App(config)
+	if err != nil {
+		return nil, err
+	}
+	for _, server := range app.Servers {
+		return server, nil
+	}
+	t.Fatal("the configuration has no server")
+	return nil, nil
+}
+
+// App returns the HTTP app of a configuration in JSON, as Load has it: with all servers.
+func App(config []byte) (*caddyhttp.App, error) {
 	parsed := new(caddy.Config)
 	if err := json.Unmarshal(config, parsed); err != nil {
 		return nil, err
@@ -58,11 +77,7 @@ func LoadJSON(t testing.TB, config []byte) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, server := range app.(*caddyhttp.App).Servers {
-		return server, nil
-	}
-	t.Fatal("the configuration has no server")
-	return nil, nil
+	return app.(*caddyhttp.App), nil
 }
 
 // New serves the Caddyfile over HTTP/1.1 until the test ends.

@@ -2,7 +2,6 @@ package site
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,12 +11,13 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 	_ "github.com/caddyserver/caddy/v2/modules/logging"
+
+	"github.com/pythopus/tentagate/internal/servertest"
 )
 
 // probe is a handler that has a place.
@@ -74,7 +74,7 @@ type config struct {
 
 func load(t testing.TB, caddyfile string) config {
 	t.Helper()
-	text, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\tadmin off\n\tauto_https off\n}\n"+caddyfile), map[string]any{"filename": "Caddyfile"})
+	text, err := servertest.Adapt("{\n\tadmin off\n\tauto_https off\n}\n" + caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,19 +83,11 @@ func load(t testing.TB, caddyfile string) config {
 
 func loadJSON(t testing.TB, text []byte) config {
 	t.Helper()
-	parsed := new(caddy.Config)
-	if err := json.Unmarshal(text, parsed); err != nil {
-		t.Fatal(err)
-	}
-	ctx, err := caddy.ProvisionContext(parsed)
+	app, err := servertest.App(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, err := ctx.App("http")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config{t, app.(*caddyhttp.App)}
+	return config{t, app}
 }
 
 // get asks the server that listens at the port for a URL, and returns the places
