@@ -204,7 +204,7 @@ func (p *entraProvider) Close() error {
 func objectID(token string) (string, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return "", errors.New("the token is no JWT: give the Redis user name in `entra { username … }`")
+		return "", errors.New("the token is not a JWT: give the Redis user name in `entra { username … }`")
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {

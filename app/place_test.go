@@ -21,7 +21,7 @@ func TestErrorsNameTheirOption(t *testing.T) {
 	for _, tc := range []struct{ name, config, url, file, want string }{
 		{"the variable", "", "localhost:6379", "", "REDIS_URL: address 1 of 1: it has no scheme: accepted are redis://"},
 		{"a blank variable", "", "  ", "", "REDIS_URL: it contains only white space: set a value, or unset it"},
-		{"off", "", "off", "", `REDIS_URL: address 1 of 1: "off" is no address: leave it out`},
+		{"off", "", "off", "", `REDIS_URL: address 1 of 1: "off" is not an address: leave it out`},
 		{"the file", "", "", file, `REDIS_URL_FILE: address 1 of 1: port "99999" is not a number`},
 		{"a file that is missing", "", "", file + "x", "REDIS_URL_FILE: address: {file." + file + "x} is empty"},
 		{"both", "", "redis://127.0.0.1:1", file, "REDIS_URL: REDIS_URL and REDIS_URL_FILE are both set"},

@@ -332,7 +332,7 @@ func parseAddress(url string) (*redis.Options, error) {
 	const accepted = "accepted are redis://[user:password@]host:port[/db], rediss://… and unix:///path"
 	scheme, rest, ok := strings.Cut(url, "://")
 	if strings.EqualFold(url, "off") || strings.EqualFold(url, "none") {
-		return nil, fmt.Errorf("%q is no address: leave it out, and everything is kept in memory", url)
+		return nil, fmt.Errorf("%q is not an address: leave it out, and everything is kept in memory", url)
 	}
 	if !ok {
 		return nil, errors.New("it has no scheme: " + accepted)

@@ -93,7 +93,7 @@ func TestParseServices(t *testing.T) {
 		`{"a":"//h:1"}`:                                  "error: is not a URL",
 		`{"a":"ws://h"}`:                                 "error: scheme ws is not accepted",
 		`{"a":"unix:///run/a"}`:                          "error: is not a URL",
-		`{"a":"http://{env.HOST}"}`:                      "error: a placeholder cannot stand in an address",
+		`{"a":"http://{env.HOST}"}`:                      "error: an address with a scheme cannot have a placeholder",
 		`{"a":"http://h h"}`:                             "error: is not a URL",
 		`{"a":"http://h/a b"}`:                           "error: a space or a control character",
 		`{"a":"http://a,b"}`:                             "error: is not a host",

@@ -102,7 +102,7 @@ func isAlphanumeric(c byte) bool {
 func parseAddress(address string) (*url.URL, error) {
 	const accepted = "write it as http://host:port, https://host or h2c://host:port, with a path before it all if the service has one"
 	if strings.ContainsAny(address, "{}") {
-		return nil, errors.New("a placeholder cannot stand in an address that has a scheme: write the address itself, or use {$VARIABLE}")
+		return nil, errors.New("an address with a scheme cannot have a placeholder: write the address itself, or use {$VARIABLE}")
 	}
 	u, err := url.Parse(address)
 	if err != nil {

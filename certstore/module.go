@@ -147,7 +147,7 @@ func (s *Storage) ring() (seal.Ring, error) {
 	}
 	for _, text := range s.Keys {
 		if !strings.HasPrefix(text, "{file.") && !strings.HasPrefix(text, "{env.") || !strings.HasSuffix(text, "}") {
-			return nil, errors.New("write it as {file./path/to/file} or {env.NAME}: what stands in the configuration itself is no secret")
+			return nil, errors.New("write it as {file./path/to/file} or {env.NAME}: what is written in the configuration itself is no secret")
 		}
 	}
 	texts, err := resolve.SecretList("key", s.Keys)

@@ -50,7 +50,7 @@ func TestMistakes(t *testing.T) {
 		{"any issuer of a variable", auth("issuer {env.ISSUERS}"), `"any" is not the iss`},
 		{"no issuer of a variable", auth("issuer {env.COMMA}"), "issuer: \"{env.COMMA}\" has no value"},
 		{"any audience", auth("audience *"), `audience: "*" is not the aud of any token|at Caddyfile:6`},
-		{"http without a fetch", auth("allow_http"), "allow_http: it goes with the URL"},
+		{"http without a fetch", auth("allow_http"), "allow_http: it is only accepted with the URL"},
 		{"a secret of a variable", site("jwt_auth {env.SHORT}"), "secret 1 of 1: {env.SHORT}: 5 bytes are too short|at Caddyfile:5"},
 		{"a matcher's scope", site("@a jwt_scope \"a b\"\nrespond @a no"), "jwt_scope: \"a b\": a scope is|at Caddyfile:5"},
 		{"a matcher's variable", site("@a jwt_scope {env.NOT_SET}\nrespond @a no"), "jwt_scope: scopes: {env.NOT_SET} is empty|at Caddyfile:5"},
@@ -62,7 +62,7 @@ func TestMistakes(t *testing.T) {
 		{"a dashboard for everybody", site("tentagate {\nservice a http://127.0.0.1:1\n}\ndashboard"), "the dashboard at Caddyfile:8 is open to everybody|at Caddyfile:5"},
 		{"the global option twice", "{\ntentagate {\n}\ntentagate {\n}\n}\nhttp://:80 {\n}", "tentagate is given more than once|at Caddyfile:4"},
 
-		{"limit off", site("ratelimit off"), `"off" is no limit: leave the directive out|at Caddyfile:5`},
+		{"limit off", site("ratelimit off"), `"off" is not a limit: leave the directive out|at Caddyfile:5`},
 		{"the key off", site("ratelimit 5/1m {\nkey off\n}"), "key: off is not a value|at Caddyfile:6"},
 		{"a key without braces", site("ratelimit 5/1m {\nkey ip\n}"), "write {client_ip}|at Caddyfile:6"},
 		{"a long key without braces", site("ratelimit 5/1m {\nkey http.auth.user.id\n}"), "write {http.auth.user.id}"},
@@ -78,7 +78,7 @@ func TestMistakes(t *testing.T) {
 		{"tags and off", site("http_cache {\ntags off X\n}"), "off cannot be combined"},
 		{"too much memory", site("http_cache {\nmemory 100PiB\n}"), "at most 1TiB"},
 		{"zero where there is no zero", site("http_cache {\nmax_error_ttl 0\n}"), "it cannot be switched off"},
-		{"a matcher of bypass", site("http_cache {\nbypass {\npth /x\n}\n}"), `"pth" is no matcher|at Caddyfile:7`},
+		{"a matcher of bypass", site("http_cache {\nbypass {\npth /x\n}\n}"), `"pth" is not a matcher|at Caddyfile:7`},
 
 		{"a breaker off", site("circuit_breaker off"), "circuit_breaker: off is not a name"},
 		{"a breaker with a path first", site("circuit_breaker /api/*"), "the name comes first: write `circuit_breaker <name> /api/*`|at Caddyfile:5"},

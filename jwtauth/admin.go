@@ -98,7 +98,7 @@ func (q *revocation) entry(now time.Time, ttl time.Duration) (deny.Entry, error)
 	case q.JTI != "" && scope == deny.Scope{}:
 		return e, errors.New("jti: the provider or the issuer is needed too: a jti is unique only there")
 	case q.JTI != "" && q.Before != nil:
-		return e, errors.New("before: it goes with sub only")
+		return e, errors.New("before: it is only accepted with sub")
 	case q.Before != nil && (q.Before.After(now.Add(clockSkew)) || q.Before.Unix() <= 0):
 		return e, errors.New("before: a moment after 1970 that is not in the future is needed")
 	case q.TTL < 0 || time.Duration(q.TTL) > maxRevocation:
@@ -237,7 +237,7 @@ func restoreIn(ctx context.Context, stores []*deny.Store, q *revocation) (revoca
 func (q *revocation) id(now time.Time) (deny.ID, error) {
 	if q.ID != "" {
 		if *q != (revocation{ID: q.ID}) {
-			return deny.ID{}, errors.New("id: it goes with nothing else")
+			return deny.ID{}, errors.New("id: it cannot be combined with other parameters")
 		}
 		return deny.ParseID(q.ID)
 	}
@@ -293,7 +293,7 @@ func statusOfRevocations() *revocationsStatus {
 func printRevocations(w io.Writer, s *revocationsStatus) error {
 	state := "up to date"
 	if !s.Fresh {
-		state = "Redis does not answer: those known here are in effect"
+		state = "Redis unreachable; the known revocations stay in effect"
 	}
 	_, err := fmt.Fprintf(w, "REVOCATIONS\tSTATE\n%d\t%s\n", s.Count, state)
 	return err

@@ -84,7 +84,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(args) == 1 {
 		switch strings.ToLower(args[0]) {
 		case "on", "true", "yes", "enabled":
-			return d.Errf("jwt_auth: %q is not a secret, and the check needs no word to be on: write {env.JWT_SECRET_KEY}, or a block with a secret, a public_key, a jwks or a discovery", args[0])
+			return d.Errf("jwt_auth: %q is not a secret, and no argument is needed to switch the check on: write {env.JWT_SECRET_KEY}, or a block with a secret, a public_key, a jwks or a discovery", args[0])
 		case "off", "false", "no", "none", "disabled":
 			return d.Errf("jwt_auth: %q is not a secret: leave the directive out where no token is needed", args[0])
 		}

@@ -62,7 +62,7 @@ func confirmationOf(claims token.Claims) (c confirmation) {
 		case name == "x5t#S256" && ok && text != "":
 			c.certificate = text
 		default:
-			c.err = fmt.Errorf("%w: it has other members than jkt and x5t#S256, which are texts", errConfirmation)
+			c.err = fmt.Errorf("%w: it has other members than jkt and x5t#S256, which are strings", errConfirmation)
 		}
 	}
 	return c
@@ -118,13 +118,13 @@ func (h *Handler) confirmCertificate(r *http.Request, c *confirmation) error {
 // provisionConfirmation needs the providers and sources.
 func (h *Handler) provisionConfirmation(a *app.App) error {
 	if h.IgnoreConfirmation && (h.DPoP != nil || h.CertificateBound != nil) {
-		return errors.New("ignore_confirmation: it cannot stand beside dpop and certificate_bound")
+		return errors.New("ignore_confirmation: it cannot be combined with dpop and certificate_bound")
 	}
 	if h.DPoP == nil {
 		return nil
 	}
 	if !slices.Contains(h.sources, authorization) {
-		return errors.New("dpop: sources: `header` is needed: the scheme DPoP stands in Authorization")
+		return errors.New("dpop: sources: `header` is needed: the scheme DPoP is sent in Authorization")
 	}
 	if err := h.DPoP.provision(a, h.providers, h.now); err != nil {
 		return fmt.Errorf("dpop: %w", err)

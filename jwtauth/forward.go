@@ -16,7 +16,7 @@ import (
 // formatJSON is the format of a field that has a claim as JSON.
 const formatJSON = "json"
 
-var errForwardedValue = errors.New("a claim of the token cannot stand in a header field")
+var errForwardedValue = errors.New("a claim of the token cannot be sent in a header field")
 
 // Forward is a claim that goes to the service as a header field.
 type Forward struct {

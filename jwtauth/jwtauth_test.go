@@ -217,7 +217,7 @@ func TestConfiguration(t *testing.T) {
 		"jwt_auth {\n secret " + secret + "\n optional off\n}":          "leave the line out",
 		"jwt_auth {\n secret " + secret + "\n deny_list off\n}":         "leave the line out",
 		"jwt_auth {\n secret " + secret + "\n dpop off\n}":              "leave the line out",
-		"jwt_auth {\n secret " + secret + "\n dpop on\n}":               "the name alone is on",
+		"jwt_auth {\n secret " + secret + "\n dpop on\n}":               "the name alone switches it on",
 		"jwt_auth {\n secret " + secret + "\n certificate_bound off\n}": "leave the line out",
 		"jwt_auth {\n secret " + secret + "\n resource_metadata off\n}": "leave the line out",
 		"jwt_auth {env.EMPTY}": "set the environment variable EMPTY",

@@ -40,7 +40,7 @@ type Handler struct {
 	// Where tokens are taken from: `header` (Authorization: Bearer), `header:Name`,
 	// `header:Name bearer` (with the scheme Bearer), `cookie:name`, `query:name`,
 	// `websocket` (Sec-WebSocket-Protocol, by itself, after `bearer` or as
-	// Kubernetes has it). What is empty is no token. A request with more than one
+	// Kubernetes has it). What is empty is not a token. A request with more than one
 	// is refused. Default: header.
 	Sources []string `json:"sources,omitempty"`
 

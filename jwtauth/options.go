@@ -65,7 +65,7 @@ func (h *Handler) provisionOptions() error {
 	return h.checkForward()
 }
 
-// checkScopes refuses a list of scopes that is empty, or has what is no scope.
+// checkScopes refuses a list of scopes that is empty, or has what is not a scope.
 func checkScopes(option string, scopes []string) error {
 	if len(scopes) == 0 {
 		return fmt.Errorf("%s: missing scope: it takes at least one", option)

@@ -69,7 +69,7 @@ type Provider struct {
 	// the keys. Default: none.
 	TokenFile string `json:"token_file,omitempty"`
 
-	// Accepted algorithms. HMAC and public-key algorithms never stand together.
+	// Accepted algorithms. HMAC and public-key algorithms cannot be combined.
 	// Default: all that the keys can do.
 	Algorithms []string `json:"algorithms,omitempty"`
 

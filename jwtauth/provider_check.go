@@ -178,11 +178,11 @@ func (p *Provider) checkAccess() error {
 	}
 	for _, given := range []struct{ option, value string }{{"ca", p.CA}, {"token_file", p.TokenFile}} {
 		if given.value != "" && address == "" {
-			return fmt.Errorf("%s: it goes with the URL of a jwks or a discovery", given.option)
+			return fmt.Errorf("%s: it is only accepted with the URL of a jwks or a discovery", given.option)
 		}
 	}
 	if p.AllowHTTP && address == "" {
-		return errors.New("allow_http: it goes with the URL of a jwks or a discovery")
+		return errors.New("allow_http: it is only accepted with the URL of a jwks or a discovery")
 	}
 	if p.CA != "" && !strings.HasPrefix(address, "https://") {
 		return fmt.Errorf("ca: %q is not fetched over https", address)
@@ -210,7 +210,7 @@ func (p *Provider) checkAlgorithms() error {
 		}
 		hmac := strings.HasPrefix(a, "HS")
 		if hmac != strings.HasPrefix(p.Algorithms[0], "HS") {
-			return fmt.Errorf("algorithms: %s beside %s: those of secrets and of public keys never stand together", a, p.Algorithms[0])
+			return fmt.Errorf("algorithms: %s beside %s: those of secrets and of public keys cannot be combined", a, p.Algorithms[0])
 		}
 		// A file may hold secrets too.
 		file := p.JWKS != "" && !strings.Contains(p.JWKS, "://")

@@ -90,7 +90,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	h.Position = place.Of(d)
 	if args := d.RemainingArgs(); len(args) > 0 {
 		if len(args) == 1 && parse.IsOff(args[0]) {
-			return d.Errf("ratelimit: %q is no limit: leave the directive out where there is none; within tentagate, write `ratelimit off`", args[0])
+			return d.Errf("ratelimit: %q is not a limit: leave the directive out where there is none; within tentagate, write `ratelimit off`", args[0])
 		}
 		text, err := limitText(directive, args)
 		if err != nil {

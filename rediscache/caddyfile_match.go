@@ -33,7 +33,7 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 			}
 			h.BypassRaw = append(h.BypassRaw, set)
 		default:
-			return d.Errf("bypass: %q is no matcher: accepted are /path, @name and a block of matchers, such as `bypass { method HEAD }`", text)
+			return d.Errf("bypass: %q is not a matcher: accepted are /path, @name and a block of matchers, such as `bypass { method HEAD }`", text)
 		}
 	}
 	head := parse.Head(d)
@@ -55,7 +55,7 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 			case strings.HasPrefix(name, "@"):
 				return of(name).Errf("bypass: %q in the block: write `bypass %s` without a block", name, name)
 			default:
-				return of(name).Errf("bypass: %q is no matcher: accepted are such as path, method, header and query", name)
+				return of(name).Errf("bypass: %q is not a matcher: accepted are such as path, method, header and query", name)
 			}
 		}
 		return err

@@ -243,7 +243,7 @@ func (ch *chain) wasAuthorized(r *http.Request) bool {
 }
 
 // overrideFields let a request be for something else than its URL says, for origins
-// that heed them. Unless an operator sets them they are no part of the key, so they
+// that heed them. Unless an operator sets them they are not part of the key, so they
 // do not reach the origin with a request whose answer may be shared.
 var overrideFields = []string{
 	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url",
@@ -251,7 +251,7 @@ var overrideFields = []string{
 }
 
 // unkeyed calls f with the names of fields that the client sent, that could change
-// the response, and that are no part of the key, until it returns false.
+// the response, and that are not part of the key, until it returns false.
 func (c *chains) unkeyed(r *http.Request, f func(name string) bool) {
 	keyed := func(name string) bool {
 		return slices.Contains(c.keyHeaders, name) || slices.Contains(c.of(r).overrides, name)

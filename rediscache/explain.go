@@ -24,7 +24,7 @@ var bypassReasons = map[string]string{
 	"body":                   "it has a body",
 	"events":                 "it asks for server-sent events",
 	"grpc":                   "it is a gRPC call",
-	"handlers-behind":        "handlers behind the cache choose by what cannot be told in front of them",
+	"handlers-behind":        "handlers behind the cache decide by something that is not known before they run",
 	"host":                   "responses of its host are not stored",
 	"matcher":                "a matcher of `bypass` is for it",
 	"outgoing-cache-control": "a handler in front sets a Cache-Control that forbids storing",
@@ -77,7 +77,7 @@ func (h *Handler) explainStored(t *explain.Trace, w http.ResponseWriter, r *http
 		facts["stored"] = "no"
 		reason := "nothing is stored for the request"
 		if q.hit.otherVariants {
-			reason = "what is stored is of other values of the fields in Vary"
+			reason = "stored responses have other values of the fields in Vary"
 		}
 		if hitForMiss.Has(q.target.callHash(false), now) {
 			reason += "; the last response could not be stored for all"

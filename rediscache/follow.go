@@ -115,7 +115,7 @@ func (x *exchange) followArriving(res *result, now time.Time, status *rfc9111.St
 	}
 	x.w.WriteHeader(o.Status)
 	if err := sendArriving(x.w, reader, x.r.Context().Done()); err != nil && x.r.Context().Err() == nil {
-		// What was sent is no whole response, and must not look like one.
+		// What was sent is not a whole response, and must not look like one.
 		panic(http.ErrAbortHandler)
 	}
 	return nil

@@ -57,7 +57,7 @@ func (m hostMade) in(text string) bool {
 }
 
 // variables returns those whose values handlers behind use, of their names. What `map`
-// sets is no variable: it is made when it is read, behind the cache of the host in its
+// sets is not a variable: it is made when it is read, behind the cache of the host in its
 // normal form.
 func (m hostMade) variables(behind []string) (names []string) {
 	for _, name := range m {

@@ -57,7 +57,7 @@ func serveOtherMethod(x *exchange) error {
 }
 
 // mayStorePost reports whether the answer to the request may be stored for later GET
-// requests. A request with a field that could change the answer, and is no part of the
+// requests. A request with a field that could change the answer, and is not part of the
 // key, is passed on as it is.
 func mayStorePost(x *exchange) bool {
 	r := x.r

@@ -68,7 +68,7 @@ type client struct {
 	// authorized clients get what everybody may have, or what is their own.
 	authorized bool
 	// credentials: the request carries something that identifies the client, such as
-	// a cookie, and is no part of the key.
+	// a cookie, and is not part of the key.
 	credentials bool
 	// exclusive: handlers in front tell the client that the response is private.
 	exclusive bool

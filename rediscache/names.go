@@ -15,7 +15,7 @@ const maxSize = 1 << 40
 // maxVariants is the most variants of one URL.
 const maxVariants = 1000
 
-// checkFields refuses what is no name of a header field, which would be part of no
+// checkFields refuses what is not a name of a header field, which would be part of no
 // key. Placeholders are checked when they have values.
 func checkFields(option string, names []string) error {
 	for _, name := range names {

@@ -82,7 +82,7 @@ func TestZeroAndOff(t *testing.T) {
 		"http_cache {\nbypass {\n/live/*\n}\n}":         "path /live/*",
 		"http_cache {\nbypass { /live/* }\n}":           "path /live/*",
 		"http_cache {\nbypass {\n@live\n}\n}":           "bypass @live",
-		"http_cache {\nbypass {\nlive\n}\n}":            `"live" is no matcher`,
+		"http_cache {\nbypass {\nlive\n}\n}":            `"live" is not a matcher`,
 		"http_cache {\nbypass live\n}":                  "accepted are /path, @name",
 		"http_cache {\nbypass *\n}":                     "everything would pass",
 		"http_cache {\nbypass\n}":                       "no matchers",

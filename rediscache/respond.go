@@ -66,7 +66,7 @@ func (rs *responder) stored(w http.ResponseWriter, r *http.Request, o *object.Ob
 	}
 	w.WriteHeader(o.Status)
 	if r.Method != http.MethodHead && len(o.Body) > 0 {
-		_, _ = w.Write(o.Body) // a client that is gone is no error
+		_, _ = w.Write(o.Body) // a client that is gone is not an error
 	}
 	for name, values := range o.Trailer {
 		fields[name] = append([]string(nil), values...)

@@ -84,7 +84,7 @@ same. A response that is only in Redis is not shown until a request asks for it.
 func serveStored(w http.ResponseWriter, r *http.Request) error {
 	text := r.URL.Query().Get("url")
 	if text == "" {
-		return admin.Error(http.StatusBadRequest, errors.New("url: it is missing: GET "+storedURI+"?url=https://example.com/a"))
+		return admin.Error(http.StatusBadRequest, errors.New("url: missing: GET "+storedURI+"?url=https://example.com/a"))
 	}
 	matches, err := epoch.Match(text)
 	if err != nil {

@@ -17,7 +17,7 @@ const (
 	// that concerns this command alone (NOSCRIPT, WRONGTYPE, a missing key).
 	Answered Class = iota
 
-	// Refused means that the server works, but does not carry out writes: it is a
+	// Refused means that the server works, but does not execute writes: it is a
 	// replica, its memory is full, its disk fails, or the user may not.
 	Refused
 
@@ -30,7 +30,7 @@ const (
 
 // ErrRefused makes a Refused of any error that wraps it: a feature has got an
 // error reply to what has to work.
-var ErrRefused = errors.New("redis does not carry out the command")
+var ErrRefused = errors.New("redis does not execute the command")
 
 // Error codes are the first word of an error reply.
 var (

@@ -296,7 +296,7 @@ func parsePosition(s string) (uint64, error) {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(f >= 0 && f < 1<<63) {
-		return 0, fmt.Errorf("%q is no position", s)
+		return 0, fmt.Errorf("%q is not a position", s)
 	}
 	return uint64(f), nil
 }
@@ -393,7 +393,7 @@ func texts(v any) ([]string, error) {
 	all := make([]string, len(list))
 	for i, one := range list {
 		if all[i], ok = one.(string); !ok {
-			return nil, fmt.Errorf("the log answered %T, not a text", one)
+			return nil, fmt.Errorf("the log answered %T, not a string", one)
 		}
 	}
 	return all, nil

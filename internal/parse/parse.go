@@ -64,9 +64,9 @@ func switchHint(args []string) string {
 	}
 	switch args[0] {
 	case Off, "no", "false", "none", "disabled":
-		return ": leave the line out, which is off"
+		return ": to switch it off, leave the line out"
 	case "on", "yes", "true", "enabled":
-		return ": the name alone is on"
+		return ": the name alone switches it on"
 	}
 	return ""
 }

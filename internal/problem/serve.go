@@ -132,7 +132,7 @@ func Write(w http.ResponseWriter, r *http.Request, err error) error {
 	}
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
-		// A client that is gone is no error of the handler.
+		// A client that is gone is not an error of the handler.
 		_, _ = w.Write(body)
 	}
 	return nil

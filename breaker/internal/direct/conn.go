@@ -19,7 +19,7 @@ type conn struct {
 	nc     net.Conn
 	r      *bufio.Reader
 	w      *bufio.Writer
-	raw    syscall.RawConn // nil if the connection is no socket
+	raw    syscall.RawConn // nil if the connection is not a socket
 	peek   func(fd uintptr) bool
 	cancel func() // close, as a value
 

@@ -79,7 +79,7 @@ func join(m *Member) error {
 			return fmt.Errorf("name %q: used twice with different rules%s, but there is one state for a name: choose another name, or write the same rules", m.name, places(other, m))
 		}
 		if other.config == m.config && m.scope == Service && m.position != other.position {
-			m.logger.Warn("two circuit breakers have one name, and with it one state: give them two names, unless they are for one backend",
+			m.logger.Warn("two circuit breakers share a name, and so their state: give them different names, unless they protect the same backend",
 				zap.String("name", m.name), zap.String("first", other.position), zap.String("second", m.position))
 		}
 	}

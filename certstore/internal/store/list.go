@@ -36,7 +36,7 @@ func (s *Store) list(ctx context.Context, waits bool, key string, recursive bool
 }
 
 // walk returns what is in a directory, and with recursive below it. An entry that
-// is no directory has nothing in it. The root always exists.
+// is not a directory has nothing in it. The root always exists.
 func (s *Store) walk(ctx context.Context, waits bool, key string, recursive bool) ([]child, error) {
 	all, err := s.children(ctx, waits, key)
 	if err != nil {

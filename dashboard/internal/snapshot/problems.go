@@ -45,7 +45,7 @@ func breakerProblems(status StatusPart) (list []Problem) {
 	read(status["breakers"], &breakers)
 	for _, b := range breakers {
 		if b.State == "closed" || b.Rule == "" && b.Error == "" {
-			continue // why it opened is no error any more
+			continue // why it opened is not an error any more
 		}
 		name := b.Name
 		if b.Key != "" {

@@ -44,7 +44,7 @@ const (
 // form is an example of a request.
 const form = `{"url": "https://api.example.com/api/users/1", "method": "GET", "headers": {"Origin": ["https://app.example.com"]}, "token": "…", "client": "203.0.113.7"}`
 
-// check refuses what is no request, and sets the defaults.
+// check refuses what is not a request, and sets the defaults.
 func (q *Request) check() (*url.URL, error) {
 	u, err := url.Parse(q.URL)
 	switch {

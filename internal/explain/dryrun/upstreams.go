@@ -121,7 +121,7 @@ func upstream(address string, ready, healthy, full bool) Upstream {
 	case !healthy:
 		u.Reason = "unhealthy"
 	case full:
-		u.Reason = "it has as many requests as it may have"
+		u.Reason = "it has reached its limit of requests"
 	case !ready:
 		u.Reason = circuitRefuses
 	default:

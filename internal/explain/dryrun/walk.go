@@ -93,7 +93,7 @@ func (k *walk) end(terminal bool) caddyhttp.Handler {
 		} else {
 			k.record.Status = http.StatusOK // as Go's server answers where no handler does
 			k.record.Steps = append(k.record.Steps, explain.Step{
-				Handler: "caddy", Result: explain.Answers, Status: http.StatusOK, Reason: "no handler is for the request: the response is empty",
+				Handler: "caddy", Result: explain.Answers, Status: http.StatusOK, Reason: "no handler answers the request: the response is empty",
 			})
 		}
 		return nil

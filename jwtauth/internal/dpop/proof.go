@@ -27,7 +27,7 @@ var (
 	ErrProof = errors.New("the DPoP proof is not accepted")
 	// ErrKey is a proof by another key than the token is bound to
 	// (`invalid_token`).
-	ErrKey = errors.New("the DPoP proof is by another key than the token is bound to")
+	ErrKey = errors.New("the DPoP proof was made with another key than the token is bound to")
 	// ErrNonce is a proof without a nonce of this gateway, or with an old one
 	// (`use_dpop_nonce`).
 	ErrNonce = errors.New("the DPoP proof needs a nonce of this gateway")
@@ -154,7 +154,7 @@ func (r *Rules) checkClaims(claims token.Claims, req *Request, now time.Time) (s
 	}{{"jti", &id}, {"htm", &method}, {"htu", &address}, {"ath", &hash}} {
 		text, ok := claims[c.name].(string)
 		if !ok || text == "" {
-			return "", fmt.Errorf("%w: %s is missing or not a text", ErrProof, c.name)
+			return "", fmt.Errorf("%w: %s is missing or not a string", ErrProof, c.name)
 		}
 		*c.value = text
 	}

@@ -22,7 +22,7 @@ const maxKeys = 100
 
 var (
 	errNoKeys = errors.New("the key set has no usable key")
-	errMixed  = errors.New("the key set has secrets and public keys: they never stand together")
+	errMixed  = errors.New("the key set has both secrets and public keys, which cannot be combined")
 )
 
 // ErrEncryption is why a key for encryption is skipped: providers publish such keys
@@ -102,7 +102,7 @@ func (j jwk) text(name string) (string, error) {
 	value, given := j[name]
 	text, ok := value.(string)
 	if given && !ok {
-		return "", fmt.Errorf("its %s is not a text", name)
+		return "", fmt.Errorf("its %s is not a string", name)
 	}
 	return text, nil
 }

@@ -209,7 +209,7 @@ func limited(id string, value any, accepted []string) (Key, error) {
 	if len(accepted) > 0 {
 		list = slices.DeleteFunc(list, func(a string) bool { return !slices.Contains(accepted, a) })
 		if len(list) == 0 {
-			return Key{}, fmt.Errorf("it can do none of the accepted algorithms %v", accepted)
+			return Key{}, fmt.Errorf("it supports none of the accepted algorithms %v", accepted)
 		}
 	}
 	return Key{ID: id, Algorithms: list, Value: value}, nil

@@ -41,7 +41,7 @@ func Text(value any) (string, bool) {
 }
 
 // errForm is the error of a value that is neither text, number nor boolean.
-var errForm = errors.New("it has no form as text")
+var errForm = errors.New("it cannot be written as text")
 
 // Join returns the items of an array as one text, separated by commas.
 func Join(items []any) (string, error) {
@@ -108,7 +108,7 @@ func isNumber(value any) bool {
 }
 
 // equalNumbers compares two numbers by their exact value: 1, 1.0 and 1e0 are
-// one, 9007199254740993 and 9007199254740992 are two. What is no number equals
+// one, 9007199254740993 and 9007199254740992 are two. What is not a number equals
 // none.
 func equalNumbers(a, b string) bool {
 	x, ok := parseDecimal(a)

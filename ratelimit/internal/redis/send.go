@@ -130,7 +130,7 @@ func (e *Engine) sendOne(ctx context.Context, s *sender) error {
 	}
 	values, err := e.process(ctx, redis.NewCmd(ctx, s.encoder.evalsha()...))
 	if isNoScript(err) {
-		// The server was restarted. Nothing was carried out, so this is no retry.
+		// The server was restarted. Nothing was carried out, so this is not a retry.
 		values, err = e.process(ctx, redis.NewCmd(ctx, s.encoder.eval()...))
 	}
 	return s.encoder.answer(s.trips, values, err)

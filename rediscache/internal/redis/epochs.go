@@ -58,7 +58,7 @@ func (e *Epochs) Invalidate(ctx context.Context, scopes ...object.Scope) {
 }
 
 // Purge is Invalidate that reports whether the invalidation is in the log already;
-// if it is not, it will be, which is no error. With an invalid scope it returns an
+// if it is not, it will be, which is not an error. With an invalid scope it returns an
 // error, and invalidates nothing.
 func (e *Epochs) Purge(ctx context.Context, scopes ...object.Scope) (shared bool, err error) {
 	marks, err := epoch.Marks(scopes...)

@@ -83,7 +83,7 @@ func initialAge(h http.Header, requested, received time.Time) time.Duration {
 }
 
 // readAge reads the Age field: the first member counts, and what is not a whole
-// number is no age (RFC 9111 §5.1).
+// number is not an age (RFC 9111 §5.1).
 func readAge(h http.Header) time.Duration {
 	values := h["Age"]
 	if len(values) == 0 {

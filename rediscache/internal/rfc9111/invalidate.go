@@ -20,7 +20,7 @@ func Safe(method string) bool {
 }
 
 // Invalidates reports whether the answer to an unsafe request shows that it did
-// something: any that is no error (RFC 9111 §4.4).
+// something: any that is not an error (RFC 9111 §4.4).
 func Invalidates(method string, status int) bool {
 	return !Safe(method) && status >= 200 && status < 400
 }
@@ -72,7 +72,7 @@ func GroupsFit(values []string) bool {
 }
 
 // Groups reads the Cache-Groups or Cache-Group-Invalidation field (RFC 9875):
-// a list of strings. Members that are no string are left out; what is no list at
+// a list of strings. Members that are not strings are left out; what is not a list at
 // all, or does not fit, is as if it were not there.
 func Groups(values []string) (groups []string) {
 	if len(values) == 0 || !GroupsFit(values) {

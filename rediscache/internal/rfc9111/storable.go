@@ -40,7 +40,7 @@ type Exchange struct {
 	// as somebody that the gateway authenticated.
 	Authorized bool
 	// Credentials is set if the request carried something else that identifies its
-	// client and is no part of the key, such as cookies.
+	// client and is not part of the key, such as cookies.
 	Credentials bool
 	// Range is set if the request asked for a part.
 	Range bool
@@ -168,7 +168,7 @@ func Storable(status int) bool {
 
 // isRequestError reports whether the status is that of an error which the request
 // itself can cause: its fields, its credentials, its method or its connection,
-// which are no part of what another client asks for under the same URL.
+// which are not part of what another client asks for under the same URL.
 func isRequestError(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusProxyAuthRequired,

@@ -7,7 +7,7 @@ import (
 )
 
 // parseETags reads the entity tags of an If-None-Match, If-Match or If-Range field
-// (RFC 9110 §8.8.3). any is set for `*`. What is no entity tag ends a list
+// (RFC 9110 §8.8.3). any is set for `*`. What is not an entity tag ends a list
 // member and matches nothing but itself.
 func parseETags(values []string) (tags []string, any bool) {
 	for _, value := range values {

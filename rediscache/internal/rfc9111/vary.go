@@ -9,7 +9,7 @@ import (
 
 // Vary returns the names that select a variant, canonical and sorted, and
 // whether the response matches no other request at all: `*` in any position
-// (RFC 9111 §4.1). What is no field name cannot be compared and counts as `*`.
+// (RFC 9111 §4.1). What is not a field name cannot be compared and counts as `*`.
 func Vary(h http.Header) (names []string, never bool) {
 	for _, value := range h["Vary"] {
 		for name := range strings.SplitSeq(value, ",") {
