@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,14 +77,8 @@ func (e Endpoint) handler() caddy.AdminHandlerFunc {
 // admin server does, for other servers and for tests.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, m := range caddy.GetModules("admin.api") {
-		a, ok := m.New().(*api)
-		if !ok {
-			continue
-		}
-		for _, route := range a.routes {
-			mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) { _ = route.Handler.ServeHTTP(w, r) })
-		}
+	for route := range allRoutes() {
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) { _ = route.Handler.ServeHTTP(w, r) })
 	}
 	return mux
 }
@@ -91,18 +86,27 @@ func Handler() http.Handler {
 // ServeAt answers a request by the endpoint with a pattern, whatever the path of the request
 // is, and with 404 if no feature has registered that.
 func ServeAt(pattern string, w http.ResponseWriter, r *http.Request) error {
-	for _, m := range caddy.GetModules("admin.api") {
-		a, ok := m.New().(*api)
-		if !ok {
-			continue
-		}
-		for _, route := range a.routes {
-			if route.Pattern == pattern {
-				return route.Handler.ServeHTTP(w, r)
-			}
+	for route := range allRoutes() {
+		if route.Pattern == pattern {
+			return route.Handler.ServeHTTP(w, r)
 		}
 	}
 	return fail(w, r, Error(http.StatusNotFound, errors.New("there is no endpoint "+pattern)))
+}
+
+// allRoutes returns the endpoints of all features.
+func allRoutes() iter.Seq[caddy.AdminRoute] {
+	return func(yield func(caddy.AdminRoute) bool) {
+		for _, m := range caddy.GetModules("admin.api") {
+			if a, ok := m.New().(*api); ok {
+				for _, route := range a.routes {
+					if !yield(route) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // Get returns what the endpoint at a path answers to a GET request, or an error if there is

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Cluster is a Redis Cluster of three masters without replicas.
@@ -74,13 +72,6 @@ func (c *Cluster) URLs() []string {
 		urls = append(urls, s.URL())
 	}
 	return urls
-}
-
-// Client returns a client of the Cluster that is closed when the test ends.
-func (c *Cluster) Client() *redis.ClusterClient {
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})
-	c.tb.Cleanup(func() { _ = client.Close() })
-	return client
 }
 
 // Reshard moves slots from the first node to the second, live.

@@ -35,15 +35,6 @@ func Of(r *http.Request) string {
 	return ""
 }
 
-// Service returns the configured name of the service that the request is for, as
-// telemetry found it: `_other` for none, and "" where there is no telemetry handler.
-func Service(r *http.Request) string {
-	if s := requeststate.Peek(r); s != nil {
-		return s.Decisions.Service
-	}
-	return ""
-}
-
 // Below returns what the path of the request has behind prefix, which is in lower case
 // and ends with a slash. Paths are compared as Caddy's path matcher does: in lower case,
 // without dot segments and empty ones.
