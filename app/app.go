@@ -143,7 +143,7 @@ var warned sync.Once
 
 // Warning says what is probably wrong with the configuration of Redis, for the log
 // and the details of the health; mostly it is empty. Pods of Kubernetes are rarely
-// alone, and without Redis none knows of the others.
+// alone, and share nothing without Redis.
 func (a *App) Warning() string {
 	if a.redis != nil || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
 		return ""
@@ -151,8 +151,8 @@ func (a *App) Warning() string {
 	return "no Redis in Kubernetes: with more than one replica each has its own limits, cache and revoked tokens; set REDIS_URL or REDIS_URL_FILE"
 }
 
-// Stop ends nothing: the connection outlives a reload, and is closed by
-// Cleanup when the last configuration that uses it is gone.
+// Stop does nothing: the connection outlives a reload, and is closed by Cleanup when the
+// last configuration that uses it is gone.
 func (*App) Stop() error { return nil }
 
 // Cleanup releases the connection.

@@ -111,8 +111,8 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 	around := func(text string, line int) caddyfile.Token {
 		return caddyfile.Token{File: e.file, Line: line, Text: text}
 	}
-	// A handler says where it was written; what nobody wrote stands where the
-	// tentagate directive does.
+	// A handler has its place in the file; generated ones have that of the tentagate
+	// directive.
 	segment = slices.Clone(segment)
 	for i, first := 0, segment[0]; i < len(segment) && first.File == generated && segment[i].File == generated && segment[i].Line == first.Line; i++ {
 		segment[i].File, segment[i].Line = e.file, e.line
@@ -144,8 +144,8 @@ func (e *expansion) parse(segment caddyfile.Segment) caddyhttp.RouteList {
 // placeAtEnd is the place that Caddy adds to an error of parsing.
 var placeAtEnd = regexp.MustCompile(`, at ([^,\n]+):\d+(?: import chain \['[^\]\n]*'\])?$`)
 
-// onePlace takes the second place from an error that has two: the first is where
-// the mistake is, unless nobody wrote that, and the second where the block ends.
+// onePlace removes the second place from an error that has two: the first is where the
+// mistake is, unless that line was generated, and the second where the block ends.
 func onePlace(err error) error {
 	text := err.Error()
 	outer := placeAtEnd.FindString(text)
@@ -160,8 +160,8 @@ func onePlace(err error) error {
 	return errors.New(rest)
 }
 
-// generatedPosition is the position of what nobody wrote. An error about it
-// names the tentagate directive.
+// generatedPosition is the position of generated handlers. An error about them names
+// the tentagate directive.
 var generatedPosition = regexp.MustCompile(`"position":"` + generated + `:\d+"`)
 
 // chain returns the routes of several directives, one after the other.

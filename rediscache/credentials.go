@@ -79,9 +79,9 @@ func (k *keyer) isCredential(name string) bool {
 	return k.credentials[name] || credentials.IsName(name) && !slices.Contains(k.chains.keyHeaders, name)
 }
 
-// otherCredentials returns a hash of what in the request says who asks beside the token
-// that jwt_auth verified: of one user, requests with other cookies or another API key may
-// get other answers. ok is false if there is nothing. has is what identify found: it does
+// otherCredentials returns a hash of the request's credentials beside the token that
+// jwt_auth verified: one user's requests with other cookies or another API key may get
+// other answers. ok is false if there is nothing. has is what identify found: it does
 // not look for Authorization.
 func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]byte, ok bool) {
 	source := identity.SourceOf(r)

@@ -263,7 +263,7 @@ func (f *fetch) replaceWithheld() error {
 	case rec.status >= http.StatusInternalServerError:
 		return f.serveStale()
 	}
-	// The origin spoke of another response than the one that is stored: ask again, for
+	// The origin's answer is about another response than the stored one: ask again, for
 	// the whole.
 	rec.restoreHeader()
 	if f.conditions.completing != nil {

@@ -235,7 +235,7 @@ func (k *keyer) renew(t *target, ch *chain) {
 }
 
 // appendDecidedBy appends what handlers behind choose by, before they have changed any
-// of it. ok is false if it cannot be told in front of them.
+// of it. ok is false if that is not known before they run.
 func appendDecidedBy(b []byte, reads *sites.Reads, r *http.Request) (_ []byte, ok bool) {
 	if reads.Unknown || reads.None() {
 		return b, !reads.Unknown
@@ -259,7 +259,7 @@ func (t *target) setKeys(text []byte, common int) {
 }
 
 // appendUser appends what the key of the user's partition has beyond that of everybody,
-// and returns the length of what names the user at its end: 0 if there is no partition.
+// and returns the length of the user's name at its end: 0 if there is no partition.
 func (k *keyer) appendUser(b []byte, c *client, r *http.Request) (_ []byte, length int) {
 	var array [192]byte
 	user := k.identify(c, r, array[:0])

@@ -9,9 +9,9 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
-// lifetime is how long the origin is waited for. A request to it goes on when its
-// client has left, as long as others read the response or it will be stored; but not
-// for longer than fill_timeout while nobody reads.
+// lifetime bounds a request to the origin. It goes on when its client has left, as long
+// as others read the response or it will be stored; but not for longer than fill_timeout
+// while nobody reads.
 type lifetime struct {
 	f      *fetch
 	cancel context.CancelFunc // nil: the request ends with its client
@@ -105,8 +105,8 @@ func (l *lifetime) reconsider() {
 	}
 }
 
-// expire ends the request to the origin unless somebody reads its response by now;
-// who leaves last has it reconsidered.
+// expire ends the request to the origin unless the response has a reader by now. When
+// the last reader leaves, reconsider is called again.
 func (l *lifetime) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -127,7 +127,7 @@ type Handler struct {
 	// (request collapsing) before it asks the origin itself. Default: 5s.
 	CollapseTimeout caddy.Duration `json:"collapse_timeout,omitempty"`
 
-	// How long the origin is waited for while nobody reads its response: after the
+	// How long to wait for the origin while nobody reads its response: after the
 	// client that caused the request has left, and by a refresh in the background. Of a
 	// response of unknown length no more than another 1MiB is read after its client has
 	// left. Default: 30s.

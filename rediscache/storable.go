@@ -119,8 +119,7 @@ func evaluateResponse(x *exchange, e *rfc9111.Exchange, outer http.Header) rfc91
 	return d
 }
 
-// extensionTypes are path extensions that say what a response is, by what its
-// Content-Type begins with.
+// extensionTypes are the prefixes of Content-Type that a path with an extension promises.
 var extensionTypes = map[string][]string{
 	".css": {"text/css"}, ".js": {"text/javascript", "application/javascript", "application/x-javascript"},
 	".mjs": {"text/javascript", "application/javascript"}, ".json": {"application/json", "application/"},

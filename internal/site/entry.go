@@ -12,8 +12,8 @@ import (
 // OnEntry has a function called with each request that enters a site of the
 // server whose handler is being provisioned, before any handler of that site.
 // make returns the function for a site with these handlers, those of its handle_errors
-// among them; it is called at the
-// first request, and the function may be called more than once with one request.
+// among them; it is called at the first request, and the function may be called more
+// than once with one request.
 // Only the first OnEntry of a server counts.
 //
 // Caddy has no handler in front of a site's routes. But the matchers of a route

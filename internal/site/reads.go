@@ -48,12 +48,11 @@ type deciding struct {
 	sets bool
 }
 
-// None reports whether nothing decides that had to be looked at.
+// None reports whether responses depend on no placeholder and no matcher.
 func (x *Reads) None() bool { return x == nil || len(x.values) == 0 && len(x.matchers) == 0 }
 
-// Append appends the request's values of what decides. Of matchers it appends
-// those that match, and of placeholders those that have a value. It is not ok
-// where a matcher fails.
+// Append appends what the responses to a request depend on: the matchers that match, and
+// the placeholders that have a value. ok is false if a matcher fails.
 func (x *Reads) Append(b []byte, r *http.Request) (_ []byte, ok bool) {
 	if x.None() {
 		return b, true
@@ -90,7 +89,7 @@ func (x *Reads) Append(b []byte, r *http.Request) (_ []byte, ok bool) {
 	return b, true
 }
 
-// AppendNames appends what is looked at, whatever a request has of it.
+// AppendNames appends the names of these matchers and placeholders.
 func (x *Reads) AppendNames(b []byte) []byte {
 	if x.None() {
 		return b

@@ -12,8 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// Reads returns what the handlers behind decide by. filtered says that not all
-// of the query is known to be equal.
+// Reads returns what responses of the handlers after the place depend on. filtered: the
+// key does not have the whole query, so that it may differ between requests of one key.
 func (p *Place) Reads(filtered bool) *Reads {
 	s := &survey{server: p.server, values: map[string]bool{}, sent: map[string]bool{}, made: map[string]map[string]bool{}, matchers: map[string]deciding{}, invoked: map[string]bool{}}
 	for _, w := range p.ways {
@@ -94,8 +94,8 @@ func (s *survey) result(filtered bool) *Reads {
 	return x
 }
 
-// mutable reports whether later handlers may change the value of a placeholder, by
-// the identity of the client.
+// mutable reports whether later handlers may change the value of a placeholder, as
+// authentication does.
 func mutable(name string) bool {
 	for _, prefix := range []string{"http.request.remote", "http.request.tls", "http.request.host", "http.request.uri", "http.request.orig_", "http.request.local", "http.request.method", "http.request.scheme", "http.request.port", "http.request.proto", "http.reverse_proxy.", "http.error.", "http.matchers.", "env.", "system.", "time.", "file."} {
 		if strings.HasPrefix(name, prefix) {

@@ -15,8 +15,8 @@ import (
 
 // CheckReached returns an error if no request can reach the handler that is being
 // provisioned, because a handler before it answers every request, or because its matcher
-// matches none: a check in such a place is switched off. position is that of its directive, as in its JSON; without one nothing is
-// checked. Doubtful cases are accepted.
+// matches none: a check in such a place is switched off. position is that of its
+// directive, as in its JSON; without one nothing is checked. Doubtful cases are accepted.
 func CheckReached(ctx caddy.Context, position string) error {
 	if position == "" {
 		return nil
