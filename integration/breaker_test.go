@@ -117,7 +117,7 @@ http://$ADDR {
 	// hinted reports whether b got the hint soon. It may be lost: none is sent while
 	// Redis is too slow.
 	hinted := func(key string) bool {
-		for range 20 {
+		for range 100 {
 			if b.breaker("shared", key).Hinted {
 				return true
 			}
