@@ -84,7 +84,7 @@ func TestMistakes(t *testing.T) {
 		{"none for off", inside("jwt none"), "write `jwt off`|, at Caddyfile:4"},
 		{"no for off", inside("cache no"), "write `cache off`"},
 		{"none of the metrics", inside("metrics none"), "write `metrics off`"},
-		{"off of a switch", inside("ratelimit 5/1m {\nshadow off\n}"), "shadow: unexpected argument \"off\": it takes none: leave the line out"},
+		{"off of a switch", inside("ratelimit 5/1m {\nshadow off\n}"), "shadow: unexpected argument \"off\": it takes none: to switch it off, leave the line out"},
 		{"an origin", inside("allowed_origins https://a.test b.test"), `origin "b.test"|https://|, at Caddyfile:4`},
 		{"every origin and another", inside("allowed_origins https://a.test *"), "leave the others out|, at Caddyfile:4"},
 		{"an option of a feature", inside("cache {\nstale_if_eror 1h\n}"), `unknown option "stale_if_eror"|, at Caddyfile:5`},

@@ -72,7 +72,7 @@ func TestBlock(t *testing.T) {
 		"{\n or_off off 1\n}":                  `or_off: unexpected argument "1": it takes none, or off`,
 		"{\n flag\n flag\n}":                   "flag: given more than once, at Testfile:3",
 		"{\n flag on\n}":                       `flag: unexpected argument "on": it takes none: the name alone switches it on`,
-		"{\n flag off\n}":                      `flag: unexpected argument "off": it takes none: leave the line out, which is off`,
+		"{\n flag off\n}":                      `flag: unexpected argument "off": it takes none: to switch it off, leave the line out`,
 		"1s {\n ttl 2s\n}":                     "ttl: given more than once",
 		"{\n ttl\n}":                           "ttl: missing argument: it takes 1 value, at Testfile:2",
 		"{\n ttl 1s 2s\n}":                     `ttl: unexpected argument "2s": it takes 1 value`,
