@@ -73,7 +73,7 @@ func purgeRequestOf(cmd *cobra.Command) (request purgeRequest, err error) {
 	}
 	if len(given) != 1 {
 		return request, fmt.Errorf("%s: exactly one of --url, --prefix, --host, --tag (which may be repeated) and --all must be given",
-			cmp.Or(strings.Join(given, " and "), "none is given"))
+			cmp.Or(strings.Join(given, " and "), "nothing is named"))
 	}
 	request.Tags, _ = flags.GetStringArray("tag")
 	request.All, _ = flags.GetBool("all")
