@@ -230,8 +230,10 @@ func (k *keyer) renew(t *target, ch *chain) {
 		full = t.private.Full
 	}
 	b := k.appendQuery([]byte(full[:t.queryStart]), t, ch)
+	rest := full[t.queryEnd:]
 	common += len(b) - t.queryEnd
-	t.setKeys(append(b, full[t.queryEnd:]...), common)
+	t.queryEnd = len(b)
+	t.setKeys(append(b, rest...), common)
 }
 
 // appendDecidedBy appends what handlers behind choose by, before they have changed any
