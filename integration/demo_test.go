@@ -97,8 +97,8 @@ func TestGatewayCommand(t *testing.T) {
 	}
 }
 
-// No log of the shipped gateway has a credential, whoever writes a request down:
-// the access log, or the proxy when an answer breaks off.
+// No log of the shipped gateway has a credential, neither the
+// access log nor that of the proxy when an answer breaks off.
 func TestGatewayCommandLogsNoCredentials(t *testing.T) {
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/breaks" {

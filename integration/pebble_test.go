@@ -385,7 +385,7 @@ func TestPebble(t *testing.T) {
 		r.waitReady()
 	}
 
-	// The authority says nothing yet. Whoever has the lock is killed; another takes it.
+	// The authority says nothing yet. The gateway that has the lock is killed; another takes it.
 	holder := func(but *replica) (found *replica) {
 		within(t, 30*time.Second, "a gateway has the lock", func() bool {
 			for _, r := range all {

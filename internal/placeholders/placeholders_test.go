@@ -61,7 +61,7 @@ type one struct{ name, value string }
 
 func (o one) Placeholder(name string) (any, bool) { return o.value, name == o.name }
 
-// What is given a value later has it, whoever made the names known before.
+// A name that is given a value later has it, whatever made the names known before.
 func TestProvide(t *testing.T) {
 	r, repl := request(t)
 	placeholders.Known(r)

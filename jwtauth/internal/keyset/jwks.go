@@ -163,7 +163,7 @@ func keyOf(j jwk, accepted []string, secrets bool) (k Key, err error) {
 		}
 	}
 	if _, private := j["d"]; private {
-		// Whoever can read the set can sign with it.
+		// Anyone who can read the set can sign with it.
 		return Key{}, errors.New("it is a private key")
 	}
 	value, err := j.value(secrets)

@@ -185,7 +185,7 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// Whoever waits for as long as a refusal says is admitted, and not a nanosecond
+// A client that waits for as long as a refusal says is admitted, and not a nanosecond
 // sooner; and when a meter says that more will be there, more is.
 func TestWaitIsTrue(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))

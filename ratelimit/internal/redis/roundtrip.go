@@ -40,7 +40,7 @@ type roundTrip struct {
 	one   [1]Call
 }
 
-// States of a round trip. Whoever moves it from pending owns it.
+// States of a round trip. The goroutine that moves it from pending owns it.
 const (
 	pending int32 = iota
 	answered

@@ -126,14 +126,14 @@ func (o *Object) Clone() *Object {
 	}
 }
 
-// CheckMemo returns what SetCheckMemo left, zero at first. It is for whoever knows the
+// CheckMemo returns what SetCheckMemo left, zero at first. It is for the code that knows the
 // invalidations, so that a hit costs no hashing while nothing was invalidated.
 func (o *Object) CheckMemo() uint64 { return o.memo.Load() }
 
 // SetCheckMemo leaves a value for CheckMemo.
 func (o *Object) SetCheckMemo(v uint64) { o.memo.Store(v) }
 
-// Prepared returns what SetPrepared left, nil at first. It is for whoever sends
+// Prepared returns what SetPrepared left, nil at first. It is for the code that sends
 // the object, so that what is the same for each request is computed once. It
 // does not count into Size.
 func (o *Object) Prepared() any { return o.prepared.Load() }

@@ -88,7 +88,7 @@ func (d Directives) Has(name string) bool {
 }
 
 // Seconds returns the time that a directive states. One that is not a proper
-// number counts as zero: whoever wrote it wanted a limit. If it stands several
+// number counts as zero: its author wanted a limit. If it stands several
 // times the shortest counts (RFC 9111 §4.2.1).
 func (d Directives) Seconds(name string) (value time.Duration, given bool) {
 	for i := range d {
