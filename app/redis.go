@@ -120,7 +120,7 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 	rd.background = newClient(&background)
 	rd.hot.AddHook(latencyHook{})
 	rd.availability = availability.New(availability.Options{
-		Client: rd.hot, Prefix: s.prefix, Budget: s.budget, OnChange: rd.changed,
+		Client: rd.hot, Prefix: s.prefix, Budget: s.budget, OnChange: rd.changed, OnReason: rd.logReason,
 	})
 	rd.availability.Subscribe(availability.Subscriber{Name: "connections", Restore: func(ctx context.Context, _ *availability.Partition) error {
 		rd.warm(ctx)
@@ -158,6 +158,19 @@ func (rd *Redis) logChange(c availability.Change) {
 	default:
 		rd.logger.Info("Redis reachable again", fields...)
 	}
+}
+
+// logReason logs that Redis, or a node of the Cluster, is still lost for another reason.
+func (rd *Redis) logReason(c availability.Change) {
+	fields := []zap.Field{zap.Error(c.Reason)}
+	if name := c.Partition.Name(); name != "" {
+		fields = append(fields, zap.String("node", name))
+	}
+	if c.State == availability.ReadOnly {
+		rd.logger.Warn("Redis still refuses writes, with another error", fields...)
+		return
+	}
+	rd.logger.Warn("Redis still unreachable, with another error", fields...)
 }
 
 // emit makes the change an event.

@@ -39,7 +39,7 @@ type partitionStatus struct {
 	// answer.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
-	// Reason is the error that led to the state.
+	// Reason is the newest error, if the state is not available.
 	Reason string `json:"reason,omitempty"`
 }
 

@@ -3,6 +3,7 @@ package availability
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type fake struct {
 	changes []State
 	from    []State
 	last    Change
+	reasons []error
 	gone    string // a node that has left the Cluster
 }
 
@@ -38,6 +40,10 @@ func newFake(t *testing.T) *fake {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.changes, f.from, f.last = append(f.changes, c.State), append(f.from, c.From), c
+	}, OnReason: func(c Change) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.reasons = append(f.reasons, c.Reason)
 	}})
 	f.probe = func(_ context.Context, node string) error {
 		if f.running.Add(1) > 1 && node == "" {
@@ -304,6 +310,38 @@ func TestReadOnly(t *testing.T) {
 		if !slices.Equal(f.changes, []State{Unavailable, ReadOnly, Unavailable, ReadOnly, Available}) ||
 			!slices.Equal(f.from, []State{Available, Unavailable, ReadOnly, Unavailable, ReadOnly}) {
 			t.Errorf("reported %v, from %v", f.changes, f.from)
+		}
+	})
+}
+
+// The newest error is the reason of an outage, and each kind of error is reported once.
+func TestNewestReason(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fake) {
+		refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+		denied := reply("WRONGPASS invalid username-password pair or user is disabled.")
+		f.answer("", refused)
+		fail(f.whole, tripStreak, refused)
+		for _, err := range []error{refused, context.DeadlineExceeded, refused, denied, context.DeadlineExceeded, denied} {
+			f.answer("", err)
+			sleep(10 * time.Second)
+			if got := f.whole.Status(); !errors.Is(got.Reason, err) || got.State != Unavailable {
+				t.Errorf("after %v: %v because of %v", err, got.State, got.Reason)
+			}
+		}
+		f.mu.Lock()
+		if want := []error{context.DeadlineExceeded, denied}; !slices.Equal(f.reasons, want) {
+			t.Errorf("reported %v, want %v", f.reasons, want)
+		}
+		f.mu.Unlock()
+		f.answer("", errFull)
+		sleep(10 * time.Second)
+		if got := f.whole.Status(); got.State != ReadOnly || !errors.Is(got.Reason, errFull) {
+			t.Errorf("of a full server: %v because of %v", got.State, got.Reason)
+		}
+		f.answer("", nil)
+		sleep(10 * time.Second)
+		if got := f.whole.Status(); got.State != Available || got.Reason != nil {
+			t.Errorf("at last: %v because of %v", got.State, got.Reason)
 		}
 	})
 }

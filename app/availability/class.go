@@ -3,6 +3,7 @@ package availability
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 
@@ -88,6 +89,30 @@ func hasCode(text string, codes []string) bool {
 func IsDenied(err error) bool {
 	reply, ok := errors.AsType[redis.Error](err)
 	return ok && strings.HasPrefix(reply.Error(), "NOPERM ")
+}
+
+// kindOf tells errors apart by what has to be done about them, whatever addresses and
+// times they name. There are few kinds.
+func kindOf(err error) string {
+	if reply, ok := errors.AsType[redis.Error](err); ok {
+		text := reply.Error()
+		for _, code := range slices.Concat(refusedCodes, outageCodes) {
+			if hasCode(text, []string{code}) {
+				return code
+			}
+		}
+		return "reply"
+	}
+	if isTimeout(err) {
+		return "timeout"
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "name"
+	}
+	if operation, ok := errors.AsType[*net.OpError](err); ok && operation.Op == "dial" {
+		return "dial"
+	}
+	return "other"
 }
 
 // isTimeout reports whether the call ran out of time, which says less the less

@@ -28,6 +28,11 @@ type Options struct {
 	// OnChange is called for every change of a partition's state, one call at a
 	// time. It must not block. Default: none.
 	OnChange func(Change)
+
+	// OnReason is called when a partition that is not available fails in another way
+	// than before: for each kind of error once in an outage. It must not block.
+	// Default: none.
+	OnReason func(Change)
 }
 
 // Change is a change of a partition's state.
@@ -36,7 +41,7 @@ type Change struct {
 	// From is the state that was reported before, and Available at first.
 	From  State
 	State State
-	// Reason is the error that led to the state, if it is not Available.
+	// Reason is the newest error, if the state is not Available.
 	Reason error
 	// Removed says that the node has left the Cluster.
 	Removed bool
@@ -50,6 +55,7 @@ type Engine struct {
 	budget   time.Duration
 	slowest  atomic.Int64 // the longest that a feature waits for an answer
 	onChange func(Change)
+	onReason func(Change)
 
 	// probe writes to a partition. locate returns the node of a key, and false
 	// while the nodes are unknown; without a Cluster it is nil. owns reports
@@ -84,7 +90,10 @@ func New(o Options) *Engine {
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
-	e := &Engine{budget: o.Budget, onChange: o.OnChange, reported: map[*Partition]State{}}
+	if o.OnReason == nil {
+		o.OnReason = func(Change) {}
+	}
+	e := &Engine{budget: o.Budget, onChange: o.OnChange, onReason: o.OnReason, reported: map[*Partition]State{}}
 	e.slowest.Store(int64(o.Budget))
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.whole = newPartition(e, "")

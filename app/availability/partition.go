@@ -65,6 +65,7 @@ type Partition struct {
 	probing     bool
 	changed     chan struct{} // signals the prober that the state has changed
 	reason      error
+	kinds       map[string]bool // of the errors since the state began
 	since       time.Time
 	reopened    time.Time
 }
@@ -191,10 +192,30 @@ func (p *Partition) trip(to State, err error) {
 // set changes the state. The caller holds mu.
 func (p *Partition) set(to State, err error) {
 	p.state.Store(uint32(to))
-	p.reason, p.since = err, time.Now()
+	p.reason, p.since, p.kinds = err, time.Now(), nil
+	if err != nil {
+		p.kinds = map[string]bool{kindOf(err): true}
+	}
 	p.streak.Store(0)
 	p.refusals.Store(0)
 	p.windowBegan = time.Time{}
+}
+
+// renew notes the newest error of a partition that is not available, and reports whether
+// it is the first of its kind since the state began.
+func (p *Partition) renew(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if class := Classify(err); class == Outage && p.State() != Unavailable || class == Refused && p.State() != ReadOnly {
+		return false // it may lead to another state
+	}
+	p.reason = err
+	kind := kindOf(err)
+	if p.kinds[kind] {
+		return false
+	}
+	p.kinds[kind] = true
+	return true
 }
 
 // Status describes a partition.
@@ -206,7 +227,7 @@ type Status struct {
 	State     State
 	// Since is when the state began.
 	Since time.Time
-	// Reason is the error that led to the state, if it is not Available.
+	// Reason is the newest error, if the state is not Available.
 	Reason error
 }
 

@@ -104,6 +104,14 @@ func (e *Engine) notify(c Change) {
 	}
 }
 
+// notifyReason reports that a partition fails in another way than before.
+func (e *Engine) notifyReason(p *Partition) {
+	e.reporting.Lock()
+	defer e.reporting.Unlock()
+	status := p.Status()
+	e.onReason(Change{Partition: p, From: status.State, State: status.State, Reason: status.Reason})
+}
+
 // probe asks the server, alone for all requests, until the partition can be used
 // again.
 func (p *Partition) probe() {
@@ -153,6 +161,9 @@ func (p *Partition) probe() {
 			}
 		case Canceled:
 			return
+		}
+		if err != nil && p.renew(err) {
+			e.notifyReason(p)
 		}
 		if good >= probesToReturn {
 			late, ok := e.restore(p)
