@@ -32,6 +32,10 @@ const (
 // cannot be used, in this order.
 var systemDirs = []string{"/run", "/tmp"}
 
+// userRuntime is where the directories of users' sessions are, which commands look into
+// without $XDG_RUNTIME_DIR too, as sudo and cron run them.
+var userRuntime = "/run/user"
+
 // claimed holds the lock of the socket of this process: its end releases it.
 var claimed *os.File
 
@@ -108,7 +112,12 @@ func free(lock *os.File, path string) error {
 
 // sockets returns the sockets of this user's gateways that run.
 func sockets() (paths []string) {
-	for _, dir := range socketDirs() {
+	dirs := socketDirs()
+	if os.Getenv("XDG_RUNTIME_DIR") == "" && userRuntime != "" {
+		uid := os.Geteuid()
+		dirs = append(dirs, fmt.Sprintf("%s/%d/tentagate-%d", userRuntime, uid, uid))
+	}
+	for _, dir := range dirs {
 		if checkPrivate(dir) != nil {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -94,6 +95,29 @@ func TestClaimSocket(t *testing.T) {
 	}
 	if got := claimOf(t, ":9002"); got != dir+"9002-2.sock" {
 		t.Errorf("a lock that is a link: %s", got)
+	}
+}
+
+// Commands that are run without $XDG_RUNTIME_DIR, as by sudo or cron, find the socket of a
+// gateway that had it. A gateway has no socket there by itself.
+func TestSocketOfASession(t *testing.T) {
+	dir := onlyRuntimeDir(t)
+	before := userRuntime
+	userRuntime = dir
+	t.Cleanup(func() { userRuntime = before })
+	session := filepath.Join(dir, strconv.Itoa(os.Geteuid()))
+	t.Setenv("XDG_RUNTIME_DIR", session)
+	if err := os.Mkdir(session, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := claimOf(t, ":8000")
+	listen(t, path)
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	if got := sockets(); len(got) != 1 || got[0] != path {
+		t.Errorf("sockets: %v, want %s", got, path)
+	}
+	if got := socketDirs(); len(got) > 0 {
+		t.Errorf("a gateway would have its socket in %v", got)
 	}
 }
 
