@@ -82,6 +82,18 @@ func TestPrefixReplacedBehind(t *testing.T) {
 	}
 }
 
+// The first response that says No-Vary-Search is stored where the next request looks for
+// it, also if handlers behind rewrite the URL.
+func TestSearchRuleOfARewrittenURL(t *testing.T) {
+	for _, behind := range []string{"rewrite * /other{uri}", "uri strip_prefix /a", ""} {
+		r := runCaddyfile(t, "http://:$1 {\nroute {\nhttp_cache 60s\n"+behind+"\nreverse_proxy $PUBLIC {\nheader_down No-Vary-Search `params=(\"utm\")`\n}\n}\n}")
+		first := r.get(1, "/a/b?utm=1&x=2", "Host", "a.test")
+		if got := r.get(1, "/a/b?x=2&utm=3", "Host", "a.test"); !strings.HasPrefix(got, "hit") {
+			t.Errorf("%q: %s, then %s", behind, first, got)
+		}
+	}
+}
+
 // checkTwo has two clients ask for one URL, which get different responses.
 func checkTwo(t *testing.T, r *running, cached bool) {
 	t.Helper()

@@ -271,6 +271,15 @@ func TestExchanges(t *testing.T) {
 			{path: "/?a=1&fbclid=9&b=2", stored: true, gets: "1"},
 			{path: "/?a=2&b=2", body: "2"},
 		}},
+		"queries of which nothing is left": {block: "http_cache 60s {\n key {\n query deny utm_*\n}\n}", scenes: []scene{
+			{path: "/a?utm_x=1", body: "1"},
+			{path: "/a", stored: true, gets: "1"},
+			{path: "/a?utm_y=2&utm_z", stored: true, gets: "1"},
+			{path: "/b", body: "2"},
+			{path: "/b?utm_x=1", stored: true, gets: "2"},
+			{path: "/b?", body: "3"},
+			{path: "/b?x=1", body: "4"},
+		}},
 		"query allow": {block: "http_cache 60s {\n key {\n query allow page\n}\n}", scenes: []scene{
 			{path: "/?page=1&x=2", body: "1"}, {path: "/?y=3&page=1", stored: true, gets: "1"}, {path: "/?page=2", body: "2"},
 		}},

@@ -215,8 +215,8 @@ func (k *keyer) appendQuery(b []byte, t *target, ch *chain) []byte {
 	if rule, ok := k.searchRules.Get(t.searchHost(), t.path); ok && !ch.reads.Query {
 		b = append(b, 'n')
 		query = rule.Query(query)
-	} else if t.hasQuery {
-		b = append(b, '?')
+	} else if t.hasQuery && (query != "" || t.query == "") {
+		b = append(b, '?') // a query of which nothing is left is not sent to the origin
 	}
 	return cachekey.AppendPart(b, query)
 }

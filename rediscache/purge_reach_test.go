@@ -81,6 +81,18 @@ func TestPurgeReaches(t *testing.T) {
 			true,
 		},
 		{
+			"no parameter in the key", "key {\n query deny utm_*\n}", nil,
+			[]ask{get("/a?utm_x=1")},
+			object.Scope{URL: "/a"},
+			true,
+		},
+		{
+			"no parameter in the key, asked for without", "key {\n query deny utm_*\n}", nil,
+			[]ask{get("/a")},
+			object.Scope{URL: "/a?utm_x=1"},
+			true,
+		},
+		{
 			"sorted parameters", "key {\n query sort\n}", nil,
 			[]ask{get("/a?b=1&a=2")},
 			object.Scope{URL: "/a?a=2&b=1"},
