@@ -145,6 +145,26 @@ func TestTampering(t *testing.T) {
 	}
 }
 
+// A server that refuses writes is reachable, also if the last try runs out of time.
+func TestRefusalIsNoOutage(t *testing.T) {
+	t.Parallel()
+	s, _, seen := open(t, client(t, redistest.Start(t).Addr()), Options{Timeout: 300 * time.Millisecond})
+	refused, tries := redisError{errors.New("READONLY You can't write against a read only replica.")}, 0
+	err := s.do(t.Context(), false, "store", func(ctx context.Context) error {
+		if tries++; tries == 1 {
+			return refused
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if !errors.Is(err, refused) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+	if s.Status().Reason != nil || seen.has(Unreachable) {
+		t.Errorf("told to be unreachable: %+v", s.Status())
+	}
+}
+
 // While Redis is gone operations fail soon, then at once; nothing is taken for missing,
 // and all goes on when it is back.
 func TestOutage(t *testing.T) {

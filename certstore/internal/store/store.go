@@ -174,9 +174,13 @@ func (s *Store) attempts(ctx context.Context, name string, f func(context.Contex
 	}
 	limited, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
+	var refusal error
 	for {
 		err := safely(func() error { return f(limited) })
 		class := classify(err)
+		if class == availability.Outage && refusal != nil && limited.Err() != nil {
+			class, err = availability.Refused, refusal // it answers: the last try had no time left
+		}
 		switch {
 		case class == availability.Answered:
 			s.answered(name, err)
@@ -187,6 +191,9 @@ func (s *Store) attempts(ctx context.Context, name string, f func(context.Contex
 		case class == availability.Canceled: // the client is closed
 			s.gate.leave()
 			return err
+		}
+		if class == availability.Refused {
+			refusal = err
 		}
 		// Refused: a replica that is about to be promoted, a server that is full.
 		if sleep(limited, retryPause) {
