@@ -10,8 +10,11 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -112,6 +115,50 @@ func TestDeprecatedOperations(t *testing.T) {
 
 func count(service string, result int) float64 {
 	return testutil.ToFloat64(validations.WithLabelValues(service, resultNames[result]))
+}
+
+// The series of a service end with the last configuration that has it.
+func TestSeriesOfRemovedServices(t *testing.T) {
+	const service = "series-shop"
+	series := func() (n int) {
+		for _, c := range []prometheus.Collector{fetches, validations} {
+			metrics := make(chan prometheus.Metric, 10_000)
+			c.Collect(metrics)
+			close(metrics)
+			for m := range metrics {
+				var out dto.Metric
+				if err := m.Write(&out); err != nil {
+					t.Fatal(err)
+				}
+				if out.GetLabel()[1].GetValue() == service {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	var ended []func()
+	for range 2 {
+		h := &Handler{Services: []*Service{{Name: service, Addresses: []string{"http://127.0.0.1:1"}}}, Validate: modeObserve, Delay: caddy.Duration(time.Hour)}
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+		if err := h.Provision(ctx); err != nil {
+			t.Fatal(err)
+		}
+		ended = append(ended, func() {
+			if err := h.Cleanup(); err != nil {
+				t.Error(err)
+			}
+			cancel()
+		})
+	}
+	ended[0]()
+	if series() == 0 {
+		t.Error("no series of a service that there is")
+	}
+	ended[1]()
+	if n := series(); n > 0 {
+		t.Errorf("%d series of a service that is gone", n)
+	}
 }
 
 func TestEnforce(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pythopus/tentagate/internal/pool"
 )
 
 // fetches counts the fetches of documents.
@@ -68,6 +70,14 @@ var resultNames = [resultCount]string{"valid", "unchecked", "path", "method", "p
 
 // validationCounters are those of one service, by result.
 type validationCounters [resultCount]prometheus.Counter
+
+// seriesOf are the series of services, by name. They end with the last handler that has the
+// service.
+var seriesOf = pool.New(func(service string) error {
+	fetches.DeletePartialMatch(prometheus.Labels{"service": service})
+	validations.DeletePartialMatch(prometheus.Labels{"service": service})
+	return nil
+})
 
 func newValidationCounters(service string) *validationCounters {
 	c := new(validationCounters)

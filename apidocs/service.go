@@ -53,6 +53,7 @@ type Service struct {
 	base    string // its path at the gateway
 	prefix  string // the path of its addresses
 	ref     *pool.Ref[*source]
+	series  *pool.Ref[string]
 	checks  bool // requests are validated
 	checked *validationCounters
 }
@@ -86,6 +87,9 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 	}
 	options, err := s.options()
 	if err != nil || options == nil {
+		return err
+	}
+	if s.series, err = seriesOf.Acquire(s.Name, func() (string, error) { return s.Name, nil }); err != nil {
 		return err
 	}
 	options.Interval, options.Timeout, options.Delay = time.Duration(h.Refresh), time.Duration(h.Timeout), time.Duration(h.Delay)
@@ -260,8 +264,8 @@ func (s *Service) release() error {
 		s.ref.Value.checkers.Add(-1)
 		s.checks = false
 	}
-	err := s.ref.Release()
-	s.ref = nil
+	err := errors.Join(s.ref.Release(), s.series.Release())
+	s.ref, s.series = nil, nil
 	return err
 }
 
