@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 
@@ -68,6 +70,9 @@ func (p purgeRequest) scopes() ([]object.Scope, error) {
 		scopes = append(scopes, object.Scope{Tag: tag, Soft: p.Soft})
 	}
 	for _, s := range scopes {
+		if strings.ContainsFunc(s.Tag, unicode.IsControl) {
+			return nil, fmt.Errorf("tag %q: a tag has no line breaks and other control characters", s.Tag)
+		}
 		if list := splitTags(nil, s.Tag); s.Tag != "" && (len(list) != 1 || list[0] != s.Tag) {
 			return nil, fmt.Errorf("tag %q: a tag has no blanks and commas; several are given one by one", s.Tag)
 		}

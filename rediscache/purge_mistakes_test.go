@@ -22,6 +22,8 @@ func TestPurgeMistakes(t *testing.T) {
 		`{"all":true,"host":"h"}`:           "exactly one",
 		`{"group":"g","origin":"http://h"}`: "groups",
 		`{"tag":"a b"}`:                     "a tag has no blanks",
+		`{"tag":"a\nb"}`:                    "a tag has no line breaks",
+		`{"tags":["a","b\u007f"]}`:          "a tag has no line breaks",
 		`{"tag":"a,b"}`:                     "a tag has no blanks",
 		`{"tags":["a","b c"]}`:              "a tag has no blanks",
 		`{"url":"h/path"}`:                  "must begin with http",
