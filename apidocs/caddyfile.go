@@ -74,8 +74,8 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher matcherReader) error
 		pathOption("ui", &h.UI),
 		pathOption("json", &h.JSON),
 		pathOption("yaml", &h.YAML),
-		parse.Value("title", &h.Title, parse.Text),
-		parse.Value("prefix", &h.Prefix, parse.Text),
+		parse.Value("title", &h.Title, parse.Text).NotOff(),
+		parse.Value("prefix", &h.Prefix, parse.Text).NotOff(),
 		parse.Func("service", func(d *caddyfile.Dispenser) error { return h.unmarshalService(d, matcher) }).Repeatable(),
 		parse.Flag("bearer", &h.Bearer),
 		parse.List("public", &h.Public),
@@ -101,7 +101,8 @@ func bodySize(text string) (int64, error) {
 
 func pathOption(name string, to *string) parse.Option {
 	return parse.Value(name, to, parse.Text).Then(func() error {
-		if *to == off {
+		if parse.IsOff(*to) {
+			*to = off
 			return nil
 		}
 		return checkPath(name, *to)

@@ -153,13 +153,16 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 		if strings.TrimSpace(url) == "" {
 			return d.Err("redis: an address is empty: leave redis out to keep everything in memory")
 		}
+		if parse.IsOff(url) {
+			return d.Errf("redis: %q is not an address: leave redis out to keep everything in memory", url)
+		}
 	}
 	head := parse.Head(d)
 	err = parse.Block(d,
 		parse.Value("sentinel", &c.Sentinel, parse.Text).NotOff(),
 		parse.Flag("cluster", &c.Cluster),
 		parse.Value("key_prefix", &c.KeyPrefix, parse.Text).NotOff(),
-		parse.Value("username", &c.Username, parse.Text),
+		parse.Value("username", &c.Username, parse.Text).NotOff(),
 		parse.Value("password", &c.Password, parse.Text),
 		parse.Func("tls", func(d *caddyfile.Dispenser) error {
 			c.TLS = new(RedisTLS)
@@ -185,10 +188,10 @@ func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	return parse.Block(d,
-		parse.Value("ca", &t.CA, parse.Text),
-		parse.Value("cert", &t.Cert, parse.Text),
-		parse.Value("key", &t.Key, parse.Text),
-		parse.Value("server_name", &t.ServerName, parse.Text),
+		parse.Value("ca", &t.CA, parse.Text).NotOff(),
+		parse.Value("cert", &t.Cert, parse.Text).NotOff(),
+		parse.Value("key", &t.Key, parse.Text).NotOff(),
+		parse.Value("server_name", &t.ServerName, parse.Text).NotOff(),
 	)
 }
 
@@ -197,9 +200,9 @@ func (e *Entra) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	return parse.Block(d,
-		parse.Value("client_id", &e.ClientID, parse.Text),
-		parse.Value("username", &e.Username, parse.Text),
-		parse.Value("scope", &e.Scope, parse.Text),
+		parse.Value("client_id", &e.ClientID, parse.Text).NotOff(),
+		parse.Value("username", &e.Username, parse.Text).NotOff(),
+		parse.Value("scope", &e.Scope, parse.Text).NotOff(),
 	)
 }
 

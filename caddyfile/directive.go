@@ -192,6 +192,9 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		if g.origins, err = parse.Args(d, 1, -1); err != nil {
 			return err
 		}
+		if len(g.origins) == 1 && parse.IsOff(g.origins[0]) {
+			return d.Errf("allowed_origins: %q is no origin: to allow none, write `cors off`", g.origins[0])
+		}
 		if err = checkOrigins(g.origins); err != nil {
 			return d.Errf("allowed_origins: %v", err)
 		}
@@ -209,7 +212,7 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		return noBlock(d, option)
 	default:
 		directive := directives[option]
-		if args := argsOf(segment); len(args) == 1 && option != "guard" && slices.Contains([]string{"none", "false", "no", "disabled"}, args[0]) {
+		if args := argsOf(segment); len(args) == 1 && switchedOff(option, args[0]) {
 			return d.Errf("%s: %q: to disable it, write `%s off`", option, args[0], option)
 		}
 		if option == "metrics" || option == "docs" {
@@ -222,6 +225,20 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 		}
 		return g.features[option].unmarshal(d, option, directive, segment)
 	}
+}
+
+// switchedOff reports whether a text was meant to switch an option off, and is not the
+// word for it.
+func switchedOff(option, text string) bool {
+	switch option {
+	case "guard":
+		return false // it is always there
+	case "cache":
+		if text == "0" || text == "0s" {
+			return false // a ttl
+		}
+	}
+	return parse.IsOff(text) && text != off || slices.Contains([]string{"none", "false", "no", "disabled"}, text)
 }
 
 // unmarshalService reads `service <name> <url...> { … }`.

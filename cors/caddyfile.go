@@ -66,6 +66,9 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, star bool) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
 	h.AllowedOrigins = d.RemainingArgs()
+	if len(h.AllowedOrigins) == 1 && parse.IsOff(h.AllowedOrigins[0]) {
+		return d.Errf("cors: %q is no origin: leave the directive out where no other origin may call; within tentagate, write `cors off`", h.AllowedOrigins[0])
+	}
 	if err := h.checkOrigins(); err != nil {
 		return d.WrapErr(err)
 	}
@@ -123,7 +126,7 @@ func (h *Handler) upperMethods() error {
 // namesOption is an option with a list of names. Those with placeholders are
 // checked when the configuration loads.
 func namesOption(option string, to *[]string) parse.Option {
-	return parse.List(option, to).Then(func() error {
+	return parse.ListOrOff(option, to).Then(func() error {
 		if strings.Contains(strings.Join(*to, ""), "{") {
 			return nil
 		}

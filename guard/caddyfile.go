@@ -33,7 +33,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		parse.Flag("allow_double_encoding", &h.AllowDoubleEncoding),
 		parse.Flag("keep_overrides", &h.KeepOverrides),
 		parse.List("keep_forwarded", &h.KeepForwarded).Then(h.checkOptions),
-		parse.List("upgrades", &h.Upgrades).Then(h.checkOptions),
+		parse.ListOrOff("upgrades", &h.Upgrades).Then(h.checkOptions),
 	)
 }
 

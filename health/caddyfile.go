@@ -36,7 +36,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		pathOption("ready_path", &h.ReadyPath),
 		parse.List("require", &h.Require).Then(h.checkRequire),
 		parse.Flag("log", &h.Log),
-		parse.List("details", &h.Details).Then(h.checkDetails),
+		parse.ListOrOff("details", &h.Details).Then(h.checkDetails),
 	)
 }
 

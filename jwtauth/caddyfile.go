@@ -133,9 +133,9 @@ func (h *Handler) options() []parse.Option {
 			h.Roles = append(h.Roles, policy.Roles{All: all, Values: values})
 			return err
 		}).Repeatable(),
-		listOption("roles_claim", &h.RolesClaim),
+		parse.List("roles_claim", &h.RolesClaim),
 		parse.Func("forward", h.unmarshalForward).Repeatable(),
-		listOption("sources", &h.Sources).Then(h.checkSources),
+		parse.List("sources", &h.Sources).Then(h.checkSources),
 		parse.Flag("optional", &h.Optional),
 		parse.Flag("strip_token", &h.StripToken),
 		textOption("realm", &h.Realm),

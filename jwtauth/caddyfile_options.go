@@ -35,14 +35,9 @@ func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) 
 	return args, nil
 }
 
-// listOption is parse.List for an option that cannot be switched off.
-func listOption[S ~[]string](name string, to *S) parse.Option {
-	return parse.List(name, to).Then(func() error { return notOff(name, *to...) })
-}
-
 // textOption is parse.Value for a text of an option that cannot be switched off.
 func textOption(name string, to *string) parse.Option {
-	return parse.Value(name, to, parse.Text).Then(func() error { return notOff(name, *to) })
+	return parse.Value(name, to, parse.Text).NotOff()
 }
 
 // notOff refuses `off` where it would be taken for a value.
@@ -106,10 +101,10 @@ func (h *Handler) unmarshalDPoP(d *caddyfile.Dispenser) error {
 	o, head := new(DPoP), parse.Head(d)
 	err := parse.Block(d,
 		parse.Flag("required", &o.Required),
-		parse.List("algorithms", &o.Algorithms),
+		parse.List("algorithms", &o.Algorithms).Then(o.checkAlgorithms),
 		parse.Value("max_age", &o.MaxAge, parse.Duration),
-		parse.List("origins", &o.Origins),
-		parse.Func("nonce", o.unmarshalNonce),
+		parse.List("origins", &o.Origins).Then(o.checkOrigins),
+		parse.Func("nonce", o.unmarshalNonce).NotOff(),
 		parse.Value("max_proofs", &o.MaxProofs, parse.Int(1, maxProofs)),
 	)
 	if err != nil {
@@ -123,6 +118,31 @@ func (h *Handler) unmarshalDPoP(d *caddyfile.Dispenser) error {
 		return head.Errf("dpop: %w", err)
 	}
 	return nil
+}
+
+// checkAlgorithms checks those that have no placeholders, so that an error names the line
+// of the option.
+func (o *DPoP) checkAlgorithms() error {
+	if len(resolve.Placeholders(strings.Join(o.Algorithms, " "))) > 0 {
+		return nil
+	}
+	return withName("dpop", (&DPoP{Algorithms: o.Algorithms}).validate())
+}
+
+// checkOrigins is checkAlgorithms for origins.
+func (o *DPoP) checkOrigins() error {
+	if len(resolve.Placeholders(strings.Join(o.Origins, " "))) > 0 {
+		return nil
+	}
+	return withName("dpop", (&DPoP{Origins: o.Origins}).validate())
+}
+
+// withName puts the name of the block in front of an error about one of its options.
+func withName(block string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", block, err)
+	}
+	return err
 }
 
 // unmarshalNonce reads `nonce`, and the secrets behind it.
@@ -151,7 +171,7 @@ func (h *Handler) unmarshalMetadata(d *caddyfile.Dispenser) error {
 		m.URL = args[0]
 	}
 	err = parse.Block(d,
-		parse.Value("resource", &m.Resource, parse.Text),
+		textOption("resource", &m.Resource),
 		parse.List("authorization_servers", &m.AuthorizationServers),
 		parse.List("scopes_supported", &m.ScopesSupported),
 	)

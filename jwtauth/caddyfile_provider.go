@@ -36,22 +36,22 @@ func parseProviderOption(d *caddyfile.Dispenser) (string, any, error) {
 // options are those of a provider. Each notes where it stands.
 func (p *Provider) options() []parse.Option {
 	options := []parse.Option{
-		listOption("secret", &p.Secrets).Given(len(p.Secrets) > 0),
+		parse.List("secret", &p.Secrets).Given(len(p.Secrets) > 0),
 		parse.Flag("base64", &p.Base64),
-		listOption("public_key", &p.PublicKeys),
+		parse.List("public_key", &p.PublicKeys),
 		textOption("jwks", &p.JWKS),
 		textOption("discovery", &p.Discovery),
 		parse.Flag("allow_http", &p.AllowHTTP),
 		textOption("ca", &p.CA),
 		textOption("token_file", &p.TokenFile),
-		listOption("algorithms", &p.Algorithms),
-		listOption("issuer", &p.Issuer),
-		listOption("audience", &p.Audience),
+		parse.List("algorithms", &p.Algorithms),
+		parse.List("issuer", &p.Issuer),
+		parse.List("audience", &p.Audience),
 		parse.Value("leeway", &p.Leeway, leeway),
 		parse.Value("max_age", &p.MaxAge, parse.DurationOrOff),
 		parse.Value("max_lifetime", &p.MaxLifetime, parse.DurationOrOff),
 		parse.Flag("optional_exp", &p.OptionalExpiry),
-		listOption("types", &p.Types),
+		parse.List("types", &p.Types),
 		parse.Flag("numeric_sub", &p.NumericSubject),
 	}
 	for i := range options {

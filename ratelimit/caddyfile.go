@@ -100,8 +100,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	head := parse.Head(d)
 	err := parse.Block(d,
-		parse.Value("zone", &h.Zone, checkedZone),
-		parse.List("key", &h.Key).NotOff().Then(h.checkKey),
+		parse.Value("zone", &h.Zone, checkedZone).NotOff(),
+		parse.List("key", &h.Key).Then(h.checkKey),
 		parse.Value("missing_key", &h.MissingKey, missingKeys),
 		parse.Func("limit", h.unmarshalLimit).Repeatable(),
 		parse.Func("quota", h.unmarshalQuota).Repeatable(),
@@ -178,7 +178,7 @@ func costText(text string) (string, error) {
 func fixedCost(text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
-	case err == nil && n == 0:
+	case err == nil && n == 0, parse.IsOff(text):
 		return 0, errors.New("0 would count no request: leave ratelimit out, or exclude requests with a matcher")
 	case err != nil || n < 1 || n > gcra.MaxCost:
 		return 0, fmt.Errorf("%q is neither a whole number from 1 to %d nor a placeholder", text, gcra.MaxCost)
@@ -203,6 +203,9 @@ func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 1 && parse.IsOff(args[0]) {
+		return d.Errf("limit: %q is no limit: leave the line out, or ratelimit where there is none", args[0])
+	}
 	text, err := limitText("limit", args)
 	if err != nil {
 		return d.WrapErr(err)
@@ -218,6 +221,9 @@ func (h *Handler) unmarshalQuota(d *caddyfile.Dispenser) error {
 	text, err := parse.OneArg(d)
 	if err != nil {
 		return err
+	}
+	if parse.IsOff(text) {
+		return d.Errf("quota: %q is no quota: leave the line out", text)
 	}
 	if !strings.Contains(text, "{") {
 		if _, err := gcra.ParseQuota(text); err != nil {
@@ -243,15 +249,15 @@ func (h *Handler) unmarshalExempt(d *caddyfile.Dispenser) error {
 
 // unmarshalCount reads `count status 401 403` and `count after 401 403`.
 func (h *Handler) unmarshalCount(d *caddyfile.Dispenser) error {
-	args, err := parse.Args(d, 2, -1)
+	args, err := parse.Args(d, 1, -1)
 	if err != nil {
 		return err
 	}
-	if args[0] != "status" && args[0] != "after" {
-		return d.Errf("count: unknown value %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
+	if args[0] != "status" && args[0] != "after" || len(args) == 1 {
+		return d.Errf("count: %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
 	}
 	if _, err := parseStatuses(args[1:]); err != nil {
-		return d.WrapErr(err)
+		return d.Errf("count %s: %w", args[0], err)
 	}
 	h.CountAfter, h.CountStatus = args[0] == "after", args[1:]
 	return nil

@@ -53,7 +53,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"ratelimit 1/1m {\n windows 3\n}":                        "unknown option",
 		"ratelimit 1/1m {\n algorithm leaky\n}":                  "accepted are gcra and sliding_window",
 		"ratelimit 1/1m {\n exempt ten\n}":                       "is not an address",
-		"ratelimit 1/1m {\n count 401\n}":                        "missing argument",
+		"ratelimit 1/1m {\n count 401\n}":                        "write `count status <code or class…>`",
 		"ratelimit 1/1m {\n count status 999\n}":                 "status code",
 		"ratelimit 1/1m {\n delay 2m\n}":                         "at most 1m",
 		"ratelimit 1/1m {\n cost -1\n}":                          "whole number",

@@ -28,7 +28,7 @@ func parseStatuses(texts []string) (s statusSet, err error) {
 		}
 		code, err := strconv.Atoi(text)
 		if err != nil || code < 100 || code > 599 {
-			return s, fmt.Errorf("count status: %q is neither a status code from 100 to 599 nor a class such as 5xx", text)
+			return s, fmt.Errorf("%q is neither a status code from 100 to 599 nor a class such as 5xx", text)
 		}
 		s[code] = true
 	}

@@ -5,6 +5,7 @@ package ratelimit
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"go.uber.org/zap"
@@ -266,7 +267,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	var err error
 	if h.statuses, err = parseStatuses(h.CountStatus); err != nil {
-		return err
+		return fmt.Errorf("count_status: %w", err)
 	}
 	if h.Delay > 0 {
 		h.delayed = make(chan struct{}, h.DelayQueue)

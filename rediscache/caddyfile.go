@@ -89,7 +89,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 	}
 	if len(args) == 1 {
 		switch args[0] {
-		case "on", "off":
+		case "on", "off", "0%":
 			return d.Errf("http_cache: %q: it takes a ttl such as 60s, or none to store only what says itself how long it is fresh; "+
 				"without the directive nothing is stored", args[0])
 		}
@@ -124,7 +124,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 		parse.Value("request_directives", &h.RequestDirectives, directiveModes),
 		parse.Value("cache_status", &h.CacheStatus, statusModes),
 		parse.Value("profile", &h.Profile, profiles),
-		parse.List("hosts", &h.Hosts).NotOff().Then(func() error { return checkHosts(h.Hosts) }),
+		parse.List("hosts", &h.Hosts).Then(func() error { return checkHosts(h.Hosts) }),
 		parse.Func("bypass", func(d *caddyfile.Dispenser) error { return h.unmarshalBypass(d, named) }).Repeatable(),
 		parse.Value("namespace", &h.Namespace, parse.Text).NotOff(),
 		parse.Func("invalidate_on_write", h.unmarshalOnWrite),
@@ -144,7 +144,7 @@ func (h *Handler) durationOption(name string, to *caddy.Duration) parse.Option {
 
 // listOption is an option whose default is not off.
 func (h *Handler) listOption(name string, to *[]string) parse.Option {
-	return parse.List(name, to).Then(func() error {
+	return parse.ListOrOff(name, to).Then(func() error {
 		if len(*to) == 1 && (*to)[0] == parse.Off {
 			*to, h.Off = nil, append(h.Off, name)
 		}

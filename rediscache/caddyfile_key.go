@@ -19,10 +19,10 @@ func (h *Handler) unmarshalKey(d *caddyfile.Dispenser) error {
 	return parse.Block(d,
 		parse.Func("per_user", h.Key.unmarshalPerUser),
 		parse.Func("query", h.Key.unmarshalQuery).Repeatable(),
-		parse.List("header", &h.Key.Headers).NotOff().Then(func() error { return checkFields("header", h.Key.Headers) }),
-		parse.List("cookie", &h.Key.Cookies).NotOff(),
-		parse.List("value", &h.Key.Values).NotOff(),
-		parse.List("credentials", &h.Key.Credentials).NotOff().Then(func() error { return checkFields("credentials", h.Key.Credentials) }),
+		parse.List("header", &h.Key.Headers).Then(func() error { return checkFields("header", h.Key.Headers) }),
+		parse.List("cookie", &h.Key.Cookies),
+		parse.List("value", &h.Key.Values),
+		parse.List("credentials", &h.Key.Credentials).Then(func() error { return checkFields("credentials", h.Key.Credentials) }),
 		parse.Func("body", h.Key.unmarshalBody),
 	)
 }

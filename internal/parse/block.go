@@ -58,12 +58,22 @@ func Value[T any](name string, to *T, read func(text string) (T, error)) Option 
 	})
 }
 
-// List is an option with one or several arguments, none of them blank.
+// List is an option with one or several arguments, none of them blank. `off` alone is
+// no value.
 func List[S ~[]string](name string, to *S) Option {
+	return ListOrOff(name, to).NotOff()
+}
+
+// ListOrOff is List for an option that can be switched off: to is then `off` alone,
+// which stands for zero in any unit too.
+func ListOrOff[S ~[]string](name string, to *S) Option {
 	return Func(name, func(d *caddyfile.Dispenser) error {
 		args, err := Args(d, 1, -1)
 		if err != nil {
 			return err
+		}
+		if len(args) == 1 && IsOff(args[0]) {
+			args = []string{Off}
 		}
 		*to = args
 		if slices.ContainsFunc(args, func(arg string) bool { return strings.TrimSpace(arg) == "" }) {
@@ -90,7 +100,7 @@ func (o Option) Then(check func() error) Option {
 }
 
 // NotOff returns the option as one that cannot be switched off, where `off` would be
-// taken for a name.
+// taken for a name. Zero may be one.
 func (o Option) NotOff() Option {
 	name, read := o.name, o.read
 	o.read = func(d *caddyfile.Dispenser) error {
@@ -164,8 +174,10 @@ func Block(d *caddyfile.Dispenser, options ...Option) error {
 			return unknown(d, options)
 		}
 		options[i].given = true
+		ahead := *d
+		args := ahead.RemainingArgs()
 		if err := options[i].read(d); err != nil {
-			return err
+			return withMend(err, args)
 		}
 		if d.NextArg() {
 			return d.Errf("%s: unexpected argument %q", name, d.Val())

@@ -62,9 +62,13 @@ func switchHint(args []string) string {
 	if len(args) != 1 {
 		return ""
 	}
+	const off = ": to switch it off, leave the line out"
+	if IsOff(args[0]) {
+		return off
+	}
 	switch args[0] {
-	case Off, "no", "false", "none", "disabled":
-		return ": to switch it off, leave the line out"
+	case "no", "false", "none", "disabled":
+		return off
 	case "on", "yes", "true", "enabled":
 		return ": the name alone switches it on"
 	}

@@ -58,6 +58,7 @@ func (b *block) unmarshal(text string) error {
 			}
 			return parse.Block(d, parse.Value("size", &b.inner.size, parse.SizeOrOff))
 		}),
+		parse.ListOrOff("fields", &b.other),
 		parse.Func("lazy", func(*caddyfile.Dispenser) error { return nil }),
 	)
 }
@@ -68,6 +69,13 @@ func TestBlock(t *testing.T) {
 		"1s": "{false false 0s 0s 0  [] [] {0} []}",
 		"{\n flag\n or_off\n ttl 2s\n limit off\n number 3\n store redis\n names a b\n many x\n many y\n inner {\n size 1KiB\n }\n}": "{true true 2s 0s 3 redis [a b] [x y] {1024} []}",
 		"{\n or_off off\n}":                    "{false false 0s 0s 0  [] [] {0} []}",
+		"{\n fields 0s\n}":                     "{false false 0s 0s 0  [] [] {0} [off]}",
+		"{\n fields off\n}":                    "{false false 0s 0s 0  [] [] {0} [off]}",
+		"{\n fields a off\n}":                  "{false false 0s 0s 0  [] [] {0} [a off]}",
+		"{\n flag 0\n}":                        `flag: unexpected argument "0": it takes none: to switch it off, leave the line out`,
+		"{\n names off\n}":                     "names: off is not a value: leave the line out, at Testfile:2",
+		"{\n store off\n}":                     `store: unknown value "off": accepted are memory, redis and both; it cannot be switched off: without the line it has its default, at Testfile:2`,
+		"{\n limit 0%\n}":                      `limit: "0%" is not a duration such as 250ms, 30s, 5m or 1d; to disable it, write off, at Testfile:2`,
 		"{\n or_off on\n}":                     `or_off: unexpected argument "on": it takes none, or off, at Testfile:2`,
 		"{\n or_off off 1\n}":                  `or_off: unexpected argument "1": it takes none, or off`,
 		"{\n flag\n flag\n}":                   "flag: given more than once, at Testfile:3",
@@ -84,7 +92,7 @@ func TestBlock(t *testing.T) {
 		"{\n names bad\n}":                     `names: "bad" is bad, at Testfile:2`,
 		"{\n inner {\n size 1\n size 2\n }\n}": "size: given more than once",
 		"{\n inner {\n sise 1\n }\n}":          `unknown option "sise": accepted are size; did you mean size?`,
-		"{\n xyz 1\n}":                         `unknown option "xyz": accepted are flag, or_off, ttl, limit, number, store, names, many, inner, lazy, at`,
+		"{\n xyz 1\n}":                         `unknown option "xyz": accepted are flag, or_off, ttl, limit, number, store, names, many, inner, fields, lazy, at`,
 		"{\n lazy 1\n}":                        `lazy: unexpected argument "1"`,
 		"{\n @open path /a\n}":                 "@open: define a named matcher in the site",
 		"a b":                                  `directive: unexpected argument "b": it takes 0 to 1 value`,

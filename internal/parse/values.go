@@ -43,10 +43,12 @@ func VariableHint(text string, err error) error {
 // has no such state.
 func neverOff(text string) string {
 	if IsOff(text) {
-		return "; it cannot be switched off: without the line it has its default"
+		return cannotBeOff
 	}
 	return ""
 }
+
+const cannotBeOff = "; it cannot be switched off: without the line it has its default"
 
 // Text accepts any text that is not blank.
 func Text(text string) (string, error) {
