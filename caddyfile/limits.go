@@ -81,7 +81,7 @@ var bounds = []bound{
 
 // set reads a text, or `off`.
 func (b *bound) set(l *limits, text string) error {
-	if text == off || text == "0" || text == "0s" {
+	if parse.IsOff(text) {
 		switch b.option {
 		case "refusals":
 			l.refusals = ""
@@ -126,6 +126,9 @@ func (g *gateway) limits() (l limits, err error) {
 		if text, written := g.bounded[b.option]; written {
 			_ = b.set(&l, text) // it was checked where it stands
 			continue
+		}
+		if err := noBlanks(b.variable); err != nil {
+			return l, err
 		}
 		text, from := b.standard, b.option
 		if value := getenv(b.variable); value != "" {

@@ -1,9 +1,9 @@
 package caddyfile
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -25,12 +25,9 @@ var upstreamRules = []statement{
 	words("failure", "transport", "timeout"), words("consecutive", "3"), words("open_for", "10s", "max", "1m"),
 }
 
-// headerTimeout reads `60s` and `off`; nothing is the default.
+// headerTimeout reads `60s` and `off`.
 func headerTimeout(text string) (time.Duration, error) {
-	switch text {
-	case "":
-		return defaultHeaderTimeout, nil
-	case off, "0":
+	if parse.IsOff(text) {
 		return 0, nil
 	}
 	d, err := caddy.ParseDuration(text)
@@ -129,7 +126,10 @@ func (g *gateway) completeTimeout() (err error) {
 	if g.headerTimeoutText != "" {
 		return nil // checked where it is written
 	}
-	if g.headerTimeout, err = headerTimeout(strings.TrimSpace(getenv(envHeaderTimeout))); err != nil {
+	if err := noBlanks(envHeaderTimeout); err != nil {
+		return err
+	}
+	if g.headerTimeout, err = headerTimeout(cmp.Or(getenv(envHeaderTimeout), defaultHeaderTimeout.String())); err != nil {
 		return fmt.Errorf("%s: %w", envHeaderTimeout, err)
 	}
 	return nil

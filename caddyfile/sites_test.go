@@ -236,7 +236,7 @@ func TestHangingService(t *testing.T) {
 	}
 }
 
-// What one client may ask for has bounds, whoever it is, and each can be
+// What one client may ask for has bounds for every client, and each can be
 // switched off.
 func TestLimits(t *testing.T) {
 	hang, come, broken := make(chan struct{}), make(chan struct{}, 10), make(chan struct{}, 10)
@@ -360,6 +360,10 @@ func TestLimits(t *testing.T) {
 			t.Setenv(name, "much")
 			if _, err := servertest.Load(t, ":80 {\n\ttentagate\n}"); err == nil || !strings.Contains(err.Error(), name+`: `) {
 				t.Errorf("%s: got %v", name, err)
+			}
+			t.Setenv(name, " ")
+			if _, err := servertest.Load(t, ":80 {\n\ttentagate\n}"); err == nil || !strings.Contains(err.Error(), name+": it contains only white space") {
+				t.Errorf("%s, blank: got %v", name, err)
 			}
 			t.Setenv(name, "off")
 			if _, err := servertest.Load(t, ":80 {\n\ttentagate\n}"); err != nil {
