@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/site"
 )
 
 func init() {
@@ -43,6 +44,9 @@ func (*PathRoutes) CaddyModule() caddy.ModuleInfo {
 
 // Provision provisions and compiles the routes.
 func (p *PathRoutes) Provision(ctx caddy.Context) error {
+	if err := site.CheckOwnPaths(ctx, site.GatewayMark, p.Path); err != nil {
+		return fmt.Errorf("tentagate: %w", err)
+	}
 	if err := p.Routes.Provision(ctx); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resource"
+	"github.com/pythopus/tentagate/internal/site"
 )
 
 // directive is the name of the handler in a Caddyfile and in errors.
@@ -62,6 +63,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return place.Error(ctx, directive, h.Position, err)
 	}
 	h.base = strings.TrimSuffix(h.Path, "/") + "/"
+	if h.Position != "" {
+		if err := site.CheckOwnPaths(ctx, site.Mark(h.Position), h.Path, h.base); err != nil {
+			return place.Error(ctx, directive, h.Position, fmt.Errorf("%w; its own path is set by path in its block", err))
+		}
+	}
 	var err error
 	h.page, err = newPage(handlerEvents, h.Actions)
 	return err

@@ -2,7 +2,6 @@
 package health
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/site"
 )
 
 // The default paths of the probes.
@@ -92,6 +92,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			*field = value
 		}
 	}
+	if h.Position != "" {
+		if err := site.CheckOwnPaths(ctx, site.Mark(h.Position), h.Path, h.LivePath, h.ReadyPath); err != nil {
+			return place.Error(ctx, "health", h.Position, fmt.Errorf("%w; a path behind `health` is a matcher: its own paths are set by path, live_path and ready_path in its block", err))
+		}
+	}
 	var err error
 	if h.details, err = h.readers(); err != nil {
 		return place.Error(ctx, "health", h.Position, fmt.Errorf("details: %w", err))
@@ -155,9 +160,6 @@ func checkPath(option, path string) error {
 }
 
 func checkDependency(name string) error {
-	if name == "off" {
-		return errors.New("require: off is the default: leave the option out")
-	}
 	if name != dependencyRedis {
 		return fmt.Errorf("require: %q is not a dependency: accepted is %s", name, dependencyRedis)
 	}

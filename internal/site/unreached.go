@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,17 +20,8 @@ func CheckReached(ctx caddy.Context, position string) error {
 	if position == "" {
 		return nil
 	}
-	var levels []caddyhttp.RouteList
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		levels = append(levels, server.Routes)
-	}
-	for _, module := range ctx.Modules() {
-		if subroute, ok := module.(*caddyhttp.Subroute); ok {
-			levels = append(levels, subroute.Routes)
-		}
-	}
-	mark := []byte(`"position":` + strconv.Quote(position))
-	for _, routes := range levels {
+	mark := []byte(Mark(position))
+	for _, routes := range routesAround(ctx) {
 		own, at := find(routes, mark)
 		if own < 0 {
 			continue // another list of routes is being provisioned
@@ -44,6 +34,21 @@ func CheckReached(ctx caddy.Context, position string) error {
 		}
 	}
 	return nil
+}
+
+// routesAround returns the lists of routes in which the handler stands that is being
+// provisioned, from the server's on.
+func routesAround(ctx caddy.Context) []caddyhttp.RouteList {
+	var levels []caddyhttp.RouteList
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		levels = append(levels, server.Routes)
+	}
+	for _, module := range ctx.Modules() {
+		if subroute, ok := module.(*caddyhttp.Subroute); ok {
+			levels = append(levels, subroute.Routes)
+		}
+	}
+	return levels
 }
 
 // find returns the route and the handler of it in whose JSON mark stands, or -1. While a
