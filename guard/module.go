@@ -30,6 +30,7 @@ import (
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/internal/stage"
+	"github.com/pythopus/tentagate/internal/typo"
 )
 
 // noUpgrades as the only protocol accepts none.
@@ -139,6 +140,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// upgradable are names of protocols, in lower case, one of which a mistyped one was meant
+// to be. Others are accepted too.
+var upgradable = []string{"websocket", "connect-udp", "connect-ip", "connect-tcp", noUpgrades}
+
 // checkOptions checks the names of the protocols and fields.
 func (h *Handler) checkOptions() error {
 	for _, name := range h.Upgrades {
@@ -149,6 +154,11 @@ func (h *Handler) checkOptions() error {
 			return fmt.Errorf("upgrades: %s is not accepted: the requests in such a connection bypass every handler, and so authentication and limits", name)
 		case strings.Contains(name, "*"), !httpguts.ValidHeaderFieldName(protocol), versioned && !httpguts.ValidHeaderFieldName(version):
 			return fmt.Errorf("upgrades: %q is not a protocol name such as websocket, nor %s", name, noUpgrades)
+		}
+		if known := strings.ToLower(name); !slices.Contains(upgradable, known) {
+			if meant := typo.Nearest(known, upgradable, len(known)/4); meant != "" {
+				return fmt.Errorf("upgrades: %q is not a protocol that is known: did you mean %s?", name, meant)
+			}
 		}
 	}
 	for _, name := range h.KeepForwarded {

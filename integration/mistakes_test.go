@@ -45,6 +45,7 @@ func TestMistakes(t *testing.T) {
 	auth := func(lines string) string { return site("jwt_auth {env.JWT_SECRET_KEY} {\n" + lines + "\n}") }
 	for _, tc := range []struct{ name, text, want string }{
 		{"two claims in one field", auth("forward sub X-User\nforward name x-user"), "forward: two claims go to the field x-user|at Caddyfile:7"},
+		{"a claim and its field swapped", auth("forward X-User sub"), "the claim comes first: write `forward sub X-User`|at Caddyfile:6"},
 		{"a field that cannot be", auth("forward sub x_user"), "letters, digits and dashes|at Caddyfile:6"},
 		{"any issuer", auth("issuer any"), `issuer: "any" is not the iss of any token|at Caddyfile:6`},
 		{"any issuer of a variable", auth("issuer {env.ISSUERS}"), `"any" is not the iss`},
@@ -66,6 +67,8 @@ func TestMistakes(t *testing.T) {
 		{"the key off", site("ratelimit 5/1m {\nkey off\n}"), "key: off is not a value|at Caddyfile:6"},
 		{"a key without braces", site("ratelimit 5/1m {\nkey ip\n}"), "write {client_ip}|at Caddyfile:6"},
 		{"a long key without braces", site("ratelimit 5/1m {\nkey http.auth.user.id\n}"), "write {http.auth.user.id}"},
+		{"count after", site("ratelimit 5/1m {\ncount after 700\n}"), `count after: "700" is neither a status code|at Caddyfile:6`},
+		{"count without codes", site("ratelimit 5/1m {\ncount after\n}"), "`count after <code or class…>`|at Caddyfile:6"},
 		{"one limit twice", site("ratelimit {\nlimit 5/1m\nlimit 5/60s\n}"), "limit 5/1m: given more than once|at Caddyfile:7"},
 		{"a cost that never fits", site("ratelimit 5/1m {\ncost 6\n}"), "cost: 6 is more than the 5 units"},
 
@@ -86,9 +89,11 @@ func TestMistakes(t *testing.T) {
 		{"keys without a key", site("circuit_breaker a2 {\nmax_keys 5\n}"), "max_keys: it has no effect without key"},
 		{"open without handlers", site("circuit_breaker a3 {\nconsecutive 5\nopen {\n}\n}"), "open: missing handlers, at Caddyfile:7"},
 		{"an option of no policy", site("reverse_proxy a:1 {\nlb_policy available round_robin {\nmax_ejction 50%\n}\n}"), `unknown option "max_ejction"`},
+		{"available without circuits", site("reverse_proxy a:1 {\nlb_policy available\n}"), "lb_policy available: there are no circuits to select by"},
 		{"available in itself", site("reverse_proxy a:1 {\nlb_policy available available\n}"), "it cannot be the policy within itself"},
 
 		{"forwarded by pattern", site("guard {\nkeep_forwarded X-Forwarded-*\n}"), `"X-Forwarded-*" is not a field`},
+		{"an upgrade with a typo", site("guard {\nupgrades websockets\n}"), `"websockets" is not a protocol that is known: did you mean websocket?|at Caddyfile:6`},
 		{"any upgrade", site("guard {\nupgrades *\n}"), `"*" is not a protocol name`},
 		{"a service by placeholder", site("telemetry {host}"), "service: {http.request.host} is not a placeholder that is known when"},
 		{"a service off", site("telemetry off"), "off is not the name of a service"},

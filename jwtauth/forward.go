@@ -34,10 +34,18 @@ func (f *Forward) validate() error {
 	switch {
 	case f.Claim == "" || !validField(f.Header):
 		return fmt.Errorf("forward %q %q: it takes a claim and the name of a header field", f.Claim, f.Header)
+	case isFieldName(f.Claim) && !isFieldName(f.Header):
+		return fmt.Errorf("forward %q %q: the claim comes first: write `forward %s %s`", f.Claim, f.Header, f.Header, f.Claim)
 	case f.Format != "" && f.Format != formatJSON:
 		return fmt.Errorf("forward %q %q: the format %q is not known: accepted is json, or none", f.Claim, f.Header, f.Format)
 	}
 	return nil
+}
+
+// isFieldName reports whether a name is written as that of a header field, such as
+// X-User, and hardly one of a claim.
+func isFieldName(name string) bool {
+	return strings.Contains(name, "-") && name == http.CanonicalHeaderKey(name) || strings.HasPrefix(strings.ToLower(name), "x-")
 }
 
 // forward sets the fields of the service by the claims of the token.

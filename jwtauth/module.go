@@ -5,6 +5,7 @@ package jwtauth
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,6 +20,7 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/shared"
 	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
@@ -132,6 +134,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := site.CheckReached(ctx, h.Position); err != nil {
 		return err
 	}
+	h.warnOfCommas()
 	if err := h.provisionOptions(); err != nil {
 		return err
 	}
@@ -159,6 +162,29 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.registerRevocable()
 	return h.provisionCache()
+}
+
+// warnOfCommas warns of a value with a comma where several values were probably meant. A
+// name may have one, as a distinguished name does.
+func (h *Handler) warnOfCommas() {
+	warn := func(option string, values []string) {
+		for _, value := range values {
+			if strings.Contains(value, ",") && !strings.ContainsAny(value, "={ ") {
+				h.logger.Warn(option+": a comma is part of the value: several values are separated by blanks",
+					zap.String("value", value), zap.String("write", strings.ReplaceAll(value, ",", " ")), zap.String("at", shared.Place(h.Position)))
+			}
+		}
+	}
+	for _, s := range h.Scopes {
+		warn("scopes", s.Values)
+	}
+	for _, r := range h.Roles {
+		warn("roles", r.Values)
+	}
+	for _, r := range h.Require {
+		warn("require", r.Values)
+	}
+	warn("roles_claim", h.RolesClaim)
 }
 
 // Cleanup releases shared key sets and the cache.

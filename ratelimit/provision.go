@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/parse"
@@ -227,47 +225,20 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 // warnOfProxies warns where exempt does not mean the clients, because of what the servers
 // of the configuration know about proxies.
 func (h *Handler) warnOfProxies(ctx caddy.Context) {
-	modules := ctx.Modules()
-	if len(h.exempt) == 0 || len(modules) == 0 {
+	if len(h.exempt) == 0 {
 		return
 	}
-	app, ok := modules[0].(*caddyhttp.App)
-	if !ok {
-		return
-	}
-	var trusting, first bool
-	for _, server := range app.Servers {
-		if trustsProxies(server) {
-			trusting = true
-			first = first || takesFirst(server)
-		}
-	}
+	trusting, first, known := nearby.Proxies(ctx)
 	switch {
 	case first:
 		h.logger.Warn("exempt: the server has trusted_proxies without trusted_proxies_strict: behind two or more proxies a client is exempt only if "+
 			"every address in X-Forwarded-For is, also a proxy's; add the line `trusted_proxies_strict` to the global option `servers`",
 			zap.String("at", shared.Place(h.Position)))
-	case !trusting && slices.ContainsFunc(h.exempt, func(p netip.Prefix) bool { return p.Addr().IsPrivate() }):
+	case known && !trusting && slices.ContainsFunc(h.exempt, func(p netip.Prefix) bool { return p.Addr().IsPrivate() }):
 		h.logger.Warn("exempt covers private addresses, but the server has no trusted_proxies: behind a load balancer or proxy in a private network "+
 			"every client has the proxy's address and is not limited; set the global option `servers { trusted_proxies static <networks> }`",
 			zap.String("at", shared.Place(h.Position)))
 	}
-}
-
-func trustsProxies(server *caddyhttp.Server) bool {
-	if server.TrustedProxiesRaw != nil || server.TrustedProxiesUnix {
-		return true
-	}
-	// Caddy drops the JSON of a module that is loaded, and does not export it.
-	f := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
-	return !f.IsValid() || f.Kind() != reflect.Interface || !f.IsNil()
-}
-
-// takesFirst reports whether the first address of X-Forwarded-For is the client's to a
-// server that trusts proxies.
-func takesFirst(server *caddyhttp.Server) bool {
-	return server.TrustedProxiesStrict == 0 && (len(server.ClientIPHeaders) == 0 ||
-		slices.ContainsFunc(server.ClientIPHeaders, func(name string) bool { return strings.EqualFold(name, "X-Forwarded-For") }))
 }
 
 func (h *Handler) provisionCost(ctx caddy.Context) error {

@@ -57,6 +57,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.joinNamespace(ctx, a); err != nil {
 		return err
 	}
+	if name := sites.AuthenticatesBehind(ctx, h.Position); name != "" {
+		h.logger.Warn("http_cache is in front of "+name+", so that responses which the service marks as public are sent to clients that "+name+" would refuse: move it behind "+name,
+			zap.String("at", shared.Place(h.Position)))
+	}
 	if h.BypassRaw != nil {
 		loaded, err := ctx.LoadModule(h, "BypassRaw")
 		if err != nil {
@@ -70,6 +74,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		if err := h.PurgeMethod.provision(); err != nil {
 			return err
 		}
+		h.warnOfProxies(ctx)
 	}
 	if most := h.Memory / 4; h.MaxObjectSize > most {
 		// What arrives is held in memory whatever becomes of it.

@@ -10,10 +10,15 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/shared"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 )
 
@@ -63,6 +68,24 @@ func (p *PurgeMethod) provision() error {
 	}
 	p.users, err = each("purge_method: users", p.Users)
 	return err
+}
+
+// warnOfProxies warns where allow does not mean the clients, because of what the servers of
+// the configuration know about proxies.
+func (h *Handler) warnOfProxies(ctx caddy.Context) {
+	if len(h.PurgeMethod.networks) == 0 {
+		return
+	}
+	switch trusting, first, known := nearby.Proxies(ctx); {
+	case first:
+		h.logger.Warn("purge_method: allow: the server has trusted_proxies without trusted_proxies_strict: behind two or more proxies a client may purge only if "+
+			"every address in X-Forwarded-For may, also a proxy's; add the line `trusted_proxies_strict` to the global option `servers`",
+			zap.String("at", shared.Place(h.Position)))
+	case known && !trusting && slices.ContainsFunc(h.PurgeMethod.networks, func(p netip.Prefix) bool { return p.Addr().IsPrivate() }):
+		h.logger.Warn("purge_method: allow covers private addresses, but the server has no trusted_proxies: behind a load balancer or proxy in a private network "+
+			"every client has the proxy's address and may purge; set the global option `servers { trusted_proxies static <networks> }`, or add `users`",
+			zap.String("at", shared.Place(h.Position)))
+	}
 }
 
 // allowed reports whether the request meets all conditions.

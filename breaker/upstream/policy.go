@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -55,12 +57,21 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if p.InnerRaw == nil {
 		p.InnerRaw = caddyconfig.JSONModuleObject(reverseproxy.RandomSelection{}, "policy", "random", nil)
 	}
+	p.proxy = proxyOf(ctx)
+	if p.proxy != nil {
+		transport, ours := p.proxy.Transport.(*Transport)
+		if !ours {
+			return errors.New("lb_policy available: there are no circuits to select by: write `transport tentagate { breaker <name> }` in reverse_proxy, or leave available out")
+		}
+		if transport.Breaker == nil {
+			ctx.Logger().Warn("lb_policy available selects like the policy within it, because the transport has no breaker", zap.String("at", transport.Position))
+		}
+	}
 	inner, err := ctx.LoadModule(p, "InnerRaw")
 	if err != nil {
 		return fmt.Errorf("loading the policy within available: %w", err)
 	}
 	p.inner = inner.(reverseproxy.Selector)
-	p.proxy = proxyOf(ctx)
 	return nil
 }
 
