@@ -19,11 +19,12 @@ import (
 func CheckOwnPaths(ctx caddy.Context, mark string, own ...string) error {
 	matchers := ""
 	for _, routes := range routesAround(ctx) {
-		at, _ := find(routes, []byte(mark))
+		at, handler := find(routes, []byte(mark))
 		if at < 0 {
 			continue
 		}
-		if slices.ContainsFunc(routes[:at+1], rewrites) {
+		before := caddyhttp.Route{HandlersRaw: routes[at].HandlersRaw[:handler]}
+		if rewrites(before) || slices.ContainsFunc(routes[:at], rewrites) {
 			return nil
 		}
 		if gateway, _ := find(routes, []byte(GatewayMark)); mark != GatewayMark && gateway >= 0 {
