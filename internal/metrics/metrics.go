@@ -26,7 +26,7 @@ func Register(reg *prometheus.Registry, collectors ...prometheus.Collector) {
 		return
 	}
 	for _, c := range append([]prometheus.Collector{buildInfo}, collectors...) {
-		err := reg.Register(c)
+		err := reg.Register(guarded{c})
 		if err == nil {
 			continue
 		}
