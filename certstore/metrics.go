@@ -2,6 +2,8 @@ package certstore
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pythopus/tentagate/certstore/internal/store"
 )
 
 const (
@@ -27,6 +29,18 @@ var (
 		Help: "Locks that another gateway took, because this one did not renew their lease in time.",
 	})
 )
+
+// reasons are the values of the label reason.
+var reasons = []string{"unavailable", "wrong_key", "lock_lost", "corrupt", "other"}
+
+// Errors are rare, and the first must be seen as an increase from 0.
+func init() {
+	for _, operation := range store.Operations {
+		for _, reason := range reasons {
+			operationErrors.WithLabelValues(operation, reason)
+		}
+	}
+}
 
 func collectors() []prometheus.Collector {
 	return []prometheus.Collector{operationSeconds, operationErrors, locksLost, statusCollector{}}

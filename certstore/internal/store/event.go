@@ -36,6 +36,9 @@ const (
 	Reencrypted
 )
 
+// Operations are the names of an Operation.
+var Operations = []string{"store", "load", "stat", "exists", "delete", "list", "lock", "renew_lock", "unlock", operationPolicy, "reencrypt"}
+
 // Event is something that happened.
 type Event struct {
 	Kind  Kind
