@@ -29,7 +29,11 @@ var (
 )
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{commandSeconds, commandErrors, metrics.Collector(collectPools, upDesc, partsDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc)}
+	return []prometheus.Collector{
+		commandSeconds, commandErrors,
+		metrics.Collector(collectPools, upDesc, partsDesc, instancesDesc, connsDesc, idleDesc, hitsDesc, missesDesc, timeoutsDesc),
+		metrics.Collector(collectCertificates, notBeforeDesc, notAfterDesc),
+	}
 }
 
 // latencyHook times the commands of the hot client.

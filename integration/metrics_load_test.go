@@ -28,6 +28,11 @@ import (
 // loadedGateway is a gateway with every feature that has metrics.
 const loadedGateway = `{
 	admin $ADMIN
+	skip_install_trust
+	auto_https disable_redirects
+	storage tentagate {
+		key {env.CERTIFICATE_KEY}
+	}
 	metrics {
 		otlp
 	}
@@ -82,6 +87,10 @@ http://other.test:$PORT {
 		}
 	}
 }
+https://secure.test:$SECURE {
+	tls internal
+	respond secure
+}
 `
 
 // loadBackend is a service, an OpenAPI document and a key set.
@@ -122,8 +131,8 @@ func load(t testing.TB, to *otlpReceiver) *gateway {
 	redis := redistest.Start(t)
 	g := start(t, strings.NewReplacer(
 		"$REDIS", redis.URL(), "$BACKENDPORT", backend.URL[strings.LastIndex(backend.URL, ":")+1:], "$BACKEND", backend.URL,
-		"$DEAD", "http://"+freeport.Addr(t),
-	).Replace(loadedGateway), append(to.environment(), "JWT_SECRET_KEY="+secret)...)
+		"$DEAD", "http://"+freeport.Addr(t), "$SECURE", fmt.Sprint(freeport.Get(t)),
+	).Replace(loadedGateway), append(to.environment(), "JWT_SECRET_KEY="+secret, "CERTIFICATE_KEY="+certificateKey)...)
 
 	bearer := "Bearer " + token(t, "ann")
 	answers := map[int]int{}
@@ -162,9 +171,10 @@ func load(t testing.TB, to *otlpReceiver) *gateway {
 			t.Errorf("no request was %d, %s: %v", status, what, answers)
 		}
 	}
-	testkit.Eventually(t, "the description of the service is fetched, and something is in Redis", func() bool {
+	testkit.Eventually(t, "the description of the service is fetched, a certificate is there, and something is in Redis", func() bool {
 		text := g.adminGet("/metrics")
-		return strings.Contains(text, "tentagate_api_docs_last_success_timestamp_seconds{") && !strings.Contains(text, "tentagate_http_cache_redis_writes_total 0")
+		return strings.Contains(text, "tentagate_api_docs_last_success_timestamp_seconds{") && strings.Contains(text, "tentagate_certificate_not_after_timestamp_seconds{") &&
+			!strings.Contains(text, "tentagate_http_cache_redis_writes_total 0")
 	})
 	return g
 }
