@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -57,7 +60,8 @@ func (a *api) CaddyModule() caddy.ModuleInfo {
 // Routes returns the endpoints.
 func (a *api) Routes() []caddy.AdminRoute { return a.routes }
 
-// handler checks the method, and answers errors as application/problem+json.
+// handler checks the method and, of requests that change something, the parameters and the
+// type of the body. Errors are answered as application/problem+json.
 func (e Endpoint) handler() caddy.AdminHandlerFunc {
 	methods := e.methods()
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -66,11 +70,51 @@ func (e Endpoint) handler() caddy.AdminHandlerFunc {
 			w.Header().Set("Allow", accepted)
 			return fail(w, r, Error(http.StatusMethodNotAllowed, errors.New("accepted methods: "+accepted)))
 		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			if err := e.check(r); err != nil {
+				return fail(w, r, err)
+			}
+		}
 		if err := e.Serve(w, r); err != nil {
 			return fail(w, r, err)
 		}
 		return nil
 	}
+}
+
+// check refuses what no operation with the method has: a misspelled `key` would change more
+// than one circuit.
+func (e Endpoint) check(r *http.Request) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return Error(http.StatusBadRequest, fmt.Errorf("the query: %w", err))
+	}
+	known, body := map[string]bool{}, false
+	for _, o := range e.Operations {
+		if o.Method != r.Method {
+			continue
+		}
+		body = body || o.Body != nil
+		for name := range o.Query {
+			known[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !known[name] {
+			return Error(http.StatusBadRequest, ErrUnknown("query parameter", name, slices.Sorted(maps.Keys(known))))
+		}
+	}
+	if kind := r.Header.Get("Content-Type"); body && kind != "" && !isJSON(kind) {
+		return Error(http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: want application/json", kind))
+	}
+	return nil
+}
+
+// isJSON reports whether a body may be JSON by its Content-Type. `curl -d` says that
+// everything is a form.
+func isJSON(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json") || kind == "application/x-www-form-urlencoded")
 }
 
 // Handler returns what answers requests for all endpoints that are registered, as the

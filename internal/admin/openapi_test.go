@@ -44,7 +44,7 @@ func init() {
 		},
 		Operations: []Operation{
 			{Method: http.MethodGet, Path: "/tentagate/probe/{name}", Summary: "A thing", Query: map[string]string{"key": "Its key"}, Answer: thing{}, Fails: map[int]string{404: "There is none"}},
-			{Method: http.MethodPost, Path: "/tentagate/probe/{name}", Summary: "Makes a thing", Body: Inner{}},
+			{Method: http.MethodPost, Path: "/tentagate/probe/{name}", Summary: "Makes a thing", Query: map[string]string{"also": "Another"}, Body: Inner{}},
 		},
 	})
 }
@@ -74,6 +74,36 @@ func TestEndpoint(t *testing.T) {
 		}
 		if allow := w.Header().Get("Allow"); (allow == "GET, HEAD, POST") != (tc.status == 405) {
 			t.Errorf("%s %s: Allow %q", tc.method, tc.path, allow)
+		}
+	}
+}
+
+// A request that may change something is refused if it has a parameter that the operation
+// does not have, or a body of another type.
+func TestEndpointChecks(t *testing.T) {
+	for _, tc := range []struct {
+		method, query, contentType string
+		status                     int
+		want                       string
+	}{
+		{"POST", "", "application/json; charset=utf-8", 200, ""},
+		{"POST", "", "application/x-www-form-urlencoded", 200, ""}, // of curl -d
+		{"POST", "", "text/plain", 415, `want application/json`},
+		{"POST", "", "json", 415, `content type \"json\"`},
+		{"POST", "?kye=1", "", 400, `no query parameter \"kye\": accepted are also`},
+		{"POST", "?also=1", "", 200, ""},
+		{"POST", "?key=1", "", 400, `no query parameter \"key\"`}, // of GET
+		{"POST", "?also=%zz", "", 400, `invalid URL escape`},
+		{"GET", "?kye=1", "text/plain", 200, ""},
+	} {
+		r := httptest.NewRequest(tc.method, "/tentagate/probe/a"+tc.query, nil)
+		if tc.contentType != "" {
+			r.Header.Set("Content-Type", tc.contentType)
+		}
+		w := httptest.NewRecorder()
+		Handler().ServeHTTP(w, r)
+		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.want) {
+			t.Errorf("%s%s of the type %q: %d %s", tc.method, tc.query, tc.contentType, w.Code, w.Body)
 		}
 	}
 }
