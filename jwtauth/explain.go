@@ -2,6 +2,8 @@ package jwtauth
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/pythopus/tentagate/internal/explain"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
@@ -70,8 +73,19 @@ func (h *Handler) noteOf(reason, provider string) string {
 		if _, ok := p.source.(*keyset.Remote); ok {
 			return "by the keys that are known: a real request has them fetched again, at most every few seconds; see `tentagate keys`"
 		}
+		if p.readsFiles() {
+			return "by the keys that were read last: a real request has their files read again, at most every few seconds"
+		}
 	}
 	return ""
+}
+
+// readsFiles reports whether keys are in files, which are read again now and then.
+func (p *Provider) readsFiles() bool {
+	inFile := func(text string) bool {
+		return slices.ContainsFunc(resolve.Placeholders(text), func(name string) bool { return strings.HasPrefix(name, "file.") })
+	}
+	return p.JWKS != "" || len(p.PublicKeys) > 0 || slices.ContainsFunc(p.Secrets, inFile)
 }
 
 // Interface guard

@@ -3,7 +3,11 @@ package jwtauth
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -13,10 +17,13 @@ import (
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
-// Only keys that are fetched can be others for a real request.
+// Only keys that are fetched, or read from files, can be others for a real request.
 func TestExplainNote(t *testing.T) {
-	h := &Handler{providers: []*Provider{{name: "file"}, {name: "remote", source: new(keyset.Remote)}}}
-	for provider, noted := range map[string]bool{"file": false, "remote": true, "": true} {
+	h := &Handler{providers: []*Provider{
+		{name: "text", Secrets: []string{secret}}, {name: "variable", Secrets: []string{"{env.SECRET}"}},
+		{name: "file", Secrets: []string{"{file./run/secrets/key}"}}, {name: "set", JWKS: "/run/keys.json"}, {name: "remote", source: new(keyset.Remote)},
+	}}
+	for provider, noted := range map[string]bool{"text": false, "variable": false, "file": true, "set": true, "remote": true, "": true} {
 		if note := h.noteOf(reasonSignature, provider); (note != "") != noted {
 			t.Errorf("provider %q: %q", provider, note)
 		}
@@ -48,5 +55,33 @@ func TestExplainHasNoEffect(t *testing.T) {
 	}
 	if w, seen := through(t, set, h); seen != nil {
 		t.Errorf("the proof is accepted twice: %d", w.Code)
+	}
+}
+
+// A dry run reads no file of keys, and so leaves it to the next real request.
+func TestExplainReadsNoFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(secret)
+	h := must(t, "jwt_auth {\n secret {file."+file+"}\n}")
+	keys := h.providers[0].source.(*keyset.Reloading)
+	one := signer{"HS256", jwt.SigningMethodHS256, []byte(secret)}
+	two := signer{"HS256", jwt.SigningMethodHS256, []byte(other)}
+	write(other)
+	keys.Due()
+	for _, tc := range []struct {
+		signer
+		accepted bool
+	}{{one, true}, {two, false}} {
+		if _, _, err := h.examine(t.Context(), tc.sign(t, tc.header(), goodPayload(""))); (err == nil) != tc.accepted {
+			t.Errorf("by the keys that were read last: %v, want accepted %t", err, tc.accepted)
+		}
+	}
+	if status := send(t, h, two.sign(t, two.header(), goodPayload(""))); status != http.StatusOK {
+		t.Errorf("a real request after the dry runs: %d", status)
 	}
 }

@@ -234,3 +234,4 @@ type staticKeys struct{ set *keyset.Set }
 
 func (s staticKeys) Keys() *keyset.Set                   { return s.set }
 func (s staticKeys) Refresh(context.Context) *keyset.Set { return s.set }
+func (s staticKeys) Current() *keyset.Set                { return s.set }

@@ -97,7 +97,7 @@ func (h *Handler) verify(r *http.Request, text string) (*verified, *Provider, er
 	return v, p, err
 }
 
-// asKnown in a context has keys used as they are known, without asking for new ones.
+// asKnown in a context has keys used as they are known: none are fetched, and no file is read.
 type asKnown struct{}
 
 // examine is verify without effects: nothing is cached, counted or fetched.
@@ -211,13 +211,14 @@ func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset
 		// No key set from a URL has secrets.
 		return nil, nil, token.ErrAlgorithm
 	}
-	set := p.source.Keys()
+	known := ctx.Value(asKnown{}) != nil
+	set := p.keys(known)
 	key, err := tryKeys(set, t)
 	if err == nil {
 		return key, set, nil
 	}
 	newer := set
-	if ctx.Value(asKnown{}) == nil {
+	if !known {
 		newer = p.source.Refresh(ctx)
 	}
 	if newer.Len() == 0 {
@@ -230,6 +231,14 @@ func (p *Provider) verifySignature(ctx context.Context, t *token.Token) (*keyset
 		key, err = tryKeys(newer, t)
 	}
 	return key, newer, err
+}
+
+// keys returns the current set, or the one that was read last.
+func (p *Provider) keys(known bool) *keyset.Set {
+	if known {
+		return p.source.Current()
+	}
+	return p.source.Keys()
 }
 
 // tryKeys verifies the token with the keys of the set that match its kid and alg.

@@ -18,6 +18,9 @@ type Source interface {
 	// Refresh is called for a token whose key is unknown. It returns the set
 	// after a fetch, if one was due, and never waits longer than a bounded time.
 	Refresh(ctx context.Context) *Set
+
+	// Current is Keys that reads and fetches nothing.
+	Current() *Set
 }
 
 // recheck is how often files are read again.
@@ -67,6 +70,9 @@ func (r *Reloading) Refresh(context.Context) *Set {
 	}
 	return r.set.Load()
 }
+
+// Current returns the set that was read last.
+func (r *Reloading) Current() *Set { return r.set.Load() }
 
 // Due makes the next use check.
 func (r *Reloading) Due() { r.next.Store(0) }
