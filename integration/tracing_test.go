@@ -46,6 +46,20 @@ http://$ADDR {
 		metrics any
 	}
 }
+http://admins.test:$PORT {
+	tracing
+	log {
+		format filter {
+			user_id delete
+		}
+	}
+	tentagate {
+		service users $BACKEND
+		jwt {
+			scopes any admin
+		}
+	}
+}
 `
 
 // traced is a gateway with tracing, its service and its collector.
@@ -115,6 +129,7 @@ func TestDecisionsOfTraces(t *testing.T) {
 	var ids []string
 	for _, test := range []struct {
 		name, path    string
+		host          string // default: the gateway's address
 		client, token string
 		times         int // the last of them counts
 		status        int
@@ -158,6 +173,11 @@ func TestDecisionsOfTraces(t *testing.T) {
 			log:  map[string]any{"auth": "signature", "provider": "main", "user": nil}, stages: "auth guard limit response",
 		},
 		{
+			name: "without the scope", path: "/api/users/x", host: "admins.test", client: "c", token: bearer, times: 1, status: 403,
+			span: map[string]string{"tentagate.auth": "insufficient_scope", "tentagate.auth.provider": "main"},
+			log:  map[string]any{"auth": "insufficient_scope", "provider": "main", "user": "-", "cache": nil}, stages: "auth guard limit response",
+		},
+		{
 			name: "over the limit", path: "/api/users/x", client: "d", token: bearer, times: 6, status: 429,
 			span:   map[string]string{"tentagate.auth": "ok", "tentagate.ratelimit": "limited", "tentagate.ratelimit.zone": "default", "tentagate.ratelimit.remaining": "0", "tentagate.circuit_breaker": ""},
 			log:    map[string]any{"auth": "ok", "user": "-", "ratelimit": "limited", "ratelimit_zone": "default", "ratelimit_remaining": 0.0, "cache": nil, "circuit_breaker": nil},
@@ -179,6 +199,9 @@ func TestDecisionsOfTraces(t *testing.T) {
 			headers := []string{"X-Client", test.client}
 			if test.token != "" {
 				headers = append(headers, "Authorization", test.token)
+			}
+			if test.host != "" {
+				headers = append(headers, "Host", test.host)
 			}
 			var id string
 			var got answer

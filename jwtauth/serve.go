@@ -65,6 +65,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 		return h.refuse(w, r, name, reasonOf(err), err)
 	}
+	if s != nil {
+		s.Decisions.Subject = v.identity.Subject
+	}
 	if err := h.confirm(r, p, v, found[0], h.usesDPoP(r)); err != nil {
 		return h.refuse(w, r, p.name, reasonOf(err), err)
 	}

@@ -3,6 +3,7 @@
 package accesslog
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -45,7 +46,7 @@ func (e *entry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	add(enc, "route", d.Route)
 	add(enc, "auth", d.Auth)
 	add(enc, "provider", d.Provider)
-	add(enc, "user", Pseudonym(e.placeholder("http.auth.user.id")))
+	add(enc, "user", Pseudonym(cmp.Or(e.placeholder("http.auth.user.id"), d.Subject)))
 	if d.Limits != nil {
 		zone, outcome, remaining := d.Limits.Decided()
 		add(enc, "ratelimit", outcome)

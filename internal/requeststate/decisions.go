@@ -20,6 +20,9 @@ type Decisions struct {
 	// Auth is `ok`, `anonymous` or the reason of a refusal, and Provider the name of
 	// the provider whose token it was.
 	Auth, Provider string
+	// Subject is that of a token with a valid signature, also if the request is refused
+	// for what the token does not permit.
+	Subject string
 	// Limits are the rate limits that the request passed.
 	Limits Limits
 	// Cache is what the cache did, as in {http.cache.status}.
