@@ -273,12 +273,31 @@ func TestAdminAPI(t *testing.T) {
 	})
 }
 
+const atSocket = `{
+	admin unix/$SOCKET
+	auto_https off
+}
+http://$ADDR {
+	route {
+		jwt_auth ` + secret + ` {
+			deny_list
+		}
+		ratelimit 10/1m {
+			zone at_a_socket
+		}
+		http_cache
+		circuit_breaker at_a_socket
+		respond ok
+	}
+}
+`
+
 // The commands reach a gateway at its Unix socket too.
 func TestAdminUnixSocket(t *testing.T) {
 	g := prepare(t)
 	socket := filepath.Join(g.home, "admin.sock")
 	file := filepath.Join(g.home, "Caddyfile")
-	if err := os.WriteFile(file, []byte(g.expand("{\n\tadmin unix/"+socket+"\n\tauto_https off\n}\nhttp://$ADDR {\n\thttp_cache\n\trespond ok\n}\n")), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(g.expand(atSocket), "$SOCKET", socket)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g.run(nil, "run", "--config", file)
@@ -286,10 +305,24 @@ func TestAdminUnixSocket(t *testing.T) {
 		_, err := os.Stat(socket)
 		return err == nil
 	})
-	for _, args := range [][]string{{"status", "--address", "unix/" + socket}, {"status", "--config", file}, {"cache", "--config", file}, {"keys", "--address", "unix/" + socket}} {
-		if code, out := cli(t, nil, args...); code != 0 || !strings.Contains(out, map[string]string{"status": "UPTIME", "cache": "memory", "keys": "URL"}[args[0]]) {
-			t.Errorf("%v: %d %s", args, code, out)
+	for _, tc := range []struct{ command, want string }{
+		{"status", "UPTIME"},
+		{"cache", "memory"},
+		{"keys", "URL"},
+		{"purge --all", "purged"},
+		{"limits at_a_socket", "UNITS"},
+		{"breakers open at_a_socket", "open (forced)"}, // also before the first request
+		{"breakers at_a_socket", "open (forced)"},
+		{"breakers auto at_a_socket", "closed"},
+		{"revoke --sub ann", "revoked until"},
+		{"explain " + g.url("/"), "refuses 401"},
+	} {
+		if code, out := cli(t, nil, append(strings.Fields(tc.command), "--address", "unix/"+socket)...); code != 0 || !strings.Contains(out, tc.want) {
+			t.Errorf("%s: %d %s", tc.command, code, out)
 		}
+	}
+	if code, out := cli(t, nil, "status", "--config", file); code != 0 || !strings.Contains(out, "UPTIME") {
+		t.Errorf("status with the configuration file: %d %s", code, out)
 	}
 }
 

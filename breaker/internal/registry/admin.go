@@ -230,7 +230,8 @@ func (g *group) describe(t *target) (list []breakerState) {
 	circuits := g.each()
 	if len(circuits) == 0 && !t.hasKey {
 		// There has been no request yet.
-		return []breakerState{{Name: g.Name, Scope: g.Scope, State: circuit.Closed.String()}}
+		state, forced := g.ofNew()
+		return []breakerState{{Name: g.Name, Scope: g.Scope, State: state.String(), Forced: forced.Seconds()}}
 	}
 	for _, c := range circuits {
 		if t.hasKey && c.Key != t.key {

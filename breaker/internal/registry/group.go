@@ -231,14 +231,23 @@ func (g *group) lookup(key string) *Circuit {
 // foreseeNew returns what a circuit would say that a request makes: it is closed, unless a
 // state is forced for all.
 func (g *group) foreseeNew() Admission {
+	if state, left := g.ofNew(); state == circuit.Open {
+		return Admission{State: state, Wait: left}
+	}
+	return Admission{State: circuit.Closed, Ready: true}
+}
+
+// ofNew returns the state of a circuit that a request makes, and for how long that is
+// forced.
+func (g *group) ofNew() (state circuit.State, forced time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.forced != nil {
-		if left := g.forced.until.Sub(Now()); left > 0 && g.forced.state == circuit.Open {
-			return Admission{State: circuit.Open, Wait: left}
+		if left := g.forced.until.Sub(Now()); left > 0 {
+			return g.forced.state, left
 		}
 	}
-	return Admission{State: circuit.Closed, Ready: true}
+	return circuit.Closed, 0
 }
 
 // force sets a state for the circuit of a key, or for all, including those made
