@@ -20,8 +20,11 @@ import (
 // Only keys that are fetched, or read from files, can be others for a real request.
 func TestExplainNote(t *testing.T) {
 	h := &Handler{providers: []*Provider{
-		{name: "text", Secrets: []string{secret}}, {name: "variable", Secrets: []string{"{env.SECRET}"}},
-		{name: "file", Secrets: []string{"{file./run/secrets/key}"}}, {name: "set", JWKS: "/run/keys.json"}, {name: "remote", source: new(keyset.Remote)},
+		{name: "text", Secrets: []string{secret}},
+		{name: "variable", Secrets: []string{"{env.SECRET}"}},
+		{name: "file", Secrets: []string{"{file./run/secrets/key}"}},
+		{name: "set", JWKS: "/run/keys.json"},
+		{name: "remote", source: new(keyset.Remote)},
 	}}
 	for provider, noted := range map[string]bool{"text": false, "variable": false, "file": true, "set": true, "remote": true, "": true} {
 		if note := h.noteOf(reasonSignature, provider); (note != "") != noted {
