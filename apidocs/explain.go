@@ -13,14 +13,16 @@ import (
 // Explain says whether the request is for the documents, or as the document of its
 // service says.
 func (h *Handler) Explain(t *explain.Trace, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	switch path := r.URL.Path; {
-	case h.page[path] == nil && path != h.JSON && path != h.YAML && path != h.UI+"/":
+	path := r.URL.Path
+	if !h.isOwn(path) {
 		return h.explainPass(t, w, r, next)
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		return t.Refuse(methodNotAllowed(w), "", nil)
-	case path == h.UI+"/":
+	}
+	if err := checkMethod(w, r); err != nil {
+		return t.Refuse(err, "", nil)
+	}
+	if path == h.UI+"/" {
 		t.Answer(http.StatusPermanentRedirect, "the documentation page", nil)
-	default:
+	} else {
 		t.Answer(http.StatusOK, "the documentation of the services", nil)
 	}
 	return nil

@@ -14,18 +14,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	path := r.URL.Path
-	page := h.page[path]
-	isDocument := path == h.JSON || path == h.YAML
-	redirect := path == h.UI+"/"
-	if page == nil && !isDocument && !redirect {
+	if !h.isOwn(path) {
 		return h.pass(w, r, next)
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return methodNotAllowed(w)
+	if err := checkMethod(w, r); err != nil {
+		return err
 	}
 	setSecurity(w.Header())
-	switch {
-	case redirect:
+	switch page := h.page[path]; {
+	case path == h.UI+"/":
 		// The query is left out: nothing in it means anything here.
 		w.Header().Set("Location", relative(path, h.UI))
 		w.WriteHeader(http.StatusPermanentRedirect)
@@ -35,6 +32,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return page.Serve(w, r)
 	}
 	return h.serveDocument(w, r, path == h.YAML)
+}
+
+// isOwn reports whether a path is one of the documentation.
+func (h *Handler) isOwn(path string) bool {
+	return h.page[path] != nil || path == h.JSON || path == h.YAML || path == h.UI+"/"
 }
 
 // serveDocument answers with the merged document.
@@ -82,8 +84,11 @@ func setSecurity(h http.Header) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 }
 
-// methodNotAllowed refuses requests that are not GET or HEAD.
-func methodNotAllowed(w http.ResponseWriter) error {
+// checkMethod refuses requests that are not GET or HEAD.
+func checkMethod(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
 	w.Header().Set("Allow", "GET, HEAD")
 	return problem.Error(problem.New(http.StatusMethodNotAllowed, "the API documentation is read with GET or HEAD"))
 }

@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -11,24 +10,21 @@ import (
 
 // Explain says whether the request is for the dashboard.
 func (h *Handler) Explain(t *explain.Trace, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	name, below := strings.CutPrefix(r.URL.Path, h.base)
-	status, methods := http.StatusOK, []string{http.MethodGet, http.MethodHead}
-	switch {
-	case r.URL.Path+"/" == h.base && h.base != "/":
-		status = http.StatusPermanentRedirect
-	case below && (name == "" || name == handlerEvents):
-	case below && h.Actions && strings.HasPrefix(name, handlerBreakers):
-		methods = []string{http.MethodPost}
-	default:
+	asked := h.askedFor(r)
+	if asked == nothing {
 		return next.ServeHTTP(w, r)
 	}
-	if err := allow(w, r, methods...); err != nil {
+	if err := asked.allow(w, r); err != nil {
 		return t.Refuse(err, "", nil)
 	}
-	if r.Method == http.MethodPost {
+	switch asked {
+	case action:
 		return t.Stop("only a real request can change a circuit breaker", nil)
+	case redirect:
+		t.Answer(http.StatusPermanentRedirect, "the dashboard", nil)
+	default:
+		t.Answer(http.StatusOK, "the dashboard", nil)
 	}
-	t.Answer(status, "the dashboard", nil)
 	return nil
 }
 

@@ -23,35 +23,65 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	name, below := strings.CutPrefix(r.URL.Path, h.base)
-	switch {
-	case r.URL.Path+"/" == h.base && h.base != "/":
-		if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
-			return err
-		}
+	asked := h.askedFor(r)
+	if asked == nothing {
+		return next.ServeHTTP(w, r)
+	}
+	if err := asked.allow(w, r); err != nil {
+		return err
+	}
+	switch asked {
+	case redirect:
 		// The query is left out: nothing in it means anything here.
 		w.Header().Set("Location", path.Base(h.base)+"/")
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
-	case !below:
-		return next.ServeHTTP(w, r)
-	case name == "":
-		if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
-			return err
-		}
-		return servePage(w, r, h.page)
-	case name == handlerEvents:
+	case events:
 		return h.serveEvents(w, r)
-	case h.Actions && strings.HasPrefix(name, handlerBreakers):
+	case action:
 		return h.serveAction(w, r)
+	default:
+		return servePage(w, r, h.page)
 	}
-	return next.ServeHTTP(w, r)
+}
+
+// asked is what a request asks the handler for.
+type asked uint8
+
+const (
+	nothing asked = iota
+	redirect
+	page
+	events
+	action
+)
+
+func (h *Handler) askedFor(r *http.Request) asked {
+	name, below := strings.CutPrefix(r.URL.Path, h.base)
+	switch {
+	case r.URL.Path+"/" == h.base && h.base != "/":
+		return redirect
+	case !below:
+		return nothing
+	case name == "":
+		return page
+	case name == handlerEvents:
+		return events
+	case h.Actions && strings.HasPrefix(name, handlerBreakers):
+		return action
+	}
+	return nothing
+}
+
+// allow refuses requests with other methods.
+func (a asked) allow(w http.ResponseWriter, r *http.Request) error {
+	if a == action {
+		return allow(w, r, http.MethodPost)
+	}
+	return allow(w, r, http.MethodGet, http.MethodHead)
 }
 
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) error {
-	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
-		return err
-	}
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(http.StatusOK)

@@ -10,15 +10,18 @@ import (
 
 // Explain says whether the request is a probe.
 func (h *Handler) Explain(t *explain.Trace, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	switch path := r.URL.Path; {
-	case path != h.Path && path != h.LivePath && path != h.ReadyPath:
+	path := r.URL.Path
+	if !h.isProbe(path) {
 		return next.ServeHTTP(w, r)
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		return t.Refuse(notProbe(w), "", nil)
-	case path == h.ReadyPath:
+	}
+	if err := checkMethod(w, r); err != nil {
+		return t.Refuse(err, "", nil)
+	}
+	switch path {
+	case h.ReadyPath:
 		status, _ := h.readiness(r)
 		t.Answer(status, "readiness probe", nil)
-	case path == h.LivePath:
+	case h.LivePath:
 		t.Answer(http.StatusOK, "liveness probe", nil)
 	default:
 		t.Answer(http.StatusOK, "health check", nil)

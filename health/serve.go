@@ -38,15 +38,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	path := r.URL.Path
-	if path != h.Path && path != h.LivePath && path != h.ReadyPath {
+	if !h.isProbe(path) {
 		return next.ServeHTTP(w, r)
 	}
 	if !h.Log {
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return notProbe(w)
+	if err := checkMethod(w, r); err != nil {
+		return err
 	}
 	switch path {
 	case h.LivePath:
@@ -69,8 +69,16 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	return nil
 }
 
-// notProbe refuses a method.
-func notProbe(w http.ResponseWriter) error {
+// isProbe reports whether a path is one of the handler's.
+func (h *Handler) isProbe(path string) bool {
+	return path == h.Path || path == h.LivePath || path == h.ReadyPath
+}
+
+// checkMethod refuses methods other than GET and HEAD.
+func checkMethod(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
 	w.Header().Set("Allow", "GET, HEAD")
 	return problem.Error(problem.New(http.StatusMethodNotAllowed, "probes use GET or HEAD"))
 }
