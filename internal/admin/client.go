@@ -104,6 +104,15 @@ func send(flags *pflag.FlagSet, method, uri string, body any) (io.ReadCloser, er
 	return resp.Body, nil
 }
 
+// Check returns an error if the admin API that the flags name does not have the endpoint.
+func Check(flags *pflag.FlagSet, uri string) error {
+	stream, err := send(flags, http.MethodGet, uri, nil)
+	if err != nil {
+		return err
+	}
+	return stream.Close()
+}
+
 // explain turns Caddy's error into what a person needs: the error that the gateway
 // sent, or what to do when nothing answers.
 func explain(addr string, err error) error {

@@ -22,7 +22,9 @@ type Command struct {
 	// Flags are those of the command alone.
 	Flags func(cmd *cobra.Command)
 	Args  cobra.PositionalArgs
-	Run   func(cmd *cobra.Command, args []string) error
+	// NoJSON: the command prints no answer of the admin API, and has no --json.
+	NoJSON bool
+	Run    func(cmd *cobra.Command, args []string) error
 }
 
 // about is the part of the help that is about the flags of every command.
@@ -35,9 +37,13 @@ localhost:2019. An address may be a Unix socket: unix//run/caddy.sock.`
 
 // Register adds the command to Caddy's. It is called from init.
 func Register(c Command) {
+	usage := c.Usage
+	if !c.NoJSON {
+		usage += " [--json]"
+	}
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  c.Name,
-		Usage: strings.TrimSpace(c.Usage + " [--json] [--address <interface>] [--config <path> [--adapter <name>]]"),
+		Usage: strings.TrimSpace(usage + " [--address <interface>] [--config <path> [--adapter <name>]]"),
 		Short: c.Short,
 		Long:  strings.TrimSpace(c.Long) + about,
 		CobraFunc: func(cmd *cobra.Command) {
@@ -47,7 +53,9 @@ func Register(c Command) {
 			if c.Flags != nil {
 				c.Flags(cmd)
 			}
-			cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
+			if !c.NoJSON {
+				cmd.Flags().Bool("json", false, "Print the answer of the admin API as it is")
+			}
 			cmd.Flags().String("address", "", "Address of the admin API, such as localhost:2019 or unix//run/caddy.sock")
 			cmd.Flags().StringP("config", "c", "", "Configuration file to read the address from")
 			cmd.Flags().StringP("adapter", "a", "", "Name of the config adapter for that file")
