@@ -176,6 +176,24 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	return next.ServeHTTP(w, r)
 }
 
+// FindRoute returns the template of the path of a request that was refused in front of the
+// handler.
+func (h *Handler) FindRoute(r *http.Request) (template string, ok bool) {
+	s, rest, escaped := h.find(r)
+	if s == nil || s.ref == nil {
+		return "", false
+	}
+	known := s.ref.Value.current.Load()
+	if known == nil {
+		return "", false
+	}
+	var m contract.Match
+	if known.Find(&m, r.Method, rest, escaped); m.Path == nil {
+		return "", false
+	}
+	return m.Path.Template, true
+}
+
 // notFound reports whether the service knows nothing of the request either, as far as
 // that is known.
 func notFound(r *http.Request, err error) bool {

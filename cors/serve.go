@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 const (
@@ -52,10 +53,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if cross {
 		if isPreflight(r) {
 			count(preflightAllowed, preflightRefused, allowed)
+			decided(r, "preflight_allowed", "preflight_refused", allowed)
 			h.preflight(w, r, from, allowed)
 			return nil
 		}
 		count(actualAllowed, actualRefused, allowed)
+		decided(r, "allowed", "refused", allowed)
 	}
 	x := &exchange{h: h, origin: from, allowed: allowed}
 	x.Init(w, x)
@@ -123,6 +126,18 @@ func count(yes, no prometheus.Counter, allowed bool) {
 		yes.Inc()
 	} else {
 		no.Inc()
+	}
+}
+
+// decided notes what was decided about the request.
+func decided(r *http.Request, yes, no string, allowed bool) {
+	s := requeststate.Of(r)
+	switch {
+	case s == nil:
+	case allowed:
+		s.Decisions.CORS = yes
+	default:
+		s.Decisions.CORS = no
 	}
 }
 

@@ -220,13 +220,28 @@ func (x *exchange) BeforeHeader(fields http.Header, _ int) {
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if refused, err := h.decide(w, r); err != nil {
 		refused.Inc()
-		return err
+		return refuse(r, err)
 	}
 	watch := framing.From(r.Context())
 	if watch != nil {
 		watch.KeepTrailers(ordinaryTrailer)
 	}
-	return clientError(next.ServeHTTP(w, r), watch)
+	err := next.ServeHTTP(w, r)
+	if err == nil {
+		return nil
+	}
+	if fault := clientError(err, watch); fault != nil {
+		return refuse(r, fault)
+	}
+	return err
+}
+
+// refuse notes that it is guard that refuses the request, and returns err.
+func refuse(r *http.Request, err error) error {
+	if s := requeststate.Peek(r); s != nil {
+		s.Decisions.ByGuard = true
+	}
+	return err
 }
 
 // decide returns the error that refuses a request, and the counter of such errors.
@@ -251,27 +266,24 @@ func badRequest(err error) error {
 	return problem.Error(problem.New(http.StatusBadRequest, err.Error()))
 }
 
-// clientError replaces the error of a handler by a 4xx where the client caused it:
-// by its body, or by a field that cannot be forwarded.
+// clientError returns the 4xx that takes the place of the error of a handler where the
+// client caused it: by its body, or by a field that cannot be forwarded. Else it is nil.
 func clientError(err error, watch *framing.Request) error {
-	if err == nil {
-		return nil
-	}
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		switch {
 		case he.StatusCode != 0 && he.StatusCode < http.StatusInternalServerError:
-			return err
+			return nil
 		case clientfault.Refused(he.Err):
 			refusedFields.Inc()
 			return problem.Error(clientfault.Problem(clientfault.Unsendable(he.Err)))
 		}
 	}
 	if watch == nil {
-		return err // there was no body
+		return nil // there was no body
 	}
 	switch failure := watch.Failure(); {
 	case failure == nil:
-		return err
+		return nil
 	case framing.Late(failure):
 		refusedBody.Inc()
 		return problem.Error(problem.New(http.StatusRequestTimeout, "the request body did not arrive in time"))

@@ -43,8 +43,8 @@ var modules = []struct{ id, written, page string }{
 // commandPages are the pages of the commands.
 var commandPages = map[string]string{
 	"gateway": "gateway.md", "token": "gateway.md", "healthcheck": "gateway.md", "status": "admin.md", "cache": "admin.md", "keys": "admin.md",
-	"explain": "admin.md#explained-requests",
-	"limits":  "ratelimit.md", "breakers": "circuit_breaker.md", "purge": "purging.md", "revoke": "jwt_auth.md",
+	"explain": "admin.md#explained-requests", "dashboard": "dashboard.md#from-a-unix-socket",
+	"limits": "ratelimit.md", "breakers": "circuit_breaker.md", "purge": "purging.md", "revoke": "jwt_auth.md",
 }
 
 // preface is what the page begins with.

@@ -172,7 +172,7 @@ func TestDocsCommandsExist(t *testing.T) {
 	if code, out := cli(t, nil, "--help"); code != 0 || !strings.Contains(out, "TentaGate is an API gateway") || !strings.Contains(out, "  tentagate gateway --demo\n") || strings.Contains(out, "caddy run") {
 		t.Errorf("--help: exit code %d:\n%s", code, out)
 	}
-	for _, command := range []string{"gateway", "token", "healthcheck", "purge", "revoke", "limits", "breakers", "status", "cache", "keys"} {
+	for _, command := range []string{"gateway", "token", "healthcheck", "purge", "revoke", "limits", "breakers", "status", "cache", "keys", "explain", "dashboard"} {
 		code, out := cli(t, nil, command, "--help")
 		if code != 0 || !strings.Contains(out, "Usage:") || !strings.Contains(out, "tentagate "+command) {
 			t.Errorf("%s --help: exit code %d, want its usage with an example:\n%s", command, code, out)

@@ -158,8 +158,9 @@ func (f *fetch) do() error {
 	x, rec := f.x, &f.recorder
 	defer f.close()
 	results.miss.Inc()
-	misses.WithLabelValues(x.fwd()).Inc()
-	report(x.r, "miss")
+	reason := x.fwd()
+	misses.WithLabelValues(reason).Inc()
+	reportWhy(x.r, "miss", reason)
 	f.epoch, f.requested = x.h.storage.epochs.Now(), time.Now()
 	panicked, err := f.callNext()
 	if err == nil {

@@ -156,7 +156,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.
 // pass lets a request through that the cache has no part in.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, reason string) error {
 	results.bypass.Inc()
-	report(r, "bypass")
+	reportWhy(r, "bypass", reason)
 	if h.responder.cacheStatus == statusOff {
 		return next.ServeHTTP(w, r)
 	}
@@ -173,7 +173,7 @@ func (x *exchange) onlyIfCached() error {
 		return err
 	}
 	results.onlyIfCached.Inc()
-	report(x.r, "miss")
+	reportWhy(x.r, "miss", "only-if-cached")
 	x.h.responder.addStatus(x.w.Header(), &rfc9111.Status{Fwd: "request", Detail: "only-if-cached"}, nil)
 	return notCached()
 }

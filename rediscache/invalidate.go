@@ -22,7 +22,7 @@ func serveOtherMethod(x *exchange) error {
 		return h.pass(x.w, r, x.next, "method")
 	}
 	results.bypass.Inc()
-	report(r, "bypass")
+	reportWhy(r, "bypass", "method")
 	x.target = h.keys.target(r, nil)
 	done := false
 	invalidate := func(fields http.Header, status int) {

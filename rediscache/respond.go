@@ -166,12 +166,16 @@ func (rs *responder) addStatus(fields http.Header, s *rfc9111.Status, t *target)
 }
 
 // report sets the placeholder and the field of the access log.
-func report(r *http.Request, word string) {
+func report(r *http.Request, word string) { reportWhy(r, word, "") }
+
+// reportWhy is report where the request is not answered with what is stored, and why: as
+// `fwd` of Cache-Status, or what has the request bypass the cache.
+func reportWhy(r *http.Request, word, reason string) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set(placeholder, words[word])
 	}
 	if s := requeststate.Peek(r); s != nil {
-		s.Decisions.Cache = word
+		s.Decisions.Cache, s.Decisions.CacheReason = word, reason
 	}
 }
 

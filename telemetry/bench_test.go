@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/stage"
 	"github.com/pythopus/tentagate/telemetry"
@@ -22,8 +23,13 @@ func (a *answer) Write(p []byte) (int, error) { return len(p), nil }
 
 var body = []byte("{}")
 
+// user is boxed once.
+var user any = "ann@example.com"
+
 func serve(w http.ResponseWriter, r *http.Request) error {
 	s := requeststate.Of(r)
+	problem.SetRequestID(r, "019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b")
+	s.Replacer().Set("http.auth.user.id", user)
 	s.Decisions.Stages.Enter(stage.Guard)
 	s.Decisions.Stages.Enter(stage.Auth)
 	s.Decisions.Stages.Enter(stage.Limit)

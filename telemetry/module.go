@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/explain/past"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
 	"github.com/pythopus/tentagate/internal/place"
@@ -52,6 +53,7 @@ type Handler struct {
 	services map[string]*service // by name in lower case
 	other    *service
 	refs     []*pool.Ref[*service]
+	finders  finders
 }
 
 // CaddyModule returns the Caddy module information.
@@ -65,6 +67,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision looks up the series of the services, and registers the metrics.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	metrics.Register(ctx.GetMetricsRegistry(), collectors...)
+	past.Start()
 	for _, o := range []struct {
 		name string
 		text *string

@@ -25,7 +25,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		// request through the handlers again.
 		return next.ServeHTTP(w, r)
 	}
-	o := &observation{state: s, request: r, method: r.Method, service: h.serviceOf(r), failed: true}
+	o := &observation{handler: h, state: s, request: r, method: r.Method, host: r.Host, path: r.URL.Path, rawPath: r.URL.RawPath, service: h.serviceOf(r), failed: true}
 	o.begin(w)
 	defer o.end()
 	err := next.ServeHTTP(&s.Observed, r)
@@ -35,9 +35,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // observation is one request and what became of it.
 type observation struct {
+	handler *Handler
 	state   *requeststate.State
 	request *http.Request
-	method  string // as the client sent it
+	// As the client sent it.
+	method, host, path, rawPath string
+
 	service *service
 	body    *countedBody // nil if framing watches the body, or there is none
 	err     error
@@ -62,6 +65,7 @@ func (o *observation) end() {
 	d, sv := &o.state.Decisions, o.service
 	took := d.Stages.Stop()
 	status := o.status()
+	o.findRoute()
 	rs := sv.route(d.Route, d.Stages.Began())
 	sv.inFlight.Dec()
 	rs.count(status)
@@ -83,6 +87,7 @@ func (o *observation) end() {
 	if span.IsRecording() {
 		o.describe(span, rs)
 	}
+	o.keep(status, took, rs, span.SpanContext())
 }
 
 // observe adds a duration, with the trace as an exemplar if it is sampled.

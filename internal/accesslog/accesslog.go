@@ -44,6 +44,7 @@ func (e *entry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	add(enc, "service", d.Service)
 	add(enc, "route", d.Route)
+	add(enc, "cors", d.CORS)
 	add(enc, "auth", d.Auth)
 	add(enc, "provider", d.Provider)
 	add(enc, "user", Pseudonym(cmp.Or(e.placeholder("http.auth.user.id"), d.Subject)))
@@ -56,6 +57,7 @@ func (e *entry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		}
 	}
 	add(enc, "cache", d.Cache)
+	add(enc, "cache_reason", d.CacheReason)
 	add(enc, "circuit_breaker", d.Circuit)
 	add(enc, "upstream", e.placeholder("http.reverse_proxy.upstream.hostport"))
 	if !d.Observed {
@@ -86,8 +88,16 @@ func Pseudonym(subject string) string {
 	if subject == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(subject))
-	return hex.EncodeToString(sum[:8])
+	sum := Sum(subject)
+	return hex.EncodeToString(sum[:])
+}
+
+// Sum returns the bytes of the Pseudonym of a subject that is not empty. It does not
+// allocate for one of up to 256 bytes.
+func Sum(subject string) [8]byte {
+	var room [256]byte
+	sum := sha256.Sum256(append(room[:0], subject...))
+	return [8]byte(sum[:8])
 }
 
 // stages writes the time at each stage that the request reached, in seconds.

@@ -26,7 +26,7 @@ func Refused(r *http.Request, reason string) {
 	if s == nil {
 		return
 	}
-	s.Decisions.Circuit = reason
+	s.Decisions.Circuit, s.Decisions.ByCircuit = reason, true
 	if s.Circuit.Watched.Load() {
 		s.Circuit.Refused.Store(true)
 	}
@@ -36,6 +36,7 @@ func Refused(r *http.Request, reason string) {
 func Reset(r *http.Request) {
 	if s := requeststate.Peek(r); s != nil {
 		s.Circuit.Refused.Store(false)
+		s.Decisions.ByCircuit = false
 	}
 }
 

@@ -111,5 +111,6 @@ func (p *Problem) InTransport(r *http.Request) []byte {
 	if s == nil {
 		s = new(requeststate.State)
 	}
+	s.Decisions.Detail = p.Detail
 	return p.encode(requestID(s, r), traceID(r))
 }

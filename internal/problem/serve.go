@@ -69,7 +69,11 @@ func Serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, serve
 	if err != nil && answer.Sent() {
 		s.Problem.Begun.Store(true)
 	}
-	if err == nil || answer.Sent() || hasErrorRoute(r, err) {
+	if err == nil || answer.Sent() {
+		return err
+	}
+	s.Decisions.Detail = from(err).Error()
+	if hasErrorRoute(r, err) {
 		return err
 	}
 	logError(r, err)

@@ -20,14 +20,15 @@ const maxLen = 128
 // Of returns the id that the client sent, if it is the only one and safe to log,
 // and otherwise a new one.
 func Of(h http.Header) string {
-	if given := h[Header]; len(given) == 1 && valid(given[0]) {
+	if given := h[Header]; len(given) == 1 && Valid(given[0]) {
 		return given[0]
 	}
 	return generate(time.Now())
 }
 
-// valid accepts 1 to maxLen letters, digits, dots, underscores and hyphens.
-func valid(id string) bool {
+// Valid reports whether an id is safe to log and to look up: it has 1 to 128 letters,
+// digits, dots, underscores and hyphens.
+func Valid(id string) bool {
 	if len(id) == 0 || len(id) > maxLen {
 		return false
 	}

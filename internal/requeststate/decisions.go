@@ -17,6 +17,11 @@ type Decisions struct {
 	// Route is the template of the path, set by package route.
 	Route string
 
+	// ByGuard: guard refused the request.
+	ByGuard bool
+	// CORS is `allowed` or `refused` for a request with an Origin, and `preflight_allowed`
+	// or `preflight_refused` for a preflight.
+	CORS string
 	// Auth is `ok`, `anonymous` or the reason of a refusal, and Provider the name of
 	// the provider whose token it was.
 	Auth, Provider string
@@ -25,10 +30,17 @@ type Decisions struct {
 	Subject string
 	// Limits are the rate limits that the request passed.
 	Limits Limits
-	// Cache is what the cache did, as in {http.cache.status}.
-	Cache string
-	// Circuit is the state of the circuit breaker, or why it refused the request.
-	Circuit string
+	// Cache is what the cache did, as in {http.cache.status}, and CacheReason why it did not
+	// answer: as `fwd` of Cache-Status (RFC 9211 §2.2), or what has the request bypass it.
+	Cache, CacheReason string
+	// Circuit is the state of the circuit breaker, or why it refused the request, in which
+	// case ByCircuit is true.
+	Circuit   string
+	ByCircuit bool
+
+	// Detail is that of the problem with which the gateway refused the request. A handler in
+	// front may have answered in another way nevertheless.
+	Detail string
 
 	// Stages is the time at each stage. It runs only behind telemetry.
 	Stages stage.Clock

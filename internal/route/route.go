@@ -41,3 +41,10 @@ func Of(r *http.Request) string {
 func Below(r *http.Request, prefix string) (rest string, ok bool) {
 	return strings.CutPrefix(caddyhttp.CleanPath(strings.ToLower(r.URL.Path), true), prefix)
 }
+
+// Finder is a handler that knows the templates of paths.
+type Finder interface {
+	// FindRoute returns the template of the path of a request that has not reached the
+	// handler, and false if it knows none. It changes nothing.
+	FindRoute(r *http.Request) (template string, ok bool)
+}
