@@ -169,8 +169,11 @@ func (r *Request) steps() []explain.Step {
 		l.decide("guard", r.ByGuard, "the request is well-formed", nil)
 	}
 	r.stepsOfCORS(l)
-	r.stepsOfAuth(l)
-	if r.Limit != "" {
+	if r.authRefuses() {
+		r.stepsOfLimit(l) // a limit in front, as that of an address
+		r.stepsOfAuth(l)
+	} else {
+		r.stepsOfAuth(l)
 		r.stepsOfLimit(l)
 	}
 	if r.Cache != "" {
@@ -218,6 +221,9 @@ func (r *Request) stepsOfCORS(l *list) {
 	}
 }
 
+// authRefuses reports whether jwt_auth refused the request.
+func (r *Request) authRefuses() bool { return r.Auth != "" && r.Auth != "ok" && r.Auth != "anonymous" }
+
 func (r *Request) stepsOfAuth(l *list) {
 	facts := explain.Facts{"auth": r.Auth}
 	of := ""
@@ -241,6 +247,9 @@ func (r *Request) stepsOfAuth(l *list) {
 }
 
 func (r *Request) stepsOfLimit(l *list) {
+	if r.Limit == "" {
+		return
+	}
 	facts := explain.Facts{"ratelimit": r.Limit, "zone": r.Zone}
 	reason := "zone " + r.Zone + ": " + r.Limit
 	if r.Remaining >= 0 {

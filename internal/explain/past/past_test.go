@@ -156,6 +156,9 @@ func TestSteps(t *testing.T) {
 		"no token": {func(r *Request) {
 			r.Status, r.Auth, r.Detail = 401, "missing", "a bearer token is required"
 		}, "refused: jwt_auth refuses missing: a bearer token is required"},
+		"no token, within the limit of its address": {func(r *Request) {
+			r.Status, r.Auth, r.Detail, r.Limit, r.Zone, r.Remaining = 401, "missing", "a bearer token is required", "allowed", "addresses", 99
+		}, "refused: ratelimit passes zone addresses: allowed, 99 left; jwt_auth refuses missing: a bearer token is required"},
 		"limited": {func(r *Request) {
 			r.Status, r.Auth, r.Limit, r.Zone, r.Remaining, r.Detail = 429, "anonymous", "limited", "default", 0, "too many requests"
 		}, "refused: jwt_auth passes the request has no token, and needs none; ratelimit refuses zone default: limited, 0 left: too many requests"},
