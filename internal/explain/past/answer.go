@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pythopus/tentagate/internal/explain"
 	"github.com/pythopus/tentagate/internal/route"
@@ -75,6 +76,10 @@ func answerFor(found []Request) Answer {
 }
 
 func (r *Request) describe() Past {
+	// They may have parts of what a client or a service sent.
+	for _, text := range []*string{&r.Detail, &r.Route, &r.Upstream} {
+		*text = strings.Map(shown, *text)
+	}
 	p := Past{
 		RequestID: r.ID, Time: r.Began.UTC(), Method: printable(r.Method), Host: printable(r.Host), Path: r.path(), Protocol: r.protocol(),
 		Client: printable(r.Client), User: r.user(), Service: r.Service, Route: r.Route, Outcome: r.outcome(), Status: r.Status,
@@ -105,6 +110,14 @@ func (r *Request) path() string {
 		text += "…"
 	}
 	return text
+}
+
+// shown replaces what would control a terminal.
+func shown(c rune) rune {
+	if unicode.IsPrint(c) {
+		return c
+	}
+	return unicode.ReplacementChar
 }
 
 // printable percent-encodes what is no printable ASCII character: the text comes from a

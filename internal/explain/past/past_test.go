@@ -175,8 +175,9 @@ func TestSteps(t *testing.T) {
 		"unreachable": {func(r *Request) {
 			r.Status, r.Circuit, r.Upstream, r.Detail = 502, "closed", "users:80", "no answer"
 		}, "refused: circuit_breaker passes the circuit is closed; reverse_proxy asks users:80; gateway refuses no answer; the error log has the cause, with this request_id"},
-		"no service":  {func(r *Request) { r.Service, r.Route = "_other", "_other" }, "answered: telemetry passes it is for none of the services, the route is not known"},
-		"a preflight": {func(r *Request) { r.Status, r.CORS = 204, "preflight_allowed" }, "answered: cors answers preflight: the origin is allowed"},
+		"no service":         {func(r *Request) { r.Service, r.Route = "_other", "_other" }, "answered: telemetry passes it is for none of the services, the route is not known"},
+		"an escape sequence": {func(r *Request) { r.Status, r.Detail = 404, "no \x1b[31m" }, "refused: gateway refuses no \ufffd[31m"},
+		"a preflight":        {func(r *Request) { r.Status, r.CORS = 204, "preflight_allowed" }, "answered: cors answers preflight: the origin is allowed"},
 	} {
 		r := request("id", 200)
 		tc.change(r)
