@@ -44,7 +44,7 @@ func (f *finder) FindRoute(*http.Request) (string, bool) { return f.Template, tr
 func TestRouteOfRefused(t *testing.T) {
 	site := func(name string) string {
 		return "http://" + name + ".test:80 {\n route {\n telemetry refused-" + name + "\n guard\n metrics /metrics\n error /no 403\n " +
-			"uri /rewritten* strip_prefix /rewritten\n error /gone 403\n finder /" + name + "/{id}\n respond ok\n }\n}\n"
+			"uri /rewritten* strip_prefix /rewritten\n error /gone 403\n finder * /" + name + "/{id}\n respond ok\n }\n}\n"
 	}
 	handler := servertest.Handler(t, site("one")+site("two"))
 	ask := func(host, path string) string {
