@@ -9,6 +9,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/nearby"
+	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/internal/requestid"
 )
 
@@ -25,21 +26,21 @@ const (
 
 // kindOf returns the kind of a field, by its canonical name.
 func kindOf(name string) kind {
-	switch name {
-	case "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url":
+	switch proxyfields.Of(name) {
+	case proxyfields.Override:
 		return override
-	case "Forwarded", "Forwarded-For", "X-Real-Ip", "X-Client-Ip", "Client-Ip", "True-Client-Ip", "X-Remote-Ip", "X-Remote-Addr",
-		"X-Cluster-Client-Ip", "X-Proxyuser-Ip", "X-Original-Forwarded-For", "X-Original-Host", "X-Original-Uri", "X-Original-Method",
-		"X-Original-Proto", "X-Host", "X-Scheme", "X-Url-Scheme", "Front-End-Https", "X-Envoy-External-Address",
-		"Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Cf-Visitor", "Fastly-Client-Ip", "Fly-Client-Ip",
-		"X-Appengine-User-Ip", "X-Azure-Clientip", "X-Azure-Socketip", "X-Nf-Client-Connection-Ip", "Cloudfront-Viewer-Address",
-		"Client-Cert", "Client-Cert-Chain":
+	case proxyfields.Asked, proxyfields.Client:
+		return forwarded
+	case proxyfields.None:
+	}
+	switch name {
+	case "Client-Cert", "Client-Cert-Chain":
 		return forwarded
 	case "Http2-Settings":
 		return hop
 	}
 	switch {
-	case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "X-Ssl-Client"):
+	case strings.HasPrefix(name, "X-Ssl-Client"):
 		return forwarded
 	case !plain(name):
 		return ambiguous

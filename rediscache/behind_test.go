@@ -51,6 +51,17 @@ func TestResponsesOfHandlersBehind(t *testing.T) {
 	})
 }
 
+// The client's address that a handler in front tells the service is no part of the key.
+func TestAddressesOfHandlersInFront(t *testing.T) {
+	r := runCaddyfile(t, "http://:$1 {\nroute {\nrequest_header X-Real-IP {header.X-Kind}\nhttp_cache 60s\nreverse_proxy 127.0.0.1:$2\n}\n}\nhttp://:$2 {\nrespond <{header.X-Real-IP}> 200\n}")
+	for _, kind := range []string{"a", "b"} {
+		got := r.get(1, "/", "Host", "a.test", "X-Kind", kind, "X-Real-IP", "127.0.0.1")
+		if how := map[string]string{"a": "miss", "b": "hit"}[kind]; !strings.HasPrefix(got, how) || !strings.Contains(got, "<a>") {
+			t.Errorf("%s: %s", kind, got)
+		}
+	}
+}
+
 // The key of a response is made of the fields as they are in front of handlers that
 // change them.
 func TestFieldsChangedBehind(t *testing.T) {

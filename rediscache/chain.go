@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/forwarded"
+	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/internal/resolve"
 	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
@@ -30,6 +31,10 @@ type chain struct {
 	// set, such as `request_header X-Forwarded-Prefix /shop`, and those that they make of
 	// the host. They are the operator's: they reach the origin, and are part of the key.
 	overrides []string
+	// addresses are fields such as X-Real-IP in which handlers in front say who the
+	// client is. They reach the service too, and are no part of the key, as
+	// X-Forwarded-For is none.
+	addresses []string
 	// hostMade are the placeholders that handlers in front make of the host, and
 	// hostVars the variables among them that handlers behind use.
 	hostMade hostMade
@@ -124,7 +129,7 @@ func (c *chains) find(place *sites.Place) *chain {
 // forward. What clients send of them is removed before.
 func (ch *chain) addForwarded(fields *forwarded.Fields) {
 	ch.forwarded = append(ch.forwarded, fields)
-	for _, name := range slices.Concat(forwardedFields, overrideFields) {
+	for _, name := range proxyfields.Changing() {
 		if fields.Has(name) {
 			ch.addOverride(name)
 		}
@@ -217,7 +222,11 @@ func (ch *chain) addVary(ops *headers.RespHeaderOps) {
 
 func (ch *chain) addOverride(name string) {
 	name = http.CanonicalHeaderKey(name)
-	if slices.Contains(forwardedFields, name) || slices.Contains(overrideFields, name) {
+	switch {
+	case saysWho(name):
+	case proxyfields.Of(name) == proxyfields.Client:
+		ch.addresses = append(ch.addresses, name)
+	case proxyfields.Of(name) != proxyfields.None:
 		ch.override(name)
 	}
 }
@@ -242,30 +251,32 @@ func (ch *chain) wasAuthorized(r *http.Request) bool {
 	return ok
 }
 
-// overrideFields let a request be for something else than its URL says, for origins
-// that heed them. Unless an operator sets them they are not part of the key, so they
-// do not reach the origin with a request whose answer may be shared.
-var overrideFields = []string{
-	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url",
-	"X-Original-Uri", "X-Forwarded-Path", "X-Host", "X-Forwarded-Server",
+// unkeyed calls f with the names of fields that the client sent, that could change
+// the response, and that are not part of the key, until it returns false. They do not
+// reach the service with a request whose response may be shared.
+func (c *chains) unkeyed(r *http.Request, f func(name string) bool) {
+	var ch *chain
+	for name, values := range r.Header {
+		kind := proxyfields.Of(name)
+		switch {
+		case kind == proxyfields.None, len(values) == 0,
+			name == "X-Forwarded-For", // which reverse_proxy sets
+			kind != proxyfields.Override && (saysWho(name) || fromTrustedProxy(r)):
+			continue
+		}
+		if ch == nil {
+			ch = c.of(r)
+		}
+		if !slices.Contains(c.keyHeaders, name) && !ch.sets(name) && !f(name) {
+			return
+		}
+	}
 }
 
-// unkeyed calls f with the names of fields that the client sent, that could change
-// the response, and that are not part of the key, until it returns false.
-func (c *chains) unkeyed(r *http.Request, f func(name string) bool) {
-	keyed := func(name string) bool {
-		return slices.Contains(c.keyHeaders, name) || slices.Contains(c.of(r).overrides, name)
-	}
-	for _, name := range forwardedFields {
-		if len(r.Header[name]) > 0 && !fromTrustedProxy(r) && !keyed(name) && !f(name) {
-			return
-		}
-	}
-	for _, name := range overrideFields {
-		if len(r.Header[name]) > 0 && !keyed(name) && !f(name) {
-			return
-		}
-	}
+// sets reports whether handlers in front set the field, so that it is not what the
+// client sent.
+func (ch *chain) sets(name string) bool {
+	return slices.Contains(ch.overrides, name) || slices.Contains(ch.addresses, name) || slices.Contains(ch.userFields, name) || ch.isForwarded(name)
 }
 
 // hasUnkeyed reports whether the request has such a field.

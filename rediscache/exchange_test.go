@@ -265,6 +265,14 @@ func TestExchanges(t *testing.T) {
 				receives: []string{"X-Original-Url", "-", "X-Http-Method-Override", "-", "X-Rewrite-Url", "-", "X-Forwarded-Prefix", "-", "Forwarded", "-", "X-Forwarded-Port", "-"}, body: "1",
 			},
 			{stored: true, gets: "1"},
+			{
+				path: "/who", send: []string{"X-Forwarded-Uri", "/admin", "X-Forwarded-Anything", "1", "X-Original-Host", "evil.test", "X-Real-IP", "127.0.0.1", "CF-Connecting-IP", "127.0.0.1", "Front-End-Https", "on"},
+				receives: []string{"X-Forwarded-Uri", "-", "X-Forwarded-Anything", "-", "X-Original-Host", "-", "X-Real-Ip", "-", "Cf-Connecting-Ip", "-", "Front-End-Https", "-"}, body: "1",
+			},
+			{path: "/who", stored: true, gets: "1"},
+			// A field that names the user is a credential.
+			{path: "/user", send: []string{"X-Forwarded-Groups", "admin"}, receives: []string{"X-Forwarded-Groups", "admin"}, body: "1"},
+			{path: "/user", body: "2"},
 		}},
 		"queries": {block: "http_cache 60s {\n key {\n query deny utm_* fbclid\n query sort\n}\n}", scenes: []scene{
 			{path: "/?b=2&a=1&utm_x=3", body: "1"},

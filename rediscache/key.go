@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/zeebo/xxh3"
@@ -15,8 +16,10 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/cookies"
+	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
@@ -279,31 +282,32 @@ func (k *keyer) appendUser(b []byte, c *client, r *http.Request) (_ []byte, leng
 	return cachekey.AppendPart(append(b, 'u'), user), len(user)
 }
 
-// forwardedFields are those in which a proxy says what its client asked for. Origins
-// answer with redirects and links to that. Sent by a trusted proxy they are part of
-// the key; sent by others they do not reach the origin.
-var forwardedFields = []string{
-	"Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Scheme", "X-Forwarded-Ssl",
-}
-
 // forwardedBy returns the scheme that the client used, and what a trusted proxy in
-// front of us says about its request.
+// front of us says about its request. Services answer with redirects and links to
+// that, so it is part of the key.
 func forwardedBy(r *http.Request) (scheme, forwarded string) {
 	scheme = "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
+	var space [8]string
+	names := space[:0]
+	for name := range r.Header {
+		if !isAsked(name) {
+			continue
+		}
+		if len(names) == 0 && !fromTrustedProxy(r) {
+			return scheme, ""
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	var b []byte
-	trusted := false
-	for _, name := range forwardedFields {
+	for _, name := range names {
 		values := r.Header[name]
 		if len(values) == 0 {
 			continue
 		}
-		if !trusted && !fromTrustedProxy(r) {
-			return scheme, ""
-		}
-		trusted = true
 		if name == "Forwarded" {
 			values = forwardedFor.Split(strings.Join(values, ","), -1) // without the client's address
 		}
@@ -315,6 +319,17 @@ func forwardedBy(r *http.Request) (scheme, forwarded string) {
 		}
 	}
 	return scheme, string(b)
+}
+
+// isAsked reports whether a proxy says in the field what its client asked for. What
+// names the user or holds credentials is no such field.
+func isAsked(name string) bool {
+	return proxyfields.Of(name) == proxyfields.Asked && !saysWho(name)
+}
+
+// saysWho reports whether the field commonly holds credentials or names a user.
+func saysWho(name string) bool {
+	return credentials.IsName(name) || slices.Contains(credentials.Fields, name) || slices.Contains(credentials.UserFields, name)
 }
 
 // forwardedFor are the parameters of Forwarded (RFC 7239) that name a client or

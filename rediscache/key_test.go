@@ -34,6 +34,9 @@ func TestForwardedKeys(t *testing.T) {
 		{"X-Forwarded-Proto", "https"},
 		{"X-Forwarded-Prefix", "/x"},
 		{"X-Forwarded-Port", "1"},
+		{"X-Forwarded-Uri", "/b"},
+		{"X-Original-Host", "b.test"},
+		{"Front-End-Https", "on"},
 		{"Forwarded", "for=1.2.3.4;host=b.test"},
 		{"Forwarded", "proto=https"},
 	} {
@@ -46,6 +49,11 @@ func TestForwardedKeys(t *testing.T) {
 	}
 	if key(true, "Forwarded", `for="[2001:db8::1]:5";host=b.test`) != key(true, "Forwarded", "for=5.6.7.8;host=b.test") {
 		t.Error("the client's address counts")
+	}
+	for _, name := range []string{"X-Real-Ip", "X-Forwarded-For", "X-Envoy-External-Address"} {
+		if key(true, name, "1.2.3.4") != plain {
+			t.Errorf("%s of a trusted proxy counts", name)
+		}
 	}
 }
 

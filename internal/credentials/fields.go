@@ -25,7 +25,7 @@ var Parameters = []string{
 // no secret.
 var UserFields = []string{
 	"Cf-Access-Client-Id", "Remote-Email", "Remote-User", "X-Amzn-Oidc-Identity", "X-Auth-Request-Email", "X-Auth-Request-User",
-	"X-Authenticated-User", "X-Authentik-Username", "X-Forwarded-Email", "X-Forwarded-User", "X-Goog-Authenticated-User-Email",
+	"X-Authenticated-User", "X-Authentik-Username", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-User", "X-Goog-Authenticated-User-Email",
 	"X-Goog-Authenticated-User-Id", "X-Ms-Client-Principal-Id", "X-Remote-User", "X-Ssl-Client-Verify", "X-User", "X-User-Id", "X-Webauth-User",
 }
 

@@ -1,0 +1,21 @@
+package proxyfields
+
+import "testing"
+
+func TestKinds(t *testing.T) {
+	for name, want := range map[string]Kind{
+		"X-Http-Method-Override": Override, "X-Original-Url": Override,
+		"Forwarded": Asked, "X-Forwarded-Host": Asked, "X-Forwarded-Anything": Asked, "X-Original-Host": Asked, "Front-End-Https": Asked,
+		"X-Forwarded-For": Client, "X-Real-Ip": Client, "Cf-Connecting-Ip": Client, "True-Client-Ip": Client,
+		"": None, "X-Tenant": None, "Accept": None, "Cookie": None, "From": None, "Te": None, "X-Request-Id": None,
+	} {
+		if got := Of(name); got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+	for _, name := range Changing() {
+		if kind := Of(name); kind != Override && kind != Asked {
+			t.Errorf("%s: %d", name, kind)
+		}
+	}
+}
