@@ -37,7 +37,8 @@ const methodPurge = "PURGE"
 type PurgeMethod struct {
 	// Addresses or networks of clients that may purge, such as `10.0.0.0/8`.
 	// The client's address is Caddy's `client_ip`, which heeds the server's
-	// `trusted_proxies`. `private_ranges` stands for all private networks and
+	// `trusted_proxies`. A request through another proxy is refused: its client is
+	// not known. `private_ranges` stands for all private networks and
 	// the loopback addresses. Placeholders such as `{env.PURGERS}` may hold
 	// several, separated by commas. Default: any.
 	Allow []string `json:"allow,omitempty"`
@@ -90,7 +91,7 @@ func (h *Handler) warnOfProxies(ctx caddy.Context) {
 
 // allowed reports whether the request meets all conditions.
 func (p *PurgeMethod) allowed(r *http.Request) bool {
-	if len(p.networks) > 0 && !nearby.Client(r, p.networks) {
+	if len(p.networks) > 0 && (nearby.HidesClient(r) || !nearby.Client(r, p.networks)) {
 		return false
 	}
 	if len(p.users) > 0 {

@@ -38,6 +38,7 @@ func TestPurgeMethod(t *testing.T) {
 		{"both", PurgeMethod{Allow: []string{"10.0.0.0/8"}, Users: []string{"deploy"}}, "10.0.0.1", "deploy", 200},
 		{"one of both", PurgeMethod{Allow: []string{"10.0.0.0/8"}, Users: []string{"deploy"}}, "10.0.0.1", "", 403},
 		{"the other of both", PurgeMethod{Allow: []string{"10.0.0.0/8"}, Users: []string{"deploy"}}, "1.0.0.1", "deploy", 403},
+		{"through a proxy that is not trusted", PurgeMethod{Allow: []string{"private_ranges"}}, "10.1.2.3, 1.2.3.4", "", 403},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if err := tc.method.provision(); err != nil {
@@ -90,6 +91,10 @@ func TestPurgeMethod(t *testing.T) {
 func purgeRequestFrom(ip, user string) *http.Request {
 	r := httptest.NewRequest(methodPurge, "https://example.com/a", nil)
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
+	ip, client, proxied := strings.Cut(ip, ", ")
+	if proxied {
+		r.Header.Set("X-Forwarded-For", client)
+	}
 	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, ip)
 	if user != "" {
 		identity.Set(r, &identity.Identity{Provider: "main", Subject: user})

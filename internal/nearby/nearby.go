@@ -114,8 +114,17 @@ func (n *Networks) Has(r *http.Request) bool {
 	if isTrusted(r) {
 		return Client(r, n.prefixes)
 	}
+	return !HidesClient(r)
+}
+
+// HidesClient reports whether the request came through a proxy that is not trusted, so
+// that the address of the client is not known: the peer is the proxy.
+func HidesClient(r *http.Request) bool {
+	if isTrusted(r) {
+		return false
+	}
 	forwarded, _ := caddyhttp.GetVar(r.Context(), forwardedVar).(bool)
-	return !forwarded && len(r.Header["X-Forwarded-For"]) == 0 && len(r.Header["Forwarded"]) == 0
+	return forwarded || len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0
 }
 
 // allIn reports whether all addresses of a list, which may have ports, are in one of the
