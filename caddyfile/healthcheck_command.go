@@ -27,13 +27,16 @@ const (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "healthcheck",
-		Usage: "[--url <url> | --listen <address>] [--timeout <duration>] [--insecure]",
+		Usage: "[--url <url> | --listen <address> | --env-file <path>] [--timeout <duration>] [--insecure]",
 		Short: "Checks whether a gateway is healthy",
 		Long: `
 Sends one GET request and exits with 0 if the status is 2xx, and with 1 otherwise. It is
 meant for containers without a shell or curl:
 
-	HEALTHCHECK CMD ["/tentagate", "healthcheck"]`,
+	HEALTHCHECK CMD ["/tentagate", "healthcheck"]
+
+Where the gateway listens is read from SERVER_NAME, also in the environment file that
+the gateway has: .env in the working directory, or that of --env-file.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			describeRoot(cmd)
 			var c healthCommand
@@ -41,6 +44,7 @@ meant for containers without a shell or curl:
 			flags := cmd.Flags()
 			flags.StringVar(&c.url, "url", "", "URL to request (default: /health where the gateway listens, "+defaultHealthURL+")")
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address that the gateway listens on, instead of SERVER_NAME")
+			addEnvFile(flags, &c.envFile)
 			flags.DurationVar(&c.timeout, "timeout", defaultHealthTimeout, "Time limit for the response")
 			flags.BoolVar(&c.insecure, "insecure", false, "Do not verify the certificate, for a gateway at an IP address")
 			cmd.Args = cobra.NoArgs
@@ -53,15 +57,19 @@ meant for containers without a shell or curl:
 type healthCommand struct {
 	url      string
 	listen   string
+	envFile  string
 	timeout  time.Duration
 	insecure bool
 	dial     string // address to connect to, instead of the one in the URL
 }
 
 // address returns the URL of the health check where the gateway listens on this
-// machine, by --listen or by SERVER_NAME.
+// machine, by --listen, or by SERVER_NAME in the environment or its file.
 func (c *healthCommand) address() (string, error) {
 	if c.listen == "" {
+		if err := (&gatewayCommand{envFile: c.envFile}).loadEnvironment(); err != nil {
+			return "", err
+		}
 		return c.addressOfSite(getenv("SERVER_NAME")), nil
 	}
 	host, port, err := splitListen(c.listen)
