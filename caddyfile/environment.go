@@ -235,6 +235,10 @@ func parseOrigins(text string) ([]string, error) {
 			return nil, fmt.Errorf("entry %d of %d: %w", i+1, len(list), err)
 		}
 		list[i] = canonical
+		if set, err := origin.Parse([]string{canonical}); err == nil && len(set.PublicSuffixes()) > 0 {
+			return nil, fmt.Errorf("entry %d of %d: origin %q: anybody can register a name under %s, and pages of these origins may send credentials: name the origins",
+				i+1, len(list), entry, set.PublicSuffixes()[0])
+		}
 	}
 	if len(list) > 1 && slices.Contains(list, "*") {
 		return nil, fmt.Errorf("entry %d of %d: origin *: it allows every origin, leave the others out", slices.Index(list, "*")+1, len(list))

@@ -148,7 +148,8 @@ func TestParseOrigins(t *testing.T) {
 		`["https://a.example.com","null"]`:               "error: entry 2 of 2",
 		"https://a.example.com,*":                        "error: entry 2 of 2: origin *",
 		"https://a.example.com:99999":                    "error: entry 1 of 1",
-		" , ":                                            "error: entry 1 of 1",
+		"https://a.example.com,https://*.github.io":      `error: entry 2 of 2: origin "https://*.github.io": anybody can register a name under github.io`,
+		" , ": "error: entry 1 of 1",
 	} {
 		origins, err := parseOrigins(text)
 		expect(t, fmt.Sprint(origins), err, want)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/publicsuffix"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -203,10 +202,7 @@ func (h *Handler) provisionOrigins(texts []string, logger *zap.Logger) error {
 				zap.String("origin", text))
 		}
 	}
-	for _, domain := range h.origins.Suffixes() {
-		if suffix, _ := publicsuffix.PublicSuffix(domain); suffix != domain {
-			continue
-		}
+	for _, domain := range h.origins.PublicSuffixes() {
 		if h.AllowCredentials {
 			return fmt.Errorf("*.%s excludes allow_credentials: anybody can register a name under %s; name the origins", domain, domain)
 		}

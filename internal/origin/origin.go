@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/publicsuffix"
 )
 
 // Set is a set of allowed origins.
@@ -275,8 +278,7 @@ func (p *pattern) matches(origin string) bool {
 		strings.HasSuffix(label, p.last) && strings.IndexByte(label, '.') < 0
 }
 
-// Suffixes returns the domains of the set's wildcard patterns, for a caller
-// that knows under which of them anybody can register a name.
+// Suffixes returns the domains of the set's wildcard patterns.
 func (s *Set) Suffixes() []string {
 	var suffixes []string
 	for _, p := range s.patterns {
@@ -285,4 +287,13 @@ func (s *Set) Suffixes() []string {
 		}
 	}
 	return suffixes
+}
+
+// PublicSuffixes returns those of the domains under which anybody can register a name,
+// such as github.io.
+func (s *Set) PublicSuffixes() []string {
+	return slices.DeleteFunc(s.Suffixes(), func(domain string) bool {
+		suffix, _ := publicsuffix.PublicSuffix(domain)
+		return suffix != domain
+	})
 }
