@@ -374,6 +374,7 @@ func TestBadConfiguration(t *testing.T) {
 		"service a {\n validate on\n }":                     "validate: ",
 		"service a\n validate_body_size 0":                  "accepted are 1 to 16MiB",
 		"service a\n validate_body_size 17MiB":              "accepted are 1 to 16MiB",
+		"service a\n validate_body_size 5":                  "5 bytes is very small: write a unit, such as 5MiB",
 		"service a\n titles x":                              "did you mean title?",
 	} {
 		_, err := servertest.Load(t, ":80 {\n api_docs {\n "+config+"\n }\n}")

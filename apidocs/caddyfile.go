@@ -93,10 +93,13 @@ var readMode = parse.OneOf(modeObserve, modeEnforce, off)
 
 func bodySize(text string) (int64, error) {
 	size, err := parse.SizeOrOff(text)
-	if err == nil && (size < 1 || size > maxBodySize) {
-		err = fmt.Errorf("%s: accepted are 1 to 16MiB; to validate nothing, write `validate off`", text)
+	switch {
+	case err != nil:
+		return 0, err
+	case size < 1 || size > maxBodySize:
+		return 0, fmt.Errorf("%s: accepted are 1 to 16MiB; to validate nothing, write `validate off`", text)
 	}
-	return size, err
+	return size, parse.NeedsUnit(text, size)
 }
 
 func pathOption(name string, to *string) parse.Option {

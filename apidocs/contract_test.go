@@ -162,7 +162,7 @@ func TestSeriesOfRemovedServices(t *testing.T) {
 }
 
 func TestEnforce(t *testing.T) {
-	h := contractSite(t, "enforce-shop", "validate enforce\n validate_body_size 64")
+	h := contractSite(t, "enforce-shop", "validate enforce\n validate_body_size 64B")
 	const base = "/api/enforce-shop"
 	for _, tc := range []struct {
 		method, path, contentType, body string
@@ -210,7 +210,7 @@ func TestEnforce(t *testing.T) {
 // A body without a length passes whole, be it checked or too long to be; one that breaks
 // off is the error that it would be.
 func TestEnforceStreams(t *testing.T) {
-	h := contractSite(t, "stream-shop", "validate enforce\n validate_body_size 64")
+	h := contractSite(t, "stream-shop", "validate enforce\n validate_body_size 64B")
 	const path = "/api/stream-shop/items"
 	for _, body := range []string{`{"name":"a"}`, `{"name":"` + strings.Repeat("y", 5000) + `"}`} {
 		w := send(h, http.MethodPost, path, iotest.OneByteReader(strings.NewReader(body)), "Content-Type", "application/json")

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
@@ -199,6 +200,26 @@ func (g *gateway) checkMatchers(h httpcaddyfile.Helper) error {
 			}
 		}
 	}
+	return g.checkBypass()
+}
+
+// checkBypass checks the paths for which the cache is not used.
+func (g *gateway) checkBypass() error {
+	for _, segment := range g.features["cache"].segments {
+		for _, line := range linesOf(segment) {
+			if line.Directive() != "bypass" {
+				continue
+			}
+			for _, token := range line.Segment[1:] {
+				if token.Line != line.Segment[0].Line || !strings.HasPrefix(token.Text, "/") {
+					continue
+				}
+				if err := g.checkMatcher("bypass", token, caddy.ModuleMap{"path": caddyconfig.JSON([]string{token.Text}, nil)}); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	return nil
 }
 
@@ -210,6 +231,10 @@ func (g *gateway) checkMatcher(option string, token caddyfile.Token, set caddy.M
 	}
 	unknown := ""
 	for _, path := range paths {
+		if before, query, ok := strings.Cut(path, "?"); ok && strings.Contains(query, "=") {
+			return fmt.Errorf("%s: %q has a query, but paths are compared without one: write a named matcher with `path %s` and `query %s`, at %s",
+				option, path, before, query, place.At(token.File, token.Line))
+		}
 		name, wrong := serviceOf(path)
 		if wrong {
 			continue

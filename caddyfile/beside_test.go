@@ -77,6 +77,14 @@ func TestMistakes(t *testing.T) {
 		{"the cache with a block", inside("cache /users/* {\nttl 30s\n}"), `cache: "/users/*" can match nothing|, at Caddyfile:4`},
 		{"matchers that can", named("public @some @post\nratelimit @post 5/1m\nratelimit @some 6/1m\nratelimit /api/users/login 7/1m\ncache @some 10s\ncache @post 10s\ncache /API/users/* 5s"), ""},
 
+		{"a bypass of the cache", inside("cache {\nbypass @open /users/*\nbypass /users/*\n}"), `bypass: "/users/*" can match nothing|, at Caddyfile:5`},
+		{"a bypass that can match", inside("cache {\nbypass /api/users/live/*\nbypass {\npath /api/users/*\nheader X-Live 1\n}\n}"), ""},
+		{"a query in a path", inside("public /api/users/docs?page=1"), "public: \"/api/users/docs?page=1\" has a query|`path /api/users/docs`|`query page=1`|, at Caddyfile:4"},
+		{"a path for one character", inside("public /api/users/doc?"), ""},
+		{"no limit for some", inside("ratelimit /api/users/x off"), "ratelimit: /api/users/x off|`vars <matcher> cost 0`|`cost {vars.cost}`|, at Caddyfile:4"},
+		{"no cache for some", inside("cache @x off"), "cache: @x off|`bypass <matcher>`|, at Caddyfile:4"},
+		{"no token for some", inside("jwt /api/users/x off"), "jwt: /api/users/x off|`public <matcher>`|, at Caddyfile:4"},
+
 		{"bytes", inside("limits {\nmax_body_size 10\n}"), "max_body_size: 10 bytes is very small|10MiB|, at Caddyfile:5"},
 		{"bytes that are meant", inside("limits {\nmax_body_size 10B\n}"), ""},
 		{"many bytes", inside("limits {\nmax_body_size 65536\n}"), ""},

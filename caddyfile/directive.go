@@ -3,6 +3,7 @@ package caddyfile
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -290,6 +291,13 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 	return noBlock(d, "public")
 }
 
+// exceptions are how some requests are left out, for `off` behind a matcher.
+var exceptions = map[string]string{
+	"cache":     "write `bypass <matcher>` in its block for requests that are not answered from the cache",
+	"jwt":       "write `public <matcher>` for requests that need no token",
+	"ratelimit": "write `vars <matcher> cost 0` in the site and `cost {vars.cost}` in its block for requests that do not count",
+}
+
 // unmarshal reads an option that stands for a directive.
 func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, segment caddyfile.Segment) error {
 	args := d.RemainingArgs()
@@ -305,6 +313,8 @@ func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, se
 		return noBlock(d, option+" off")
 	}
 	switch {
+	case len(args) == 2 && parse.IsOff(args[1]) && exceptions[option] != "":
+		return d.Errf("%s: %s: it is switched off for all requests or for none: %s", option, strings.Join(args, " "), exceptions[option])
 	case f.off:
 		return d.Errf("%s: already set to off", option)
 	case len(segment) == 1:

@@ -40,19 +40,13 @@ type bound struct {
 // call, or a WebSocket over HTTP/2.
 const streamTimeout = "1h"
 
-// leastBody is the smallest bound of a body that needs no unit.
-const leastBody = 1 << 10
-
 var bounds = []bound{
 	{"max_body_size", "MAX_BODY_SIZE", "1GiB", func(l *limits, text string) error {
 		n, err := humanize.ParseBytes(text)
 		if l.maxBody = int64(min(n, math.MaxInt64)); err != nil {
 			return fmt.Errorf("%q is not a size such as 512KiB or 1GiB"+parse.OrOff, text)
 		}
-		if n > 0 && n < leastBody && strings.Trim(text, "0123456789") == "" {
-			return fmt.Errorf("%s bytes is very small: write a unit, such as %sMiB, or %sB", text, text, text)
-		}
-		return nil
+		return parse.NeedsUnit(text, l.maxBody)
 	}},
 	{"body_timeout", "BODY_TIMEOUT", "60s", func(l *limits, text string) (err error) {
 		if l.bodyTimeout, err = caddy.ParseDuration(text); err != nil || l.bodyTimeout < 0 {

@@ -255,6 +255,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 		"guard {\n upgrades websocket H2C\n}":    "upgrades: H2C is not accepted: the requests in such a connection bypass every handler",
 		"guard {\n upgrades TLS/1.0\n}":          "upgrades: TLS/1.0 is not accepted",
 		"guard {\n upgrades HTTP/2.0\n}":         "upgrades: HTTP/2.0 is not accepted",
+		"guard {\n upgrades on\n}":               "upgrades: \"on\" is not the name of a protocol: websocket is accepted by default",
 		"guard {\n upgrades off websocket\n}":    "upgrades: off cannot be combined with protocols, at ",
 	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser(block)); err == nil || !strings.Contains(err.Error(), want) {

@@ -148,6 +148,8 @@ var upgradable = []string{"websocket", "connect-udp", "connect-ip", "connect-tcp
 func (h *Handler) checkOptions() error {
 	for _, name := range h.Upgrades {
 		switch protocol, version, versioned := strings.Cut(name, "/"); {
+		case len(h.Upgrades) == 1 && slices.Contains([]string{"on", "true", "yes"}, strings.ToLower(name)):
+			return fmt.Errorf("upgrades: %q is not the name of a protocol: websocket is accepted by default: remove the line, or name protocols", name)
 		case strings.EqualFold(name, noUpgrades) && len(h.Upgrades) > 1:
 			return fmt.Errorf("upgrades: %s cannot be combined with protocols", noUpgrades)
 		case slices.ContainsFunc(notUpgraded, func(other string) bool { return strings.EqualFold(protocol, other) }):

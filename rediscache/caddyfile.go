@@ -148,6 +148,9 @@ func (h *Handler) listOption(name string, to *[]string) parse.Option {
 		if len(*to) == 1 && (*to)[0] == parse.Off {
 			*to, h.Off = nil, append(h.Off, name)
 		}
+		if len(*to) == 1 && slices.Contains([]string{"on", "true", "yes"}, (*to)[0]) {
+			return fmt.Errorf("%s: %q: it is on by default: remove the line, or name header fields", name, (*to)[0])
+		}
 		if slices.Contains(*to, parse.Off) {
 			return fmt.Errorf("%s: off cannot be combined with other values", name)
 		}

@@ -66,6 +66,8 @@ func TestZeroAndOff(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"http_cache on":                                 "it takes a ttl such as 60s",
+		"http_cache {\ntags on\n}":                      `tags: "on": it is on by default`,
+		"http_cache {\ntargets true\n}":                 `targets: "true": it is on by default`,
 		"http_cache off":                                "without the directive nothing is stored",
 		"http_cache {\nmemory 0\n}":                     "store redis",
 		"http_cache {\nmemory off\n}":                   "store redis",

@@ -147,6 +147,15 @@ func Size(text string) (int64, error) {
 	return int64(v), nil
 }
 
+// NeedsUnit refuses a size of less than 1 KiB without a unit, which is usually missing.
+// Zero needs none.
+func NeedsUnit(text string, size int64) error {
+	if size <= 0 || size >= 1<<10 || strings.Trim(text, "0123456789") != "" {
+		return nil
+	}
+	return fmt.Errorf("%s bytes is very small: write a unit, such as %sMiB, or %sB", text, text, text)
+}
+
 // AtLeast refuses a size below the minimum. The unit is usually missing: the error
 // then suggests one.
 func AtLeast(text string, size, minimum int64, unit string) error {

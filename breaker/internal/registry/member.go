@@ -148,7 +148,7 @@ func (m *Member) rules() any {
 func CheckName(name string) error {
 	for _, placeholder := range resolve.Placeholders(name) {
 		if strings.HasPrefix(placeholder, "http.") || !strings.Contains(placeholder, ".") {
-			return fmt.Errorf("name: {%s} is known only when a request comes, and a breaker has one name: for a circuit of each value, write a name such as users, and in its block `key {%s}`", placeholder, placeholder)
+			return fmt.Errorf("name: {%s} is known only when a request comes, and a breaker has one name: write a name such as users; for a circuit of each value, the directive circuit_breaker has `key {%s}`", placeholder, placeholder)
 		}
 	}
 	return nil
