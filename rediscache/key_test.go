@@ -57,6 +57,33 @@ func TestForwardedKeys(t *testing.T) {
 	}
 }
 
+// Keys that are renewed, for everybody and for a user, are those that the next request
+// has, each time that No-Vary-Search changes.
+func TestRenewedKeys(t *testing.T) {
+	h, err := loadCache(t, "http_cache 60s {\nkey {\nper_user header X-User\n}\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"", "ann"} {
+		r := httptest.NewRequest("GET", "http://renewed.test/?bb=1&a=2", nil)
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), &caddyhttp.Server{})
+		r.Header.Set("X-User", user)
+		got := h.keys.target(r, nil)
+		if got.hasPartition() != (user != "") {
+			t.Fatalf("partition %v of user %q", got.hasPartition(), user)
+		}
+		for _, given := range []bool{true, false, true} {
+			before := got.shared
+			h.keys.searchRules.Learn(got.searchHost(), got.path, rfc9111.SearchVariance{All: true}, given)
+			h.keys.renew(&got, &noChain)
+			if want := h.keys.target(r, nil); got.shared != want.shared || got.private != want.private || got.shared == before {
+				t.Errorf("user %q, given %v: %+v and %+v, want %+v and %+v", user, given, got.shared, got.private, want.shared, want.private)
+			}
+		}
+		h.keys.searchRules.Learn(got.searchHost(), got.path, rfc9111.SearchVariance{}, false)
+	}
+}
+
 // Jitter only ever shortens, and by no more than its part.
 func TestJitter(t *testing.T) {
 	h, err := loadCache(t, "http_cache 100s {\n jitter 10%\n}")
