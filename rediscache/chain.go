@@ -39,6 +39,14 @@ type chain struct {
 	// hostVars the variables among them that handlers behind use.
 	hostMade hostMade
 	hostVars []string
+	// constants are the fields that handlers in front set to fixed values, for all
+	// requests or for some, and chosen the placeholders of frontMade.chosen that handlers
+	// behind use.
+	constants []constant
+	chosen    []string
+	// credentialFields are request fields that handlers in front make of what identifies
+	// the client, and credentialVars such variables that handlers behind use.
+	credentialFields, credentialVars []string
 	// varies are the request fields that handlers in front name in the Vary of all
 	// responses, and never is set if they say that a response is for one request only.
 	varies []string
@@ -74,8 +82,12 @@ type chains struct {
 	controls []string
 	// dropsQuery: query parameters are left out of what the origin is asked.
 	dropsQuery bool
-	// keyHeaders are the request fields that the operator made part of the key.
+	// keyHeaders are the request fields that the operator made part of the key, and
+	// keyCookies is set if cookies are.
 	keyHeaders []string
+	keyCookies bool
+	// isCredential reports whether a request field identifies its client.
+	isCredential func(name string) bool
 
 	last    atomic.Pointer[chain] // a handler mostly has one place
 	finding sync.Mutex            // one request reads the configuration, and others wait for it
@@ -104,6 +116,9 @@ func (c *chains) find(place *sites.Place) *chain {
 	handlers := place.Before()
 	ch.hostMade = findHostMade(handlers)
 	ch.hostVars = ch.hostMade.variables(ch.placeholders)
+	made := c.findFrontMade(handlers)
+	ch.chosen = intersection(made.chosen, ch.placeholders)
+	ch.credentialVars = intersection(made.credentials, ch.placeholders)
 	for _, before := range handlers {
 		if f, ok := before.(forwarded.Forwarder); ok {
 			ch.addForwarded(f.ForwardedFields())
@@ -113,8 +128,13 @@ func (c *chains) find(place *sites.Place) *chain {
 			ch.proxies = true
 		case *headers.Handler:
 			ch.addHeaders(before, c.controls)
+			c.addRequestFields(ch, made, before)
 		}
 	}
+	ch.constants = slices.DeleteFunc(ch.constants, func(c constant) bool { return slices.Contains(ch.overrides, c.name) })
+	slices.SortFunc(ch.constants, func(a, b constant) int { return strings.Compare(a.name, b.name) })
+	slices.Sort(ch.credentialFields)
+	ch.credentialFields = slices.Compact(ch.credentialFields)
 	slices.Sort(ch.overrides)
 	slices.Sort(ch.userFields)
 	slices.Sort(ch.varies)
@@ -168,6 +188,48 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 			ch.addMade(name, r.Search+r.SearchRegexp+r.Replace)
 		}
 	}
+}
+
+// addRequestFields notes the fields that a `request_header` in front makes of credentials
+// or sets to what the operator chose.
+func (c *chains) addRequestFields(ch *chain, made *frontMade, h *headers.Handler) {
+	if h.Request == nil {
+		return
+	}
+	note := func(name, value string, whole bool) {
+		switch of := c.originOf(made, value); {
+		case of.credential:
+			ch.credentialFields = append(ch.credentialFields, http.CanonicalHeaderKey(name))
+		case of.chosen:
+			ch.override(name)
+		case of.constant && whole:
+			ch.addConstant(name, value)
+		case of.constant && !inKeyOrPrivate(name):
+			ch.override(name)
+		}
+	}
+	for _, fields := range []http.Header{h.Request.Add, h.Request.Set} {
+		for name, values := range fields {
+			for _, value := range values {
+				note(name, value, true)
+			}
+		}
+	}
+	for name, replacements := range h.Request.Replace {
+		for _, r := range replacements {
+			note(name, r.Replace, false)
+		}
+	}
+}
+
+// intersection returns the names that are in both lists.
+func intersection(names, others []string) (both []string) {
+	for _, name := range names {
+		if slices.Contains(others, name) {
+			both = append(both, name)
+		}
+	}
+	return both
 }
 
 // addMade notes a field that is made of the host or of another service's answer.

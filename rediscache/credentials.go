@@ -27,8 +27,9 @@ func (k *keyer) identify(c *client, r *http.Request, b []byte) []byte {
 	chain := k.chains.of(r)
 	userFields := k.userFields(chain)
 	named := slices.ContainsFunc(userFields, func(name string) bool { return strings.Join(r.Header[name], "") != "" })
-	c.authorized = authenticated || certificate != nil || named || len(r.Header["Authorization"]) > 0 || chain.reads.Asks
-	c.credentials = chain.reads.Asks || len(r.Header["Cookie"]) > 0 && len(k.options.Cookies) == 0 || k.hasCredentials(chain, r) || chain.wasAuthorized(r)
+	made := chain.hasMadeCredentials(r)
+	c.authorized = authenticated || certificate != nil || named || len(r.Header["Authorization"]) > 0 || chain.reads.Asks || made
+	c.credentials = chain.reads.Asks || made || len(r.Header["Cookie"]) > 0 && len(k.options.Cookies) == 0 || k.hasCredentials(chain, r) || chain.wasAuthorized(r)
 	if !k.options.PerUser {
 		return b
 	}
@@ -111,6 +112,10 @@ func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]by
 		}
 		b = cachekey.AppendPart(cachekey.AppendPart(b, name), strings.Join(values, "\x00"))
 	}
+	k.chains.of(r).madeCredentials(r, func(name, value string) bool {
+		b = cachekey.AppendPart(cachekey.AppendPart(b, name), value)
+		return true
+	})
 	return sha256.Sum256(b), len(b) > 0
 }
 

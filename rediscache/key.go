@@ -187,6 +187,8 @@ func (k *keyer) target(r *http.Request, content *content) target {
 	b = cachekey.AppendFields(b, r.Header, chain.overrides)
 	b = k.appendOptions(b, r)
 	b = appendValues(b, chain.hostVars, r)
+	b = appendValues(b, chain.chosen, r)
+	b = chain.appendConstants(b, r.Header)
 	if len(chain.varies) > 0 {
 		b = cachekey.AppendPart(append(b, 'V'), rfc9111.Variant(chain.varies, r.Header))
 	}

@@ -124,7 +124,8 @@ func (h *Handler) setParts(t *tiers) {
 	h.keys.query = cachekey.QueryFilter{Allow: h.Key.QueryAllow, Deny: h.Key.QueryDeny, Sort: h.Key.QuerySort}
 	h.keys.chains.controls = append([]string{"Cache-Control"}, h.Targets...)
 	h.keys.chains.dropsQuery = h.keys.query.Drops()
-	h.keys.chains.keyHeaders = h.Key.Headers
+	h.keys.chains.keyHeaders, h.keys.chains.keyCookies = h.Key.Headers, len(h.Key.Cookies) > 0
+	h.keys.chains.isCredential = h.keys.isCredential
 	h.keys.credentials = map[string]bool{}
 	for _, name := range slices.Concat([]string{"Proxy-Authorization"}, credentials.Fields, credentials.UserFields, canonical(h.Key.Credentials)) {
 		if !slices.Contains(h.Key.Headers, name) {
