@@ -26,25 +26,43 @@ func Install(ctx caddy.Context) {
 	}
 }
 
-type installation struct{ once sync.Once }
+type installation struct {
+	once sync.Once
+	held *held
+}
 
-// installed is in the context of connections whose server has its front.
+// installed is the key of the *connection in the context of connections whose server has
+// its front.
 type installed struct{}
 
-func (i *installation) connContext(ctx context.Context, _ net.Conn) context.Context {
+func (i *installation) connContext(ctx context.Context, conn net.Conn) context.Context {
 	if ctx.Value(installed{}) != nil {
 		return ctx // another handler did it
 	}
-	// No connection is served before this returned for it, so nothing reads the field
-	// that is written here.
+	// No connection is served before this returned for it, so nothing reads the fields
+	// that are written here.
 	i.once.Do(func() {
 		if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok && server.Handler != nil {
 			server.Handler = newFront(server.Handler)
 			// Go's own answer to it reads the body before, for as long as that takes.
 			server.DisableGeneralOptionsHandler = true
+			if i.held = newHeld(server); i.held != nil {
+				server.ConnState = both(i.held.connState, server.ConnState)
+			}
 		}
 	})
-	return context.WithValue(ctx, installed{}, true)
+	return context.WithValue(ctx, installed{}, i.held.add(conn))
+}
+
+// both returns a hook that calls both, of which the second may be nil.
+func both(first, second func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	if second == nil {
+		return first
+	}
+	return func(conn net.Conn, state http.ConnState) {
+		first(conn, state)
+		second(conn, state)
+	}
 }
 
 // front is what the http.Server calls in place of Caddy's server.
@@ -80,6 +98,13 @@ func newFront(next http.Handler) *front {
 // The userinfo of a target such as `http://user:password@host/` is a password, which
 // must not be in any log of Caddy.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	conn, _ := r.Context().Value(installed{}).(*connection)
+	conn.turn(r)
+	f.serve(w, r)
+	conn.turn(r)
+}
+
+func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	target := r.RequestURI
 	if r.URL.User != nil {
 		target = credentials.RedactUserinfo(target)
