@@ -80,7 +80,7 @@ func (f *CredentialsFilter) Provision(caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Concat(credentials.Parameters, parameters) {
+	for _, name := range parameters {
 		f.names[strings.ToLower(name)] = true
 	}
 	return nil
@@ -125,7 +125,7 @@ func (f *CredentialsFilter) redactHeader(header http.Header) http.Header {
 
 // redact replaces the credentials of a URL.
 func (f *CredentialsFilter) redact(text string) string {
-	return credentials.RedactURL(text, func(name string) bool { return f.names[name] })
+	return credentials.RedactURL(text, func(name string) bool { return f.names[name] || credentials.IsParameterName(name) })
 }
 
 // Interface guards

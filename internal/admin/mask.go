@@ -2,7 +2,6 @@ package admin
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/pythopus/tentagate/internal/credentials"
@@ -107,7 +106,7 @@ func maskedText(name, text string) string {
 	text = schemes.ReplaceAllString(text, "${1} "+mask)
 	return parameters.ReplaceAllStringFunc(text, func(parameter string) string {
 		found := parameters.FindStringSubmatch(parameter)
-		if name := strings.ToLower(found[2]); hides(name) || keyNames.MatchString(name) || credentials.IsParameter(name) || slices.Contains(credentials.Parameters, name) {
+		if name := strings.ToLower(found[2]); hides(name) || keyNames.MatchString(name) || credentials.IsParameter(name) || credentials.IsParameterName(name) {
 			return found[1] + found[2] + "=" + mask
 		}
 		return parameter

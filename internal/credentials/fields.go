@@ -17,24 +17,91 @@ var Fields = []string{
 // case.
 var Parameters = []string{
 	"access_token", "api-key", "api_key", "apikey", "assertion", "auth", "authorization", "bearer", "client_assertion", "client_secret", "code",
-	"id_token", "jwt", "key", "passwd", "password", "refresh_token", "sas", "secret", "session", "sig", "signature", "subscription-key", "ticket",
-	"token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
+	"id_token", "jwt", "key", "otp", "passcode", "passphrase", "passwd", "password", "pwd", "refresh_token", "sas", "secret", "session", "session_id", "sid", "sig",
+	"signature", "subscription-key", "ticket", "token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
 }
 
 // UserFields are header fields in which a proxy in front names the user. They are
 // no secret.
 var UserFields = []string{
-	"Cf-Access-Client-Id", "Remote-Email", "Remote-User", "X-Amzn-Oidc-Identity", "X-Auth-Request-Email", "X-Auth-Request-User",
-	"X-Authenticated-User", "X-Authentik-Username", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-User", "X-Goog-Authenticated-User-Email",
-	"X-Goog-Authenticated-User-Id", "X-Ms-Client-Principal-Id", "X-Remote-User", "X-Ssl-Client-Verify", "X-User", "X-User-Id", "X-Webauth-User",
+	"Cf-Access-Client-Id", "Impersonate-Group", "Impersonate-Uid", "Impersonate-User", "Remote-Email", "Remote-Groups", "Remote-Name", "Remote-User", "X-Amzn-Oidc-Identity", "X-Auth-Email", "X-Auth-Request-Email",
+	"X-Auth-Request-Groups", "X-Auth-Request-Preferred-Username", "X-Auth-Request-User", "X-Auth-User", "X-Auth-Username",
+	"X-Authenticated-User", "X-Authentik-Username", "X-Consumer-Custom-Id", "X-Consumer-Id", "X-Consumer-Username", "X-Credential-Identifier", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-User", "X-Goog-Authenticated-User-Email",
+	"X-Goog-Authenticated-User-Id", "X-Ms-Client-Principal-Id", "X-Remote-User", "X-Ssl-Client-Verify", "X-User", "X-User-Email", "X-User-Id", "X-User-Name",
+	"X-Username", "X-Webauth-User",
 }
 
 // IsName reports whether a request field, by its canonical name, most likely holds
-// credentials: the last word of the name says so, as in Circle-Token or X-Acme-Api-Key.
+// credentials: the last word of the name says so, as in Circle-Token, X-Acme-Api-Key or
+// AccessToken. A number behind it, as in X-Hub-Signature-256, is no word. Authorization
+// itself has rules of its own.
 func IsName(name string) bool {
-	switch name[strings.LastIndexByte(name, '-')+1:] {
-	case "Apikey", "Key", "Password", "Secret", "Session", "Signature", "Token":
-		return !strings.HasPrefix(name, "Sec-") && !strings.HasPrefix(name, "Accept-") && !strings.HasSuffix(name, "Idempotency-Key")
+	if name == "Authorization" || strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "Accept-") || strings.HasSuffix(name, "Idempotency-Key") {
+		return false
+	}
+	rest, word := name, ""
+	for word == "" && rest != "" {
+		at := len(rest) - 1
+		for at >= 0 && rest[at] != '-' && rest[at] != '.' {
+			at--
+		}
+		word = strings.TrimLeft(rest[at+1:], "0123456789")
+		rest = rest[:max(at, 0)]
+	}
+	if word == "" {
+		return false
+	}
+	switch word {
+	case "Id", "id": // Session-Id
+		return strings.HasSuffix(rest, "Session")
+	case "Auth", "auth", "Key", "key", "Otp", "otp", "Pin", "pin", "Sid", "sid":
+		return true
+	}
+	for _, end := range endsBy[word[len(word)-1]] {
+		if n := len(word) - len(end); n == 0 && strings.EqualFold(word, end) || n > 0 && word[n:] == end {
+			return true
+		}
 	}
 	return false
+}
+
+// ends are how words end that stand for credentials, also if another word is in front
+// without a hyphen.
+var ends = []string{
+	"accesskey", "apikey", "authentication", "authkey", "authorization", "bearer", "credential", "credentials", "jwt", "passcode", "passphrase",
+	"passwd", "password", "privatekey", "secret", "secretkey", "session", "sessionid", "signature", "token",
+}
+
+// endsBy are the ends by their last byte.
+var endsBy = func() (by [256][]string) {
+	for _, end := range ends {
+		last := end[len(end)-1]
+		by[last] = append(by[last], end)
+	}
+	return by
+}()
+
+// IsParameterName reports whether a query parameter, by its name in lower case, is one of
+// Parameters, however its words are separated, as in accessToken.
+func IsParameterName(name string) bool {
+	for _, known := range Parameters {
+		if sameWords(name, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameWords reports whether two texts are equal but for hyphens, underscores and dots.
+func sameWords(a, b string) bool {
+	for {
+		a, b = strings.TrimLeft(a, "-_."), strings.TrimLeft(b, "-_.")
+		if a == "" || b == "" {
+			return a == b
+		}
+		if a[0] != b[0] {
+			return false
+		}
+		a, b = a[1:], b[1:]
+	}
 }

@@ -2,7 +2,6 @@ package credentials
 
 import (
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -51,5 +50,5 @@ func decodedName(name string) string {
 // Shown returns a URL of the configuration as logs, errors and the admin API show it:
 // without userinfo, and without the values of the Parameters.
 func Shown(address string) string {
-	return RedactURL(address, func(name string) bool { return slices.Contains(Parameters, name) })
+	return RedactURL(address, IsParameterName)
 }
