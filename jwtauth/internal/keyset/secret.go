@@ -2,6 +2,7 @@ package keyset
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,7 +22,7 @@ const minUnit = 16
 var placeholderSecrets = []string{
 	"replacethis", "replaceme", "replacewith", "changethis", "changeme", "putyoursecret", "insertyoursecret",
 	"yoursecret", "yourjwtsecret", "yoursupersecret", "your256bitsecret", "your384bitsecret", "your512bitsecret",
-	"astringsecretatleast", "insertalong", "generateone", "mysupersecret",
+	"astringsecretatleast", "insertalong", "generateone", "supersecret", "mysecret", "topsecret", "thisisasecret", "changeit", "donotuse",
 }
 
 var errPlaceholder = errors.New("it is the placeholder of an example, which everybody knows: make a random one, as `openssl rand -base64 48` does")
@@ -57,7 +58,17 @@ func unitOf(secret []byte) int {
 	return len(secret)
 }
 
+// isPlaceholder reports whether a secret is from an example, also in base64, as
+// manifests of Kubernetes have it.
 func isPlaceholder(secret []byte) bool {
+	text := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(strings.TrimSpace(string(secret)), "="))
+	if decoded, err := base64.RawStdEncoding.DecodeString(text); err == nil && hasPlaceholder(decoded) {
+		return true
+	}
+	return hasPlaceholder(secret)
+}
+
+func hasPlaceholder(secret []byte) bool {
 	letters := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
 			return c
