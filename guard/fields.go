@@ -29,23 +29,27 @@ func kindOf(name string) kind {
 	switch proxyfields.Of(name) {
 	case proxyfields.Override:
 		return override
-	case proxyfields.Asked, proxyfields.Client:
+	case proxyfields.Asked, proxyfields.Client, proxyfields.Other:
 		return forwarded
 	case proxyfields.None:
 	}
 	switch name {
-	case "Client-Cert", "Client-Cert-Chain":
-		return forwarded
 	case "Http2-Settings":
 		return hop
+	case "Proxy":
+		// HTTP_PROXY is a variable of CGI programs by this field, and is the proxy that many
+		// HTTP clients use.
+		return ambiguous
 	}
-	switch {
-	case strings.HasPrefix(name, "X-Ssl-Client"):
-		return forwarded
-	case !plain(name):
+	if !plain(name) {
 		return ambiguous
 	}
 	return ordinary
+}
+// namesClient reports whether a field of a proxy has the address of a client, which
+// clients themselves do not send.
+func namesClient(name string) bool {
+	return name == "Forwarded" || proxyfields.Of(name) == proxyfields.Client
 }
 
 // plain reports whether a name has no other characters than letters, digits and
@@ -77,7 +81,9 @@ func (h *Handler) checkFields(r *http.Request) error {
 		case forwarded:
 			if !slices.Contains(h.kept, name) && !fromTrustedProxy(r) {
 				delete(r.Header, name)
-				nearby.Dropped(r, name)
+				if namesClient(name) {
+					nearby.Dropped(r)
+				}
 			}
 		case hop, ambiguous:
 			delete(r.Header, name)

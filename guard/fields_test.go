@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/requestid"
 )
 
@@ -72,11 +73,43 @@ func TestTrailerNames(t *testing.T) {
 	}
 }
 
+// Fields that only look like those stay, and that of CGI programs' proxy never does.
+func TestOtherFields(t *testing.T) {
+	for name, want := range map[string]kind{
+		"X-Client-Id": ordinary, "X-Client-Version": ordinary, "X-Ip": ordinary, "X-Device-Ip": ordinary, "X-Email-Address": ordinary, "X-Ship": ordinary, "X-Originals": ordinary,
+		"X-For": ordinary, "Looking-For": ordinary, "Address": ordinary, "Ip": ordinary, "X-Array": ordinary, "X-Real": ordinary, "Proxy-Authorization": ordinary, "X-Proxy": ordinary,
+		"Proxy": ambiguous, "X-Original-Url": override, "X-Http-Path-Override": override, "X-Override-Url": override,
+	} {
+		if got := kindOf(name); got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+}
+
+// Who is near is known only where no field says that a proxy has another client.
+func TestWhoNamesAClient(t *testing.T) {
+	for name, want := range map[string]bool{
+		"X-Forwarded-For": true, "X-Real-Ip": true, "Forwarded": true, "Cf-Connecting-Ip": true, "X-Cluster-Client-Ip": true, "Fly-Client-Ip": true, "X-Azure-Clientip": true,
+		"X-Original-Forwarded-For": true, "X-Envoy-External-Address": true, "X-Forwarded-Prefix": false, "X-Forwarded-Host": false, "X-Scheme": false,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = "10.0.0.1:1"
+		r.Header.Set(name, "192.0.2.1")
+		seen, _ := serve(t, new(Handler), r)
+		if n, _ := nearby.Parse([]string{"private_ranges"}); n.Has(seen) == want {
+			t.Errorf("%s: near is %v", name, !want)
+		}
+	}
+}
+
 // A trusted proxy's fields stay, also where a client behind it names them.
 func TestForwardedFields(t *testing.T) {
 	fields := strings.Fields("Forwarded X-Forwarded X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Uri X-Forwarded-Method " +
 		"X-Forwarded-Server X-Forwarded-Prefix X-Forwarded-User X-Forwarded-Client-Cert x-forwarded-anything X-Real-IP True-Client-IP X-Client-IP " +
-		"CF-Connecting-IP Fastly-Client-IP X-Cluster-Client-IP X-Original-Host X-Original-Forwarded-For Client-Cert X-SSL-Client-Cert Front-End-Https")
+		"CF-Connecting-IP CF-Connecting-IPv6 Fastly-Client-IP X-Cluster-Client-IP X-Original-Host X-Original-Forwarded-For Client-Cert X-SSL-Client-Cert Front-End-Https " +
+		"X-Originating-IP Remote-Addr X-Original-Remote-Addr Proxy-Client-IP WL-Proxy-Client-IP HTTP-Client-IP Forwarded-For-IP X-Forward-For X-Vercel-Forwarded-For " +
+		"DO-Connecting-IP Incap-Client-IP X-Sucuri-ClientIP Ali-CDN-Real-IP CDN-Src-IP X-Azure-ClientIP X-Azure-SocketIP X-Appengine-User-IP CloudFront-Viewer-Address " +
+		"X-Client-Cert SSL-Client-Cert SSL-Client-Verify X-TLS-Client-Cert X-Client-Verify X-ARR-ClientCert X-ARR-SSL X-Envoy-External-Address X-Envoy-Original-Path X-Script-Name")
 	for _, tc := range []struct {
 		trusted    bool
 		connection string

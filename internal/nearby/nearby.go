@@ -87,15 +87,9 @@ func isTrusted(r *http.Request) bool {
 // forwardedVar is the name of the mark among Caddy's variables of the request.
 const forwardedVar = "tentagate.forwarded"
 
-// Dropped reports a header field that guard removed, since the peer is not a trusted
-// proxy. A field that names a client marks the request as one that came through a
-// proxy.
-func Dropped(r *http.Request, field string) {
-	switch field {
-	case "X-Forwarded-For", "Forwarded", "Forwarded-For", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip":
-		caddyhttp.SetVar(r.Context(), forwardedVar, true)
-	}
-}
+// Dropped reports that guard removed a field that names a client, since the peer is not a
+// trusted proxy: the request came through another one.
+func Dropped(r *http.Request) { caddyhttp.SetVar(r.Context(), forwardedVar, true) }
 
 // Has reports whether the request comes from one of the networks: the peer and, if it
 // is a trusted proxy, the client that it names. A request through a proxy that is not
@@ -124,7 +118,7 @@ func HidesClient(r *http.Request) bool {
 		return false
 	}
 	forwarded, _ := caddyhttp.GetVar(r.Context(), forwardedVar).(bool)
-	return forwarded || len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0
+	return forwarded || len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Via"]) > 0
 }
 
 // allIn reports whether all addresses of a list, which may have ports, are in one of the

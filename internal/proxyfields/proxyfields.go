@@ -18,27 +18,28 @@ const (
 	Override
 	// Asked says what the client asked for: host, scheme, port, path and the like.
 	Asked
-	// Client says who the client is.
+	// Client says which address the client has.
 	Client
+	// Other says something else about the client or its connection, such as its
+	// certificate.
+	Other
 )
 
-// kinds are the fields by their canonical names. All fields that begin with
-// X-Forwarded belong to them too.
+// kinds are the fields by their canonical names.
 var kinds = map[string]Kind{}
 
-// These are the fields of each kind that have a name of their own.
+// These are the fields of each kind whose names no rule below knows, and those that can
+// change a response.
 var (
-	overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}
+	overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url", "X-Override-Url", "X-Http-Path-Override"}
 	asked     = []string{
 		"Forwarded", "Front-End-Https", "X-Envoy-Original-Path", "X-Forwarded-Host", "X-Forwarded-Method", "X-Forwarded-Path", "X-Forwarded-Port", "X-Forwarded-Prefix",
 		"X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Uri", "X-Host",
-		"X-Http-Destinationurl", "X-Http-Host-Override", "X-Original-Host", "X-Original-Method", "X-Original-Proto", "X-Original-Uri", "X-Scheme", "X-Url-Scheme",
+		"X-Http-Destinationurl", "X-Http-Host-Override", "X-Original-Host", "X-Original-Method", "X-Original-Proto", "X-Original-Uri", "X-Scheme", "X-Script-Name", "X-Url-Scheme",
 	}
 	client = []string{
-		"Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Cf-Visitor", "Client-Ip", "Cloudfront-Viewer-Address", "Fastly-Client-Ip",
-		"Fly-Client-Ip", "Forwarded-For", "True-Client-Ip", "X-Appengine-User-Ip", "X-Azure-Clientip", "X-Azure-Socketip", "X-Client-Ip",
-		"X-Cluster-Client-Ip", "X-Envoy-External-Address", "X-Forwarded-By", "X-Forwarded-For", "X-Nf-Client-Connection-Ip",
-		"X-Original-Forwarded-For", "X-Proxyuser-Ip", "X-Real-Ip", "X-Remote-Addr", "X-Remote-Ip",
+		"Cf-Pseudo-Ipv4", "Cf-Visitor", "Client-Ip", "Forwarded-For", "Remote-Addr", "X-Custom-Ip-Authorization", "X-Forwarded-By", "X-Forwarded-For",
+		"X-Nf-Client-Connection-Ip",
 	}
 )
 
@@ -54,18 +55,62 @@ func init() {
 // that say what is asked for, and so can change the response.
 func Changing() []string { return slices.Concat(overrides, asked) }
 
+// families are the beginnings of the names of further fields.
+var families = []struct {
+	prefix string
+	kind   Kind
+}{
+	{"X-Forwarded", Asked},
+	{"X-Original-", Asked},
+	{"X-Forward-", Other},
+	{"X-Client-Cert", Other},
+	{"X-Client-Verify", Other},
+	{"X-Client-Dn", Other},
+	{"X-Ssl-Client", Other},
+	{"X-Tls-Client", Other},
+	{"X-Envoy-", Other},
+	{"X-Arr-", Other},
+	{"Ssl-Client", Other},
+	{"Client-Cert", Other},
+}
+
 // Of returns the kind of a field, by its canonical name.
 func Of(name string) Kind {
-	switch name[:min(1, len(name))] {
-	case "X", "F", "C", "T":
-	default:
-		return None
-	}
 	if kind, ok := kinds[name]; ok {
 		return kind
 	}
-	if strings.HasPrefix(name, "X-Forwarded") {
-		return Asked
+	if hasAddress(name) {
+		return Client
+	}
+	switch name[:min(1, len(name))] {
+	case "X", "S", "C":
+		for i := range families {
+			if strings.HasPrefix(name, families[i].prefix) {
+				return families[i].kind
+			}
+		}
 	}
 	return None
+}
+
+// hasAddress reports whether the last words of a name say that the field has the address
+// of a client, as in True-Client-Ip, Incap-Client-Ip or X-Vercel-Forwarded-For.
+func hasAddress(name string) bool {
+	at := strings.LastIndexByte(name, '-')
+	if at < 0 {
+		return false
+	}
+	before := name[:at]
+	switch name[at+1:] {
+	case "Clientip", "Realip", "Remoteip", "Socketip", "Remoteaddr":
+		return true
+	case "For":
+		return strings.HasSuffix(before, "-Forwarded") || strings.HasSuffix(before, "-Forward")
+	case "Ip", "Ipv6", "Addr", "Address":
+		switch before[strings.LastIndexByte(before, '-')+1:] {
+		case "Client", "Real", "Remote", "Connecting", "Originating", "Src", "Source", "User", "From", "For", "Forwarded", "Peer", "Viewer", "External", "Proxyuser":
+			return true
+		}
+	}
+	return false
 }
