@@ -46,6 +46,7 @@ func kindOf(name string) kind {
 	}
 	return ordinary
 }
+
 // namesClient reports whether a field of a proxy has the address of a client, which
 // clients themselves do not send.
 func namesClient(name string) bool {
