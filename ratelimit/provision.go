@@ -138,12 +138,19 @@ func (h *Handler) provisionTiers(ctx caddy.Context) error {
 		if len(h.Tier.Limits) == 0 {
 			return errors.New("tier: no limits: write a line `<name> <count>/<period>` for each tier")
 		}
-		for name, texts := range h.Tier.Limits {
-			t, err := h.newTier(name, texts, quotas)
+		for _, name := range slices.Backward(slices.Sorted(maps.Keys(h.Tier.Limits))) {
+			resolved, err := resolve.AtLoad("tier", name)
+			if err != nil {
+				return err
+			}
+			if _, twice := h.tiers[resolved]; twice {
+				return fmt.Errorf("tier: %s is %s, which is there already", name, resolved)
+			}
+			t, err := h.newTier(resolved, h.Tier.Limits[name], quotas)
 			if err != nil {
 				return fmt.Errorf("tier %s: %w", name, err)
 			}
-			h.tiers[name] = t
+			h.tiers[resolved] = t
 		}
 		text, err := resolve.Request(ctx, "tier", h.Tier.Key)
 		if err != nil {

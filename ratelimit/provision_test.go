@@ -17,6 +17,7 @@ import (
 // line of its directive.
 func TestPlaceholdersWithoutValue(t *testing.T) {
 	t.Setenv("RATE_LIMIT_BLANK", " ")
+	t.Setenv("RATE_PLAN", "gold")
 	for options, want := range map[string]string{
 		"limit {env.RATE_UNSET}":                                 "limit: {env.RATE_UNSET} is empty",
 		"limit {env.RATE_LIMIT_BLANK}":                           "limit: {env.RATE_LIMIT_BLANK} is empty",
@@ -37,6 +38,9 @@ func TestPlaceholdersWithoutValue(t *testing.T) {
 		"limit 4/1h\ncost 5":                                     "cost: 5 is more than the 4 units that limit 4/1h allows at once",
 		"limit 9/1h\nquota 4/day\ncost 5":                        "cost: 5 is more than the 4 units that quota 4/day allows at once",
 		"tier {http.auth.user.plan} {\nfree 9/1h burst 4\npro 9/1h\n* unlimited\n}\ncost 5": "4 units that limit 9/1h burst 4 of tier free allows at once, so that every request of the tier",
+		"tier {http.auth.user.plan} {\n{env.RATE_UNSET} 9/1h\n}":                            "tier: {env.RATE_UNSET} is empty",
+		"tier {http.auth.user.plan} {\n{env.RATE_PLAN} 9/1h\ngold 8/1h\n}":                  "tier: {env.RATE_PLAN} is gold, which is there already",
+		"tier {http.auth.user.plan} {\n{http.request.host} 9/1h\n}":                         "tier: {http.request.host} is not a placeholder that is known when",
 		"tier {plan} {\n* 1/1h\n}":           "tier: {plan} is not a placeholder",
 		"tier {http.vars.plan} {\n* 1/1h\n}": "no vars handler sets plan",
 	} {
@@ -52,6 +56,7 @@ func TestPlaceholdersWithoutValue(t *testing.T) {
 		"handle {\nmap {host} {plan} {cost} {\ndefault x 1\n}\nratelimit {\nlimit {env.RATE_LIMIT}\ncost {cost}\ntier {plan} {\ngold 5/1h\n}\n}\n}",
 		"ratelimit {\nlimit 4/1h\ncost 5\nshadow\n}",
 		"ratelimit {\ntier {http.auth.user.plan} {\nfree 9/1h burst 5\n* unlimited\n}\ncost 5\n}",
+		"ratelimit {\nlimit 1/1h\ntier {http.auth.user.plan} {\n{env.RATE_PLAN} 5/1h\n}\n}",
 		"vars plan gold\nratelimit {\nlimit 1/1h\ntier {vars.plan} {\ngold 5/1h\n}\n}",
 		"ratelimit {\nlimit 1/1h\nkey {http.ratelimit.x.tier} {header.X-Key} {cookie.c} {query.q} {re.x.1} {path.0} {tls_client_subject} {http.auth.user.id} {uuid}\n}",
 		"handle_errors {\nratelimit {\nlimit 1/1h\nkey {err.status_code}\n}\n}",

@@ -44,6 +44,8 @@ func (n *names) check(ctx caddy.Context, name string) error {
 	switch rest, vars := strings.CutPrefix(name, "http.vars."); {
 	case n.set[name]:
 		return nil
+	case strings.HasSuffix(name, "."):
+		return errors.New("never has a value: a name is missing after its last dot")
 	case strings.HasPrefix(name, "http.response."):
 		return errResponse
 	case strings.HasPrefix(name, "http.reverse_proxy.") || strings.HasPrefix(name, "http.intercept."):
