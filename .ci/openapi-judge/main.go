@@ -28,7 +28,7 @@ func faults(file string) (list []string, err error) {
 	_, found := v.ValidateDocument()
 	for _, f := range found {
 		for _, s := range f.SchemaValidationErrors {
-			list = append(list, s.Location+": "+s.Reason)
+			list = append(list, s.FieldPath+": "+s.Reason)
 		}
 		if len(f.SchemaValidationErrors) == 0 {
 			list = append(list, f.Message+": "+f.Reason)
