@@ -138,7 +138,7 @@ func (h *Handler) provisionTiers(ctx caddy.Context) error {
 		if len(h.Tier.Limits) == 0 {
 			return errors.New("tier: no limits: write a line `<name> <count>/<period>` for each tier")
 		}
-		for _, name := range slices.Backward(slices.Sorted(maps.Keys(h.Tier.Limits))) {
+		for _, name := range slices.Sorted(maps.Keys(h.Tier.Limits)) {
 			resolved, err := resolve.AtLoad("tier", name)
 			if err != nil {
 				return err
