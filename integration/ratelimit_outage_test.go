@@ -50,7 +50,7 @@ func TestRatelimitBadJSON(t *testing.T) {
 		{"ipv6_prefix", `"ipv6_prefix": 129, "limits": ["1/1s"]`},
 		{"cost", `"cost": "-1", "limits": ["1/1s"]`},
 		{"cost", `"cost": "many", "limits": ["1/1s"]`},
-		{"count status", `"count_status": ["600"], "limits": ["1/1s"]`},
+		{"count_status", `"count_status": ["600"], "limits": ["1/1s"]`},
 		{"max_concurrent", `"max_concurrent": -1, "limits": ["1/1s"]`},
 		{"delay", `"delay": -1, "limits": ["1/1s"]`},
 		{"delay", `"delay": "61s", "limits": ["1/1s"]`},

@@ -164,7 +164,7 @@ http://$ADDR {
 	}
 	handle /off {
 		ratelimit 1/1h {
-			zone off
+			zone without_headers
 			headers off
 			%[1]s
 		}
