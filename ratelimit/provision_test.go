@@ -41,8 +41,9 @@ func TestPlaceholdersWithoutValue(t *testing.T) {
 		"tier {http.auth.user.plan} {\n{env.RATE_UNSET} 9/1h\n}":                            "tier: {env.RATE_UNSET} is empty",
 		"tier {http.auth.user.plan} {\n{env.RATE_PLAN} 9/1h\ngold 8/1h\n}":                  "tier: {env.RATE_PLAN} is gold, which is there already",
 		"tier {http.auth.user.plan} {\n{http.request.host} 9/1h\n}":                         "tier: {http.request.host} is not a placeholder that is known when",
-		"tier {plan} {\n* 1/1h\n}":                                                          "tier: {plan} is not a placeholder",
-		"tier {http.vars.plan} {\n* 1/1h\n}":                                                "no vars handler sets plan",
+
+		"tier {plan} {\n* 1/1h\n}":           "tier: {plan} is not a placeholder",
+		"tier {http.vars.plan} {\n* 1/1h\n}": "no vars handler sets plan",
 	} {
 		_, err := handlersOf(t, ":80 {\nrespond ok\nratelimit {\n"+options+"\n}\n}")
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "at Caddyfile:7") {
