@@ -29,7 +29,7 @@ func kindOf(name string) kind {
 	switch proxyfields.Of(name) {
 	case proxyfields.Override:
 		return override
-	case proxyfields.Asked, proxyfields.Client, proxyfields.Other:
+	case proxyfields.Asked, proxyfields.Client, proxyfields.Certificate, proxyfields.Other:
 		return forwarded
 	case proxyfields.None:
 	}

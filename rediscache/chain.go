@@ -245,7 +245,7 @@ func (ch *chain) addMade(name, text string) {
 // addStatic notes a field such as `request_header X-Origin-Secret {env.SECRET}`: it is
 // no credential of a client. It is part of the key, as not every request may get it.
 func (ch *chain) addStatic(name, value string) {
-	if name = http.CanonicalHeaderKey(name); !credentials.IsName(name) || strings.Contains(name, "{") {
+	if name = http.CanonicalHeaderKey(name); !credentials.IsName(name) && !proxyfields.IsCertificate(name) || strings.Contains(name, "{") {
 		return
 	}
 	for _, placeholder := range resolve.Placeholders(value) {

@@ -12,6 +12,7 @@ import (
 	"github.com/pythopus/tentagate/internal/cookies"
 	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
 )
 
@@ -77,7 +78,7 @@ func (k *keyer) hasCredentials(chain *chain, r *http.Request) bool {
 // isCredential reports whether a request field identifies its client. What is part of
 // the key does not.
 func (k *keyer) isCredential(name string) bool {
-	return k.credentials[name] || credentials.IsName(name) && !slices.Contains(k.chains.keyHeaders, name)
+	return k.credentials[name] || (credentials.IsName(name) || proxyfields.IsCertificate(name)) && !slices.Contains(k.chains.keyHeaders, name)
 }
 
 // otherCredentials returns a hash of the request's credentials beside the token that

@@ -63,7 +63,9 @@ func field(name, value string) func(*http.Request) {
 }
 
 func init() {
-	for _, name := range slices.Concat(credentials.Fields, credentials.UserFields, []string{"Circle-Token", "X-Acme-Api-Key", "X-Client-Secret"}) {
+	for _, name := range slices.Concat(credentials.Fields, credentials.UserFields, []string{
+		"Circle-Token", "X-Acme-Api-Key", "X-Client-Secret", "Ssl-Client-Subject-Dn", "X-Tls-Client-Cert", "Client-Cert-Chain", "X-Arr-Clientcert",
+	}) {
 		persons[name] = func(value string) func(*http.Request) { return field(name, value) }
 	}
 }

@@ -331,7 +331,7 @@ func isAsked(name string) bool {
 
 // saysWho reports whether the field commonly holds credentials or names a user.
 func saysWho(name string) bool {
-	return credentials.IsName(name) || slices.Contains(credentials.Fields, name) || slices.Contains(credentials.UserFields, name)
+	return credentials.IsName(name) || proxyfields.IsCertificate(name) || slices.Contains(credentials.Fields, name) || slices.Contains(credentials.UserFields, name)
 }
 
 // forwardedFor are the parameters of Forwarded (RFC 7239) that name a client or

@@ -37,6 +37,11 @@ func TestForwardedKeys(t *testing.T) {
 		{"X-Forwarded-Uri", "/b"},
 		{"X-Original-Host", "b.test"},
 		{"Front-End-Https", "on"},
+		{"X-Envoy-Original-Host", "b.test"},
+		{"X-Envoy-Original-Path", "/b"},
+		{"X-Forward-Host", "b.test"},
+		{"X-Forward-Proto", "https"},
+		{"X-Arr-Ssl", "2048|256"},
 		{"Forwarded", "for=1.2.3.4;host=b.test"},
 		{"Forwarded", "proto=https"},
 	} {
@@ -50,7 +55,7 @@ func TestForwardedKeys(t *testing.T) {
 	if key(true, "Forwarded", `for="[2001:db8::1]:5";host=b.test`) != key(true, "Forwarded", "for=5.6.7.8;host=b.test") {
 		t.Error("the client's address counts")
 	}
-	for _, name := range []string{"X-Real-Ip", "X-Forwarded-For", "X-Envoy-External-Address"} {
+	for _, name := range []string{"X-Real-Ip", "X-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Attempt-Count", "X-Arr-Log-Id", "Ssl-Client-Subject-Dn"} {
 		if key(true, name, "1.2.3.4") != plain {
 			t.Errorf("%s of a trusted proxy counts", name)
 		}

@@ -20,8 +20,9 @@ const (
 	Asked
 	// Client says which address the client has.
 	Client
-	// Other says something else about the client or its connection, such as its
-	// certificate.
+	// Certificate says which certificate the client has, and whether it was verified.
+	Certificate
+	// Other says something else about the client or its connection.
 	Other
 )
 
@@ -33,7 +34,7 @@ var kinds = map[string]Kind{}
 var (
 	overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url", "X-Override-Url", "X-Http-Path-Override"}
 	asked     = []string{
-		"Forwarded", "Front-End-Https", "X-Envoy-Original-Path", "X-Forwarded-Host", "X-Forwarded-Method", "X-Forwarded-Path", "X-Forwarded-Port", "X-Forwarded-Prefix",
+		"Forwarded", "Front-End-Https", "X-Arr-Ssl", "X-Envoy-Original-Host", "X-Envoy-Original-Path", "X-Forward-Host", "X-Forward-Port", "X-Forward-Proto", "X-Forwarded-Host", "X-Forwarded-Method", "X-Forwarded-Path", "X-Forwarded-Port", "X-Forwarded-Prefix",
 		"X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Uri", "X-Host",
 		"X-Http-Destinationurl", "X-Http-Host-Override", "X-Original-Host", "X-Original-Method", "X-Original-Proto", "X-Original-Uri", "X-Scheme", "X-Script-Name", "X-Url-Scheme",
 	}
@@ -63,15 +64,27 @@ var families = []struct {
 	{"X-Forwarded", Asked},
 	{"X-Original-", Asked},
 	{"X-Forward-", Other},
-	{"X-Client-Cert", Other},
-	{"X-Client-Verify", Other},
-	{"X-Client-Dn", Other},
-	{"X-Ssl-Client", Other},
-	{"X-Tls-Client", Other},
 	{"X-Envoy-", Other},
 	{"X-Arr-", Other},
-	{"Ssl-Client", Other},
-	{"Client-Cert", Other},
+}
+
+// certificates are the beginnings of the names of fields of kind Certificate.
+var certificates = []string{
+	"Client-Cert", "Ssl-Client", "X-Arr-Clientcert", "X-Client-Cert", "X-Client-Dn", "X-Client-Verify", "X-Ssl-Client", "X-Tls-Client",
+}
+
+// IsCertificate reports whether a field, by its canonical name, says which certificate a
+// client has: it identifies the client.
+func IsCertificate(name string) bool {
+	switch name[:min(1, len(name))] {
+	case "X", "S", "C":
+		for _, prefix := range certificates {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Of returns the kind of a field, by its canonical name.
@@ -82,12 +95,12 @@ func Of(name string) Kind {
 	if hasAddress(name) {
 		return Client
 	}
-	switch name[:min(1, len(name))] {
-	case "X", "S", "C":
-		for i := range families {
-			if strings.HasPrefix(name, families[i].prefix) {
-				return families[i].kind
-			}
+	if IsCertificate(name) {
+		return Certificate
+	}
+	for i := range families {
+		if strings.HasPrefix(name, families[i].prefix) {
+			return families[i].kind
 		}
 	}
 	return None

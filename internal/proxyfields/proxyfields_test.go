@@ -7,6 +7,10 @@ func TestKinds(t *testing.T) {
 		"X-Http-Method-Override": Override, "X-Original-Url": Override,
 		"Forwarded": Asked, "X-Forwarded-Host": Asked, "X-Forwarded-Anything": Asked, "X-Original-Host": Asked, "Front-End-Https": Asked,
 		"X-Forwarded-For": Client, "X-Real-Ip": Client, "Cf-Connecting-Ip": Client, "True-Client-Ip": Client,
+		"Ssl-Client-Verify": Certificate, "Ssl-Client-Subject-Dn": Certificate, "X-Ssl-Client-S-Dn": Certificate, "X-Tls-Client-Cert": Certificate, "X-Client-Cert-Dn": Certificate,
+		"X-Client-Verify": Certificate, "X-Client-Dn": Certificate, "X-Arr-Clientcert": Certificate, "Client-Cert": Certificate, "Client-Cert-Chain": Certificate,
+		"X-Envoy-Original-Host": Asked, "X-Envoy-Original-Path": Asked, "X-Forward-Host": Asked, "X-Forward-Proto": Asked, "X-Arr-Ssl": Asked, "X-Forward-For": Client,
+		"X-Arr-Log-Id": Other, "X-Envoy-Attempt-Count": Other, "X-Client-Id": None,
 		"": None, "X-Tenant": None, "Accept": None, "Cookie": None, "From": None, "Te": None, "X-Request-Id": None,
 	} {
 		if got := Of(name); got != want {
