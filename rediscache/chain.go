@@ -67,7 +67,7 @@ type chain struct {
 	placeholders []string
 	reads        *sites.Reads
 
-	// names are those of overrides and of what reads looks at. Places that share a
+	// names are those of overrides, varies, hostVars and chosen, and of what reads looks at. Places that share a
 	// namespace, but differ in this, mean different things by the same key.
 	names string
 }
@@ -140,7 +140,7 @@ func (c *chains) find(place *sites.Place) *chain {
 	slices.Sort(ch.varies)
 	ch.varies = slices.Compact(ch.varies)
 	ch.userFields = slices.Compact(ch.userFields)
-	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(slices.Concat(ch.overrides, ch.varies, ch.hostVars), ","))))
+	ch.names = string(ch.reads.AppendNames([]byte(strings.Join(slices.Concat(ch.overrides, ch.varies, ch.hostVars, ch.chosen), ","))))
 	c.last.Store(ch)
 	return ch
 }

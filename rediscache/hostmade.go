@@ -68,7 +68,7 @@ func (m hostMade) variables(behind []string) (names []string) {
 	return names
 }
 
-// appendValues appends the values of placeholders to a key.
+// appendValues appends placeholders and their values to a key.
 func appendValues(b []byte, names []string, r *http.Request) []byte {
 	if len(names) == 0 {
 		return b
@@ -79,7 +79,7 @@ func appendValues(b []byte, names []string, r *http.Request) []byte {
 		if repl != nil {
 			value, _ = repl.GetString(name)
 		}
-		b = cachekey.AppendPart(append(b, 'h'), value)
+		b = cachekey.AppendPart(cachekey.AppendPart(append(b, 'h'), name), value)
 	}
 	return b
 }
