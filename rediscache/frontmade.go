@@ -19,15 +19,15 @@ import (
 type frontMade struct {
 	// credentials are made of what identifies the client.
 	credentials []string
-	// chosen have values that the operator wrote, or are made of what the options of
-	// `key` leave out or name.
+	// chosen have values that the operator wrote, also into a file, or are made of what
+	// the options of `key` leave out or name.
 	chosen []string
 }
 
 // origin is what a text of the configuration is made of.
 type origin struct {
 	credential bool // something that identifies the client
-	chosen     bool // a value of frontMade.chosen, or what the options of `key` leave out or name
+	chosen     bool // a value of frontMade.chosen, a file, or what the options of `key` leave out or name
 	constant   bool // nothing of a request
 }
 
@@ -69,10 +69,14 @@ func (m *frontMade) add(name string, of origin, isText bool) {
 func (c *chains) originOf(made *frontMade, text string) (of origin) {
 	of.constant = true
 	for _, name := range resolve.Placeholders(text) {
-		if strings.HasPrefix(name, "env.") || strings.HasPrefix(name, "file.") || strings.HasPrefix(name, "system.") {
+		if strings.HasPrefix(name, "env.") || strings.HasPrefix(name, "system.") {
 			continue
 		}
 		of.constant = false
+		if strings.HasPrefix(name, "file.") {
+			of.chosen = true // Caddy reads the file for each request
+			continue
+		}
 		credential, keyed := c.identifies(name)
 		of.credential = of.credential || credential || slices.Contains(made.credentials, name)
 		of.chosen = of.chosen || keyed || slices.Contains(made.chosen, name)

@@ -1,6 +1,8 @@
 package rediscache
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -66,6 +68,49 @@ func TestFieldsMadeInFront(t *testing.T) {
 		if again := ask("a"); strings.HasPrefix(again, "hit") != test.shared {
 			t.Errorf("%s: first %s, again %s", name, first, again)
 		}
+	}
+}
+
+// Caddy reads a file for each request: a value that it had once is no constant.
+func TestFilesInFront(t *testing.T) {
+	for front, up := range map[string]string{
+		"request_header @a X-Say {file.$FILE}":                           "",
+		"vars @a role {file.$FILE}":                                      "{\nheader_up X-Say {vars.role}\n}",
+		"vars @a role {file.$FILE}\nrequest_header @a X-Say {vars.role}": "",
+	} {
+		file := filepath.Join(t.TempDir(), "role")
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("one")
+		r := runCaddyfile(t, "http://:$1 {\nroute {\n@a header X-Kind a\n"+strings.ReplaceAll(front, "$FILE", file)+"\nhttp_cache 60s\nreverse_proxy $PUBLIC "+up+"\n}\n}")
+		ask := func(kind string) string { return r.get(1, "/", "Host", "a.test", "X-Kind", kind) }
+		ask("a")
+		if got := ask("a"); !strings.HasPrefix(got, "hit") || !strings.HasSuffix(got, "one") {
+			t.Errorf("%s: again %s", front, got)
+		}
+		write("two")
+		if got := ask("a"); !strings.HasPrefix(got, "miss") || !strings.HasSuffix(got, "two") {
+			t.Errorf("%s: after the file changed %s", front, got)
+		}
+		if got := ask("b"); strings.Contains(got, "two") {
+			t.Errorf("%s: without the field %s", front, got)
+		}
+	}
+}
+
+// Two places with one namespace do not share what different variables in front chose.
+func TestVariablesOfPlacesWithOneNamespace(t *testing.T) {
+	place := func(name string) string {
+		return "route {\n@a header X-Kind a\nvars @a " + name + " admin\nhttp_cache 60s {\nnamespace one\n}\nreverse_proxy $PUBLIC {\nheader_up X-Say {vars." + name + "}" + "\n}\n}"
+	}
+	// The second one has a variable of another name, with the same value.
+	r := runCaddyfile(t, "http://:$1 {\n"+place("role")+"\n}\nhttp://:$2 {\n"+strings.ReplaceAll(place("other"), "{vars.other}", "<{vars.other}>")+"\n}")
+	first := r.get(1, "/", "Host", "a.test", "X-Kind", "a")
+	if got := r.get(2, "/", "Host", "a.test", "X-Kind", "a"); !strings.HasPrefix(got, "miss") || !strings.HasSuffix(got, "<admin>") {
+		t.Errorf("first %s, then %s", first, got)
 	}
 }
 
