@@ -28,7 +28,7 @@ import (
 )
 
 // keyVersion is part of every key. It changes with how keys are made.
-const keyVersion = "3"
+const keyVersion = "4"
 
 // keyer makes the keys of requests.
 type keyer struct {
