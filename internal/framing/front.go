@@ -100,8 +100,8 @@ func newFront(next http.Handler) *front {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn, _ := r.Context().Value(installed{}).(*connection)
 	conn.turn(r)
+	defer conn.turn(r) // Go's server still reads from the connection if a handler panics
 	f.serve(w, r)
-	conn.turn(r)
 }
 
 func (f *front) serve(w http.ResponseWriter, r *http.Request) {
@@ -124,9 +124,9 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	if f.timeout > 0 {
 		q.ceiling = time.Now().Add(f.timeout)
 	}
+	defer q.linger()
 	next.ServeHTTP(q, r)
 	q.Send(0)
-	q.linger()
 }
 
 // general answers `OPTIONS *`, which is about the server and no site of it (RFC 9110

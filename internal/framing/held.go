@@ -102,8 +102,7 @@ func (c *connection) check(tick time.Duration) {
 	c.timer.Reset(tick)
 }
 
-// turn notes that a handler begins, or has returned. A handler that panics ends the
-// connection.
+// turn notes that a handler begins, or has ended.
 func (c *connection) turn(r *http.Request) {
 	switch {
 	case c == nil:

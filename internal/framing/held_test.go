@@ -1,11 +1,14 @@
 package framing
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -84,6 +87,29 @@ func TestHeldConnections(t *testing.T) {
 				t.Errorf("%s: %d connections are known", name, len(h.conns))
 			}
 		})
+	}
+}
+
+// The connection of a handler that panics is watched like others, and what Go's server
+// reads then of the body ends.
+func TestPanickingHandlers(t *testing.T) {
+	c := new(connection)
+	server := httptest.NewUnstartedServer(newFront(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })))
+	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return context.WithValue(ctx, installed{}, c) }
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+	if answer, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection is still open after %q", answer)
+	}
+	if turns := c.turns.Load(); turns != 2 {
+		t.Errorf("%d turns", turns)
 	}
 }
 
