@@ -80,11 +80,14 @@ func (h *Handler) checkFields(r *http.Request) error {
 				delete(r.Header, name)
 			}
 		case forwarded:
-			if !slices.Contains(h.kept, name) && !fromTrustedProxy(r) {
+			if fromTrustedProxy(r) {
+				break
+			}
+			if namesClient(name) {
+				nearby.Forwarded(r)
+			}
+			if !slices.Contains(h.kept, name) {
 				delete(r.Header, name)
-				if namesClient(name) {
-					nearby.Dropped(r)
-				}
 			}
 		case hop, ambiguous:
 			delete(r.Header, name)

@@ -95,9 +95,12 @@ func TestWhoNamesAClient(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = "10.0.0.1:1"
 		r.Header.Set(name, "192.0.2.1")
-		seen, _ := serve(t, new(Handler), r)
-		if n, _ := nearby.Parse([]string{"private_ranges"}); n.Has(seen) == want {
-			t.Errorf("%s: near is %v", name, !want)
+		for _, keep := range [][]string{nil, {name}} {
+			seen, _ := serve(t, &Handler{KeepForwarded: keep}, r.Clone(r.Context()))
+			seen.Header.Del(name) // as a later handler may
+			if n, _ := nearby.Parse([]string{"private_ranges"}); n.Has(seen) == want {
+				t.Errorf("%s, keeping %q: near is %v", name, keep, want)
+			}
 		}
 	}
 }

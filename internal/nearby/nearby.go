@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/proxyfields"
 )
 
 // PrivateRanges stands for the private networks and the loopback addresses.
@@ -87,9 +89,10 @@ func isTrusted(r *http.Request) bool {
 // forwardedVar is the name of the mark among Caddy's variables of the request.
 const forwardedVar = "tentagate.forwarded"
 
-// Dropped reports that guard removed a field that names a client, since the peer is not a
-// trusted proxy: the request came through another one.
-func Dropped(r *http.Request) { caddyhttp.SetVar(r.Context(), forwardedVar, true) }
+// Forwarded notes that the request came to guard with a field that names a client, from a
+// peer that is not a trusted proxy: it came through another one. Later handlers may not
+// see the field.
+func Forwarded(r *http.Request) { caddyhttp.SetVar(r.Context(), forwardedVar, true) }
 
 // Has reports whether the request comes from one of the networks: the peer and, if it
 // is a trusted proxy, the client that it names. A request through a proxy that is not
@@ -111,14 +114,40 @@ func (n *Networks) Has(r *http.Request) bool {
 	return !HidesClient(r)
 }
 
-// HidesClient reports whether the request came through a proxy that is not trusted, so
-// that the address of the client is not known: the peer is the proxy.
+// HidesClient reports whether the request came through a proxy that is not trusted and
+// that says so, by Via or by a field with the address of its client, as X-Real-IP is one.
+// That address is not known then: the peer is the proxy.
 func HidesClient(r *http.Request) bool {
 	if isTrusted(r) {
 		return false
 	}
 	forwarded, _ := caddyhttp.GetVar(r.Context(), forwardedVar).(bool)
-	return forwarded || len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Via"]) > 0
+	if forwarded || len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Via"]) > 0 {
+		return true
+	}
+	for name, values := range r.Header {
+		if proxyfields.Of(name) == proxyfields.Client && !isPeer(r, values) {
+			return true
+		}
+	}
+	return false
+}
+
+// isPeer reports whether a field has nothing but the address of the peer, as after
+// `request_header X-Real-IP {client_ip}`.
+func isPeer(r *http.Request, values []string) bool {
+	switch len(values) {
+	case 0:
+		return true
+	case 1:
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return false
+		}
+		said, err := netip.ParseAddr(values[0])
+		return err == nil && said.Unmap().WithZone("") == peer.Addr().Unmap().WithZone("")
+	}
+	return false
 }
 
 // allIn reports whether all addresses of a list, which may have ports, are in one of the

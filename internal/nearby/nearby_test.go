@@ -94,7 +94,18 @@ func TestHas(t *testing.T) {
 	if !n.Has(r) {
 		t.Error("nothing says that there is a proxy")
 	}
-	if nearby.Dropped(r); n.Has(r) {
+	for value, want := range map[string]bool{"192.0.2.1": false, "10.0.0.2": false, "10.0.0.1, 192.0.2.1": false, "unknown": false, "10.0.0.1": true, "::ffff:10.0.0.1": true} {
+		r.Header["X-Real-Ip"] = []string{value}
+		if n.Has(r) != want {
+			t.Errorf("X-Real-IP %q: got %v", value, !want)
+		}
+	}
+	r.Header["X-Real-Ip"] = []string{"10.0.0.1", "192.0.2.1"}
+	if n.Has(r) {
+		t.Error("one of two addresses is not the peer's")
+	}
+	r.Header.Del("X-Real-Ip")
+	if nearby.Forwarded(r); n.Has(r) {
 		t.Error("what a proxy passed on, and guard removed, came from a private network")
 	}
 	if _, err := nearby.Parse([]string{"10.0.0.0/33"}); err == nil {
