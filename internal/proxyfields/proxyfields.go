@@ -34,18 +34,19 @@ var kinds = map[string]Kind{}
 var (
 	overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url", "X-Override-Url", "X-Http-Path-Override"}
 	asked     = []string{
-		"Forwarded", "Front-End-Https", "X-Arr-Ssl", "X-Envoy-Original-Host", "X-Envoy-Original-Path", "X-Forward-Host", "X-Forward-Port", "X-Forward-Proto", "X-Forwarded-Host", "X-Forwarded-Method", "X-Forwarded-Path", "X-Forwarded-Port", "X-Forwarded-Prefix",
+		"Cf-Visitor", "Forwarded", "Front-End-Https", "X-Arr-Ssl", "X-Envoy-Original-Host", "X-Envoy-Original-Path", "X-Forward-Host", "X-Forward-Port", "X-Forward-Proto", "X-Forwarded-Host", "X-Forwarded-Method", "X-Forwarded-Path", "X-Forwarded-Port", "X-Forwarded-Prefix",
 		"X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Uri", "X-Host",
-		"X-Http-Destinationurl", "X-Http-Host-Override", "X-Original-Host", "X-Original-Method", "X-Original-Proto", "X-Original-Uri", "X-Scheme", "X-Script-Name", "X-Url-Scheme",
+		"X-Http-Destinationurl", "X-Http-Host-Override", "X-Original-Host", "X-Original-Method", "X-Original-Path", "X-Original-Port", "X-Original-Proto", "X-Original-Protocol", "X-Original-Query", "X-Original-Scheme", "X-Original-Uri", "X-Scheme", "X-Script-Name", "X-Url-Scheme",
 	}
 	client = []string{
-		"Cf-Pseudo-Ipv4", "Cf-Visitor", "Client-Ip", "Forwarded-For", "Remote-Addr", "X-Custom-Ip-Authorization", "X-Forwarded-By", "X-Forwarded-For",
-		"X-Nf-Client-Connection-Ip",
+		"Cf-Pseudo-Ipv4", "Client-Ip", "Forwarded-For", "Remote-Addr", "X-Custom-Ip-Authorization", "X-Forwarded-For",
+		"X-Nf-Client-Connection-Ip", "X-Original-Ip",
 	}
+	other = []string{"X-Forwarded-By"} // the proxy itself
 )
 
 func init() {
-	for kind, names := range map[Kind][]string{Override: overrides, Asked: asked, Client: client} {
+	for kind, names := range map[Kind][]string{Override: overrides, Asked: asked, Client: client, Other: other} {
 		for _, name := range names {
 			kinds[name] = kind
 		}
@@ -62,7 +63,9 @@ var families = []struct {
 	kind   Kind
 }{
 	{"X-Forwarded", Asked},
-	{"X-Original-", Asked},
+	{"X-Original-Client-", Asked},
+	{"X-Original-Forwarded-", Asked},
+	{"X-Original-Remote-", Asked},
 	{"X-Forward-", Other},
 	{"X-Envoy-", Other},
 	{"X-Arr-", Other},
@@ -119,11 +122,24 @@ func hasAddress(name string) bool {
 		return true
 	case "For":
 		return strings.HasSuffix(before, "-Forwarded") || strings.HasSuffix(before, "-Forward")
-	case "Ip", "Ipv6", "Addr", "Address":
-		switch before[strings.LastIndexByte(before, '-')+1:] {
-		case "Client", "Real", "Remote", "Connecting", "Originating", "Src", "Source", "User", "From", "For", "Forwarded", "Peer", "Viewer", "External", "Proxyuser":
+	case "Ip", "Ipv6":
+		switch word := before[strings.LastIndexByte(before, '-')+1:]; word {
+		case "Src", "Source", "User", "From", "For", "Forwarded", "Proxyuser":
 			return true
+		default:
+			return isClient(word)
 		}
+	case "Addr", "Address": // elsewhere these are of mail, too
+		return isClient(before[strings.LastIndexByte(before, '-')+1:])
+	}
+	return false
+}
+
+// isClient reports whether a word of a name stands for the client of a proxy.
+func isClient(word string) bool {
+	switch word {
+	case "Client", "Real", "Remote", "Connecting", "Originating", "Peer", "Viewer", "External":
+		return true
 	}
 	return false
 }
