@@ -62,6 +62,7 @@ func TestDoubtfulOptions(t *testing.T) {
 		"a comma in a role":             {"", auth + " {\nroles any a,b\n}", "roles: a comma is part of the value"},
 		"a comma in a scope":            {"", auth + " {\nscopes all read,write\n}", "scopes: a comma is part of the value"},
 		"a distinguished name":          {"", auth + " {\nroles any CN=admin,OU=x\n}", ""},
+		"a cache of what is public":     {"", "route {\nroute /public/* {\nhttp_cache 60s\nreverse_proxy 127.0.0.1:9\n}\n" + auth + "\nrespond x\n}", ""},
 		"a cache before authentication": {"", "route {\nhttp_cache 60s\n" + auth + "\nrespond x\n}", "http_cache is in front of jwt_auth"},
 		"a cache behind it":             {"", "route {\n" + auth + "\nhttp_cache 60s\nrespond x\n}", ""},
 		"authentication elsewhere":      {"", "route {\nhttp_cache 60s\njwt_auth /x {env.JWT_SECRET_KEY}\nrespond x\n}", ""},

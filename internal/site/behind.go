@@ -2,6 +2,7 @@ package site
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -11,12 +12,13 @@ var authenticating = map[string]string{"jwt_auth": "jwt_auth", "authentication":
 
 // AuthenticatesBehind returns the directive of a handler that authenticates every client
 // behind the handler that is being provisioned, in the same list of routes or one around
-// it, or "". position is that of its directive; without one nothing is looked at.
+// it, or "": what stands behind a handler that answers every request does not count.
+// position is that of its directive; without one nothing is looked at.
 func AuthenticatesBehind(ctx caddy.Context, position string) string {
 	if position == "" {
 		return ""
 	}
-	for _, routes := range routesAround(ctx) {
+	for _, routes := range slices.Backward(routesAround(ctx)) {
 		own, at := find(routes, []byte(Mark(position)))
 		if own < 0 {
 			continue
@@ -32,8 +34,12 @@ func AuthenticatesBehind(ctx caddy.Context, position string) string {
 				var handler struct {
 					Handler string `json:"handler"`
 				}
-				if json.Unmarshal(raw, &handler) == nil && authenticating[handler.Handler] != "" {
+				switch err := json.Unmarshal(raw, &handler); {
+				case err != nil:
+				case authenticating[handler.Handler] != "":
 					return authenticating[handler.Handler]
+				case handler.Handler == "static_response", handler.Handler == "error", answersAll(raw) != "":
+					return ""
 				}
 			}
 		}
