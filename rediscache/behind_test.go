@@ -62,6 +62,20 @@ func TestAddressesOfHandlersInFront(t *testing.T) {
 	}
 }
 
+// One that it adds, replaces or sets for some requests only may be the client's own word,
+// which does not reach the service with a request whose response may be shared.
+func TestAddressesOfSomeRequests(t *testing.T) {
+	for _, front := range []string{
+		"request_header +X-Real-IP 192.0.2.1", "@a header X-Kind a\nrequest_header @a X-Real-IP 192.0.2.1", "request_header X-Real-IP ^a$ {remote_host}",
+		"route /x* {\nrequest_header X-Real-IP 192.0.2.1\n}",
+	} {
+		r := runCaddyfile(t, "http://:$1 {\nroute {\n"+front+"\nhttp_cache 60s\nreverse_proxy 127.0.0.1:$2\n}\n}\nhttp://:$2 {\nrespond <{header.X-Real-IP}> 200\n}")
+		if got := r.get(1, "/", "Host", "a.test", "X-Real-IP", "127.0.0.1"); strings.Contains(got, "127.0.0.1>") || strings.Contains(got, "<127.0.0.1") {
+			t.Errorf("%s: %s", front, got)
+		}
+	}
+}
+
 // The key of a response is made of the fields as they are in front of handlers that
 // change them.
 func TestFieldsChangedBehind(t *testing.T) {

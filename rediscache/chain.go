@@ -31,8 +31,8 @@ type chain struct {
 	// set, such as `request_header X-Forwarded-Prefix /shop`, and those that they make of
 	// the host. They are the operator's: they reach the origin, and are part of the key.
 	overrides []string
-	// addresses are fields such as X-Real-IP in which handlers in front say who the
-	// client is. They reach the service too, and are no part of the key, as
+	// addresses are fields such as X-Real-IP to which handlers in front set the address
+	// of each client. They reach the service too, and are no part of the key, as
 	// X-Forwarded-For is none.
 	addresses []string
 	// hostMade are the placeholders that handlers in front make of the host, and
@@ -182,6 +182,7 @@ func (ch *chain) addHeaders(h *headers.Handler, controls []string) {
 			ch.addMade(name, strings.Join(values, ""))
 		}
 	}
+	ch.addAddresses(h)
 	for name, replacements := range h.Request.Replace {
 		ch.addOverride(name)
 		for _, r := range replacements {
@@ -284,12 +285,24 @@ func (ch *chain) addVary(ops *headers.RespHeaderOps) {
 
 func (ch *chain) addOverride(name string) {
 	name = http.CanonicalHeaderKey(name)
-	switch {
-	case saysWho(name):
-	case proxyfields.Of(name) == proxyfields.Client:
-		ch.addresses = append(ch.addresses, name)
-	case proxyfields.Of(name) != proxyfields.None:
+	if saysWho(name) {
+		return
+	}
+	switch proxyfields.Of(name) {
+	case proxyfields.None, proxyfields.Client:
+	case proxyfields.Override, proxyfields.Asked, proxyfields.Certificate, proxyfields.Other:
 		ch.override(name)
+	}
+}
+
+// addAddresses notes the addresses that a `request_header` sets. One that it adds, or that
+// it sets for some requests only, may be what the client wrote.
+func (ch *chain) addAddresses(h *headers.Handler) {
+	for name := range h.Request.Set {
+		name = http.CanonicalHeaderKey(name)
+		if proxyfields.Of(name) == proxyfields.Client && !saysWho(name) && ch.place.AllPass(h) {
+			ch.addresses = append(ch.addresses, name)
+		}
 	}
 }
 

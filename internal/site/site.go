@@ -142,6 +142,12 @@ func (p *Place) Before() []caddyhttp.MiddlewareHandler {
 	return list
 }
 
+// AllPass reports whether every request at the place has passed the handler: no matcher
+// and no group of routes is on the way to it.
+func (p *Place) AllPass(h caddyhttp.MiddlewareHandler) bool {
+	return !slices.ContainsFunc(p.ways, func(w *way) bool { return !w.allPass(p.server, h) })
+}
+
 // Behind returns the placeholders in the configuration of the handlers after the
 // place.
 func (p *Place) Behind() []string {

@@ -178,6 +178,18 @@ func (w *way) before(server *caddyhttp.Server) []caddyhttp.MiddlewareHandler {
 	return list[:max(len(list)-1, 0)]
 }
 
+// allPass reports whether every request that comes this way has passed the handler.
+func (w *way) allPass(server *caddyhttp.Server, h caddyhttp.MiddlewareHandler) (all bool) {
+	isConditional := func(s step) bool { return s.label != "" || len(s.at().MatcherSets) > 0 || s.at().Group != "" }
+	for _, s := range w.steps {
+		own := caddyhttp.Route{Handlers: s.at().Handlers[:s.handler]}
+		walk(server, append(s.earlier(), own), nil, "", func(steps []step, other caddyhttp.MiddlewareHandler) {
+			all = all || pointer(other) && other == h && !slices.ContainsFunc(steps, isConditional)
+		})
+	}
+	return all
+}
+
 // matches reports whether the request may have come this way, by the matchers on
 // it: of the request as it is now, or as it was before it was rewritten.
 func (w *way) matches(r *http.Request) bool {
