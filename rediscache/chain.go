@@ -47,6 +47,8 @@ type chain struct {
 	// credentialFields are request fields that handlers in front make of what identifies
 	// the client, and credentialVars such variables that handlers behind use.
 	credentialFields, credentialVars []string
+	// sources are the placeholders that both are made of, by their names.
+	sources map[string][]string
 	// varies are the request fields that handlers in front name in the Vary of all
 	// responses, and never is set if they say that a response is for one request only.
 	varies []string
@@ -82,10 +84,10 @@ type chains struct {
 	controls []string
 	// dropsQuery: query parameters are left out of what the origin is asked.
 	dropsQuery bool
-	// keyHeaders are the request fields that the operator made part of the key, and
-	// keyCookies is set if cookies are.
-	keyHeaders []string
-	keyCookies bool
+	// keyHeaders and keyValues are the request fields and the placeholders that the
+	// operator made part of the key, and keyCookies is set if cookies are.
+	keyHeaders, keyValues []string
+	keyCookies            bool
 	// isCredential reports whether a request field identifies its client.
 	isCredential func(name string) bool
 
@@ -119,6 +121,7 @@ func (c *chains) find(place *sites.Place) *chain {
 	made := c.findFrontMade(handlers)
 	ch.chosen = intersection(made.chosen, ch.placeholders)
 	ch.credentialVars = intersection(made.credentials, ch.placeholders)
+	ch.sources = made.sources
 	for _, before := range handlers {
 		if f, ok := before.(forwarded.Forwarder); ok {
 			ch.addForwarded(f.ForwardedFields())
@@ -199,8 +202,12 @@ func (c *chains) addRequestFields(ch *chain, made *frontMade, h *headers.Handler
 	}
 	note := func(name, value string, whole bool) {
 		switch of := c.originOf(made, value); {
+		case of.credential && slices.Contains(c.keyHeaders, http.CanonicalHeaderKey(name)):
+			// It is part of the key as it is.
 		case of.credential:
-			ch.credentialFields = append(ch.credentialFields, http.CanonicalHeaderKey(name))
+			name = http.CanonicalHeaderKey(name)
+			ch.credentialFields = append(ch.credentialFields, name)
+			ch.sources[name] = append(ch.sources[name], of.sources...)
 		case of.chosen:
 			ch.override(name)
 		case of.constant && whole:

@@ -113,11 +113,27 @@ func (k *keyer) otherCredentials(has bool, r *http.Request) (sum [sha256.Size]by
 		}
 		b = cachekey.AppendPart(cachekey.AppendPart(b, name), strings.Join(values, "\x00"))
 	}
-	k.chains.of(r).madeCredentials(r, func(name, value string) bool {
+	ch := k.chains.of(r)
+	ch.madeCredentials(r, func(name, value string) bool {
+		if isOfToken(ch.sources[name], source) {
+			return true
+		}
 		b = cachekey.AppendPart(cachekey.AppendPart(b, name), value)
 		return true
 	})
 	return sha256.Sum256(b), len(b) > 0
+}
+
+// isOfToken reports whether placeholders have nothing but the token that was verified.
+func isOfToken(placeholders []string, source identity.Source) bool {
+	isToken := func(name string) bool {
+		if source.Field == "Cookie" {
+			return source.Cookie != "" && name == "http.request.cookie."+source.Cookie
+		}
+		field, ok := strings.CutPrefix(name, "http.request.header.")
+		return ok && http.CanonicalHeaderKey(field) == source.Field
+	}
+	return len(placeholders) > 0 && !slices.ContainsFunc(placeholders, func(name string) bool { return !isToken(name) })
 }
 
 // proofField holds the proof of RFC 9449, which differs with each request.

@@ -22,6 +22,8 @@ type frontMade struct {
 	// chosen have values that the operator wrote, also into a file, or are made of what
 	// the options of `key` leave out or name.
 	chosen []string
+	// sources are the placeholders that credentials are made of.
+	sources map[string][]string
 }
 
 // origin is what a text of the configuration is made of.
@@ -29,11 +31,13 @@ type origin struct {
 	credential bool // something that identifies the client
 	chosen     bool // a value of frontMade.chosen, a file, or what the options of `key` leave out or name
 	constant   bool // nothing of a request
+
+	sources []string // the placeholders that are not constant
 }
 
 // findFrontMade reads the handlers in front. One may use what another one sets.
 func (c *chains) findFrontMade(before []caddyhttp.MiddlewareHandler) *frontMade {
-	made := &frontMade{}
+	made := &frontMade{sources: map[string][]string{}}
 	for known := -1; known < len(made.credentials)+len(made.chosen); {
 		known = len(made.credentials) + len(made.chosen)
 		for _, h := range before {
@@ -41,12 +45,12 @@ func (c *chains) findFrontMade(before []caddyhttp.MiddlewareHandler) *frontMade 
 			case *caddyhttp.VarsMiddleware:
 				for name, value := range *h {
 					text, ok := value.(string)
-					made.add("http.vars."+name, c.originOf(made, text), ok)
+					c.add(made, "http.vars."+name, c.originOf(made, text), ok)
 				}
 			case *maphandler.Handler:
 				of := c.originOfMap(made, h)
 				for _, name := range h.Destinations {
-					made.add(strings.Trim(name, "{}"), of, true)
+					c.add(made, strings.Trim(name, "{}"), of, true)
 				}
 			}
 		}
@@ -56,7 +60,14 @@ func (c *chains) findFrontMade(before []caddyhttp.MiddlewareHandler) *frontMade 
 	return made
 }
 
-func (m *frontMade) add(name string, of origin, isText bool) {
+// add notes a placeholder. What `key value` names is part of the key, and no credential.
+func (c *chains) add(m *frontMade, name string, of origin, isText bool) {
+	if of.credential && slices.Contains(c.keyValues, name) {
+		of = origin{chosen: true}
+	}
+	if of.credential {
+		m.sources[name] = append(m.sources[name], of.sources...)
+	}
 	switch {
 	case of.credential && !slices.Contains(m.credentials, name):
 		m.credentials = append(m.credentials, name)
@@ -73,6 +84,11 @@ func (c *chains) originOf(made *frontMade, text string) (of origin) {
 			continue
 		}
 		of.constant = false
+		if sources := made.sources[name]; sources != nil {
+			of.sources = append(of.sources, sources...)
+		} else {
+			of.sources = append(of.sources, name)
+		}
 		if strings.HasPrefix(name, "file.") {
 			of.chosen = true // Caddy reads the file for each request
 			continue
@@ -92,14 +108,16 @@ func (c *chains) originOfMap(made *frontMade, h *maphandler.Handler) origin {
 		for _, text := range texts {
 			one := c.originOf(made, text)
 			of.credential = of.credential || one.credential || captures && strings.Contains(text, "$")
+			of.sources = append(of.sources, one.sources...)
 		}
 	}
-	source := c.originOf(made, h.Source).credential
+	from := c.originOf(made, h.Source)
+	of.sources = append(of.sources, from.sources...)
 	outputs(h.Defaults, false)
 	for _, mapping := range h.Mappings {
 		for _, output := range mapping.Outputs {
 			if text, ok := output.(string); ok {
-				outputs([]string{text}, source && mapping.InputRegexp != "")
+				outputs([]string{text}, from.credential && mapping.InputRegexp != "")
 			}
 		}
 	}

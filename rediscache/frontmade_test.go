@@ -1,10 +1,17 @@
 package rediscache
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/identity"
 )
 
 // Handlers in front of the cache may tell requests apart, and delete what they looked at.
@@ -111,6 +118,59 @@ func TestVariablesOfPlacesWithOneNamespace(t *testing.T) {
 	first := r.get(1, "/", "Host", "a.test", "X-Kind", "a")
 	if got := r.get(2, "/", "Host", "a.test", "X-Kind", "a"); !strings.HasPrefix(got, "miss") || !strings.HasSuffix(got, "<admin>") {
 		t.Errorf("first %s, then %s", first, got)
+	}
+}
+
+// Fields of `key header` and variables of `key value` are part of the key, and no
+// credentials, also if handlers in front make them of such.
+func TestMadeCredentialsInTheKey(t *testing.T) {
+	for front, options := range map[string][2]string{
+		"request_header X-Tenant {header.X-Api-Key}\nrequest_header X-Say {header.X-Tenant}": {"header X-Tenant", ""},
+		"vars who {header.X-Api-Key}":                                  {"value {vars.who}", "{\nheader_up X-Say {vars.who}\n}"},
+		"vars who {header.X-Api-Key}\nrequest_header X-Say {vars.who}": {"value {vars.who}", ""},
+	} {
+		r := runCaddyfile(t, "http://:$1 {\nroute {\n"+front+"\nrequest_header -X-Api-Key\nhttp_cache 60s {\nkey {\n"+options[0]+"\n}\n}\nreverse_proxy $PUBLIC "+options[1]+"\n}\n}")
+		for i, key := range []string{"ann", "bob", "ann", "bob"} {
+			got, want := r.get(1, "/", "Host", "a.test", "X-Api-Key", key), []string{"miss", "hit"}[i/2]
+			if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, key) {
+				t.Errorf("%s: %s: %s, want a %s", front, key, got, want)
+			}
+		}
+	}
+}
+
+// tokenReader authenticates ann by any Authorization, as jwt_auth does by a token.
+type tokenReader struct{}
+
+func (tokenReader) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_token", New: func() caddy.Module { return new(tokenReader) }}
+}
+
+func (tokenReader) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	identity.Set(r, &identity.Identity{Provider: "main", Subject: "ann"})
+	identity.SetSource(r, identity.Source{Field: "Authorization"})
+	return next.ServeHTTP(w, r)
+}
+
+func init() {
+	caddy.RegisterModule(tokenReader{})
+	httpcaddyfile.RegisterHandlerDirective("test_token", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) { return tokenReader{}, nil })
+}
+
+// What handlers in front make of the token alone says no more than the token, which is
+// another one after each refresh.
+func TestWhatIsMadeOfTheToken(t *testing.T) {
+	for front, want := range map[string]string{
+		"vars who {header.Authorization}":                        "hit",
+		"vars a {header.Authorization}\nvars who {vars.a}":       "hit",
+		"vars who \"{header.Authorization} {header.X-Api-Key}\"": "miss",
+		"vars who {header.X-Api-Key}":                            "miss",
+	} {
+		r := runCaddyfile(t, "http://:$1 {\nroute {\n"+front+"\nrequest_header -X-Api-Key\ntest_token\nhttp_cache 60s {\nkey {\nper_user\n}\n}\nreverse_proxy $PUBLIC {\nheader_up X-Say {vars.who}\n}\n}\n}")
+		r.get(1, "/", "Host", "a.test", "Authorization", "Bearer 1", "X-Api-Key", "1")
+		if got := r.get(1, "/", "Host", "a.test", "Authorization", "Bearer 2", "X-Api-Key", "2"); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want a %s", front, got, want)
+		}
 	}
 }
 

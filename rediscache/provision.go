@@ -22,6 +22,7 @@ import (
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
+	"github.com/pythopus/tentagate/internal/resolve"
 	"github.com/pythopus/tentagate/internal/shared"
 	sites "github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
@@ -125,6 +126,12 @@ func (h *Handler) setParts(t *tiers) {
 	h.keys.chains.controls = append([]string{"Cache-Control"}, h.Targets...)
 	h.keys.chains.dropsQuery = h.keys.query.Drops()
 	h.keys.chains.keyHeaders, h.keys.chains.keyCookies = h.Key.Headers, len(h.Key.Cookies) > 0
+	for _, value := range h.Key.Values {
+		// Of several placeholders, other values may make the same text.
+		if names := resolve.Placeholders(value); len(names) == 1 && value == "{"+names[0]+"}" {
+			h.keys.chains.keyValues = append(h.keys.chains.keyValues, names[0])
+		}
+	}
 	h.keys.chains.isCredential = h.keys.isCredential
 	h.keys.credentials = map[string]bool{}
 	for _, name := range slices.Concat([]string{"Proxy-Authorization"}, credentials.Fields, credentials.UserFields, canonical(h.Key.Credentials)) {
