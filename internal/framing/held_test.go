@@ -1,6 +1,7 @@
 package framing
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,35 +10,120 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
+// heldServer is a server that looks at connections each third of a second. TLS servers
+// have HTTP/2.
+func heldServer(t *testing.T, withTLS bool, handler http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ConnContext = new(installation).connContext
+	server.Config.ReadHeaderTimeout, server.Config.IdleTimeout = 500*time.Millisecond, 100*time.Millisecond
+	if server.EnableHTTP2 = withTLS; withTLS {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	t.Cleanup(server.Close)
+	return server
+}
+
+// unknownExpectation has a server answer 417 to a request, and waits until the connection
+// has ended. A request that arrives too late on a stalled machine is sent again.
+func unknownExpectation(t *testing.T, address, text string) {
+	t.Helper()
+	for range 5 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+		_, _ = io.WriteString(conn, text)
+		answer, err := io.ReadAll(conn)
+		_ = conn.Close()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the connection is still open after %q", answer)
+		}
+		if strings.Contains(string(answer), " 417 Expectation Failed\r\n") {
+			return
+		}
+	}
+	t.Fatal("no 417")
+}
+
 // Go's server reads the body behind its 417 without a deadline.
 func TestUnknownExpectationsEnd(t *testing.T) {
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	server.Config.ConnContext = new(installation).connContext
-	server.Config.ReadHeaderTimeout, server.Config.IdleTimeout = 60*time.Millisecond, 60*time.Millisecond
-	server.Start()
-	defer server.Close()
+	t.Parallel()
+	server := heldServer(t, false, func(http.ResponseWriter, *http.Request) {})
 	for name, text := range map[string]string{
 		"first":        "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 1000\r\n\r\n",
 		"chunked":      "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"of HTTP/1.0":  "POST / HTTP/1.0\r\nHost: a\r\nExpect: x\r\nContent-Length: 1000\r\n\r\n",
 		"after others": "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 1000\r\n\r\n",
 	} {
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unknownExpectation(t, server.Listener.Addr().String(), text)
+		})
+	}
+}
+
+// Connections that were taken over, as WebSockets are, and those of HTTP/2 outlive one
+// that is ended since nothing runs on it.
+func TestLongConnectionsStay(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 {
+			_ = http.NewResponseController(w).Flush()
+			<-release
+			_, _ = io.WriteString(w, "still there")
+			return
+		}
+		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			t.Fatal(err)
+			return
 		}
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-		_, _ = io.WriteString(conn, text)
-		if answer, err := io.ReadAll(conn); err != nil {
-			t.Errorf("%s: the connection is still open after %q: %v", name, answer, err)
-		}
-		_ = conn.Close()
+		go func() {
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+			line, _ := rw.ReadString('\n')
+			_, _ = io.WriteString(conn, line)
+		}()
+	}
+	plain, framed := heldServer(t, false, handler), heldServer(t, true, handler)
+	conn, err := net.Dial("tcp", plain.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	in := bufio.NewReader(conn)
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if line, err := in.ReadString('\n'); !strings.Contains(line, " 101 ") {
+		t.Fatal(line, err)
+	}
+	resp, err := framed.Client().Get(framed.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+
+	unknownExpectation(t, plain.Listener.Addr().String(), "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 1000\r\n\r\n")
+
+	close(release)
+	if body, err := io.ReadAll(resp.Body); resp.ProtoMajor != 2 || string(body) != "still there" {
+		t.Errorf("%s: %q, %v", resp.Proto, body, err)
+	}
+	_, _ = io.WriteString(conn, "hello\n")
+	rest, err := io.ReadAll(in)
+	if !strings.HasSuffix(string(rest), "hello\n") {
+		t.Errorf("%q, %v", rest, err)
 	}
 }
 
@@ -93,6 +179,7 @@ func TestHeldConnections(t *testing.T) {
 // The connection of a handler that panics is watched like others, and what Go's server
 // reads then of the body ends.
 func TestPanickingHandlers(t *testing.T) {
+	t.Parallel()
 	c := new(connection)
 	server := httptest.NewUnstartedServer(newFront(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })))
 	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return context.WithValue(ctx, installed{}, c) }
