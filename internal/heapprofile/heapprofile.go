@@ -2,7 +2,10 @@
 // from its start on. Importing it is enough.
 package heapprofile
 
-import "runtime"
+import (
+	"runtime"
+	"syscall"
+)
 
 const (
 	// rate is how many bytes are allocated between two samples of the heap profile, on
@@ -15,10 +18,21 @@ const (
 )
 
 // One rate must hold for all samples, so it is set before most is allocated: packages
-// without imports are initialised before those of Caddy. What the operator sets with
-// GODEBUG=memprofilerate wins.
+// that import next to nothing are initialised before those of Caddy. What the operator
+// sets with GODEBUG=memprofilerate wins, also if it is Go's own rate.
 func init() {
-	if runtime.MemProfileRate == goRate {
+	if godebug, _ := syscall.Getenv("GODEBUG"); runtime.MemProfileRate == goRate && !IsChosen(godebug) {
 		runtime.MemProfileRate = rate
 	}
+}
+
+// IsChosen reports whether a value of GODEBUG has a rate.
+func IsChosen(godebug string) bool {
+	const name = "memprofilerate="
+	for i := range godebug {
+		if (i == 0 || godebug[i-1] == ',') && len(godebug)-i >= len(name) && godebug[i:i+len(name)] == name {
+			return true
+		}
+	}
+	return false
 }
