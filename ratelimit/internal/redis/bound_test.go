@@ -135,12 +135,16 @@ func (l load) run(t *testing.T) outcome {
 }
 
 // spent returns which part of what the limit allowed was admitted until the last refusal
-// of a key, which says that there was nothing left; 1 if there was no refusal. It does
-// not matter for how long the machine stalled afterwards, or before the first decision.
+// of a key, which says that there was nothing left: 0 if nothing was admitted, and 1 if
+// nothing was refused. It does not matter for how long the machine stalled afterwards, or
+// before the first decision.
 func (o outcome) spent(key int, burst, perSecond float64) float64 {
 	bySent := func(a, b admission) int { return cmp.Compare(a.sent, b.sent) }
 	byReceived := func(a, b admission) int { return cmp.Compare(a.received, b.received) }
-	if len(o.refused[key]) == 0 || len(o.admitted[key]) == 0 {
+	if len(o.admitted[key]) == 0 {
+		return 0
+	}
+	if len(o.refused[key]) == 0 {
 		return 1
 	}
 	last, first := slices.MaxFunc(o.refused[key], bySent), slices.MinFunc(o.admitted[key], byReceived)
