@@ -2,6 +2,7 @@ package replog
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -148,12 +149,19 @@ func followWith(t testing.TB, o Options) *gateway {
 	return g
 }
 
+// hasten reads the log of a gateway whose next read is an hour away.
+func (g *gateway) hasten() {
+	if g.o.Period >= time.Hour {
+		g.Read()
+	}
+}
+
 func ready(t testing.TB, all ...*gateway) {
 	t.Helper()
 	for _, g := range all {
 		testkit.Eventually(t, "reading the log", func() bool {
 			if !g.Ready() && g.Stats().Failures > 0 {
-				g.Read() // the next one may be an hour away
+				g.hasten()
 			}
 			return g.Ready()
 		})
@@ -162,16 +170,47 @@ func ready(t testing.TB, all ...*gateway) {
 
 // mustShare appends a key and waits until it is shared, also by a Redis that takes
 // longer than a command may: then it is written after the next read.
+// TestWithoutHelp is for what is shared at once.
 func mustShare(t *testing.T, g *gateway, key string) {
 	t.Helper()
 	if g.put(key, 1) {
 		return
 	}
 	testkit.Eventually(t, "sharing "+key, func() bool {
-		g.Read()
+		g.hasten()
 		shared := false
 		g.Unshared(func(has func(key string) bool) { shared = has == nil || !has(key) })
 		return shared
+	})
+}
+
+// A gateway reads the log by itself, and what it appends is shared at once; and so it is
+// again after an outage.
+func TestWithoutHelp(t *testing.T) {
+	bothKinds(t, func(t *testing.T, keys Keys) {
+		server := redistest.Start(t)
+		g := follow(t, keys, redistest.BackgroundClient(t, server.Addr()), 20*time.Millisecond)
+		n := 0
+		shares := func() bool {
+			n++
+			key := fmt.Sprint("key", n)
+			shared := g.put(key, 1) // on a busy machine it may not be: then another is tried
+			if shared && server.Client().ZScore(t.Context(), keys.Log, key).Err() != nil {
+				t.Errorf("%s: not in the log", key)
+			}
+			return shared
+		}
+		testkit.Eventually(t, "reading the log", g.Ready)
+		testkit.Eventually(t, "sharing", shares)
+		server.Kill()
+		testkit.Eventually(t, "noticing", func() bool { return !g.Ready() })
+		if shares() {
+			t.Error("shared without Redis")
+		}
+		server.Restart()
+		testkit.Eventually(t, "reading the log again", g.Ready)
+		testkit.Eventually(t, "sharing again", shares)
+		testkit.Eventually(t, "what was pending", func() bool { return g.Stats().Pending == 0 })
 	})
 }
 
