@@ -100,26 +100,47 @@ var httpClient = &http.Client{Transport: &persistent{Transport: &http.Transport{
 }}
 
 // persistent is a transport for a Caddy that is reloaded. It keeps no connections over a
-// reload, since the configuration before answers on them for a moment, and sends a
-// request again whose connection was lost while it was being made: nothing has answered it.
+// reload, since the configuration before answers on them for a moment. And it sends a
+// request again whose connection was lost while it was being made, until the first answer
+// of the configuration: nothing has answered the request.
 type persistent struct {
 	*http.Transport
-	mu      sync.Mutex
-	running context.Context // of the configuration
+	mu       sync.Mutex
+	running  context.Context // of the configuration
+	answered context.Context // of the configuration that has answered
 }
 
-func (p *persistent) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+// configuration returns the context of the present configuration.
+func (p *persistent) configuration() context.Context {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if now := caddy.ActiveContext().Context; now != p.running {
 		p.running = now
 		p.CloseIdleConnections()
 	}
-	p.mu.Unlock()
+	return p.running
+}
+
+// mayLose reports whether Caddy's sockets may still lose connections of a reload.
+func (p *persistent) mayLose() bool {
+	running := p.configuration()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return running != p.answered
+}
+
+func (p *persistent) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	running := p.configuration()
 	for range 10 {
 		resp, err = p.Transport.RoundTrip(r)
-		if r.Body != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		if r.Body != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) || !p.mayLose() {
 			break
 		}
+	}
+	if err == nil {
+		p.mu.Lock()
+		p.answered = running
+		p.mu.Unlock()
 	}
 	return resp, err
 }
