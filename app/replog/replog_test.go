@@ -209,8 +209,8 @@ func TestWithoutHelp(t *testing.T) {
 		}
 		server.Restart()
 		testkit.Eventually(t, "reading the log again", g.Ready)
-		testkit.Eventually(t, "sharing again", shares)
 		testkit.Eventually(t, "what was pending", func() bool { return g.Stats().Pending == 0 })
+		testkit.Eventually(t, "sharing again", shares)
 	})
 }
 
