@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,7 +100,15 @@ type gateway struct {
 	admin string // host:port of its admin API
 	conf  string // the Caddyfile, for reloads
 	ended chan error
+
+	reloads *configChanges
 }
+
+// configChanges tells when Caddy's sockets may lose a connection: from the beginning of a
+// change of configurations until a request that was sent after its end is answered.
+type configChanges struct{ changes, answered atomic.Int64 }
+
+func (c *configChanges) mayLose() bool { return c.changes.Load() > c.answered.Load() }
 
 // expand replaces $ADDR, $PORT and $ADMIN in a Caddyfile.
 func (g *gateway) expand(caddyfile string) string {
@@ -134,6 +143,8 @@ func prepare(t testing.TB) *gateway {
 		t: t, log: new(syncBuffer), home: home, ended: make(chan error, 1),
 		addr:  freeport.Addr(t),
 		admin: freeport.Addr(t),
+
+		reloads: new(configChanges),
 	}
 }
 
@@ -250,6 +261,8 @@ func (g *gateway) reload(caddyfile string) error {
 	}
 	req.Header.Set("Content-Type", "text/caddyfile")
 	req.Header.Set("Cache-Control", "must-revalidate")
+	g.reloads.changes.Add(1)
+	defer g.reloads.changes.Add(1)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -296,14 +309,16 @@ func (g *gateway) send(method, path, body string, headers ...string) answer {
 		}
 		req.Header.Add(headers[i], headers[i+1])
 	}
+	changes := g.reloads.changes.Load()
 	resp, err := http.DefaultClient.Do(req)
-	for tries := 0; method == http.MethodGet && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && tries < 10; tries++ {
-		// Caddy's sockets lose some connections at the change of configurations.
+	for tries := 0; method == http.MethodGet && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && g.reloads.mayLose() && tries < 10; tries++ {
+		g.t.Logf("%s %s is sent again after a reload: %v", method, path, err)
 		resp, err = http.DefaultClient.Do(req)
 	}
 	if err != nil {
 		g.t.Fatalf("%s %s: %v", method, path, err)
 	}
+	g.reloads.answered.Store(changes)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
