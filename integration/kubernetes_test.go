@@ -148,7 +148,7 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 		t.Errorf("the admin socket has the mode %v", info.Mode())
 	}
 	// Made-up addresses count as one client, unless a proxy vouches for them.
-	limited, sent := 0, 0
+	limited, sent, began := 0, 0, time.Now()
 	for ; sent < 150 || !behindProxy && limited == 0 && sent < 1000; sent++ { // units come back meanwhile
 		if a := g.get("/api/users/x", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", sent%200)); a.status == http.StatusTooManyRequests {
 			limited++
@@ -156,6 +156,9 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	}
 	if (limited == 0) != behindProxy {
 		t.Errorf("%d of %d requests with made-up addresses were limited", limited, sent)
+	}
+	if most := 101 + int(time.Since(began).Minutes()*100); !behindProxy && sent-limited > most {
+		t.Errorf("%d requests with made-up addresses were admitted, at most %d may be", sent-limited, most)
 	}
 	if a := g.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("/metrics on the public port: %d, want 404", a.status)
