@@ -83,6 +83,10 @@ func TestMistakes(t *testing.T) {
 		{"a path for one character", inside("public /api/users/doc?"), ""},
 		{"no limit for some", inside("ratelimit /api/users/x off"), "ratelimit: /api/users/x off|`vars <matcher> cost 0`|`cost {vars.cost}`|, at Caddyfile:4"},
 		{"no cache for some", inside("cache @x off"), "cache: @x off|`bypass <matcher>`|, at Caddyfile:4"},
+		{"no ttl for some", inside("cache /api/users/live/* 0s\ncache /api/users/now/* 0\ncache 30s"), ""},
+		{"no ttl in minutes", inside("cache 0m"), ""},
+		{"no ttl in hours", inside("cache /api/users/live/* 0h"), ""},
+		{"no percent of a ttl", inside("cache /api/users/live/* 0%"), "cache: /api/users/live/* 0%|`bypass <matcher>`"},
 		{"no token for some", inside("jwt /api/users/x off"), "jwt: /api/users/x off|`public <matcher>`|, at Caddyfile:4"},
 
 		{"bytes", inside("limits {\nmax_body_size 10\n}"), "max_body_size: 10 bytes is very small|10MiB|, at Caddyfile:5"},

@@ -231,15 +231,19 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 // switchedOff reports whether a text was meant to switch an option off, and is not the
 // word for it.
 func switchedOff(option, text string) bool {
-	switch option {
-	case "guard":
+	if option == "guard" {
 		return false // it is always there
-	case "cache":
-		if text == "0" || text == "0s" {
-			return false // a ttl
-		}
 	}
-	return parse.IsOff(text) && text != off || slices.Contains([]string{"none", "false", "no", "disabled"}, text)
+	return isOff(option, text) && text != off || slices.Contains([]string{"none", "false", "no", "disabled"}, text)
+}
+
+// isOff reports whether a text stands for off. A time of zero is a ttl of the cache:
+// only what responses state themselves counts.
+func isOff(option, text string) bool {
+	if option == "cache" {
+		return text == off || text == "0%"
+	}
+	return parse.IsOff(text)
 }
 
 // unmarshalService reads `service <name> <url...> { … }`.
@@ -313,7 +317,7 @@ func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, se
 		return noBlock(d, option+" off")
 	}
 	switch {
-	case len(args) == 2 && parse.IsOff(args[1]) && exceptions[option] != "":
+	case len(args) == 2 && isOff(option, args[1]) && exceptions[option] != "":
 		return d.Errf("%s: %s: it is switched off for all requests or for none: %s", option, strings.Join(args, " "), exceptions[option])
 	case f.off:
 		return d.Errf("%s: already set to off", option)
