@@ -34,18 +34,21 @@ func (f *Forward) validate() error {
 	switch {
 	case f.Claim == "" || !validField(f.Header):
 		return fmt.Errorf("forward %q %q: it takes a claim and the name of a header field", f.Claim, f.Header)
-	case isFieldName(f.Claim) && !isFieldName(f.Header):
-		return fmt.Errorf("forward %q %q: the claim comes first: write `forward %s %s`", f.Claim, f.Header, f.Header, f.Claim)
+	case f.isSwapped():
+		return fmt.Errorf("forward %q %q: the claim comes first: write `forward %s %s`; if the claim is named so, write the field as %s",
+			f.Claim, f.Header, f.Header, f.Claim, http.CanonicalHeaderKey(f.Header))
 	case f.Format != "" && f.Format != formatJSON:
 		return fmt.Errorf("forward %q %q: the format %q is not known: accepted is json, or none", f.Claim, f.Header, f.Format)
 	}
 	return nil
 }
 
-// isFieldName reports whether a name is written as that of a header field, such as
-// X-User, and hardly one of a claim.
-func isFieldName(name string) bool {
-	return strings.Contains(name, "-") && name == http.CanonicalHeaderKey(name) || strings.HasPrefix(strings.ToLower(name), "x-")
+// isSwapped reports whether the claim is written as only a header field is, such as
+// X-User, and the field as a claim, such as sub. A claim may be called x-user, and a
+// field User.
+func (f *Forward) isSwapped() bool {
+	return strings.Contains(f.Claim, "-") && f.Claim == http.CanonicalHeaderKey(f.Claim) && f.Claim != strings.ToLower(f.Claim) &&
+		f.Header == strings.ToLower(f.Header) && !strings.HasPrefix(f.Header, "x-")
 }
 
 // forward sets the fields of the service by the claims of the token.

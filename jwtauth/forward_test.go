@@ -91,3 +91,26 @@ func TestForwardThroughTheProxy(t *testing.T) {
 		}
 	}
 }
+
+// Only where the claim is written as a header field, and the field as a claim, they were
+// swapped.
+func TestForwardSwapped(t *testing.T) {
+	for _, tc := range []struct {
+		claim, header string
+		ok            bool
+	}{
+		{"X-User", "sub", false},
+		{"User-Id", "org-name", false},
+		{"X-User", "Sub", true},
+		{"X-User", "x-user", true},
+		{"x-hasura-role", "Role", true},
+		{"x-tenant", "Tenant", true},
+		{"x-hasura-role", "role", true},
+		{"sub", "user", true},
+	} {
+		f := Forward{Claim: tc.claim, Header: tc.header}
+		if err := f.validate(); (err == nil) != tc.ok {
+			t.Errorf("forward %s %s: %v", tc.claim, tc.header, err)
+		}
+	}
+}
