@@ -61,6 +61,8 @@ func TestDoubtfulOptions(t *testing.T) {
 	for name, tc := range map[string]struct{ options, site, want string }{
 		"a comma in a role":             {"", auth + " {\nroles any a,b\n}", "roles: a comma is part of the value"},
 		"a comma in a scope":            {"", auth + " {\nscopes all read,write\n}", "scopes: a comma is part of the value"},
+		"any role":                      {"", auth + " {\nroles any *\n}", "roles: * is compared as text"},
+		"any scope":                     {"", auth + " {\nscopes any *\n}", "scopes: * is compared as text"},
 		"a distinguished name":          {"", auth + " {\nroles any CN=admin,OU=x\n}", ""},
 		"a cache of what is public":     {"", "route {\nroute /public/* {\nhttp_cache 60s\nreverse_proxy 127.0.0.1:9\n}\n" + auth + "\nrespond x\n}", ""},
 		"a cache before authentication": {"", "route {\nhttp_cache 60s\n" + auth + "\nrespond x\n}", "http_cache is in front of jwt_auth"},

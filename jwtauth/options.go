@@ -14,6 +14,7 @@ import (
 	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/resolve"
+	"github.com/pythopus/tentagate/internal/shared"
 	"github.com/pythopus/tentagate/internal/site"
 	"github.com/pythopus/tentagate/jwtauth/internal/policy"
 )
@@ -45,6 +46,7 @@ func (h *Handler) provisionOptions() error {
 	}
 	h.hideCredentials()
 	h.warnOfEmptyRequirements()
+	h.warnOfPatterns()
 	h.missingDetail = "a bearer token in the Authorization field is required"
 	if len(h.sources) > 1 || h.sources[0] != authorization {
 		h.missingDetail = "a token is required in " + describeSources(h.sources)
@@ -90,6 +92,23 @@ func warnOfEmpty(log *zap.Logger, r *policy.Requirement, at string) {
 	if len(r.Values) == 0 {
 		log.Warn("a required claim has no values, so any value is accepted: if a variable should have held them, it is empty; "+
 			"to accept any value without this warning, write *", zap.String("claim", r.Path), zap.String("at", at))
+	}
+}
+
+// warnOfPatterns warns of `*` as a role or a scope, which is compared as text, so that
+// the tokens of most issuers are refused.
+func (h *Handler) warnOfPatterns() {
+	warn := func(option string, values []string) {
+		if slices.Contains(values, "*") {
+			h.logger.Warn(option+": * is compared as text and stands for no other value; leave it out, or accept any value with `require <claim> *`",
+				zap.String("at", shared.Place(h.Position)))
+		}
+	}
+	for _, s := range h.Scopes {
+		warn("scopes", s.Values)
+	}
+	for _, r := range h.Roles {
+		warn("roles", r.Values)
 	}
 }
 
