@@ -27,6 +27,26 @@ var placeholderSecrets = []string{
 
 var errPlaceholder = errors.New("it is the placeholder of an example, which everybody knows: make a random one, as `openssl rand -base64 48` does")
 
+// fillers are the words around placeholders in sentences, which are not random either.
+var fillers = []string{
+	"secret", "token", "with", "least", "character", "chars", "long", "bits", "bytes", "random", "production", "development", "testing",
+	"super", "string", "replace", "change", "your", "please", "value", "strong", "secure", "minimum", "default", "example", "password",
+	"must", "should", "that", "this", "which", "very", "enough", "algorithm", "generate",
+}
+
+// minRest is how many letters and digits a secret has at least besides a placeholder
+// that is part of it.
+const minRest = 32
+
+// notRandom removes placeholders, and the words around them.
+var notRandom = func() *strings.Replacer {
+	var pairs []string
+	for _, word := range slices.Concat(placeholderSecrets, fillers) { // the first that fits is taken
+		pairs = append(pairs, word, "")
+	}
+	return strings.NewReplacer(pairs...)
+}()
+
 // CheckSecret refuses a secret that can be guessed: one from an example, one with
 // too few different characters, or a short one that is repeated. Its errors do not
 // contain the secret.
@@ -34,6 +54,10 @@ func CheckSecret(secret []byte) error {
 	if isPlaceholder(secret) {
 		return errPlaceholder
 	}
+	return checkVariety(secret)
+}
+
+func checkVariety(secret []byte) error {
 	seen := map[byte]struct{}{}
 	for _, c := range secret {
 		seen[c] = struct{}{}
@@ -68,6 +92,8 @@ func isPlaceholder(secret []byte) bool {
 	return hasPlaceholder(secret)
 }
 
+// hasPlaceholder reports whether a placeholder is in the text, and what remains without
+// it would not do as a secret.
 func hasPlaceholder(secret []byte) bool {
 	letters := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
@@ -75,5 +101,9 @@ func hasPlaceholder(secret []byte) bool {
 		}
 		return -1
 	}, strings.ToLower(string(secret)))
-	return slices.ContainsFunc(placeholderSecrets, func(known string) bool { return strings.Contains(letters, known) })
+	if !slices.ContainsFunc(placeholderSecrets, func(known string) bool { return strings.Contains(letters, known) }) {
+		return false
+	}
+	rest := notRandom.Replace(letters)
+	return len(rest) < minRest || checkVariety([]byte(rest)) != nil
 }
