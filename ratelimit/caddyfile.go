@@ -100,7 +100,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	head := parse.Head(d)
 	err := parse.Block(d,
-		parse.Value("zone", &h.Zone, checkedZone).NotOff(),
+		parse.Value("zone", &h.Zone, nameOfZone),
 		parse.List("key", &h.Key).Then(h.checkKey),
 		parse.Value("missing_key", &h.MissingKey, missingKeys),
 		parse.Func("limit", h.unmarshalLimit).Repeatable(),
@@ -125,6 +125,17 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		err = head.Err("ratelimit: no limit: write `ratelimit 100/1m`, or a block with `limit`, `quota`, `tier` or `max_concurrent`")
 	}
 	return err
+}
+
+// nameOfZone accepts the name of a zone. `off` was hardly meant as one.
+func nameOfZone(text string) (string, error) {
+	switch {
+	case text == parse.Off:
+		return "", errors.New("off is not a name: choose another, or leave the line out for counters of this directive alone; both begin at zero")
+	case strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{env."):
+		return "", fmt.Errorf("%q: the name is the same for all requests: to count by the value, write `key %s`", text, text)
+	}
+	return checkedZone(text)
 }
 
 func checkedZone(text string) (string, error) {
@@ -252,6 +263,9 @@ func (h *Handler) unmarshalCount(d *caddyfile.Dispenser) error {
 	args, err := parse.Args(d, 1, -1)
 	if err != nil {
 		return err
+	}
+	if len(args) == 1 && parse.IsOff(args[0]) {
+		return d.Errf("count: %q is neither status nor after: leave the line out to count every request", args[0])
 	}
 	if args[0] != "status" && args[0] != "after" || len(args) == 1 {
 		return d.Errf("count: %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
