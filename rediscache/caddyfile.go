@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -126,7 +127,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, named matcherToken) error {
 		parse.Value("profile", &h.Profile, profiles),
 		parse.List("hosts", &h.Hosts).Then(func() error { return checkHosts(h.Hosts) }),
 		parse.Func("bypass", func(d *caddyfile.Dispenser) error { return h.unmarshalBypass(d, named) }).Repeatable(),
-		parse.Value("namespace", &h.Namespace, parse.Text).NotOff(),
+		parse.Value("namespace", &h.Namespace, namespaceName).NotOff(),
 		parse.Func("invalidate_on_write", h.unmarshalOnWrite),
 		parse.Func("purge_method", h.unmarshalPurgeMethod),
 	)
@@ -164,6 +165,14 @@ func jitter(text string) (float64, error) {
 		return 0, fmt.Errorf("%q is not a percentage above 0%% and up to 50%%"+parse.OrOff, text)
 	}
 	return v, nil
+}
+
+// namespaceName accepts the name of a namespace.
+func namespaceName(text string) (string, error) {
+	if strings.HasPrefix(text, "{http.") {
+		return "", fmt.Errorf("%q: the name is the same for all requests: to keep responses apart by the value, write `value %s` in the block of `key`", text, text)
+	}
+	return parse.Text(text)
 }
 
 // size accepts a size of at least minimum. instead says what to write instead of 0.

@@ -17,7 +17,7 @@ func TestOptionMistakes(t *testing.T) {
 		"max_variants": {"5", "0"}, "store": {"memory", "disk"}, "stale_while_revalidate": {"1s", "x"}, "stale_if_error": {"1s", "-1s"},
 		"stale_when_disconnected": {"1s", "x"}, "collapse_timeout": {"1s", "x"}, "fill_timeout": {"1s", "x"}, "hit_for_miss": {"1s", "x"},
 		"jitter": {"10%", "60%"}, "set_cookie": {"strip", "keep"}, "request_directives": {"honour", "trust"}, "cache_status": {"off", "yes"},
-		"profile": {"rfc9111", "strict"}, "tags": {"A B", ""}, "targets": {"A B", ""}, "hosts": {"a.test b.test", ""},
+		"profile": {"rfc9111", "strict"}, "tags": {"A B", ""}, "targets": {"A B", ""}, "hosts": {"a.test b.test", ""}, "namespace": {"shop", "{http.request.host}"},
 		"invalidate_on_write": {"all", "below"}, "compress": {}, "lease": {}, "early_refresh": {}, "store_cors": {}, "match_type": {},
 	} {
 		parse := func(lines ...string) error {
