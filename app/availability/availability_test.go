@@ -346,6 +346,30 @@ func TestNewestReason(t *testing.T) {
 	})
 }
 
+// An answer is no reason of an outage, and each kind of error is reported once while the
+// server is lost in one way or the other.
+func TestReasonsOfAFlappingServer(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fake) {
+		f.Subscribe(Subscriber{Restore: func(context.Context, *Partition) error { return errDown }}) // it does not return
+		f.answer("", errDown)
+		fail(f.whole, tripStreak, errDown)
+		for range 3 {
+			for _, err := range []error{context.DeadlineExceeded, reply("ERR unknown command"), errDown, errFull, reply("READONLY no"), errDown} {
+				f.answer("", err)
+				sleep(10 * time.Second)
+				if got := f.whole.Status(); Classify(got.Reason) == Answered {
+					t.Errorf("the reason is an answer: %v", got.Reason)
+				}
+			}
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if want := []error{context.DeadlineExceeded, reply("READONLY no")}; !slices.Equal(f.reasons, want) {
+			t.Errorf("reported %v, want %v", f.reasons, want)
+		}
+	})
+}
+
 // Subscribers get ready before the partition is used again.
 func TestRestoreComesFirst(t *testing.T) {
 	for name, tc := range map[string]struct {

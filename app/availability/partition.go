@@ -65,7 +65,7 @@ type Partition struct {
 	probing     bool
 	changed     chan struct{} // signals the prober that the state has changed
 	reason      error
-	kinds       map[string]bool // of the errors since the state began
+	kinds       map[string]bool // of the errors since the partition was lost
 	since       time.Time
 	reopened    time.Time
 }
@@ -192,9 +192,14 @@ func (p *Partition) trip(to State, err error) {
 // set changes the state. The caller holds mu.
 func (p *Partition) set(to State, err error) {
 	p.state.Store(uint32(to))
-	p.reason, p.since, p.kinds = err, time.Now(), nil
-	if err != nil {
+	p.reason, p.since = err, time.Now()
+	switch {
+	case to == Available:
+		p.kinds = nil
+	case p.kinds == nil:
 		p.kinds = map[string]bool{kindOf(err): true}
+	default:
+		p.kinds[kindOf(err)] = true
 	}
 	p.streak.Store(0)
 	p.refusals.Store(0)
@@ -202,12 +207,15 @@ func (p *Partition) set(to State, err error) {
 }
 
 // renew notes the newest error of a partition that is not available, and reports whether
-// it is the first of its kind since the state began.
+// it is the first of its kind since the partition was lost. An answer is no reason.
 func (p *Partition) renew(err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if class := Classify(err); class == Outage && p.State() != Unavailable || class == Refused && p.State() != ReadOnly {
-		return false // it may lead to another state
+	switch state, class := p.State(), Classify(err); {
+	case state == Unavailable && class == Outage:
+	case state == ReadOnly && class == Refused:
+	default:
+		return false // the server answered, or it may lead to another state
 	}
 	p.reason = err
 	kind := kindOf(err)
