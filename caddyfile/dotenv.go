@@ -9,13 +9,9 @@ import (
 
 // loadEnvFile sets the variables of a file that are not set yet.
 func loadEnvFile(path string) error {
-	text, err := os.ReadFile(path)
+	variables, err := readEnvFile(path)
 	if err != nil {
-		return fmt.Errorf("reading the environment file: %w", err)
-	}
-	variables, err := parseEnvFile(string(text))
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
 	}
 	for _, v := range variables {
 		if _, exists := os.LookupEnv(v.name); exists {
@@ -26,6 +22,19 @@ func loadEnvFile(path string) error {
 		}
 	}
 	return nil
+}
+
+// readEnvFile returns the variables of an environment file.
+func readEnvFile(path string) ([]variable, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the environment file: %w", err)
+	}
+	variables, err := parseEnvFile(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return variables, nil
 }
 
 // variable is a line of an environment file.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -67,16 +68,36 @@ type healthCommand struct {
 // machine, by --listen, or by SERVER_NAME in the environment or its file.
 func (c *healthCommand) address() (string, error) {
 	if c.listen == "" {
-		if err := (&gatewayCommand{envFile: c.envFile}).loadEnvironment(); err != nil {
+		site, err := c.serverName()
+		if err != nil {
 			return "", err
 		}
-		return c.addressOfSite(getenv("SERVER_NAME")), nil
+		return c.addressOfSite(site), nil
 	}
 	host, port, err := splitListen(c.listen)
 	if err != nil {
 		return "", err
 	}
 	return "http://" + net.JoinHostPort(reachable(host), port) + "/health", nil
+}
+
+// serverName returns SERVER_NAME of the environment, or of its file. The default file
+// may be that of another program, where the gateway runs without one: it is left out
+// where it cannot be read.
+func (c *healthCommand) serverName() (string, error) {
+	variables, err := readEnvFile(cmp.Or(c.envFile, defaultEnvFile))
+	if err != nil && c.envFile != "" {
+		return "", err
+	}
+	if name, ok := os.LookupEnv("SERVER_NAME"); ok {
+		return strings.TrimSpace(name), nil
+	}
+	for _, v := range variables {
+		if v.name == "SERVER_NAME" {
+			return strings.TrimSpace(v.value), nil
+		}
+	}
+	return "", nil
 }
 
 // addressOfSite returns the URL of the health check of a site, whose address is

@@ -47,3 +47,53 @@ func TestHealthcheckReadsTheEnvironmentFile(t *testing.T) {
 		t.Errorf("with a URL no file is needed: %v", err)
 	}
 }
+
+// A .env in the working directory may be that of another program: what cannot be read is
+// left out, and only the name of the server is taken.
+func TestHealthcheckBesideAnotherEnvironmentFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"SERVER_NAME", "XDG_DATA_HOME"} {
+		t.Setenv(name, "") // restored at the end
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := func(c healthCommand) string {
+		t.Helper()
+		url, err := c.address()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, set := os.LookupEnv("XDG_DATA_HOME"); set {
+			t.Error("another variable is taken")
+		}
+		return url
+	}
+	for text, want := range map[string]string{
+		"if [ -n x ]; then":                   defaultHealthURL,
+		"XDG_DATA_HOME=/x":                    defaultHealthURL,
+		"XDG_DATA_HOME=/x\nSERVER_NAME=:8080": "http://127.0.0.1:8080/health",
+	} {
+		if err := os.WriteFile(defaultEnvFile, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := address(healthCommand{}); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	t.Setenv("SERVER_NAME", ":8081")
+	if got, want := address(healthCommand{}), "http://127.0.0.1:8081/health"; got != want {
+		t.Errorf("of the environment: %s, want %s", got, want)
+	}
+	if err := os.Remove(defaultEnvFile); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(defaultEnvFile, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	address(healthCommand{})
+	c := healthCommand{envFile: defaultEnvFile}
+	if _, err := c.address(); err == nil || !strings.Contains(err.Error(), defaultEnvFile) {
+		t.Errorf("a directory that is named: %v", err)
+	}
+}
