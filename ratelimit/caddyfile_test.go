@@ -85,9 +85,11 @@ func TestOff(t *testing.T) {
 			t.Errorf("%s: %v, %+v", text, err, h)
 		}
 	}
-	for text, want := range map[string]string{"budget 0": "above zero", "max_concurrent 0": "; to disable it, write off", "max_keys 0": "from 1", "exempt off": "is not an address", "cost 0": "0 would count no request", "cost -1": "whole number from 1",
+	for text, want := range map[string]string{
+		"budget 0": "above zero", "max_concurrent 0": "; to disable it, write off", "max_keys 0": "from 1", "exempt off": "is not an address", "cost 0": "0 would count no request", "cost -1": "whole number from 1",
 		"zone off": "choose another, or leave the line out", "zone {http.request.host}": "write `key {http.request.host}`", "zone {env.ZONE}": "written {$ZONE} here",
-		"count off": "leave the line out", "quota off": "leave the line out"} {
+		"count off": "leave the line out", "quota off": "leave the line out",
+	} {
 		if err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser("ratelimit 1/1m {\n " + text + "\n}")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
