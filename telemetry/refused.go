@@ -17,15 +17,16 @@ type finders struct {
 	list []route.Finder
 }
 
-// of returns those of the site that has a handler.
+// of returns those that stand behind a handler in its site.
 func (f *finders) of(h *Handler, server *caddyhttp.Server) []route.Finder {
 	f.once.Do(func() {
 		for _, r := range server.Routes {
 			handlers := site.HandlersOf(server, caddyhttp.RouteList{r})
-			if !slices.Contains(handlers, caddyhttp.MiddlewareHandler(h)) {
+			own := slices.Index(handlers, caddyhttp.MiddlewareHandler(h))
+			if own < 0 {
 				continue
 			}
-			for _, other := range handlers {
+			for _, other := range handlers[own+1:] {
 				if finder, ok := other.(route.Finder); ok {
 					f.list = append(f.list, finder)
 				}
@@ -36,7 +37,8 @@ func (f *finders) of(h *Handler, server *caddyhttp.Server) []route.Finder {
 }
 
 // findRoute finds the route of a request that the gateway refused in front of the handler
-// that names it, as for its token or a limit. The path is that of the client still.
+// that names it, as for its token or a limit. The path is that of the client still; the
+// method may be another.
 func (o *observation) findRoute() {
 	d, r := &o.state.Decisions, o.request
 	if d.Route != "" || d.Detail == "" || d.ByGuard || r.URL.Path != o.path || r.URL.RawPath != o.rawPath {
@@ -45,6 +47,11 @@ func (o *observation) findRoute() {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
 		return
+	}
+	if r.Method != o.method {
+		sent := *r
+		sent.Method = o.method
+		r = &sent
 	}
 	for _, finder := range o.handler.finders.of(o.handler, server) {
 		if template, ok := finder.FindRoute(r); ok {
