@@ -110,7 +110,7 @@ func (f *forwarder) serve(ctx context.Context, l net.Listener) error {
 }
 
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	secret, below, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	secret, below, inside := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch {
 	case !f.accepts(r.Host):
 		// A name that another site had point to this machine.
@@ -119,6 +119,9 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request comes from a page of another origin", http.StatusForbidden)
 	case subtle.ConstantTimeCompare([]byte(secret), []byte(f.secret)) != 1:
 		http.Error(w, "open the URL that `tentagate dashboard` printed last", http.StatusNotFound)
+	case !inside && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		// The URLs in the page are relative.
+		http.Redirect(w, r, "/"+f.secret+"/", http.StatusPermanentRedirect)
 	case !forwards(r, below):
 		http.NotFound(w, r)
 	default:
@@ -135,7 +138,9 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // accepts reports whether a host is this server, and no name that a site of somebody else
 // chose (DNS rebinding).
 func (f *forwarder) accepts(host string) bool {
-	return host == f.own || slices.Contains([]string{"localhost:" + f.port, "127.0.0.1:" + f.port, "[::1]:" + f.port}, strings.ToLower(host))
+	known := []string{f.own, "localhost:" + f.port, "127.0.0.1:" + f.port, "[::1]:" + f.port}
+	host = strings.ToLower(host)
+	return slices.Contains(known, host) || f.port == "80" && slices.Contains(known, host+":80") // browsers leave the default port out
 }
 
 // sameOrigin reports whether the request is from the page itself, or from no page.

@@ -23,6 +23,9 @@ func TestForwarder(t *testing.T) {
 		want               string
 	}{
 		"the page":             {"GET", "127.0.0.1:9900", "/S3CRET/", nil, 200, "GET /tentagate/"},
+		"without a slash":      {"GET", "127.0.0.1:9900", "/S3CRET", nil, 308, `"/S3CRET/"`},
+		"posts without one":    {"POST", "127.0.0.1:9900", "/S3CRET", post, 404, ""},
+		"no port":              {"GET", "localhost", "/S3CRET/", nil, 403, "host"},
 		"by name":              {"GET", "localhost:9900", "/S3CRET/", nil, 200, "GET /tentagate/"},
 		"the events":           {"GET", "127.0.0.1:9900", "/S3CRET/dashboard/events", map[string]string{"Sec-Fetch-Site": "same-origin"}, 200, "GET /tentagate/dashboard/events"},
 		"a breaker":            {"POST", "127.0.0.1:9900", "/S3CRET/breakers/a%2Fb?scope=1", post, 200, "POST /tentagate/breakers/a%2Fb?scope=1"},
@@ -49,6 +52,19 @@ func TestForwarder(t *testing.T) {
 		f.ServeHTTP(w, r)
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.want) {
 			t.Errorf("%s: %d %s, want %d %s", name, w.Code, w.Body, tc.status, tc.want)
+		}
+	}
+}
+
+// Browsers leave out port 80.
+func TestForwarderAtDefaultPort(t *testing.T) {
+	f := &forwarder{own: "127.0.0.1:80", port: "80"}
+	for host, want := range map[string]bool{
+		"127.0.0.1": true, "localhost": true, "[::1]": true, "127.0.0.1:80": true, "localhost:80": true,
+		"evil.example": false, "evil.example:80": false, "": false, "localhost:81": false,
+	} {
+		if f.accepts(host) != want {
+			t.Errorf("%q: want %v", host, want)
 		}
 	}
 }
