@@ -52,6 +52,7 @@ func logError(r *http.Request, err error) {
 		zap.String("path", sent.URL.EscapedPath()),
 	}
 	if s := requeststate.Of(r); s != nil {
+		s.Decisions.ErrorLogged = s.Decisions.ErrorLogged || level == zapcore.ErrorLevel
 		fields = appendText(fields, "service", s.Decisions.Service)
 		if repl := s.Replacer(); repl != nil {
 			upstream, _ := repl.GetString("http.reverse_proxy.upstream.hostport")

@@ -15,6 +15,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 // request returns a request as Caddy's server hands it to handlers.
@@ -34,6 +36,26 @@ func fail(err error) Handler {
 }
 
 var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+
+// A past request refers to the log only where the log has its error.
+func TestErrorLogged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a foreign 5xx": {caddyhttp.Error(502, errors.New("refused")), true},
+		"a foreign 4xx": {caddyhttp.Error(404, errors.New("none")), false},
+		"our own 5xx":   {Error(New(503, "the circuit is open")), false},
+	} {
+		r := request(t, nil)
+		if err := Serve(httptest.NewRecorder(), r, noNext, fail(tc.err)); err != nil {
+			t.Fatal(err)
+		}
+		if got := requeststate.Of(r).Decisions.ErrorLogged; got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
 
 func TestServe(t *testing.T) {
 	rejection := &Problem{

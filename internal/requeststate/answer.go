@@ -19,14 +19,14 @@ type Answer struct {
 // BeforeHeader does nothing; the writer is for Sent.
 func (*Answer) BeforeHeader(http.Header, int) {}
 
-// statusClientClosed is the status by which Caddy records that the client closed
+// StatusClientClosed is the status by which Caddy records that the client closed
 // its request.
-const statusClientClosed = 499
+const StatusClientClosed = 499
 
 // WriteHeader sends the header. Go's server cancels the request of a body that
 // does not arrive in time as if its client had left; that client is answered.
 func (a *Answer) WriteHeader(status int) {
-	if status == statusClientClosed && !a.Sent() && framing.From(a.Request.Context()).Overdue() != nil {
+	if status == StatusClientClosed && !a.Sent() && framing.From(a.Request.Context()).Overdue() != nil {
 		a.Late = true
 		return
 	}

@@ -41,6 +41,9 @@ type Decisions struct {
 	// Detail is that of the problem with which the gateway refused the request. A handler in
 	// front may have answered in another way nevertheless.
 	Detail string
+	// ErrorLogged: the log has the error that the request was answered for, at level ERROR
+	// and with the id of the request.
+	ErrorLogged bool
 
 	// Stages is the time at each stage. It runs only behind telemetry.
 	Stages stage.Clock
