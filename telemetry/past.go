@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -10,19 +11,20 @@ import (
 	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/explain/past"
 	"github.com/pythopus/tentagate/internal/identity"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/stage"
 )
 
-// user returns who the user is, as in {http.auth.user.id}.
+// user returns who the user is, as the access log has it.
 func (o *observation) user() (subject string) {
 	s := o.state
 	if id, ok := s.Identity.(*identity.Identity); ok && id != nil {
 		return id.Subject // the placeholder would be copied
 	}
-	if repl := s.Replacer(); repl != nil && s.Decisions.Auth == "" {
+	if repl := s.Replacer(); repl != nil {
 		subject, _ = repl.GetString("http.auth.user.id")
 	}
-	return subject
+	return cmp.Or(subject, s.Decisions.Subject)
 }
 
 // keep keeps what was decided about the request, for `tentagate explain --request-id`.
@@ -35,9 +37,12 @@ func (o *observation) keep(status int, took time.Duration, rs *routeSeries, span
 	p := past.Request{
 		ID: *id, Method: o.method, Host: o.host, Path: o.rawPath, Detail: d.Detail,
 		Service: d.Service, Route: rs.route, CORS: d.CORS, Auth: d.Auth, Provider: d.Provider, Remaining: -1,
-		Cache: d.Cache, CacheReason: d.CacheReason, Circuit: d.Circuit, ByGuard: d.ByGuard, ByCircuit: d.ByCircuit,
+		Cache: d.Cache, CacheReason: d.CacheReason, Circuit: d.Circuit, ByGuard: d.ByGuard, ByCircuit: d.ByCircuit, Aborted: o.failed, ErrorLogged: d.ErrorLogged,
 		TraceID: span.TraceID(), Status: status, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
 		RequestBytes: o.bytesRead(), ResponseBytes: s.Observed.Bytes, Began: d.Stages.Began(), Took: took,
+	}
+	if o.failed || status == requeststate.StatusClientClosed {
+		p.ClientClosed = r.Context().Err() != nil // which the server cancels when the client leaves
 	}
 	if o.rawPath == "" {
 		p.Path, p.Decoded = o.path, true

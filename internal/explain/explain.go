@@ -35,7 +35,7 @@ const (
 	Refuses Result = "refuses" // with an error
 	Answers Result = "answers" // in place of the handlers behind
 	Asks    Result = "asks"    // the service
-	Stops   Result = "stops"   // the dry run: only a real request can go on
+	Stops   Result = "stops"   // a dry run: only a real request can go on; or a past request was aborted
 )
 
 // Facts are what a decision was made by, for scripts. They have no secret in them.

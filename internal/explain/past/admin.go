@@ -80,6 +80,7 @@ func show(w io.Writer, a Answer) error {
 // outcomes are what people read.
 var outcomes = map[Outcome]string{
 	forwarded: "answered by the service", refusedBy: "refused by the gateway", answered: "answered by the gateway",
+	clientClosed: "the client closed the request", aborted: "the request was aborted",
 }
 
 func (p *Past) show(w io.Writer) {
@@ -95,8 +96,11 @@ func (p *Past) show(w io.Writer) {
 			stages = append(stages, i.String()+" "+millis(spent))
 		}
 	}
-	fmt.Fprintf(w, "\n%s: the client got %d %s after %s (%s)\n",
-		outcomes[p.Outcome], p.Status, http.StatusText(p.Status), millis(p.Duration), strings.Join(stages, ", "))
+	fmt.Fprintf(w, "\n%s", outcomes[p.Outcome])
+	if p.Outcome != clientClosed && p.Outcome != aborted {
+		fmt.Fprintf(w, ": the client got %s", strings.TrimSpace(fmt.Sprintf("%d %s", p.Status, http.StatusText(p.Status))))
+	}
+	fmt.Fprintf(w, " after %s (%s)\n", millis(p.Duration), strings.Join(stages, ", "))
 }
 
 // millis writes seconds as milliseconds.

@@ -21,9 +21,11 @@ type Outcome string
 
 // The outcomes.
 const (
-	forwarded Outcome = "forwarded" // the service answered
-	refusedBy Outcome = "refused"   // with a 4xx or 5xx of the gateway
-	answered  Outcome = "answered"  // by the gateway, as from its cache
+	forwarded    Outcome = "forwarded"     // the service answered
+	refusedBy    Outcome = "refused"       // with a 4xx or 5xx of the gateway
+	answered     Outcome = "answered"      // by the gateway, as from its cache
+	clientClosed Outcome = "client_closed" // the client did not wait for the response
+	aborted      Outcome = "aborted"       // the connection or stream was closed in place of the response, or in it
 )
 
 // Past is a request as the admin API has it. Fields have the names of the access log.
@@ -43,7 +45,8 @@ type Past struct {
 	Route   string  `json:"route"`
 	Outcome Outcome `json:"outcome"`
 	Status  int     `json:"status"`
-	// Detail is that of the problem with which the gateway refused the request.
+	// Detail is that of the problem with which the gateway refused the request. An error
+	// route may have answered in another way.
 	Detail string `json:"detail,omitempty"`
 	// Duration and Stages are in seconds.
 	Duration      float64            `json:"duration"`
@@ -151,7 +154,9 @@ func (r *Request) user() string {
 
 // refuses reports whether the gateway refused the request. The response may be a stored
 // one although the service could not be asked.
-func (r *Request) refuses() bool { return r.Detail != "" && r.Status >= http.StatusBadRequest }
+func (r *Request) refuses() bool {
+	return r.Detail != "" && r.Status >= http.StatusBadRequest && !r.ClientClosed && !r.Aborted
+}
 
 // fromCache reports whether the cache answered.
 func (r *Request) fromCache() bool {
@@ -164,6 +169,10 @@ func (r *Request) fromCache() bool {
 
 func (r *Request) outcome() Outcome {
 	switch {
+	case r.ClientClosed:
+		return clientClosed
+	case r.Aborted:
+		return aborted
 	case r.refuses():
 		return refusedBy
 	case r.Upstream != "" && !r.fromCache():
@@ -198,9 +207,12 @@ func (r *Request) steps() []explain.Step {
 	if r.Upstream != "" {
 		l.add(explain.Step{Handler: "reverse_proxy", Result: explain.Asks, Reason: r.Upstream, Facts: explain.Facts{"upstream": r.Upstream}})
 	}
-	if r.refuses() && !l.refused {
+	switch {
+	case r.Aborted && !r.ClientClosed:
+		l.add(explain.Step{Handler: "gateway", Result: explain.Stops, Reason: "the request was aborted: a handler panicked, or the response of the service broke off"})
+	case r.refuses() && !l.refused:
 		reason := r.Detail
-		if r.Status >= http.StatusInternalServerError {
+		if r.ErrorLogged {
 			reason += "; the error log has the cause, with this request_id"
 		}
 		l.add(explain.Step{Handler: "gateway", Result: explain.Refuses, Status: r.Status, Reason: reason})
@@ -239,23 +251,36 @@ func (r *Request) authRefuses() bool { return r.Auth != "" && r.Auth != "ok" && 
 
 func (r *Request) stepsOfAuth(l *list) {
 	facts := explain.Facts{"auth": r.Auth}
-	of := ""
+	var whose []string
 	if r.Provider != "" {
-		facts["provider"], of = r.Provider, " of the provider "+r.Provider
+		facts["provider"] = r.Provider
+		whose = append(whose, "provider "+r.Provider)
+	}
+	user := r.user()
+	if user != "" && r.Auth != "anonymous" {
+		facts["user"] = user
+		whose = append(whose, "user "+user)
 	}
 	switch r.Auth {
 	case "":
 	case "ok":
-		reason := "the token" + of + " is accepted"
-		if user := r.user(); user != "" {
+		reason := "the token"
+		if r.Provider != "" {
+			reason += " of the provider " + r.Provider
+		}
+		reason += " is accepted"
+		if user != "" {
 			reason += ", user " + user
-			facts["user"] = user
 		}
 		l.pass("jwt_auth", reason, facts)
 	case "anonymous":
 		l.pass("jwt_auth", "the request has no token, and needs none", facts)
 	default:
-		l.because("jwt_auth", r.Auth+of, facts)
+		reason := r.Auth
+		if len(whose) > 0 {
+			reason += " (" + strings.Join(whose, ", ") + ")"
+		}
+		l.because("jwt_auth", reason, facts)
 	}
 }
 
@@ -329,7 +354,8 @@ func (l *list) decide(handler string, stops bool, reason string, facts explain.F
 	}
 }
 
-// because adds a step that refuses the request, with the detail that the client got.
+// because adds a step that refuses the request, with the detail of its
+// problem.
 func (l *list) because(handler, reason string, facts explain.Facts) {
 	if detail := l.request.Detail; detail != "" && reason != "" {
 		reason += ": " + detail

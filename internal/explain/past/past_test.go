@@ -67,14 +67,15 @@ func TestTextsAreCopied(t *testing.T) {
 	s := newStore(began)
 	long := strings.Repeat("x", 1<<16)
 	r := request("", 200)
-	r.ID, r.Method, r.Host, r.Path, r.Client, r.Detail = long, long, long, long, long, long
+	r.ID, r.Method, r.Host, r.Path, r.Client, r.Detail, r.Upstream = long, long, long, long, long, long, long
 	s.add(r)
 	found := s.find(long[:maxID])
 	if len(found) != 1 {
 		t.Fatalf("%d requests", len(found))
 	}
 	got := found[0]
-	if len(got.Method) != maxMethod || len(got.Host) != maxHost || len(got.Path) != maxPath || len(got.Client) != maxClient || len(got.Detail) != maxDetail {
+	if len(got.Method) != maxMethod || len(got.Host) != maxHost || len(got.Path) != maxPath || len(got.Client) != maxClient ||
+		len(got.Detail) != maxDetail || len(got.Upstream) != maxUpstream {
 		t.Errorf("%+v", got)
 	}
 	if p := got.describe(); !strings.HasSuffix(p.Path, "x…") {
@@ -129,14 +130,28 @@ func TestConcurrent(t *testing.T) {
 			}
 		})
 	}
-	for range 20 {
+	written := make(chan struct{})
+	go func() {
+		wait.Wait()
+		close(written)
+	}()
+	found := 0
+	for ended := false; !ended; {
+		select {
+		case <-written:
+			ended = true // and once more
+		default:
+		}
 		for _, r := range s.find("shared") {
+			found++
 			if r.Host != r.Path || r.Client != "203.0.113.7" {
-				t.Fatalf("mixed: %+v", r)
+				t.Errorf("mixed: %+v", r)
 			}
 		}
 	}
-	wait.Wait()
+	if found == 0 {
+		t.Error("nothing was found")
+	}
 }
 
 func TestSteps(t *testing.T) {
@@ -173,8 +188,31 @@ func TestSteps(t *testing.T) {
 			r.Circuit, r.ByCircuit, r.Detail, r.Cache = "open", true, "users is unavailable", "stale"
 		}, "answered: http_cache answers stale; circuit_breaker answers the circuit is open"},
 		"unreachable": {func(r *Request) {
-			r.Status, r.Circuit, r.Upstream, r.Detail = 502, "closed", "users:80", "no answer"
+			r.Status, r.Circuit, r.Upstream, r.Detail, r.ErrorLogged = 502, "closed", "users:80", "no answer", true
 		}, "refused: circuit_breaker passes the circuit is closed; reverse_proxy asks users:80; gateway refuses no answer; the error log has the cause, with this request_id"},
+		"a 5xx that is not logged": {func(r *Request) { r.Status, r.Detail = 503, "no store" }, "refused: gateway refuses no store"},
+		"a token without the scope": {func(r *Request) {
+			r.Status, r.Auth, r.Provider, r.User, r.Detail = 403, "scope", "main", [8]byte{1}, "a scope is missing"
+		}, "refused: jwt_auth refuses scope (provider main, user 0100000000000000): a scope is missing"},
+		"a token of nobody known": {func(r *Request) {
+			r.Status, r.Auth, r.Provider, r.Detail = 401, "expired", "main", "the token has expired"
+		}, "refused: jwt_auth refuses expired (provider main): the token has expired"},
+		"the client left": {func(r *Request) {
+			r.Status, r.Upstream, r.ClientClosed = 499, "users:80", true
+		}, "client_closed: reverse_proxy asks users:80"},
+		"the client left while dialing": {func(r *Request) {
+			r.Status, r.Upstream, r.ClientClosed, r.Detail = 499, "users:80", true, "no answer"
+		}, "client_closed: reverse_proxy asks users:80"},
+		"the client left within the response": {func(r *Request) {
+			r.Upstream, r.ClientClosed, r.Aborted = "users:80", true, true
+		}, "client_closed: reverse_proxy asks users:80"},
+		"the service's own 499": {func(r *Request) { r.Status, r.Upstream = 499, "users:80" }, "forwarded: reverse_proxy asks users:80"},
+		"a response that breaks off": {func(r *Request) {
+			r.Upstream, r.Aborted = "users:80", true
+		}, "aborted: reverse_proxy asks users:80; gateway stops the request was aborted: a handler panicked, or the response of the service broke off"},
+		"a panic": {func(r *Request) {
+			r.Status, r.Aborted = 500, true
+		}, "aborted: gateway stops the request was aborted: a handler panicked, or the response of the service broke off"},
 		"no service":         {func(r *Request) { r.Service, r.Route = "_other", "_other" }, "answered: telemetry passes it is for none of the services, the route is not known"},
 		"an escape sequence": {func(r *Request) { r.Status, r.Detail = 404, "no \x1b[31m" }, "refused: gateway refuses no \ufffd[31m"},
 		"a preflight":        {func(r *Request) { r.Status, r.CORS = 204, "preflight_allowed" }, "answered: cors answers preflight: the origin is allowed"},
@@ -188,6 +226,26 @@ func TestSteps(t *testing.T) {
 		}
 		if got := string(p.Outcome) + ": " + strings.Join(steps, "; "); got != tc.want {
 			t.Errorf("%s:\n%s, want\n%s", name, got, tc.want)
+		}
+	}
+}
+
+// What the client got is said only where it got a whole response.
+func TestOutcomes(t *testing.T) {
+	for want, change := range map[string]func(r *Request){
+		"the client closed the request after 2000.000 ms ()":                          func(r *Request) { r.Status, r.ClientClosed = 499, true },
+		"the request was aborted after 2000.000 ms ()":                                func(r *Request) { r.Aborted = true },
+		"answered by the service: the client got 499 after 2000.000 ms ()":            func(r *Request) { r.Status, r.Upstream = 499, "users:80" },
+		"answered by the gateway: the client got 204 No Content after 2000.000 ms ()": func(r *Request) { r.Status = 204 },
+	} {
+		r := request("id", 200)
+		r.Took = 2 * time.Second
+		change(r)
+		p := r.describe()
+		var b strings.Builder
+		p.show(&b)
+		if got := b.String(); !strings.HasSuffix(got, "\n"+want+"\n") {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

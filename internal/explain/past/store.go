@@ -17,35 +17,39 @@ import (
 type Request struct {
 	// Copied up to a length each: they may be parts of larger texts of the request, such as
 	// its target with the query.
-	ID, Method, Host, Path, Client, Detail string
+	ID, Method, Host, Path, Client, Detail, Upstream string
 	// Decoded: Path is percent-decoded. Cut: it was longer than what is kept of it.
 	Decoded, Cut bool
 
 	// Names of the configuration and constants.
-	Service, Route                        string
-	CORS, Auth, Provider                  string
-	Limit, Zone                           string
-	Cache, CacheReason, Circuit, Upstream string
-	ByGuard, ByCircuit                    bool // guard, or the circuit breaker, answered
-	Remaining                             int64
-	User                                  [8]byte // the beginning of a hash of the subject; zero for nobody
-	TraceID                               [16]byte
-	Status, ProtoMajor, ProtoMinor        int
-	RequestBytes, ResponseBytes           int64
-	Began                                 time.Time
-	Took                                  time.Duration
-	Stages                                [stage.Count]time.Duration // negative: not reached
+	Service, Route                 string
+	CORS, Auth, Provider           string
+	Limit, Zone                    string
+	Cache, CacheReason, Circuit    string
+	ByGuard, ByCircuit             bool // guard, or the circuit breaker, answered
+	ClientClosed                   bool // the client closed the request before it had the response
+	Aborted                        bool // a handler panicked, as for a response that breaks off
+	ErrorLogged                    bool // the log has the error, with the id
+	Remaining                      int64
+	User                           [8]byte // the beginning of a hash of the subject; zero for nobody
+	TraceID                        [16]byte
+	Status, ProtoMajor, ProtoMinor int
+	RequestBytes, ResponseBytes    int64
+	Began                          time.Time
+	Took                           time.Duration
+	Stages                         [stage.Count]time.Duration // negative: not reached
 }
 
 // Bounds of the copied texts, in bytes.
 const (
-	maxID     = 128 // as package requestid has it
-	maxMethod = 32  // as Caddy has it
-	maxHost   = 128
-	maxPath   = 256
-	maxClient = 48
-	maxDetail = 256
-	maxText   = maxID + maxMethod + maxHost + maxPath + maxClient + maxDetail
+	maxID       = 128 // as package requestid has it
+	maxMethod   = 32  // as Caddy has it
+	maxHost     = 128
+	maxPath     = 256
+	maxClient   = 48
+	maxDetail   = 256
+	maxUpstream = 256
+	maxText     = maxID + maxMethod + maxHost + maxPath + maxClient + maxDetail + maxUpstream
 )
 
 // class is what requests are kept apart by: many of one class do not displace those of
@@ -109,7 +113,7 @@ type slot struct {
 }
 
 // copied is the number of texts that are copied.
-const copied = 6
+const copied = 7
 
 // texts returns the texts of a request that are copied, with their bounds.
 func (r *Request) texts() [copied]struct {
@@ -119,7 +123,7 @@ func (r *Request) texts() [copied]struct {
 	return [copied]struct {
 		text *string
 		most int
-	}{{&r.ID, maxID}, {&r.Method, maxMethod}, {&r.Host, maxHost}, {&r.Path, maxPath}, {&r.Client, maxClient}, {&r.Detail, maxDetail}}
+	}{{&r.ID, maxID}, {&r.Method, maxMethod}, {&r.Host, maxHost}, {&r.Path, maxPath}, {&r.Client, maxClient}, {&r.Detail, maxDetail}, {&r.Upstream, maxUpstream}}
 }
 
 // add keeps a request in place of the oldest of its class. It does not allocate.

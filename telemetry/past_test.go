@@ -1,0 +1,86 @@
+package telemetry_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/accesslog"
+	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/requeststate"
+	"github.com/pythopus/tentagate/internal/servertest"
+)
+
+func init() {
+	caddy.RegisterModule(new(decider))
+	httpcaddyfile.RegisterHandlerDirective("decider", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) { return new(decider), nil })
+	httpcaddyfile.RegisterDirectiveOrder("decider", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// decider decides what the path says.
+type decider struct{}
+
+func (*decider) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.decider", New: func() caddy.Module { return new(decider) }}
+}
+
+func (*decider) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	s := requeststate.Of(r)
+	switch r.URL.Path {
+	case "/scope":
+		s.Decisions.Auth, s.Decisions.Subject = "scope", "alice"
+		w.WriteHeader(http.StatusForbidden)
+	case "/anonymous": // but known to basic_auth
+		s.Decisions.Auth = "anonymous"
+		s.Replacer().Set("http.auth.user.id", "bob")
+	case "/closed":
+		w.WriteHeader(requeststate.StatusClientClosed)
+	case "/abort":
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// A past request has the user that the access log has, and says when the client left or the
+// request was aborted.
+func TestPast(t *testing.T) {
+	handler := servertest.Handler(t, ":80 {\n route {\n telemetry past\n guard\n decider\n }\n}\n")
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for id, tc := range map[string]struct {
+		ctx           context.Context
+		path          string
+		outcome, user string
+	}{
+		"past-scope":     {t.Context(), "/scope", "answered", "alice"},
+		"past-anonymous": {t.Context(), "/anonymous", "answered", "bob"},
+		"past-nobody":    {t.Context(), "/", "answered", ""},
+		"past-closed":    {gone, "/closed", "client_closed", ""},
+		"past-own-499":   {t.Context(), "/closed", "answered", ""},
+		"past-abort":     {t.Context(), "/abort", "aborted", ""},
+		"past-left":      {gone, "/abort", "client_closed", ""},
+	} {
+		r := httptest.NewRequestWithContext(tc.ctx, http.MethodGet, "http://past.test"+tc.path, nil)
+		r.Header.Set("X-Request-Id", id)
+		func() {
+			defer func() { _ = recover() }() // as net/http does
+			handler.ServeHTTP(httptest.NewRecorder(), r)
+		}()
+		w := httptest.NewRecorder()
+		admin.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/tentagate/requests/"+id, nil))
+		var a struct {
+			Requests []struct{ Outcome, User string }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || len(a.Requests) != 1 {
+			t.Errorf("%s: %d %s", id, w.Code, w.Body)
+		} else if got := a.Requests[0]; got.Outcome != tc.outcome || got.User != accesslog.Pseudonym(tc.user) {
+			t.Errorf("%s: %+v, want %s, user %s", id, got, tc.outcome, accesslog.Pseudonym(tc.user))
+		}
+	}
+}
