@@ -13,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/pool"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/route"
 	"github.com/pythopus/tentagate/internal/stage"
 )
@@ -243,14 +244,11 @@ func (t *codeTable) index(status int) uint8 {
 	return t.of[status]
 }
 
-// statusClientClosed is the status by which Caddy records that the client left.
-const statusClientClosed = 499
-
 var codes = func() (t codeTable) {
 	n := uint8(0)
 	t.names[n] = route.Other
 	for status := range t.of {
-		if http.StatusText(status) == "" && status != statusClientClosed {
+		if http.StatusText(status) == "" && status != requeststate.StatusClientClosed {
 			continue
 		}
 		n++

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/explain/past"
+	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/stage"
@@ -27,6 +28,17 @@ func (o *observation) user() (subject string) {
 	return cmp.Or(subject, s.Decisions.Subject)
 }
 
+// clientLeft reports whether the client closed the request. Go's server cancels one whose
+// body does not arrive in time as well.
+func (o *observation) clientLeft() bool {
+	ctx := o.request.Context()
+	if ctx.Err() == nil {
+		return false
+	}
+	watch := framing.From(ctx)
+	return watch == nil || !framing.Late(watch.Failure())
+}
+
 // keep keeps what was decided about the request, for `tentagate explain --request-id`.
 func (o *observation) keep(status int, took time.Duration, rs *routeSeries, span trace.SpanContext) {
 	s, r := o.state, o.request
@@ -42,7 +54,7 @@ func (o *observation) keep(status int, took time.Duration, rs *routeSeries, span
 		RequestBytes: o.bytesRead(), ResponseBytes: s.Observed.Bytes, Began: d.Stages.Began(), Took: took,
 	}
 	if o.failed || status == requeststate.StatusClientClosed {
-		p.ClientClosed = r.Context().Err() != nil // which the server cancels when the client leaves
+		p.ClientClosed = o.clientLeft()
 	}
 	if o.rawPath == "" {
 		p.Path, p.Decoded = o.path, true

@@ -354,8 +354,7 @@ func (l *list) decide(handler string, stops bool, reason string, facts explain.F
 	}
 }
 
-// because adds a step that refuses the request, with the detail of its
-// problem.
+// because adds a step that refuses the request, with the detail of the problem.
 func (l *list) because(handler, reason string, facts explain.Facts) {
 	if detail := l.request.Detail; detail != "" && reason != "" {
 		reason += ": " + detail
