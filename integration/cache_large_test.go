@@ -86,11 +86,11 @@ func TestLargeAnswer(t *testing.T) {
 	for _, tc := range []struct {
 		name, path, options string
 		clients             int
-		most                int64 // that memory may grow by, in MiB
+		most                int64 // that memory may grow by, in MiB: how far depends on when the collector runs
 	}{
 		{"length known", "/known", "", 1, 96},
-		{"length unknown", "/unknown", "", 1, 96},
-		{"two clients at once", "/unknown/shared", "", 2, 96},
+		{"length unknown", "/unknown", "", 1, 192},
+		{"two clients at once", "/unknown/shared", "", 2, 192},
 		{"larger objects allowed than the budget has room for", "/unknown/allowed", "max_object_size 2GiB", 1, 192},
 		{"the same, length known", "/known/allowed", "max_object_size 2GiB", 1, 96},
 	} {
