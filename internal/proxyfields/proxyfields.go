@@ -73,7 +73,7 @@ var families = []struct {
 
 // certificates are the beginnings of the names of fields of kind Certificate.
 var certificates = []string{
-	"Client-Cert", "Ssl-Client", "X-Arr-Clientcert", "X-Client-Cert", "X-Client-Dn", "X-Client-Verify", "X-Ssl-Client", "X-Tls-Client",
+	"Cf-Cert-", "Client-Cert", "Ssl-Client", "X-Amzn-Mtls-Clientcert", "X-Arr-Clientcert", "X-Client-Cert", "X-Client-Dn", "X-Client-Verify", "X-Ssl-Client", "X-Tls-Client",
 }
 
 // IsCertificate reports whether a field, by its canonical name, says which certificate a
