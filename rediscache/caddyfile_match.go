@@ -75,11 +75,14 @@ func (h *Handler) unmarshalPurgeMethod(d *caddyfile.Dispenser) error {
 		return err
 	}
 	p, head := new(PurgeMethod), parse.Head(d)
-	if err := parse.Block(d, parse.List("allow", &p.Allow), parse.List("users", &p.Users)); err != nil {
+	if err := parse.Block(d,
+		parse.List("allow", &p.Allow).Then(func() error { return (&PurgeMethod{Allow: withoutPlaceholders(p.Allow)}).provision() }),
+		parse.List("users", &p.Users).Then(func() error { return (&PurgeMethod{Users: withoutPlaceholders(p.Users)}).provision() }),
+	); err != nil {
 		return err
 	}
-	if err := (&PurgeMethod{Allow: withoutPlaceholders(p.Allow), Users: withoutPlaceholders(p.Users)}).provision(); err != nil {
-		return head.WrapErr(err)
+	if len(p.Allow) == 0 && len(p.Users) == 0 {
+		return head.WrapErr(p.provision())
 	}
 	h.PurgeMethod = p
 	return nil

@@ -59,21 +59,27 @@ func Value[T any](name string, to *T, read func(text string) (T, error)) Option 
 }
 
 // List is an option with one or several arguments, none of them blank. `off` alone is
-// no value.
+// no value; zero is text like any other.
 func List[S ~[]string](name string, to *S) Option {
-	return ListOrOff(name, to).NotOff()
+	return list(name, to).NotOff()
 }
 
 // ListOrOff is List for an option that can be switched off: to is then `off` alone,
-// which stands for zero in any unit too.
+// also for zero in any unit.
 func ListOrOff[S ~[]string](name string, to *S) Option {
+	return list(name, to).Then(func() error {
+		if args := *to; len(args) == 1 && IsOff(args[0]) {
+			*to = S{Off}
+		}
+		return nil
+	})
+}
+
+func list[S ~[]string](name string, to *S) Option {
 	return Func(name, func(d *caddyfile.Dispenser) error {
 		args, err := Args(d, 1, -1)
 		if err != nil {
 			return err
-		}
-		if len(args) == 1 && IsOff(args[0]) {
-			args = []string{Off}
 		}
 		*to = args
 		if slices.ContainsFunc(args, func(arg string) bool { return strings.TrimSpace(arg) == "" }) {

@@ -70,6 +70,7 @@ func TestBlock(t *testing.T) {
 		"{\n flag\n or_off\n ttl 2s\n limit off\n number 3\n store redis\n names a b\n many x\n many y\n inner {\n size 1KiB\n }\n}": "{true true 2s 0s 3 redis [a b] [x y] {1024} []}",
 		"{\n or_off off\n}":                    "{false false 0s 0s 0  [] [] {0} []}",
 		"{\n fields 0s\n}":                     "{false false 0s 0s 0  [] [] {0} [off]}",
+		"{\n names 0s\n}":                      "{false false 0s 0s 0  [0s] [] {0} []}",
 		"{\n fields off\n}":                    "{false false 0s 0s 0  [] [] {0} [off]}",
 		"{\n fields a off\n}":                  "{false false 0s 0s 0  [] [] {0} [a off]}",
 		"{\n flag 0\n}":                        `flag: unexpected argument "0": it takes none: to switch it off, leave the line out`,
