@@ -35,26 +35,15 @@ type origin struct {
 	sources []string // the placeholders that are not constant
 }
 
-// findFrontMade reads the handlers in front. One may use what another one sets.
+// findFrontMade reads the handlers in front.
 func (c *chains) findFrontMade(before []caddyhttp.MiddlewareHandler) *frontMade {
 	made := &frontMade{sources: map[string][]string{}}
-	for known := -1; known < len(made.credentials)+len(made.chosen); {
-		known = len(made.credentials) + len(made.chosen)
-		for _, h := range before {
-			switch h := h.(type) {
-			case *caddyhttp.VarsMiddleware:
-				for name, value := range *h {
-					text, ok := value.(string)
-					c.add(made, "http.vars."+name, c.originOf(made, text), ok)
-				}
-			case *maphandler.Handler:
-				of := c.originOfMap(made, h)
-				for _, name := range h.Destinations {
-					c.add(made, strings.Trim(name, "{}"), of, true)
-				}
-			}
-		}
-	}
+	eachMade(before, func() int { return len(made.credentials) + len(made.chosen) }, func(name string, value any) {
+		text, ok := value.(string)
+		c.add(made, name, c.originOf(made, text), ok)
+	}, func(name string, h *maphandler.Handler) {
+		c.add(made, name, c.originOfMap(made, h), true)
+	})
 	slices.Sort(made.credentials)
 	slices.Sort(made.chosen)
 	return made

@@ -16,31 +16,42 @@ import (
 // `map`. The key has the host in its normal form, and they have it as it was sent.
 type hostMade []string
 
-// findHostMade reads the handlers in front. One may use what another one sets.
+// findHostMade reads the handlers in front.
 func findHostMade(before []caddyhttp.MiddlewareHandler) (made hostMade) {
-	for known := -1; known < len(made); {
-		known = len(made)
+	eachMade(before, func() int { return len(made) }, func(name string, value any) {
+		if text, ok := value.(string); ok && made.in(text) {
+			made.add(name)
+		}
+	}, func(name string, h *maphandler.Handler) {
+		if made.in(h.Source) || slices.ContainsFunc(h.Defaults, made.in) || slices.ContainsFunc(h.Mappings, func(m maphandler.Mapping) bool {
+			return slices.ContainsFunc(m.Outputs, func(output any) bool { text, ok := output.(string); return ok && made.in(text) })
+		}) {
+			made.add(name)
+		}
+	})
+	slices.Sort(made)
+	return made
+}
+
+// eachMade calls vars with the placeholder and the value of each variable that handlers in
+// front set, and mapped with each placeholder of a `map`. One may use what another one
+// sets: they are called again as long as known grows.
+func eachMade(before []caddyhttp.MiddlewareHandler, known func() int, vars func(name string, value any), mapped func(name string, h *maphandler.Handler)) {
+	for last := -1; last < known(); {
+		last = known()
 		for _, h := range before {
 			switch h := h.(type) {
 			case *caddyhttp.VarsMiddleware:
 				for name, value := range *h {
-					if text, ok := value.(string); ok && made.in(text) {
-						made.add("http.vars." + name)
-					}
+					vars("http.vars."+name, value)
 				}
 			case *maphandler.Handler:
-				if made.in(h.Source) || slices.ContainsFunc(h.Defaults, made.in) || slices.ContainsFunc(h.Mappings, func(m maphandler.Mapping) bool {
-					return slices.ContainsFunc(m.Outputs, func(output any) bool { text, ok := output.(string); return ok && made.in(text) })
-				}) {
-					for _, name := range h.Destinations {
-						made.add(strings.Trim(name, "{}"))
-					}
+				for _, name := range h.Destinations {
+					mapped(strings.Trim(name, "{}"), h)
 				}
 			}
 		}
 	}
-	slices.Sort(made)
-	return made
 }
 
 func (m *hostMade) add(name string) {
