@@ -16,6 +16,7 @@ import (
 	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/headers"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requeststate"
 )
 
 // observer is the response writer of a request that was admitted. It observes
@@ -146,7 +147,7 @@ func (o *observer) replacement(status int) error {
 	if s := exchange.SubstituteFor(o.Request, status); s != nil {
 		return cmp.Or[error](s.Fault, s.Open)
 	}
-	if status == exchange.StatusClientClosed {
+	if status == requeststate.StatusClientClosed {
 		// reverse_proxy takes a body that cannot be read for a client that left.
 		if fault, _ := o.ClientFault(nil); fault != nil {
 			return fault
@@ -157,7 +158,7 @@ func (o *observer) replacement(status int) error {
 
 // BeforeHeader is called when the response header has come.
 func (o *observer) BeforeHeader(fields http.Header, status int) {
-	if status == exchange.StatusClientClosed && exchange.ClientCanceled(o.Request) {
+	if status == requeststate.StatusClientClosed && exchange.ClientCanceled(o.Request) {
 		o.Canceled()
 		return
 	}

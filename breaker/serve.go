@@ -106,7 +106,7 @@ func (h *Handler) refuseOpen(w http.ResponseWriter, r *http.Request, reason stri
 func (h *Handler) limited(w http.ResponseWriter, r *http.Request, err error) error {
 	if exchange.ClientCanceled(r) {
 		h.member.Count(registry.Ignored)
-		w.WriteHeader(exchange.StatusClientClosed)
+		w.WriteHeader(requeststate.StatusClientClosed)
 		return nil
 	}
 	circuitstate.Refused(r, "limited")

@@ -15,9 +15,6 @@ import (
 	"github.com/pythopus/tentagate/internal/stage"
 )
 
-// statusClientClosed is what Caddy uses for a client that canceled its request.
-const statusClientClosed = 499
-
 // ServeHTTP admits the request or refuses it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	return problem.Serve(w, r, next, h.run)
@@ -80,7 +77,7 @@ func (c *check) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			return c.refuseDelay(w)
 		case err != nil:
 			c.request.refund()
-			return caddyhttp.Error(statusClientClosed, err)
+			return caddyhttp.Error(requeststate.StatusClientClosed, err)
 		}
 	}
 	if len(h.CountStatus) > 0 && (c.reserved || h.CountAfter && c.metered()) {

@@ -16,6 +16,7 @@ import (
 	"github.com/pythopus/tentagate/internal/circuitstate"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
@@ -210,9 +211,6 @@ func (f *fetch) recoverFrom(panicked any) error {
 	return nil
 }
 
-// statusClientClosed is the status of reverse_proxy's error for a client that left.
-const statusClientClosed = 499
-
 // fail ends a fetch with an error of the handlers behind. It is never stored, and for
 // nobody else.
 func (f *fetch) fail(err error) error {
@@ -229,7 +227,7 @@ func (f *fetch) fail(err error) error {
 	if failed && x.mayServeStale(time.Now(), true) {
 		return f.serveStale()
 	}
-	if failed || status == statusClientClosed {
+	if failed || status == requeststate.StatusClientClosed {
 		x.handOver()
 	}
 	if rec.phase != awaitingHeader {

@@ -20,7 +20,7 @@ type Answer struct {
 func (*Answer) BeforeHeader(http.Header, int) {}
 
 // StatusClientClosed is the status by which Caddy records that the client closed
-// its request.
+// its request. No client receives it.
 const StatusClientClosed = 499
 
 // WriteHeader sends the header. Go's server cancels the request of a body that

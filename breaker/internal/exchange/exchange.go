@@ -21,10 +21,6 @@ import (
 	"github.com/pythopus/tentagate/internal/framing"
 )
 
-// StatusClientClosed is the status by which Caddy records that the client closed
-// its request. No client receives it.
-const StatusClientClosed = 499
-
 // Exchange is a request to a backend and its answer. The first outcome is reported
 // to the circuit, later ones are dropped.
 type Exchange struct {
