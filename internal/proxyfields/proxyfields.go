@@ -57,18 +57,18 @@ func init() {
 // that say what is asked for, and so can change the response.
 func Changing() []string { return slices.Concat(overrides, asked) }
 
-// families are the beginnings of the names of further fields.
+// families are the beginnings of the names of further fields, behind X-.
 var families = []struct {
 	prefix string
 	kind   Kind
 }{
-	{"X-Forwarded", Asked},
-	{"X-Original-Client-", Asked},
-	{"X-Original-Forwarded-", Asked},
-	{"X-Original-Remote-", Asked},
-	{"X-Forward-", Other},
-	{"X-Envoy-", Other},
-	{"X-Arr-", Other},
+	{"Forwarded", Asked},
+	{"Original-Client-", Asked},
+	{"Original-Forwarded-", Asked},
+	{"Original-Remote-", Asked},
+	{"Forward-", Other},
+	{"Envoy-", Other},
+	{"Arr-", Other},
 }
 
 // certificates are the beginnings of the names of fields of kind Certificate.
@@ -101,9 +101,11 @@ func Of(name string) Kind {
 	if IsCertificate(name) {
 		return Certificate
 	}
-	for i := range families {
-		if strings.HasPrefix(name, families[i].prefix) {
-			return families[i].kind
+	if rest, ok := strings.CutPrefix(name, "X-"); ok {
+		for i := range families {
+			if strings.HasPrefix(rest, families[i].prefix) {
+				return families[i].kind
+			}
 		}
 	}
 	return None
