@@ -16,18 +16,25 @@ import (
 	"time"
 )
 
+// dial connects to a server.
+func dial(t *testing.T, server *httptest.Server) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
 // answers sends text to a server with the handler behind a watch and returns
 // the statuses of all answers, and whether the connection ended behind them.
 func answers(t *testing.T, handler http.HandlerFunc, text string) (statuses []int, ended bool) {
 	t.Helper()
 	server := httptest.NewServer(newFront(handler))
 	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, server)
 	defer conn.Close()
-	if _, err = io.WriteString(conn, text); err != nil {
+	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
 	in := bufio.NewReader(conn)
@@ -172,10 +179,7 @@ func TestGeneralOptions(t *testing.T) {
 	server.Config.ConnContext = new(installation).connContext
 	server.Start()
 	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, server)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	in := bufio.NewReader(conn)
@@ -186,7 +190,7 @@ func TestGeneralOptions(t *testing.T) {
 			t.Errorf("%q: %v, %v", fields, resp, err)
 		}
 	}
-	if _, err = in.ReadByte(); !errors.Is(err, io.EOF) {
+	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 }
@@ -239,10 +243,7 @@ func TestReadUnderWay(t *testing.T) {
 		}
 		server := httptest.NewServer(newFront(http.HandlerFunc(handler)))
 		defer server.Close()
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := dial(t, server)
 		defer conn.Close()
 		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\n"+head)
 		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -268,10 +269,7 @@ func TestTrailers(t *testing.T) {
 		got <- r.Trailer
 	})))
 	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, server)
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, X-User, Authorization\r\n\r\n"+
 		"0\r\nX-Sum: 1\r\nX-User: admin\r\nAuthorization: Basic x\r\nX-Other: 1\r\nHost: b\r\n\r\n")

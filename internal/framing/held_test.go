@@ -97,10 +97,7 @@ func TestLongConnectionsStay(t *testing.T) {
 		}()
 	}
 	plain, framed := heldServer(t, false, handler), heldServer(t, true, handler)
-	conn, err := net.Dial("tcp", plain.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, plain)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	in := bufio.NewReader(conn)
@@ -185,10 +182,7 @@ func TestPanickingHandlers(t *testing.T) {
 	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return context.WithValue(ctx, installed{}, c) }
 	server.Start()
 	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, server)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
