@@ -161,7 +161,7 @@ func TestPastRequests(t *testing.T) {
 		}
 	})
 
-	// Whoever is refused in front of api_docs asked for a route that it knows.
+	// A request that is refused in front of api_docs has the route that api_docs knows for its path.
 	t.Run("the route of a refused request", func(t *testing.T) {
 		g.fetchDocuments()
 		series := regexp.MustCompile(`tentagate_requests_total\{code="401",route="/items/\{id\}",service="users[^"]*"\}`)
