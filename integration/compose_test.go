@@ -150,6 +150,21 @@ func TestCompose(t *testing.T) {
 	if remaining(b) >= remaining(a) {
 		t.Errorf("the gateways count each on its own: %q, then %q", a.header.Get("RateLimit"), b.header.Get("RateLimit"))
 	}
+	// The lines that the page and the file show.
+	all := sessions(t, "deployment.md")
+	if len(all) != 1 {
+		t.Fatalf("docs/deployment.md: %d sessions", len(all))
+	}
+	shownInFile := repositoryFile(t, "compose.yaml")
+	all[0].run(t, func(line string) string {
+		if !strings.Contains(shownInFile, "\n#   "+line+"\n") {
+			t.Errorf("compose.yaml does not show: %s", line)
+		}
+		if strings.HasPrefix(line, "export ") || strings.HasPrefix(line, "docker compose up ") {
+			return ":" // as above
+		}
+		return strings.NewReplacer("docker compose exec gateway-a ", "", "http://localhost:8000", "http://"+gateways[0].addr, "curl ", "curl --silent --show-error ").Replace(line)
+	}, env...)
 	own := *gateways[1]
 	own.addr = gateways[1].admin
 	if m := own.get("/metrics"); m.status != http.StatusOK || !strings.Contains(m.body, "tentagate_") {

@@ -1,7 +1,14 @@
 package integration
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -9,8 +16,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/servertest"
@@ -97,6 +106,9 @@ func TestRecipes(t *testing.T) {
 	t.Setenv("REDIS_URL", "")
 	ran := 0
 	for _, s := range sessions(t, "recipes.md") {
+		if strings.Contains(s.caddyfile, "client_auth") {
+			continue // TestRecipeClientCertificates
+		}
 		dir := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(dir, "app"), 0o700); err != nil {
 			t.Fatal(err)
@@ -112,17 +124,97 @@ func TestRecipes(t *testing.T) {
 		text = regexp.MustCompile(`\b[a-z0-9-]+:(8000|50051)\b`).ReplaceAllStringFunc(text, func(address string) string { return standIn(t, address) })
 		text = strings.NewReplacer("/srv", dir, "https://issuer.example.com", "http://"+standIn(t, "issuer")).Replace(text)
 		gateway := servertest.New(t, text)
-		s.run(t, func(line string) string {
-			if i := strings.LastIndex(line, "https://"); i >= 0 { // the address of the request
-				line = line[:i] + "http://" + line[i+len("https://"):]
-			}
-			line = strings.ReplaceAll(line, "curl ", "curl --silent --show-error --connect-to ::"+strings.TrimPrefix(gateway.URL, "http://")+" ")
-			return strings.ReplaceAll(line, "/srv", dir)
-		}, "JWT_SECRET_KEY="+secret)
+		s.run(t, func(line string) string { return strings.ReplaceAll(requestTo(gateway.URL, line), "/srv", dir) }, "JWT_SECRET_KEY="+secret)
 		ran += len(s.lines)
 	}
 	if ran < 25 {
 		t.Errorf("only %d lines were run", ran)
+	}
+}
+
+// requestTo returns a line of a page with the gateway, which has no TLS, in place of the
+// host that curl is to call.
+func requestTo(gateway, line string) string {
+	if i := strings.LastIndex(line, "https://"); i >= 0 { // the address of the request
+		line = line[:i] + "http://" + line[i+len("https://"):]
+	}
+	return strings.ReplaceAll(line, "curl ", "curl --silent --show-error --connect-to ::"+strings.TrimPrefix(gateway, "http://")+" ")
+}
+
+// TestRecipeClientCertificates runs the lines of the recipe whose site asks for a
+// certificate. One certificate is the client's, the server's and the authority's.
+func TestRecipeClientCertificates(t *testing.T) {
+	all := slices.DeleteFunc(sessions(t, "recipes.md"), func(s session) bool { return !strings.Contains(s.caddyfile, "client_auth") })
+	if len(all) != 1 {
+		t.Fatalf("%d sessions with client_auth", len(all))
+	}
+	g := prepare(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ann"}, DNSNames: []string{"api.example.com"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"ann.crt": {Type: "CERTIFICATE", Bytes: certificate}, "ann.key": {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(g.home, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := strings.NewReplacer("ann.crt", g.home+"/ann.crt", "ann.key", g.home+"/ann.key")
+	text := "{\n\tadmin $ADMIN\n\tauto_https disable_redirects\n}\n" + strings.NewReplacer("api.example.com {", "https://api.example.com:$PORT {",
+		"tls {", files.Replace("tls ann.crt ann.key {"), "/run/secrets/ca.crt", files.Replace("ann.crt"), "api:8000", standIn(t, "api")).Replace(all[0].caddyfile)
+	file := filepath.Join(g.home, "Caddyfile")
+	if err := os.WriteFile(file, []byte(g.expand(text)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.run(nil, "run", "--config", file)
+	g.waitReady()
+	all[0].run(t, func(line string) string {
+		return files.Replace(strings.ReplaceAll(line, "curl ", "curl --silent --show-error --cacert ann.crt --connect-to ::"+g.addr+" "))
+	})
+}
+
+// TestRequestsOfOtherPages runs the curl lines of pages that are not about a site of
+// their own, and finds those that no test runs.
+func TestRequestsOfOtherPages(t *testing.T) {
+	t.Setenv("JWT_SECRET_KEY", secret)
+	t.Setenv("REDIS_URL", "")
+	services := ":80 {\n\ttentagate {\n\t\tservice users http://" + standIn(t, "users") + "\n\t}\n}\n"
+	sites := map[string]string{
+		"gateway.md":         services,
+		"aks.md":             services,
+		"troubleshooting.md": ":80 {\n\thttp_cache 60s\n\treverse_proxy " + standIn(t, "catalog") + "\n}\n",
+	}
+	for page, site := range sites {
+		gateway := servertest.New(t, site)
+		all := sessions(t, page)
+		if len(all) == 0 {
+			t.Errorf("%s has no session", page)
+		}
+		for _, s := range all {
+			s.run(t, func(line string) string {
+				if strings.HasPrefix(line, "kubectl ") || strings.Contains(line, "…") {
+					return ":" // not here; and the secret is in the environment
+				}
+				return requestTo(gateway.URL, line)
+			}, "JWT_SECRET_KEY="+secret, "HOST=api.example.com")
+		}
+	}
+	others := []string{"recipes.md", "quickstart.md", "deployment.md"} // TestRecipes, TestQuickstart, TestCompose
+	for _, b := range blocks(t) {
+		if regexp.MustCompile(`\bcurl -`).MatchString(b.text) && sites[b.page] == "" && !slices.Contains(others, b.page) {
+			t.Errorf("%s:%d: no test runs this:\n%s", b.page, b.line, b.text)
+		}
 	}
 }
 
@@ -146,6 +238,9 @@ func standIn(t *testing.T, address string) string {
 			user = "none"
 		}
 		fmt.Fprintf(w, "from %s, X-User: %s\n", name, user)
+		if subject := r.Header.Get("X-Client-Subject"); subject != "" {
+			fmt.Fprintf(w, "X-Client-Subject: %s\n", subject)
+		}
 	}))
 	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://")
