@@ -57,6 +57,7 @@ type gatewayProcess struct {
 	t           testing.TB
 	http, admin string
 	redisURL    string
+	written     int         // paths of writeOne
 	reloaded    atomic.Bool // no request is answered since: Caddy's sockets may lose a connection
 }
 
@@ -220,10 +221,9 @@ func (g *gatewayProcess) stats() cacheStats {
 // write, and then another one is tried.
 func (g *gatewayProcess) writeOne() (path string) {
 	g.t.Helper()
-	n := 0
 	testkit.Eventually(g.t, "a write to Redis", func() bool {
-		n++
-		path = fmt.Sprint("/first/", n)
+		g.written++ // another path, also in a further call
+		path = fmt.Sprint("/first/", g.written)
 		before := g.stats().Redis[0]
 		if r := g.get(path); r.hit() || r.body != path+" version 0" {
 			g.t.Fatalf("%+v", r)
