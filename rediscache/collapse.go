@@ -6,6 +6,9 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/rediscache/internal/collapse"
 	"github.com/pythopus/tentagate/rediscache/internal/object"
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
@@ -115,7 +118,7 @@ func (x *exchange) collapse() error {
 		}
 		switch x.wait(c) {
 		case clientCanceled:
-			return nil
+			return caddyhttp.Error(requeststate.StatusClientClosed, x.r.Context().Err())
 		case ownTurn:
 			x.calls.led = hash
 			return x.lead(c, private)

@@ -12,7 +12,6 @@ import (
 	"github.com/pythopus/tentagate/internal/explain/past"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/identity"
-	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/stage"
 )
 
@@ -49,12 +48,9 @@ func (o *observation) keep(status int, took time.Duration, rs *routeSeries, span
 	p := past.Request{
 		ID: *id, Method: o.method, Host: o.host, Path: o.rawPath, Detail: d.Detail,
 		Service: d.Service, Route: rs.route, CORS: d.CORS, Auth: d.Auth, Provider: d.Provider, Remaining: -1,
-		Cache: d.Cache, CacheReason: d.CacheReason, Circuit: d.Circuit, ByGuard: d.ByGuard, ByCircuit: d.ByCircuit, Aborted: o.failed, ErrorLogged: d.ErrorLogged,
+		Cache: d.Cache, CacheReason: d.CacheReason, Circuit: d.Circuit, ByGuard: d.ByGuard, ByCircuit: d.ByCircuit, Aborted: o.failed, ClientClosed: d.ClientClosed, ErrorLogged: d.ErrorLogged,
 		TraceID: span.TraceID(), Status: status, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
 		RequestBytes: o.bytesRead(), ResponseBytes: s.Observed.Bytes, Began: d.Stages.Began(), Took: took,
-	}
-	if o.failed || status == requeststate.StatusClientClosed {
-		p.ClientClosed = o.clientLeft()
 	}
 	if o.rawPath == "" {
 		p.Path, p.Decoded = o.path, true

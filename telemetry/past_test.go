@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -43,8 +44,21 @@ func (*decider) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 		w.WriteHeader(requeststate.StatusClientClosed)
 	case "/abort":
 		panic(http.ErrAbortHandler)
+	case "/content":
+		_, _ = w.Write([]byte("content"))
 	}
 	return nil
+}
+
+// brokenWriter is one whose client leaves at the first byte of the content.
+type brokenWriter struct {
+	http.ResponseWriter
+	leave func()
+}
+
+func (w *brokenWriter) Write([]byte) (int, error) {
+	w.leave()
+	return 0, net.ErrClosed
 }
 
 // A past request has the user that the access log has, and says when the client left or the
@@ -53,34 +67,49 @@ func TestPast(t *testing.T) {
 	handler := servertest.Handler(t, ":80 {\n route {\n telemetry past\n guard\n decider\n }\n}\n")
 	gone, leave := context.WithCancel(t.Context())
 	leave()
+	leaving, leave := context.WithCancel(t.Context())
+	defer leave()
 	for id, tc := range map[string]struct {
 		ctx           context.Context
 		path          string
+		status        int
 		outcome, user string
 	}{
-		"past-scope":     {t.Context(), "/scope", "answered", "alice"},
-		"past-anonymous": {t.Context(), "/anonymous", "answered", "bob"},
-		"past-nobody":    {t.Context(), "/", "answered", ""},
-		"past-closed":    {gone, "/closed", "client_closed", ""},
-		"past-own-499":   {t.Context(), "/closed", "answered", ""},
-		"past-abort":     {t.Context(), "/abort", "aborted", ""},
-		"past-left":      {gone, "/abort", "client_closed", ""},
+		"past-scope":     {t.Context(), "/scope", 403, "answered", "alice"},
+		"past-anonymous": {t.Context(), "/anonymous", 200, "answered", "bob"},
+		"past-nobody":    {t.Context(), "/", 200, "answered", ""},
+		"past-closed":    {gone, "/closed", 499, "client_closed", ""},
+		"past-own-499":   {t.Context(), "/closed", 499, "answered", ""},
+		"past-abort":     {t.Context(), "/abort", 500, "aborted", ""},
+		"past-left":      {gone, "/abort", 500, "client_closed", ""},
+		"past-content":   {t.Context(), "/content", 200, "answered", ""},
+		// A handler such as http_cache answers a client that has left, or does not mind that
+		// it leaves.
+		"past-unread": {gone, "/content", 499, "client_closed", ""},
+		"past-broken": {leaving, "/content", 200, "client_closed", ""},
 	} {
 		r := httptest.NewRequestWithContext(tc.ctx, http.MethodGet, "http://past.test"+tc.path, nil)
 		r.Header.Set("X-Request-Id", id)
 		func() {
 			defer func() { _ = recover() }() // as net/http does
-			handler.ServeHTTP(httptest.NewRecorder(), r)
+			var w http.ResponseWriter = httptest.NewRecorder()
+			if tc.ctx == leaving {
+				w = &brokenWriter{w, leave}
+			}
+			handler.ServeHTTP(w, r)
 		}()
 		w := httptest.NewRecorder()
 		admin.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/tentagate/requests/"+id, nil))
 		var a struct {
-			Requests []struct{ Outcome, User string }
+			Requests []struct {
+				Status        int
+				Outcome, User string
+			}
 		}
 		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || len(a.Requests) != 1 {
 			t.Errorf("%s: %d %s", id, w.Code, w.Body)
-		} else if got := a.Requests[0]; got.Outcome != tc.outcome || got.User != accesslog.Pseudonym(tc.user) {
-			t.Errorf("%s: %+v, want %s, user %s", id, got, tc.outcome, accesslog.Pseudonym(tc.user))
+		} else if got := a.Requests[0]; got.Outcome != tc.outcome || got.Status != tc.status || got.User != accesslog.Pseudonym(tc.user) {
+			t.Errorf("%s: %+v, want %d, %s, user %s", id, got, tc.status, tc.outcome, accesslog.Pseudonym(tc.user))
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (o *observation) begin(w http.ResponseWriter) {
 	s := o.state
 	s.Decisions.Observed, s.Decisions.Service = true, o.service.label
 	s.Decisions.Stages.Start(time.Now())
-	s.Observed.Begin(w, &s.Decisions.Stages)
+	s.Observed.Begin(w, s.Context, &s.Decisions.Stages)
 	accesslog.Add(o.request, s)
 	if r := o.request; r.ContentLength != 0 && r.Body != nil && framing.From(r.Context()) == nil {
 		o.body = &countedBody{ReadCloser: r.Body}
@@ -65,6 +65,7 @@ func (o *observation) end() {
 	d, sv := &o.state.Decisions, o.service
 	took := d.Stages.Stop()
 	status := o.status()
+	d.ClientClosed = (o.failed || status == requeststate.StatusClientClosed || o.state.Observed.Broken) && o.clientLeft()
 	o.findRoute()
 	rs := sv.route(d.Route, d.Stages.Began())
 	sv.inFlight.Dec()
@@ -102,10 +103,14 @@ func observe(to prometheus.Observer, took time.Duration, of trace.SpanContext) {
 }
 
 // status returns the status of the response. An error that a handler returned is
-// answered behind this one, by Caddy or the error routes, mostly with its status.
+// answered behind this one, by Caddy or the error routes, mostly with its status. A
+// handler such as http_cache may answer a client that has left.
 func (o *observation) status() int {
-	if status := o.state.Observed.Status; status != 0 {
-		return status
+	if seen := &o.state.Observed; seen.Status != 0 {
+		if seen.Canceled && o.clientLeft() {
+			return requeststate.StatusClientClosed
+		}
+		return seen.Status
 	}
 	switch {
 	case o.failed:

@@ -60,6 +60,9 @@ func (e *entry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	add(enc, "cache_reason", d.CacheReason)
 	add(enc, "circuit_breaker", d.Circuit)
 	add(enc, "upstream", e.placeholder("http.reverse_proxy.upstream.hostport"))
+	if d.ClientClosed {
+		enc.AddBool("client_closed", true)
+	}
 	if !d.Observed {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package requeststate
 
 import (
+	"context"
 	"io"
 	"net/http"
 
@@ -45,6 +46,10 @@ type Decisions struct {
 	// and with the id of the request.
 	ErrorLogged bool
 
+	// ClientClosed: the client closed the request before it had the whole response. Set by
+	// telemetry.
+	ClientClosed bool
+
 	// Stages is the time at each stage. It runs only behind telemetry.
 	Stages stage.Clock
 
@@ -64,22 +69,27 @@ type Limits interface {
 // Observed is the response writer of telemetry.
 type Observed struct {
 	headers.Writer
-	stages *stage.Clock
+	request context.Context
+	stages  *stage.Clock
 	// Status of the response, 0 while its header has not been sent.
 	Status int
 	// Bytes of the body that have been written.
 	Bytes int64
+	// Canceled: the request was canceled before the header was sent, as when its client
+	// has left. Broken: a part of the body could not be written.
+	Canceled, Broken bool
 }
 
-// Begin makes the writer one in front of w, which tells stages when the header is sent.
-func (o *Observed) Begin(w http.ResponseWriter, stages *stage.Clock) {
-	o.stages = stages
+// Begin makes the writer one in front of w, for a request with the context. It tells stages
+// when the header is sent.
+func (o *Observed) Begin(w http.ResponseWriter, request context.Context, stages *stage.Clock) {
+	o.request, o.stages = request, stages
 	o.Init(w, o)
 }
 
 // BeforeHeader notes the status.
 func (o *Observed) BeforeHeader(_ http.Header, status int) {
-	o.Status = status
+	o.Status, o.Canceled = status, o.request.Err() != nil
 	o.stages.Enter(stage.Response)
 }
 
@@ -87,6 +97,7 @@ func (o *Observed) BeforeHeader(_ http.Header, status int) {
 func (o *Observed) Write(p []byte) (int, error) {
 	n, err := o.Writer.Write(p)
 	o.Bytes += int64(n)
+	o.Broken = o.Broken || err != nil
 	return n, err
 }
 
