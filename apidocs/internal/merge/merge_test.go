@@ -97,6 +97,11 @@ components:
     Uses: {$ref: '#/components/schemas/List%3CUser%3E'}
   parameters: {id: {name: id, in: path, required: true, schema: {$ref: '#/components/schemas/Name'}}}
   responses: {User: {description: u, content: {application/json: {schema: {$ref: '#/components/schemas/User'}, examples: {one: {value: {$ref: '#/components/schemas/User'}}}}}}}
+  examples: {Ann: {value: {name: Ann}}}
+  headers:
+    Sample: {example: {$ref: '#/components/examples/Ann'}}
+    None: {example: {$ref: '#/components/examples/None'}}
+    More: {example: [{$ref: '#/components/examples/Ann', and: more}, {$ref: '#/components/examples/Ann'}]}
 webhooks:
   created: {post: {operationId: onCreated, responses: {'200': {description: ok}}}}
 `)
@@ -123,6 +128,9 @@ webhooks:
 	m.at("/components/schemas/users_Name/x-like", `{"$ref":"#/components/schemas/users_User"}`)
 	m.at("/components/schemas/users_Uses", `{"$ref":"#/components/schemas/users_List_User_"}`)
 	m.at("/components/responses/users_User/content/application~1json/examples/one/value", `{"$ref":"#/components/schemas/User"}`)
+	m.at("/components/headers/users_Sample/example", `{"$ref":"#/components/examples/users_Ann"}`)
+	m.at("/components/headers/users_None/example", `{"$ref":"#/components/examples/None"}`)
+	m.at("/components/headers/users_More/example", `[{"$ref":"#/components/examples/Ann","and":"more"},{"$ref":"#/components/examples/Ann"}]`)
 	m.at("/tags", `[{"name":"users: people","description":"All","x-order":1},{"name":"users: young","parent":"users: people"},{"name":"users","description":"Users"}]`)
 	m.at("/webhooks/users_created/post/operationId", `"users_onCreated"`)
 	m.at("/x-tentagate-services/users/x-shared", `{"deep":{"type":"string"}}`)

@@ -31,6 +31,8 @@ func extension(name string) bool { return strings.HasPrefix(name, "x-") }
 var (
 	// data is copied as it is.
 	data = &shape{data: true}
+	// sample is the value of an example, see sampleOf.
+	sample = &shape{}
 	// loose is what this package does not know: references in it are rewritten where
 	// they lead to something in the document.
 	loose = &shape{}
@@ -86,17 +88,17 @@ func init() {
 		"additionalProperties": schema, "items": schema, "not": schema, "if": schema, "then": schema, "else": schema, "contains": schema,
 		"propertyNames": schema, "unevaluatedItems": schema, "unevaluatedProperties": schema, "additionalItems": schema, "contentSchema": schema,
 		"allOf": schemaList, "anyOf": schemaList, "oneOf": schemaList, "prefixItems": schemaList,
-		"default": data, "example": data, "examples": data, "enum": data, "const": data,
+		"default": data, "example": sample, "examples": data, "enum": data, "const": data,
 		"discriminator": discriminator, "externalDocs": data, "xml": data,
 	}
 	schema.write = (*builder).schema
 	examples, headers, content := mapOf(example), mapOf(header), mapOf(mediaType)
 	mediaType.fields = map[string]*shape{
-		"schema": schema, "itemSchema": schema, "example": data, "examples": examples,
+		"schema": schema, "itemSchema": schema, "example": sample, "examples": examples,
 		"encoding": mapOf(encoding), "prefixEncoding": listOf(encoding), "itemEncoding": encoding,
 	}
 	encoding.fields = map[string]*shape{"headers": headers, "encoding": mapOf(encoding), "prefixEncoding": listOf(encoding), "itemEncoding": encoding}
-	header.fields = map[string]*shape{"schema": schema, "example": data, "examples": examples, "content": content}
+	header.fields = map[string]*shape{"schema": schema, "example": sample, "examples": examples, "content": content}
 	parameter.fields = header.fields
 	requestBody.fields = map[string]*shape{"content": content}
 	response.fields = map[string]*shape{"headers": headers, "content": content, "links": mapOf(link)}

@@ -2,6 +2,7 @@ package merge
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
 )
@@ -11,6 +12,8 @@ func (b *builder) value(v tree.Value, s *shape) {
 	switch {
 	case s.data:
 		b.w.Value(v)
+	case s == sample:
+		b.sample(v)
 	case v.Is(tree.Array):
 		b.list(v, s)
 	case !v.Is(tree.Object):
@@ -24,6 +27,20 @@ func (b *builder) value(v tree.Value, s *shape) {
 	default:
 		b.object(v, s)
 	}
+}
+
+// sample writes the value of an example, which is data. Some documents have a reference in
+// its place nevertheless, and so do tools: one to an example of the document follows it.
+func (b *builder) sample(v tree.Value) {
+	if name, ok := strings.CutPrefix(v.Get("$ref").Text(), "#/components/examples/"); ok && v.Size() == 3 { // the object, a name and a text
+		if merged, known := b.names["examples"][tree.Unescape(name)]; known {
+			b.w.Begin('{')
+			b.w.Member("$ref", fragment("components", "examples", merged))
+			b.w.End('}')
+			return
+		}
+	}
+	b.w.Value(v)
 }
 
 func (b *builder) list(v tree.Value, s *shape) {
