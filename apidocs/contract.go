@@ -158,6 +158,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			defer body.release()
 		}
 		if err != nil {
+			if m.Operation != nil {
+				m.Operation.SetFields(w.Header(), 0)
+			}
 			return err
 		}
 	}

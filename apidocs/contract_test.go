@@ -55,6 +55,7 @@ const shop = `{"openapi":"3.0.3","info":{"title":"Shop","version":"1"},"paths":{
 "/items/{id}":{"get":{"parameters":[{"name":"id","in":"path","required":true,"schema":{"type":"integer"}}],"responses":{"200":{"description":"ok"}}}},
 "/items":{"post":{"deprecated":true,"x-sunset":"2027-01-31","requestBody":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Item"}}}},"responses":{"200":{"description":"ok"}}}},
 "/notes":{"post":{"requestBody":{"content":{"text/plain":{},"application/json":{"schema":{"type":"object"}}}},"responses":{"200":{"description":"ok"}}}},
+"/old":{"patch":{"deprecated":true,"requestBody":{"content":{"application/json":{}}},"responses":{"200":{"description":"ok"}}}},
 "/gone":{"get":{"deprecated":true,"x-sunset":"2027-01-31","responses":{"200":{"description":"ok"}}}}},
 "components":{"schemas":{"Item":{"type":"object","required":["name"],"properties":{"name":{"type":"string","nullable":true},"n":{"type":"integer"}}}}}}`
 
@@ -205,6 +206,13 @@ func TestEnforce(t *testing.T) {
 	if got := send(h, "PUT", base+"/items", nil).Header().Get("Allow"); got != "POST" {
 		t.Errorf("Allow: %q", got)
 	}
+	// An operation that is deprecated says so where it refuses, too (RFC 9745).
+	refused := send(h, "PATCH", base+"/old", strings.NewReader("x"), "Content-Type", "text/plain").Header()
+	for name, want := range map[string]string{"Accept": "application/json", "Accept-Patch": "application/json", "Deprecation": "@0"} {
+		if got := refused.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
 }
 
 // A body without a length passes whole, be it checked or too long to be; one that breaks
@@ -307,7 +315,7 @@ func TestCallReport(t *testing.T) {
 	if first := report.Undocumented[0]; first.Path != "/users/{}/{}" || first.Calls != 2 || first.Last == nil {
 		t.Errorf("undocumented: %+v", first)
 	}
-	if len(report.NeverCalled) != 2 || report.NeverCalled[0].Path != "/notes" || report.NeverCalled[1].Path != "/gone" {
+	if len(report.NeverCalled) != 3 || report.NeverCalled[0].Path != "/notes" || report.NeverCalled[1].Path != "/old" || report.NeverCalled[2].Path != "/gone" {
 		t.Errorf("never called: %+v", report.NeverCalled)
 	}
 	if len(report.Deprecated) != 1 || report.Deprecated[0].Sunset == "" || report.Deprecated[0].Calls != 1 {

@@ -54,7 +54,7 @@ func (h *Handler) explainPass(t *explain.Trace, w http.ResponseWriter, r *http.R
 			reason += "; its body, which a dry run does not have, is checked too"
 		} else if found != nil {
 			if s.refuses(known, &m, found) {
-				return t.Refuse(found.problem(w), "", facts)
+				return t.Refuse(found.problem(w, r.Method), "", facts)
 			}
 			reason += "; the document does not allow it: " + found.text()
 		}

@@ -47,7 +47,7 @@ func (h *Handler) validate(w http.ResponseWriter, r *http.Request, s *Service, k
 	if !refuse {
 		return nil
 	}
-	return found.problem(w)
+	return found.problem(w, r.Method)
 }
 
 // refuses reports whether the request is refused for what is wrong with it.
@@ -66,7 +66,7 @@ func (h *Handler) examine(r *http.Request, known *contract.Contract, m *contract
 	case m.Path == nil:
 		return 0, &finding{result: resultPath, status: http.StatusNotFound, detail: "the service has nothing at this path"}
 	case m.Operation == nil:
-		return 0, &finding{result: resultMethod, status: http.StatusMethodNotAllowed, detail: "the service does not have this method at this path", allow: m.Path.Allow}
+		return 0, &finding{result: resultMethod, status: http.StatusMethodNotAllowed, detail: "the service does not have this method at this path", allow: m.Allow()}
 	}
 	if faults := known.Parameters(m, r); len(faults) > 0 {
 		return 0, &finding{result: resultParameters, status: http.StatusBadRequest, faults: faults}
@@ -233,12 +233,15 @@ func describe(f contract.Fault) string {
 }
 
 // problem returns the error that refuses a request, and sets the fields of the response.
-func (f *finding) problem(w http.ResponseWriter) error {
+func (f *finding) problem(w http.ResponseWriter, method string) error {
 	if f.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", f.allow)
 	}
 	if f.accept != "" {
 		w.Header().Set("Accept", f.accept)
+		if method == http.MethodPatch {
+			w.Header().Set("Accept-Patch", f.accept) // RFC 5789 §2.2
+		}
 	}
 	p := problem.New(f.status, f.text())
 	if len(f.faults) > 0 {

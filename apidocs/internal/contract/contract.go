@@ -28,10 +28,7 @@ type Contract struct {
 // Path is a path template of the document.
 type Path struct {
 	// Template is the path behind that of the service at the gateway.
-	Template string
-	// Allow are the methods of its operations, for the field Allow.
-	Allow string
-
+	Template   string
 	operations []*Operation
 }
 
@@ -90,9 +87,8 @@ func New(root tree.Value, o Options) *Contract {
 		}
 		c.add(under+"/"+strings.TrimPrefix(name, "/"), resolved, &left)
 	}
-	for _, p := range c.paths {
-		p.Allow = p.allow()
-		if !o.Check {
+	if !o.Check {
+		for _, p := range c.paths {
 			p.forget() // would keep the document in memory
 		}
 	}
@@ -151,12 +147,16 @@ func isMethod(text string) bool {
 	})
 }
 
-func (p *Path) allow() string {
+// Allow returns the methods of the operations that are there for the path of the request,
+// for the field Allow.
+func (m *Match) Allow() string {
 	var methods []string
-	for _, o := range p.operations {
-		methods = append(methods, o.Method)
-		if o.Method == http.MethodGet && p.own(http.MethodHead) == nil {
-			methods = append(methods, http.MethodHead)
+	for _, p := range m.without {
+		for _, o := range p.operations {
+			methods = append(methods, o.Method)
+			if o.Method == http.MethodGet {
+				methods = append(methods, http.MethodHead)
+			}
 		}
 	}
 	slices.Sort(methods)
@@ -214,23 +214,27 @@ func resolve(root, v tree.Value, steps *int) tree.Value {
 type Match struct {
 	// Path is nil if the document has none for the request.
 	Path *Path
-	// Operation is nil if the path has none of the method.
+	// Operation is nil if no path for the request has one of the method.
 	Operation *Operation
 	// Unfinished: the search took too long. The document may have the path.
 	Unfinished bool
 
-	values []string // of the parameters in the path
-	room   [6]string
+	values  []string // of the parameters in the path
+	room    [6]string
+	without []*Path // that do not have the method
 }
 
 // Find looks for the operation of a request: rest is its path behind that of the
 // service, and begins with a slash.
 func (c *Contract) Find(m *Match, method, rest string, escaped bool) {
-	f := finder{escaped: escaped, values: m.room[:0]}
+	f := finder{method: method, escaped: escaped, values: m.room[:0]}
 	m.Path = f.find(&c.root, strings.TrimPrefix(rest, "/"))
-	m.values, m.Operation, m.Unfinished = f.values, nil, f.steps > maxSteps
-	if m.Path != nil {
+	m.values, m.without, m.Operation, m.Unfinished = f.values, f.without, nil, f.steps > maxSteps
+	switch {
+	case m.Path != nil:
 		m.Operation = m.Path.Operation(method)
+	case len(m.without) > 0:
+		m.Path = m.without[0]
 	}
 }
 

@@ -86,7 +86,7 @@ func TestFind(t *testing.T) {
 		t.Errorf("escaped: %+v", m)
 	}
 	c.Find(&m, "QUERY", "/v1/items/1", false)
-	if m.Operation == nil || m.Path.Allow != "GET, HEAD, QUERY" {
+	if m.Operation == nil || m.Path.Template != "/v1/items/{id}" {
 		t.Errorf("QUERY: %+v", m.Path)
 	}
 	if m = (Match{}); m.Operation != nil {
@@ -96,8 +96,15 @@ func TestFind(t *testing.T) {
 		t.Error("HEAD of a path with GET")
 	}
 	m = Match{}
-	if c.Find(&m, http.MethodDelete, "/v1/items", false); m.Operation != nil || m.Path.Allow != "GET, HEAD, POST" {
+	if c.Find(&m, http.MethodDelete, "/v1/items", false); m.Operation != nil || m.Allow() != "GET, HEAD, POST" {
 		t.Errorf("DELETE: %+v", m)
+	}
+	// Templates that overlap: the one that has the method, and the methods of all.
+	if c.Find(&m, "QUERY", "/v1/items/mine", false); m.Operation == nil || m.Path.Template != "/v1/items/{id}" || m.values[0] != "mine" {
+		t.Errorf("a method that only the second template has: %+v", m)
+	}
+	if c.Find(&m, http.MethodDelete, "/v1/items/mine", false); m.Operation != nil || m.Path.Template != "/v1/items/mine" || m.Allow() != "GET, HEAD, QUERY" {
+		t.Errorf("a method that no template has: %+v, %s", m, m.Allow())
 	}
 	if n := testing.AllocsPerRun(100, func() { m = Match{}; c.Find(&m, http.MethodGet, "/v1/items/7", false) }); n > 0 {
 		t.Errorf("%v allocations", n)

@@ -148,15 +148,18 @@ func (n *node) child(s segment, text string, budget *int) *node {
 // maxSteps bounds the work of finding one path, whatever templates there are.
 const maxSteps = 10_000
 
-// finder looks for the template of one path.
+// finder looks for the template of one path that has a method.
 type finder struct {
+	method  string
 	escaped bool // segments are percent-encoded
 	steps   int
 	values  []string
+	without []*Path // the paths that fit but do not have the method, the best first
 }
 
 // find returns the path whose template the rest of a path fits: a literal segment goes
-// before one with parameters (OpenAPI 3.1 §4.8.8).
+// before one with parameters (OpenAPI 3.1 §4.8.8). Where templates overlap, the path must
+// have the method, as frameworks look for both together.
 func (f *finder) find(n *node, rest string) *Path {
 	if f.steps++; f.steps > maxSteps {
 		return nil
@@ -168,6 +171,10 @@ func (f *finder) find(n *node, rest string) *Path {
 	next := func(to *node) *Path {
 		if more {
 			return f.find(to, behind)
+		}
+		if to.path != nil && to.path.Operation(f.method) == nil {
+			f.without = append(f.without, to.path)
+			return nil
 		}
 		return to.path
 	}
