@@ -13,6 +13,7 @@ import (
 
 	"github.com/pythopus/tentagate/dashboard/internal/snapshot"
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/explain/past"
 	"github.com/pythopus/tentagate/internal/running"
 )
 
@@ -65,12 +66,20 @@ func (g *gatherer) event(now time.Time) (text []byte) {
 	if calls := g.reportOfCalls(); calls != nil {
 		status["calls"] = calls
 	}
-	text, err := json.Marshal(g.engine.Take(now, gather(), status))
+	text, err := json.Marshal(g.engine.Take(now, gather(), status, failedLately(now)))
 	if err != nil {
 		logger.Error("making an event", zap.Error(err))
 		return nil
 	}
 	return text
+}
+
+// failedLately returns the requests that failed within the last seconds.
+func failedLately(now time.Time) (list []snapshot.Failed) {
+	for _, f := range past.Failures(now.Add(-snapshot.Lately)) {
+		list = append(list, snapshot.Failed(f))
+	}
+	return list
 }
 
 // gather returns the metrics of the running configuration. What a collector fails to collect

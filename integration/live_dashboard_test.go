@@ -39,7 +39,10 @@ http://$ADDR {
 type liveEvent struct {
 	Rated, Telemetry bool
 	Services         []liveService
-	Status           struct {
+	Failures         []struct {
+		RequestID string `json:"request_id"`
+	}
+	Status struct {
 		Breakers []struct{ Name, State string }
 	}
 }
@@ -145,6 +148,16 @@ func TestLiveDashboard(t *testing.T) {
 	}
 	until(t, streams[0], "the circuit is open", func(e *liveEvent) bool {
 		return len(e.Status.Breakers) == 1 && e.Status.Breakers[0].State == "open"
+	})
+	refused := map[string]bool{}
+	until(t, streams[1], "it has the id of a refused request", func(e *liveEvent) bool {
+		for _, f := range e.Failures {
+			if refused[f.RequestID] {
+				return true
+			}
+		}
+		refused[g.get("/api/x").header.Get("X-Request-Id")] = true
+		return false
 	})
 	if err := g.reload(conf); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ writeFileSync(join(WORK, "Caddyfile"), `{
 }
 ${gateway} {
 	telemetry {
-		services /api/ users orders
+		services /api/ users orders idle
 		site ${site}
 	}
 	guard
@@ -156,6 +156,10 @@ async function atAdmin() {
   await until("rates", async () => /[1-9]/.test(await text(tab, "#tiles")));
   await until("a route", async () => (await text(tab, "#tables")).includes("/people/{id}"));
   await until("an operation that nobody called", async () => (await text(tab, "#tables")).includes(`GET /${markup}`));
+  const last = (name) => tab.$$eval('[aria-label="Services"] tbody tr', (rows, name) => rows.find((r) => r.cells[0].innerText === name)?.cells[11].innerText, name);
+  assert.match(await last(`users@${site}`), /^\d+ s ago$/);
+  assert.equal(await last(`idle@${site}`), "never used");
+  assert.match(await text(tab, '[aria-label="Routes"]'), /\d+ s ago/);
   assert.equal(await tab.evaluate(() => window.hurt), undefined);
   assert.equal(await tab.$("#tables b, #charts b"), null, "a name was inserted as HTML");
 
@@ -167,7 +171,14 @@ async function atAdmin() {
   const took = Date.now() - began;
   console.log(`shown open after ${took} ms`);
   assert.ok(took < 5000, `the open circuit was shown after ${took} ms`);
-  await until("failures", async () => (await text(tab, '[aria-label="Last responses with 5xx"]')).includes("500"));
+  const failures = '[aria-label="Last responses with 5xx"]';
+  await until("failures", async () => (await text(tab, failures)).includes("500"));
+  // The id of one of them leads to what was decided about it.
+  await until("the id of a failure", async () => /[0-9a-f]{8}-[0-9a-f-]{27}/.test(await text(tab, failures)), 50);
+  const [id] = /[0-9a-f]{8}-[0-9a-f-]{27}/.exec(await text(tab, failures));
+  const past = await fetch(`${admin}/tentagate/requests/${id}`).then((r) => r.json());
+  assert.ok([500, 503].includes(past.requests[0].status), JSON.stringify(past)); // of the service, or of the open circuit
+  assert.match(past.requests[0].service, /^users@/);
   if (DASHBOARD_SCREENSHOT) {
     await new Promise((done) => setTimeout(done, 15000));
     await tab.screenshot({ path: DASHBOARD_SCREENSHOT, clip: { x: 0, y: 0, width: 1400, height: 1400 } });
@@ -231,7 +242,8 @@ async function asHandler() {
   await until("the circuit of the empty key is open", async () => /open, forced/.test((await orders(tab))["service"]), 30);
   assert.match((await orders(tab))["service a"], /closed/);
   await press(tab, "Automatic orders with an empty key");
-  await press(tab, "Open users");
+  await tab.focus('button[aria-label="Open users"]'); // with the keyboard
+  await tab.keyboard.press("Enter");
   await until("the circuit is open", async () => (await state(tab)).includes("open, forced"), 30);
   await press(tab, "Automatic users");
   await until("the circuit follows its rules, by which it is open", async () => (await state(tab)).includes("open for"), 30);

@@ -271,7 +271,7 @@
 		redis: new Table("Redis", [{ name: "address" }, { name: "topology" }, { name: "state" }, { name: "since" }, number("gateways")], "There is no Redis: everything is kept in the memory of this gateway."),
 		refusals: new Table("Refusals", [{ name: "by" }, { name: "reason" }, number("per second"), number("total")], "No request was refused."),
 		problems: new Table("Errors that features report", [{ name: "feature" }, { name: "what" }, { name: "error" }], "No feature reports an error."),
-		failures: new Table("Last responses with 5xx", [{ name: "time" }, { name: "service" }, { name: "route" }, number("status"), number("responses")], "There was none while this dashboard was watched."),
+		failures: new Table("Last responses with 5xx", [{ name: "time" }, { name: "service" }, { name: "route" }, number("status"), number("responses"), { name: "last request id" }], "There was none while this dashboard was watched."),
 		routes: new Table("Routes", [{ name: "route" }, { name: "service" }, number("requests/s"), number("requests"), number("5xx"), { name: "last request" }], "No route had a request yet.", true),
 		unused: new Table("Operations that nobody called", [{ name: "operation" }, { name: "service" }], "There are none in the OpenAPI documents of the services."),
 	};
@@ -331,7 +331,7 @@
 			[p.node || one.addresses.join(", "), one.topology, stateCell(p.state, p.reason ? ": " + p.reason : ""), { text: length((s.time - Date.parse(p.since)) / 1000), title: p.since }, whole.format(one.gateways)]])));
 		tables.refusals.fill(s.refusals.map((r) => [r.by + "\n" + r.reason, [r.by, r.reason, rate(known(r.rate)), whole.format(r.total)]]));
 		tables.problems.fill(s.problems.map((p, i) => [i + "\n" + p.of + "\n" + p.name, [p.of, p.name, p.detail]]));
-		tables.failures.fill(s.failures.map((f) => [[f.time, f.service, f.route, f.code].join("\n"), [clock(f.time), f.service, f.route, { text: f.code, class: "bad" }, whole.format(f.count)]]));
+		tables.failures.fill(s.failures.map((f) => [[f.time, f.service, f.route, f.code].join("\n"), [clock(f.time), f.service, f.route, { text: f.code, class: "bad" }, whole.format(f.count), f.request_id || "–"]]));
 		tables.unused.fill(s.unused.flatMap((one) => [...one.never_called.map((o) => [one.service + "\n" + o.method + " " + o.path, [o.method + " " + o.path, one.service]]),
 			...(one.more ? [[one.service + "\nmore", [whole.format(one.more) + " more", one.service]]] : [])]));
 		for (const chart of Object.values(charts)) chart.draw();

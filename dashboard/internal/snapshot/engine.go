@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,10 +41,10 @@ func (e *Engine) Forget() {
 	e.before, e.latency = nil, nil
 }
 
-// Take makes a snapshot of what was gathered from the registry of metrics, and of the parts
-// of the status. Parts of which all that is shown is in Services, Unused and Problems are not
+// Take makes a snapshot of what was gathered from the registry of metrics, of the parts
+// of the status, and of requests that failed lately, the latest first. Parts of which all that is shown is in Services, Unused and Problems are not
 // passed on.
-func (e *Engine) Take(now time.Time, families []*dto.MetricFamily, status StatusPart) *Snapshot {
+func (e *Engine) Take(now time.Time, families []*dto.MetricFamily, status StatusPart, failed []Failed) *Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f := newFrame(families)
@@ -71,6 +72,7 @@ func (e *Engine) Take(now time.Time, families []*dto.MetricFamily, status Status
 	}
 	s.Refusals = m.refusals(e.before)
 	e.note(now, m)
+	e.identify(now, failed)
 	s.Failures = slices.Clone(e.failures)
 	if s.Failures == nil {
 		s.Failures = []Failure{}
@@ -246,7 +248,7 @@ func (e *Engine) note(now time.Time, m *measure) {
 	var list []Failure
 	for k, n := range m.requests {
 		if n > 0 && classOf(k.code) == 5 {
-			list = append(list, Failure{now.UnixMilli(), k.service, k.route, k.code, n})
+			list = append(list, Failure{Time: now.UnixMilli(), Service: k.service, Route: k.route, Code: k.code, Count: n})
 		}
 	}
 	slices.SortFunc(list, func(a, b Failure) int {
@@ -255,6 +257,26 @@ func (e *Engine) note(now time.Time, m *measure) {
 	e.failures = append(list, e.failures...)
 	if len(e.failures) > maxFailures {
 		e.failures = slices.Clone(e.failures[:maxFailures])
+	}
+}
+
+// Lately is how long a request may take to be among those that failed once it is counted.
+const Lately = 10 * time.Second
+
+// identify finds which request was the latest of a failure. It may be known only at a later
+// snapshot than the one in which the request is counted.
+func (e *Engine) identify(now time.Time, failed []Failed) {
+	for i := range e.failures {
+		f := &e.failures[i]
+		if f.Time < now.Add(-Lately).UnixMilli() {
+			return
+		}
+		at := slices.IndexFunc(failed, func(r Failed) bool {
+			return r.Service == f.Service && r.Route == f.Route && strconv.Itoa(r.Status) == f.Code
+		})
+		if f.RequestID == "" && at >= 0 {
+			f.RequestID = failed[at].ID
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type gateway struct {
 	cache    *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 	verified *prometheus.CounterVec
+	failed   []Failed
 }
 
 func newGateway() *gateway {
@@ -55,7 +56,7 @@ func (g *gateway) take(t *testing.T, e *Engine, now time.Time, status StatusPart
 	if err != nil {
 		t.Fatal(err)
 	}
-	return e.Take(now, families, status)
+	return e.Take(now, families, status, g.failed)
 }
 
 var began = time.Unix(1_800_000_000, 0)
@@ -71,6 +72,9 @@ func TestRates(t *testing.T) {
 	g.serve("users", "/b", "503", 4, 0.005)
 	g.serve("orders", "_other", "404", 6, 0.05)
 	g.serve("orders", "_other", "_other", 2, 0.05)
+	g.failed = []Failed{
+		{"other-status", "users", "/b", 502, began}, {"other-route", "users", "/a", 503, began}, {"latest", "users", "/b", 503, began}, {"before", "users", "/b", 503, began},
+	}
 	s = g.take(t, e, began.Add(2*time.Second), nil)
 	if !s.Rated || !s.Telemetry || s.Total.Rate != 11 || s.Total.Classes != [6]float64{1, 0, 5, 0, 3, 2} || s.Total.InFlight != 2 {
 		t.Errorf("total %+v", s.Total)
@@ -81,8 +85,23 @@ func TestRates(t *testing.T) {
 	if r := s.Services[1].Routes; len(r) != 2 || r[0].Route != "/a" || r[0].Rate != 5 || r[1].Failed != 4 || r[1].LastRequest != nil {
 		t.Errorf("routes %+v", r)
 	}
-	if f := s.Failures; len(f) != 1 || f[0] != (Failure{began.Add(2 * time.Second).UnixMilli(), "users", "/b", "503", 4}) {
+	if f := s.Failures; len(f) != 1 || f[0] != (Failure{began.Add(2 * time.Second).UnixMilli(), "users", "/b", "503", 4, "latest"}) {
 		t.Errorf("failures %+v", f)
+	}
+}
+
+// A request that is kept after it was counted is found at a later snapshot, unless that is
+// much later.
+func TestFailureIsIdentifiedLater(t *testing.T) {
+	for after, want := range map[time.Duration]string{time.Second: "late", Lately + time.Second: ""} {
+		g, e := newGateway(), new(Engine)
+		g.take(t, e, began, nil)
+		g.serve("users", "/a", "500", 1, 0.5)
+		g.take(t, e, began.Add(time.Second), nil)
+		g.failed = []Failed{{"late", "users", "/a", 500, began}}
+		if s := g.take(t, e, began.Add(time.Second+after), nil); len(s.Failures) != 1 || s.Failures[0].RequestID != want {
+			t.Errorf("after %s: %+v, want %q", after, s.Failures, want)
+		}
 	}
 }
 

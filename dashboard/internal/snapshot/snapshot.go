@@ -2,7 +2,10 @@
 // second and of the status of the features, and passes it to those who watch.
 package snapshot
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Snapshot is the state of the gateway at a time, as the page reads it.
 type Snapshot struct {
@@ -82,12 +85,22 @@ type Refusal struct {
 }
 
 // Failure are responses with a status of 500 or more since the snapshot before Time.
+// RequestID is that of the latest, if it is known.
 type Failure struct {
 	Time    int64   `json:"time"`
 	Service string  `json:"service"`
 	Route   string  `json:"route"`
 	Code    string  `json:"code"`
 	Count   float64 `json:"count"`
+
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// Failed is a request that was answered with a status of 500 or more.
+type Failed struct {
+	ID, Service, Route string
+	Status             int
+	Ended              time.Time
 }
 
 // Unused are the operations of a service's OpenAPI document that nobody called.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,18 @@ func TestClassesAreKeptApart(t *testing.T) {
 	}
 	if n > 4<<20 {
 		t.Errorf("%d bytes, the documentation says at most 4 MiB", n)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	s := newStore(began)
+	for i, r := range []*Request{request("old", 500), request("first", 500), request("refused", 403), request("latest", 502)} {
+		r.Service, r.Route, r.Took = "users", "/a", time.Duration(i)*time.Second
+		s.add(r)
+	}
+	want := []Failure{{"latest", "users", "/a", 502, began.Add(3 * time.Second)}, {"first", "users", "/a", 500, began.Add(time.Second)}}
+	if got := s.failures(began); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -5,6 +5,7 @@ package past
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,6 +173,36 @@ func (s *store) find(id string) (found []Request) {
 	return found
 }
 
+// Failure is a request that was answered with a status of 500 or more.
+type Failure struct {
+	ID, Service, Route string
+	Status             int
+	Ended              time.Time
+}
+
+// failure returns the request of the slot if it ended after a time.
+func (k *slot) failure(since time.Time) (Failure, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := &k.r
+	ended := r.Began.Add(r.Took)
+	if !k.used || !ended.After(since) {
+		return Failure{}, false
+	}
+	return Failure{string(k.text[:k.ends[0]]), r.Service, r.Route, r.Status, ended}, true
+}
+
+// failures returns the failures that ended after a time, the latest first.
+func (s *store) failures(since time.Time) (list []Failure) {
+	for i := range s.rings[failed].slots {
+		if f, ok := s.rings[failed].slots[i].failure(since); ok {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b Failure) int { return b.Ended.Compare(a.Ended) })
+	return list
+}
+
 // kept is the store of this process.
 var kept atomic.Pointer[store]
 
@@ -180,6 +211,15 @@ func Start() {
 	if kept.Load() == nil {
 		kept.CompareAndSwap(nil, newStore(time.Now()))
 	}
+}
+
+// Failures returns the failures that ended after a time, the latest first, as far as they
+// are kept.
+func Failures(since time.Time) []Failure {
+	if s := kept.Load(); s != nil {
+		return s.failures(since)
+	}
+	return nil
 }
 
 // Keep keeps a request that has an id. It does not allocate.
