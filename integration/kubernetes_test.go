@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/freeport"
 	"github.com/pythopus/tentagate/internal/redistest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 const podSecret = "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"
@@ -38,15 +40,20 @@ func TestKubernetes(t *testing.T) {
 func runPod(t *testing.T, found objects, behindProxy bool) {
 	t.Helper()
 	caddyfile, variables := configMap(t, found, "tentagate-config").Data["Caddyfile"], configMap(t, found, "tentagate-env").Data
-	var pod corev1.Container
+	var spec corev1.PodSpec
 	for _, o := range found["Deployment"] {
 		if d := o.(*appsv1.Deployment); d.Name == "tentagate" {
-			pod = d.Spec.Template.Spec.Containers[0]
+			spec = d.Spec.Template.Spec
 		}
 	}
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Path", r.URL.Path)
-	}))
+	pod := spec.Containers[0]
+	ports := map[string]int32{}
+	for _, p := range pod.Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+	service := new(slowService)
+	service.arrived, service.release = make(chan struct{}, 1), make(chan struct{})
+	service.Server = httptest.NewServer(service)
 	t.Cleanup(service.Close)
 
 	g := prepare(t)
@@ -69,12 +76,12 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	for _, v := range pod.Env {
 		switch v.Name {
 		case "JWT_SECRET_KEY_FILE":
-			if path.Base(v.Value) != "JWT_SECRET_KEY" {
+			if path.Base(v.Value) != "JWT_SECRET_KEY" || !mounts(pod, v.Value) {
 				t.Errorf("%s is %s", v.Name, v.Value)
 			}
 			env = append(env, v.Name+"="+secret)
 		case "REDIS_URL_FILE":
-			if path.Base(v.Value) != "REDIS_URL" {
+			if path.Base(v.Value) != "REDIS_URL" || !mounts(pod, v.Value) {
 				t.Errorf("%s is %s", v.Name, v.Value)
 			}
 			url := filepath.Join(g.home, "REDIS_URL")
@@ -93,11 +100,22 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	file := filepath.Join(g.home, "Caddyfile")
 	tls := strings.Contains(caddyfile, "storage tentagate")
 	secure := *g
+	site := fmt.Sprintf("\n:%d {", ports["http"])
 	if tls {
 		secure.addr = freeport.Addr(t)
 		caddyfile = edgeOfPod(t, g, caddyfile, secure.addr)
+		site = "\nhttp://" + g.addr
+		if ports["http"] != 80 || ports["https"] != 443 || ports["http3"] != 443 {
+			t.Errorf("the ports of a site with a host name are 80 and 443, those of the pod %v", ports)
+		}
 	}
-	text := strings.NewReplacer("\n:8000 {", "\nhttp://"+g.addr+" {", "http://:9090 {", "http://"+internal+" {", "unix//tmp/admin.sock", "unix/"+socket).Replace(caddyfile)
+	scraped := fmt.Sprintf("http://:%d {", ports["metrics"])
+	for _, listener := range []string{site, scraped, "unix//tmp/admin.sock"} {
+		if strings.Count(caddyfile, listener) != 1 {
+			t.Fatalf("the pod has the ports %v, its Caddyfile has no %q:\n%s", ports, listener, caddyfile)
+		}
+	}
+	text := strings.NewReplacer(fmt.Sprintf("\n:%d {", ports["http"]), "\nhttp://"+g.addr+" {", scraped, "http://"+internal+" {", "unix//tmp/admin.sock", "unix/"+socket).Replace(caddyfile)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +123,14 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	if code, out := cli(t, []string{"JWT_SECRET_KEY=replace-this-by-at-least-32-random-bytes", "BACKEND_SERVICES=" + variables["BACKEND_SERVICES"], "SERVER_NAME=" + variables["SERVER_NAME"], "ACME_EMAIL=" + variables["ACME_EMAIL"]}, "validate", "--config", file, "--adapter", "caddyfile"); code == 0 || !strings.Contains(out, "secret") {
 		t.Errorf("with a published secret: exit code %d, want an error about the secret\n%s", code, tail(out, 1000))
 	}
-	g.run(env, "run", "--config", file, "--adapter", "caddyfile")
+	mounted := "/etc/tentagate/Caddyfile"
+	args := slices.Clone(pod.Args)
+	if i := slices.Index(args, mounted); i < 0 || !mounts(pod, mounted) {
+		t.Fatalf("the pod runs %v, its Caddyfile is elsewhere", args)
+	} else {
+		args[i] = file
+	}
+	g.run(env, args...)
 	g.waitReady()
 	if tls {
 		secure.cmd = g.cmd
@@ -118,9 +143,9 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 		own.addr = internal
 		return own.get(path)
 	}
-	for _, path := range []string{"/livez", "/readyz", "/health"} {
-		if a := probe(path); a.status != http.StatusOK {
-			t.Errorf("%s on the internal port: %d", path, a.status)
+	for _, p := range []*corev1.Probe{pod.StartupProbe, pod.LivenessProbe, pod.ReadinessProbe} {
+		if a := probe(p.HTTPGet.Path); a.status != http.StatusOK || p.HTTPGet.Port.StrVal != "metrics" {
+			t.Errorf("the probe of %s at the port %s: %d", p.HTTPGet.Path, p.HTTPGet.Port.StrVal, a.status)
 		}
 	}
 	if a := probe("/health?verbose"); strings.Contains(a.body, "no Redis in Kubernetes") != redisNote {
@@ -163,14 +188,101 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	if a := g.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("/metrics on the public port: %d, want 404", a.status)
 	}
-	if a := probe("/metrics"); a.status != http.StatusOK || !strings.Contains(a.body, "tentagate_") {
-		t.Errorf("/metrics on the internal port: %d, want the series of TentaGate", a.status)
+	scrapes := []string{"/metrics"}
+	for _, o := range found["PodMonitor"] {
+		for _, e := range o.(*podMonitor).Spec.PodMetricsEndpoints {
+			if e.Port != "metrics" {
+				t.Errorf("the PodMonitor scrapes the port %s", e.Port)
+			}
+			scrapes = append(scrapes, e.Path)
+		}
+	}
+	for _, path := range scrapes {
+		if a := probe(path); a.status != http.StatusOK || !strings.Contains(a.body, "tentagate_") {
+			t.Errorf("%s on the internal port: %d, want the series of TentaGate", path, a.status)
+		}
 	}
 	if draining {
 		expectDraining(t, g, probe, strings.TrimSpace(minted))
+	} else {
+		expectDrained(t, g, service, strings.TrimSpace(minted), time.Duration(*spec.TerminationGracePeriodSeconds-pod.Lifecycle.PreStop.Sleep.Seconds)*time.Second)
 	}
 	if log := g.log.String(); strings.Contains(log, strings.TrimSpace(minted)) || strings.Contains(log, podSecret) {
 		t.Error("the log has a token or the secret in it")
+	}
+}
+
+// mounts reports whether a volume is mounted at the directory of the file.
+func mounts(pod corev1.Container, file string) bool {
+	return slices.ContainsFunc(pod.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == path.Dir(file) })
+}
+
+// slowService tells the path that it was asked for. It does not answer /slow before it
+// may.
+type slowService struct {
+	*httptest.Server
+	arrived, release chan struct{}
+}
+
+func (s *slowService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Path", r.URL.Path)
+	if r.URL.Path == "/slow" {
+		s.arrived <- struct{}{}
+		select {
+		case <-s.release:
+		case <-r.Context().Done():
+		}
+	}
+}
+
+// expectDrained checks that a pod whose hook has run ends in time, and answers the
+// requests under way before.
+func expectDrained(t *testing.T, g *gateway, service *slowService, token string, grace time.Duration) {
+	t.Helper()
+	answered := make(chan string, 1)
+	go func() {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		for {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url("/api/users/slow"), nil)
+			if err != nil {
+				answered <- err.Error()
+				return
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+			response, err := client.Do(r)
+			if err != nil {
+				answered <- err.Error()
+				return
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusTooManyRequests { // because of those before
+				answered <- response.Status
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	select {
+	case <-service.arrived:
+	case status := <-answered:
+		t.Fatalf("the request that takes long: %s", status)
+	}
+	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "no new connections", func() bool { return !g.owns(g.addr) })
+	close(service.release)
+	if status := <-answered; status != "200 OK" {
+		t.Errorf("the request that was under way: %s", status)
+	}
+	select {
+	case err := <-g.ended:
+		g.ended = nil
+		if err != nil {
+			t.Errorf("exit: %v", err)
+		}
+	case <-time.After(grace):
+		t.Errorf("the pod is killed: it did not end within %s", grace)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // httpRoute is what the manifests have of gateway.networking.k8s.io/v1.
@@ -165,11 +167,48 @@ func expectCoherent(t *testing.T, found objects) {
 			}
 		}
 	}
+	expectSecrets(t, found, gateway.Spec)
 	if len(found["HorizontalPodAutoscaler"])+len(found["ScaledObject"]) != 1 {
 		t.Error("not exactly one object scales the pods")
 	}
 	if len(found["Secret"]) > 0 {
 		t.Error("a published Secret")
+	}
+}
+
+// expectSecrets checks that each file of a secret that the pod's variables and its
+// Caddyfile name is in the volume, from a Secret or from Key Vault.
+func expectSecrets(t *testing.T, found objects, pod corev1.PodSpec) {
+	t.Helper()
+	has := map[string]bool{}
+	for _, v := range pod.Volumes {
+		if v.Name == "secrets" && v.Secret != nil {
+			for _, item := range v.Secret.Items {
+				has[item.Path] = true
+			}
+		}
+	}
+	for _, o := range found["SecretProviderClass"] {
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`objectAlias: (\w+)`).FindAllSubmatch(text, -1) {
+			has[string(m[1])] = true
+		}
+	}
+	named := configMap(t, found, "tentagate-config").Data["Caddyfile"]
+	for _, v := range pod.Containers[0].Env {
+		named += "\n" + v.Value
+	}
+	files := regexp.MustCompile(`/run/secrets/tentagate/(\w+)`).FindAllStringSubmatch(named, -1)
+	for _, m := range files {
+		if !has[m[1]] {
+			t.Errorf("the pod reads %s, which its volume has not: %v", m[0], has)
+		}
+	}
+	if len(files) == 0 {
+		t.Error("the pod reads no secret")
 	}
 }
 
