@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,50 @@ func TestMigrations(t *testing.T) {
 		}},
 	} {
 		t.Run(m.page, func(t *testing.T) { m.run(t) })
+	}
+}
+
+// TestMigrationFromFastAPI runs the gateway with the last environment file of its page,
+// and checks what the page says stays.
+func TestMigrationFromFastAPI(t *testing.T) {
+	backend, _ := echo(t)
+	environment := ""
+	for _, b := range blocks(t) {
+		if b.page == "migration-from-fastapi.md" && strings.HasPrefix(b.text, "JWT_SECRET_KEY=") {
+			environment = b.text
+		}
+	}
+	g := prepare(t)
+	g.admin = g.addr // the admin API is a Unix socket
+	environment = strings.NewReplacer("…", secret, "http://users:8000", backend.URL, "http://orders:8000", backend.URL, "REDIS_URL=redis://redis:6379/0\n", "").Replace(environment)
+	if err := os.WriteFile(filepath.Join(g.home, ".env"), []byte(environment), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.run(nil, "gateway", "--listen", g.addr)
+	g.waitReady()
+	bearer := "Bearer " + token(t, "ann")
+	for _, c := range []struct {
+		path, authorization string
+		status              int
+		field, value, body  string
+	}{
+		{path: "/", status: 200, field: "Content-Type", value: "application/json", body: "TentaGate"},
+		{path: "/health", status: 200, body: `{"status":"healthy"}`},
+		{path: "/docs", status: 200, field: "Content-Type", value: "text/html"},
+		{path: "/openapi.json", status: 200, body: `"openapi"`},
+		{path: "/api/users/7?a=b", status: 401, field: "Www-Authenticate", value: "Bearer", body: `"detail"`},
+		{path: "/api/nobody/7", authorization: bearer, status: 404, body: "Service not found"},
+		{path: "/api/users/7?a=b", authorization: bearer, status: 200, field: "Cache-Status", value: "stored", body: `"path":"/7","query":"a=b"`},
+		{path: "/api/users/7?a=b", authorization: bearer, status: 200, field: "Cache-Status", value: "hit"},
+		{path: "/api/orders/1", authorization: bearer, status: 200, field: "Access-Control-Allow-Origin", value: "https://app.example.com"},
+	} {
+		a := g.get(c.path, "Authorization", c.authorization, "Origin", "https://app.example.com")
+		if a.status != c.status || !strings.Contains(a.header.Get(c.field), c.value) || !strings.Contains(a.body, c.body) {
+			t.Errorf("%s: %d %v %s, want %d, %q in %s, and %q", c.path, a.status, a.header, a.body, c.status, c.value, c.field, c.body)
+		}
+	}
+	if limited, admitted := g.limitedAt(t, 100, "/api/users/many", "Authorization", bearer); admitted < 50 || limited.header.Get("Retry-After") == "" {
+		t.Errorf("limited after %d more requests: %v", admitted, limited.header)
 	}
 }
 
