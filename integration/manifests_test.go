@@ -47,11 +47,14 @@ func decode(t *testing.T, text []byte) objects {
 			"NetworkPolicy":           func() any { return new(networkingv1.NetworkPolicy) },
 			"Ingress":                 func() any { return new(networkingv1.Ingress) },
 			// Of others' definitions.
-			"HTTPRoute":           func() any { return new(httpRoute) },
-			"PodMonitor":          func() any { return new(podMonitor) },
-			"SecretProviderClass": func() any { return new(map[string]any) },
-			"ScaledObject":        func() any { return new(map[string]any) },
-			"CiliumNetworkPolicy": func() any { return new(map[string]any) },
+			"HTTPRoute":             func() any { return new(httpRoute) },
+			"PodMonitor":            func() any { return new(podMonitor) },
+			"SecretProviderClass":   func() any { return new(map[string]any) },
+			"ScaledObject":          func() any { return new(map[string]any) },
+			"Gateway":               func() any { return new(map[string]any) },
+			"ClusterExternalDNS":    func() any { return new(map[string]any) },
+			"TriggerAuthentication": func() any { return new(map[string]any) },
+			"CiliumNetworkPolicy":   func() any { return new(map[string]any) },
 		}[meta.Kind]
 		if object == nil {
 			t.Fatalf("document %d: unknown kind %q", i+1, meta.Kind)

@@ -168,6 +168,10 @@ func expectCoherent(t *testing.T, found objects) {
 		}
 	}
 	expectSecrets(t, found, gateway.Spec)
+	// AKS Automatic sets a CPU limit where there is none: that of the request.
+	if r := gateway.Spec.Containers[0].Resources; strings.HasSuffix(t.Name(), "/aks-automatic") && r.Limits.Cpu().Cmp(*r.Requests.Cpu()) <= 0 {
+		t.Error("a CPU limit that is not above the request")
+	}
 	if len(found["HorizontalPodAutoscaler"])+len(found["ScaledObject"]) != 1 {
 		t.Error("not exactly one object scales the pods")
 	}

@@ -51,35 +51,58 @@ func relative(t *testing.T, from, to string) string {
 	return path
 }
 
-// The kustomization of docs/aks.md leaves no placeholder, and its Caddyfile is used.
-func TestRenderedAKS(t *testing.T) {
-	_, text, _ := strings.Cut(repositoryFile(t, "docs", "aks.md"), "## Deploy")
-	_, text, _ = strings.Cut(text, "```\n")
-	text, _, _ = strings.Cut(text, "```")
+// kustomizationOfPage renders a kustomization that a page shows, with this repository in
+// place of the address that it names.
+func kustomizationOfPage(t *testing.T, b block) []byte {
+	t.Helper()
 	folder := t.TempDir()
-	remote := "github.com/pythopus/tentagate//k8s/overlays/aks?ref=v0.1.0"
-	if !strings.Contains(text, remote) {
-		t.Fatalf("no %s in\n%s", remote, text)
-	}
-	text = strings.Replace(text, remote, relative(t, folder, filepath.Join(repository(), "k8s", "overlays", "aks")), 1)
-	for name, content := range map[string]string{"kustomization.yaml": text, "Caddyfile": "# with entra\n"} {
+	text := regexp.MustCompile(`github\.com/pythopus/tentagate//(k8s/[a-z/-]+)\?ref=v\d+\.\d+\.\d+`).ReplaceAllStringFunc(b.text, func(remote string) string {
+		path, _, _ := strings.Cut(strings.TrimPrefix(remote, "github.com/pythopus/tentagate//"), "?")
+		return relative(t, folder, filepath.Join(repository(), path))
+	})
+	for name, content := range map[string]string{"kustomization.yaml": text, "Caddyfile": "# of the page\n"} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s:%d: %v", b.page, b.line, err)
 	}
 	out, err := found.AsYaml()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := regexp.MustCompile(`<[a-z-]+>`).FindAll(out, -1); len(left) > 0 || !bytes.Contains(out, []byte("# with entra")) {
-		t.Errorf("%q is left, or the Caddyfile is not used:\n%s", left, out)
+	return out
+}
+
+// Kustomizations and objects that pages show are what an API server takes. The whole one
+// for AKS leaves no placeholder, and its Caddyfile is used.
+func TestDocsManifests(t *testing.T) {
+	kustomizations, manifests, whole := 0, 0, 0
+	for _, b := range blocks(t) {
+		switch {
+		case strings.Contains(b.text, "github.com/pythopus/tentagate//k8s/"):
+			kustomizations++
+			out := kustomizationOfPage(t, b)
+			found := decode(t, out)
+			if !strings.Contains(b.text, "files: [Caddyfile]") {
+				continue
+			}
+			whole++
+			if left := regexp.MustCompile(`<[a-z-]+>`).FindAll(out, -1); len(left) > 0 || configMap(t, found, "tentagate-config").Data["Caddyfile"] != "# of the page\n" {
+				t.Errorf("%s:%d: %q is left, or the Caddyfile is not used:\n%s", b.page, b.line, left, out)
+			}
+			if n := len(found["ConfigMap"]); n != 2 {
+				t.Errorf("%s:%d: %d ConfigMaps, want those of the base", b.page, b.line, n)
+			}
+		case strings.HasPrefix(b.text, "apiVersion: "):
+			manifests++
+			decode(t, []byte(b.text))
+		}
 	}
-	if n := bytes.Count(out, []byte("kind: ConfigMap")); n != 2 {
-		t.Errorf("%d ConfigMaps, want those of the base", n)
+	if kustomizations < 4 || manifests < 3 || whole != 1 {
+		t.Errorf("%d kustomizations and %d manifests, %d of them whole", kustomizations, manifests, whole)
 	}
 }
 
