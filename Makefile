@@ -1,4 +1,4 @@
-# make build | test | lint | check | image | chart
+# make build | test | lint | check | bench | soak | image | chart
 
 build: ## the binary
 	go build -o tentagate ./cmd/tentagate
@@ -12,10 +12,16 @@ lint: ## what the linter says, in the version that .ci/run has
 check: ## all that is asked of a change (Debian, as root)
 	.ci/run
 
+bench: ## CPU per request beside stock Caddy and other gateways (nginx, wrk)
+	go run ./bench
+
+soak: ## memory and goroutines over 20 million requests and a new configuration every five seconds
+	go run ./bench -soak 20000000
+
 image: ## builds the image twice with buildah, compares the two, and runs one hardened (Debian, as root)
 	.ci/image
 
 chart: ## lints, packages and renders the Helm chart, and runs its pod
 	.ci/chart
 
-.PHONY: build test lint check image chart
+.PHONY: build test lint check bench soak image chart

@@ -15,6 +15,8 @@ type group struct {
 	// what says in a sentence what is measured.
 	what      string
 	workloads []workload
+	// half sends half of the requests that the first workload answers at its most.
+	half bool
 	// quick groups are measured with -quick too.
 	quick bool
 }
@@ -86,6 +88,15 @@ func (g *group) measure(ctx context.Context, l *lab, o *options) (*groupResult, 
 	for _, r := range all {
 		if err := r.load.fill(ctx, l, r.server); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.name, err)
+		}
+	}
+	if g.half && len(all) > 0 {
+		most, _, err := all[0].load.run(ctx, l, all[0].server, o.turn)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", all[0].name, err)
+		}
+		for _, r := range all {
+			r.load.rate = most.Rate / 2
 		}
 	}
 	for round := range o.rounds + 1 {

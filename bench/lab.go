@@ -58,15 +58,11 @@ func newLab(ctx context.Context, o *options) (*lab, error) {
 			return nil, fmt.Errorf("%s is not installed: it is the %s of every measurement", command, map[string]string{"nginx": "backend", "wrk": "client"}[command])
 		}
 	}
-	dir, err := os.MkdirTemp("", "tentagate-bench")
+	l, err := newGateway(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: dir, bin: o.bin, stock: o.stock, turns: o.turn, secret: "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"}
-	if err := errors.Join(
-		l.build(ctx, &l.bin, "tentagate", "./cmd/tentagate"),
-		l.build(ctx, &l.stock, "stock-caddy", "github.com/caddyserver/caddy/v2/cmd/caddy"),
-	); err != nil {
+	if err := l.build(ctx, &l.stock, "stock-caddy", "github.com/caddyserver/caddy/v2/cmd/caddy"); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -78,6 +74,20 @@ func newLab(ctx context.Context, o *options) (*lab, error) {
 		return nil, err
 	}
 	l.servers = nil // the backend stays
+	return l, nil
+}
+
+// newGateway is a lab with nothing but TentaGate's binary.
+func newGateway(ctx context.Context, o *options) (*lab, error) {
+	dir, err := os.MkdirTemp("", "tentagate-bench")
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{dir: dir, bin: o.bin, stock: o.stock, turns: o.turn, secret: "z8Kq2mW7xT4vB9nL1cR6yH3jD5fG0sPa"}
+	if err := l.build(ctx, &l.bin, "tentagate", "github.com/pythopus/tentagate/cmd/tentagate"); err != nil {
+		l.close()
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -264,6 +274,11 @@ func (s *server) resident() int64 {
 
 // mallocs is how many objects the server has allocated; 0 if it does not tell.
 func (s *server) mallocs(ctx context.Context) float64 {
+	return s.metric(ctx, "go_memstats_mallocs_total")
+}
+
+// metric is the value of a series without labels; 0 if the server does not tell.
+func (s *server) metric(ctx context.Context, name string) float64 {
 	if s.metrics == "" {
 		return 0
 	}
@@ -277,7 +292,7 @@ func (s *server) mallocs(ctx context.Context) float64 {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "go_memstats_mallocs_total "); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			n, _ := strconv.ParseFloat(value, 64)
 			return n
 		}

@@ -32,6 +32,8 @@ type load struct {
 	conns int
 	// refused: the responses are refusals.
 	refused bool
+	// rate is how many requests are sent a second; 0: as many as are answered.
+	rate float64
 	// warm asks for each path, or with each key, once before it is measured.
 	warm bool
 }
@@ -40,6 +42,9 @@ type load struct {
 func (c *load) run(ctx context.Context, l *lab, s *server, d time.Duration) (sample, int64, error) {
 	if c.http2 {
 		return c.h2load(ctx, l, s, d)
+	}
+	if c.rate > 0 {
+		return c.paced(ctx, l, s, d)
 	}
 	return c.wrk(ctx, l, s, d, c.script(l.started))
 }

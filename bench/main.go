@@ -3,6 +3,9 @@
 //
 //	go run ./bench          everything, about half an hour
 //	go run ./bench -quick   the main figures, about three minutes
+//	go run ./bench -soak 20000000   no comparison: that many requests of all kinds to
+//	                        one gateway, with a new configuration every few seconds;
+//	                        fails if memory or goroutines grow
 //
 // It is run from the root of the source tree and builds both binaries itself. It
 // needs nginx as the backend and wrk as the client; h2load, redis-server and the
@@ -39,6 +42,8 @@ type options struct {
 	bin    string
 	stock  string
 	out    string
+	soak   int64
+	reload time.Duration
 }
 
 func main() {
@@ -50,6 +55,8 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "", "a TentaGate binary (default: built)")
 	flag.StringVar(&o.stock, "stock", "", "a stock Caddy binary (default: built from the same version of Caddy)")
 	flag.StringVar(&o.out, "out", "", "a folder for results.json and the charts (default: none are written)")
+	flag.Int64Var(&o.soak, "soak", 0, "instead of a comparison: send so many requests to one gateway, and see that its memory stays as it is")
+	flag.DurationVar(&o.reload, "reload", 5*time.Second, "with -soak: the time between two loads of the configuration")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -75,6 +82,9 @@ func (o *options) setDefaults() {
 
 func run(ctx context.Context, o *options) error {
 	o.setDefaults()
+	if o.soak > 0 {
+		return runSoak(ctx, o)
+	}
 	only, err := regexp.Compile(o.only)
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
@@ -96,6 +106,11 @@ func run(ctx context.Context, o *options) error {
 		}
 		report.add(result)
 	}
+	if !o.quick && only.MatchString("idle") {
+		if report.Idle, err = measureIdle(ctx, l); err != nil {
+			return err
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -104,6 +119,17 @@ func run(ctx context.Context, o *options) error {
 		return nil
 	}
 	return report.write(o.out)
+}
+
+// runSoak builds the gateway and soaks it.
+func runSoak(ctx context.Context, o *options) error {
+	l, err := newGateway(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	s := &soak{requests: o.soak, numbers: 1e9, reload: o.reload, log: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
+	return s.run(ctx, l)
 }
 
 // progress overwrites one line of the terminal.

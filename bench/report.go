@@ -22,6 +22,7 @@ type report struct {
 	Turn      string            `json:"turn"`
 	Missing   []string          `json:"not_installed,omitempty"`
 	Groups    []*groupResult    `json:"groups"`
+	Idle      []idleRow         `json:"idle,omitempty"`
 	measuring *lab
 }
 
@@ -56,6 +57,9 @@ func (r *report) markdown() string {
 				row.duration(func(s sample) time.Duration { return s.P999 }),
 				row.median(func(s sample) float64 { return float64(s.Resident) })/(1<<20), mallocsText(row))
 		}
+	}
+	if len(r.Idle) > 0 {
+		b.WriteString(idleTable(r.Idle))
 	}
 	if r.Missing = r.measuring.missing; len(r.Missing) > 0 {
 		fmt.Fprintf(&b, "\nNot installed, and left out: %s.\n", strings.Join(r.Missing, ", "))

@@ -63,6 +63,11 @@ func groups(quick bool) []group {
 			{name: "Varnish, hit", start: varnish, load: hit},
 			{name: "nginx, hit", start: nginxCache, load: hit},
 		}},
+		{name: "half load", half: true, what: "a GET of 1 KiB, at half of the rate that stock Caddy reaches; times from when a request was due", workloads: []workload{
+			{name: "stock Caddy, reverse_proxy alone", start: caddy(bare, stock), load: plain},
+			{name: "chain", start: caddy(chain, metrics), load: token},
+			{name: "the tentagate directive as shipped", start: caddy(directive(1)), load: shipped},
+		}},
 		{name: "hit of 100 KiB", what: "a stored response of 100 KiB", workloads: []workload{
 			{name: "stock Caddy, respond", start: caddy(respond("/file/100k", 100<<10), stock), load: load{path: "/file/100k"}},
 			{name: "hit in memory", start: caddy(cached), load: load{path: "/file/100k"}},
