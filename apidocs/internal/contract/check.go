@@ -95,8 +95,8 @@ func (p *parameter) check(values []string, ok bool) string {
 // maxTrials is for how many items of a list it is tried whether they are strings.
 const maxTrials = 200
 
-// checkList checks a list, whose items are separated by commas unless each has the name
-// of the parameter.
+// checkList checks a list, whose items are separated unless each has the name of the
+// parameter.
 func (p *parameter) checkList(values []string) string {
 	var items []string
 	for _, v := range values {
@@ -104,7 +104,7 @@ func (p *parameter) checkList(values []string) string {
 			items = append(items, v)
 			continue
 		}
-		items = append(items, strings.Split(v, ",")...)
+		items = append(items, strings.Split(v, p.between)...)
 	}
 	w := tree.NewWriter(64)
 	w.Begin('[')

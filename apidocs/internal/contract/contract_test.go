@@ -36,6 +36,9 @@ paths:
         - {name: on, in: query, schema: {type: boolean}}
         - {name: ids, in: query, schema: {type: array, items: {type: integer}, maxItems: 2}}
         - {name: csv, in: query, explode: false, schema: {type: array, items: {type: string, enum: [a, b]}}}
+        - {name: pipes, in: query, style: pipeDelimited, schema: {type: array, items: {type: integer}}}
+        - {name: spaces, in: query, style: spaceDelimited, schema: {type: array, items: {type: integer}}}
+        - {name: names, in: query, style: pipeDelimited, explode: true, schema: {type: array, items: {type: integer}}}
         - {name: filter, in: query, required: true, style: deepObject, schema: {type: object}}
         - {name: opt, in: query, schema: {anyOf: [{type: array, items: {type: integer}}, {type: 'null'}]}}
         - {name: texts, in: query, schema: {type: array, items: {anyOf: [{type: string}, {type: 'null'}]}}}
@@ -141,7 +144,9 @@ func TestParameters(t *testing.T) {
 		"q=a&opt=1&opt=2": "", "q=a&opt=1&opt=x": "query opt fits none of the alternatives", "q=a&texts=1&texts=x": "", "q=a&mix=1&mix=abc": "",
 		"q=a&n=%zz": "query  has a bad escape or a semicolon", "q=a;n=1": "query  has a bad escape or a semicolon",
 		"q=a" + strings.Repeat("&ids=1", 2000): "query ids must have at most 2 items",
-		"q=a&csv=a,b":                          "", "q=a&csv=a,c": "query csv item 1 is none of the values that are allowed",
+		"q=a&pipes=1|2&spaces=1%202+3":         "", "q=a&pipes=1%7Cx": "query pipes item 1 must be of the type integer", "q=a&spaces=1+x": "query spaces item 1 must be of the type integer",
+		"q=a&names=1&names=2": "", "q=a&names=1|2": "query names item 0 must be of the type integer",
+		"q=a&csv=a,b": "", "q=a&csv=a,c": "query csv item 1 is none of the values that are allowed",
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/?"+query, nil)
 		r.Header.Set("X-Kind", "x")

@@ -35,6 +35,7 @@ type parameter struct {
 	schema   *jsonschema.Schema // nil: its value is not checked
 	items    *jsonschema.Schema // of a list
 	list     bool
+	between  string // the items of a list that does not explode
 }
 
 // mediaType is a media type that the body may have, perhaps a range.
@@ -93,6 +94,9 @@ const (
 // notParameters are header fields whose parameters are ignored (OpenAPI 3.1 §4.8.12.2.1).
 var notParameters = []string{"accept", "content-type", "authorization"}
 
+// separators are what is between the items of a list, by the styles that are checked.
+var separators = map[string]string{"": ",", "form": ",", "simple": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
+
 // addParameter adds a parameter, unless one of the operation has its name.
 func (c *Contract) addParameter(r *rules, v tree.Value) {
 	p := parameter{in: v.Get("in").Text(), name: v.Get("name").Text(), required: v.Get("required").Is(tree.True), empty: v.Get("allowEmptyValue").Is(tree.True)}
@@ -102,12 +106,13 @@ func (c *Contract) addParameter(r *rules, v tree.Value) {
 		return
 	}
 	r.known[[2]string{p.in, p.name}] = true
-	style := v.Get("style").Text()
-	p.explode = p.in == inQuery || p.in == inCookie
+	style, known := v.Get("style").Text(), false
+	p.between, known = separators[style]
+	p.explode = (p.in == inQuery || p.in == inCookie) && p.between == ","
 	if e := v.Get("explode"); e.Exists() {
 		p.explode = e.Is(tree.True)
 	}
-	if schema := v.Get("schema"); schema.Exists() && (style == "" || style == "form" || style == "simple") {
+	if schema := v.Get("schema"); schema.Exists() && known {
 		p.schema = c.schemas.Of(schema)
 		shape, items := p.schema.Shape()
 		p.items, p.list = items, shape == jsonschema.List
