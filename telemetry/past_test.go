@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -110,6 +111,28 @@ func TestPast(t *testing.T) {
 			t.Errorf("%s: %d %s", id, w.Code, w.Body)
 		} else if got := a.Requests[0]; got.Outcome != tc.outcome || got.Status != tc.status || got.User != accesslog.Pseudonym(tc.user) {
 			t.Errorf("%s: %+v, want %d, %s, user %s", id, got, tc.status, tc.outcome, accesslog.Pseudonym(tc.user))
+		}
+	}
+}
+
+// A request that a handler in front of guard refuses is kept too, with the id of the answer.
+func TestPastInFront(t *testing.T) {
+	handler := servertest.Handler(t, ":80 {\n route {\n telemetry front\n error \"in front\" 403\n guard\n decider\n }\n}\n")
+	for _, given := range []string{"", "past-front"} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://past.test/", nil)
+		if given != "" {
+			r.Header.Set("X-Request-Id", given)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		id := w.Header().Get("X-Request-Id")
+		if id == "" || given != "" && id != given || !strings.Contains(w.Body.String(), `"request_id":"`+id+`"`) {
+			t.Fatalf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+		w = httptest.NewRecorder()
+		admin.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/tentagate/requests/"+id, nil))
+		if !strings.Contains(w.Body.String(), `"status": 403`) {
+			t.Errorf("%s: %d %s", id, w.Code, w.Body)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/framing"
+	"github.com/pythopus/tentagate/internal/problem"
+	"github.com/pythopus/tentagate/internal/requestid"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/internal/stage"
 )
@@ -66,6 +68,10 @@ func (o *observation) end() {
 	took := d.Stages.Stop()
 	status := o.status()
 	d.ClientClosed = (o.failed || status == requeststate.StatusClientClosed || o.state.Observed.Broken) && o.clientLeft()
+	if o.err != nil && o.state.Problem.ID.Load() == nil {
+		// A handler in front of guard refused the request: its id is that of the answer.
+		problem.SetRequestID(o.request, requestid.Of(o.request.Header))
+	}
 	o.findRoute()
 	rs := sv.route(d.Route, d.Stages.Began())
 	sv.inFlight.Dec()

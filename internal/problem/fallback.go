@@ -103,15 +103,17 @@ func (f *Fallback) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 }
 
 // identify gives a request that failed in front of guard the id that guard would
-// have given it.
+// have given it, unless telemetry has.
 func identify(w http.ResponseWriter, r *http.Request) {
 	if len(w.Header()[requestid.Header]) > 0 {
 		return
 	}
-	id := requestid.Of(r.Header)
-	SetRequestID(r, id)
-	w.Header()[requestid.Header] = []string{id}
-	accesslog.Add(r, requeststate.Of(r))
+	s := requeststate.Of(r)
+	if s == nil || s.Problem.ID.Load() == nil {
+		SetRequestID(r, requestid.Of(r.Header))
+	}
+	w.Header()[requestid.Header] = []string{RequestID(r)}
+	accesslog.Add(r, s)
 }
 
 // begun reports whether the answer had begun when the error came.
