@@ -106,8 +106,9 @@ func (c *Contract) addParameter(r *rules, v tree.Value) {
 		return
 	}
 	r.known[[2]string{p.in, p.name}] = true
-	style, known := v.Get("style").Text(), false
-	p.between, known = separators[style]
+	style := v.Get("style").Text()
+	between, known := separators[style]
+	p.between = between
 	p.explode = (p.in == inQuery || p.in == inCookie) && p.between == ","
 	if e := v.Get("explode"); e.Exists() {
 		p.explode = e.Is(tree.True)
