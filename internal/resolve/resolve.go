@@ -14,14 +14,17 @@ import (
 // AtLoad returns the value of an option that is resolved when the
 // configuration loads. Known then are {env.*}, {file.*}, {system.*} and
 // {time.now*}. It fails, naming the option and the placeholder, where one is
-// not known or has nothing but white space, and where the whole value is
-// blank. Braces that are no placeholder are written \{ and \}.
+// not known, has no closing brace or has nothing but white space, and where the
+// whole value is blank. Braces that are no placeholder are written \{ and \}.
 func AtLoad(option, text string) (string, error) {
 	return AtLoadWith(caddy.NewReplacer(), option, text)
 }
 
 // AtLoadWith is AtLoad with further placeholders that the replacer knows.
 func AtLoadWith(repl *caddy.Replacer, option, text string) (string, error) {
+	if root := unclosed(text); root != "" {
+		return "", fmt.Errorf("%s: a placeholder has no closing brace: write it as {%sNAME}; a brace that is meant as text is written \\{", option, root)
+	}
 	value, err := repl.ReplaceFunc(text, func(name string, value any) (any, error) {
 		// The replacer does not say here whether it knows the name.
 		if _, known := repl.Get(name); !known {
@@ -59,6 +62,21 @@ func Secret(option, text string) (string, error) {
 // rootsAtLoad are what the names of placeholders begin with that are known when
 // the configuration loads.
 var rootsAtLoad = []string{"env.", "file.", "system.", "time."}
+
+// unclosed returns what the name of a placeholder without a closing brace begins with:
+// Caddy takes it for text. It returns "" if there is none.
+func unclosed(text string) string {
+	at := strings.LastIndexByte(text, '{')
+	if at < 0 || at > 0 && text[at-1] == '\\' || strings.IndexByte(text[at:], '}') > 0 {
+		return ""
+	}
+	for _, root := range rootsAtLoad {
+		if strings.HasPrefix(text[at+1:], root) {
+			return root
+		}
+	}
+	return ""
+}
 
 // List resolves each text and splits it at commas, since one variable may hold
 // several values. White space around a value does not count. Texts that hold

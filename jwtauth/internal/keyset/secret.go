@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -47,15 +48,27 @@ var notRandom = func() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }()
 
-// CheckSecret refuses a secret that can be guessed: one from an example, one with
-// too few different characters, or a short one that is repeated. Its errors do not
-// contain the secret.
+// CheckSecret refuses a secret that can be guessed: one from an example, the name of
+// what holds one, one with too few different characters, or a short one that is
+// repeated. Its errors do not contain the secret.
 func CheckSecret(secret []byte) error {
 	if isPlaceholder(secret) {
 		return errPlaceholder
 	}
+	if reference.Match(secret) {
+		return errReference
+	}
 	return checkVariety(secret)
 }
+
+// reference is how a variable, a file or a URL that holds a secret is called: NAME_OF_IT,
+// $NAME, ${NAME}, %NAME_OF_IT%, env.NAME, {env.NAME without its other brace,
+// /run/secrets/name, vault://name. Nothing random looks like these.
+var reference = regexp.MustCompile(`^(` +
+	`[%$]?[A-Z][A-Z0-9]*(_[A-Z0-9]+)+%?|\$[A-Za-z_]\w*|\$?\{+\s*[\w.:/-]+\s*\}*|env[.:]\w+|[a-z][a-z0-9+.-]*://.*|` +
+	`(~|\.{1,2})?/(run|var|etc|mnt|opt|home|tmp|srv|usr|root|app|data|config|vault|keys|secrets?)/[\w./-]+)$`)
+
+var errReference = errors.New("it is what a variable or a file is called, not what is in it: write {env.NAME} or {file./path}; the variable JWT_SECRET_KEY_FILE takes a path")
 
 func checkVariety(secret []byte) error {
 	seen := map[byte]struct{}{}
