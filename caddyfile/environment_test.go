@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/joho/godotenv"
 )
 
 // clearEnvironment removes what the tester's own environment may have.
@@ -232,52 +230,6 @@ func TestAuthOfEnvironment(t *testing.T) {
 	}
 }
 
-func TestParseEnvFile(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                                   "[]",
-		"# c\n\n  A=1\nexport B = two\r\nC=": "[{A 1} {B two} {C }]",
-		"\ufeffA=1":                          "[{A 1}]",
-		"A=1 # comment\nB=a#b\nC=#x":         "[{A 1} {B a#b} {C }]",
-		`A='it''s'`:                          "error: line 1: A: there is more behind the closing quote",
-		"A=' $x\\n#'# c\nB=1":                "[{A  $x\\n#} {B 1}]",
-		`A="a\nb\t\"\\\$\x" # c`:             "[{A a\nb\t\"\\$\\x}]",
-		"A=\"one\ntwo\"\nB=3\nC":             "error: line 4: there is no equals sign",
-		"A='one\ntwo\n":                      "error: line 1: A: the quote ' is not closed",
-		"A=$HOME and ${HOME}":                "[{A $HOME and ${HOME}}]",
-		"A=1\nA=2\nB=3":                      "[{A 2} {B 3}]",
-		"1A=2":                               "error: line 1: the name has other characters",
-		"A B=2":                              "error: line 1: the name",
-		"=2":                                 "error: line 1: the name",
-		"A=a=b":                              "[{A a=b}]",
-		`S={"users":"http://users:8000"}`:    `[{S {"users":"http://users:8000"}}]`,
-		"A=\x00":                             "error: zero byte",
-	} {
-		t.Run(text, func(t *testing.T) {
-			variables, err := parseEnvFile(text)
-			expect(t, fmt.Sprint(variables), err, want)
-		})
-	}
-}
-
-func TestLoadEnvFile(t *testing.T) {
-	path := t.TempDir() + "/env"
-	if err := os.WriteFile(path, []byte("TENTAGATE_TEST_A=file\nTENTAGATE_TEST_B=file\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("TENTAGATE_TEST_A", "set")
-	t.Setenv("TENTAGATE_TEST_B", "x") // so that the test restores it
-	os.Unsetenv("TENTAGATE_TEST_B")
-	if err := loadEnvFile(path); err != nil {
-		t.Fatal(err)
-	}
-	if a, b := os.Getenv("TENTAGATE_TEST_A"), os.Getenv("TENTAGATE_TEST_B"); a != "set" || b != "file" {
-		t.Errorf("got %q and %q", a, b)
-	}
-	if err := loadEnvFile(path + "-not"); err == nil {
-		t.Error("a file that does not exist was read")
-	}
-}
-
 func FuzzParseServices(f *testing.F) {
 	for _, seed := range []string{
 		`{"users":"http://users:8000","orders":["http://o1:8000/v1","http://o2:8000/v1"]}`, `users=http://u:1,orders=h2c://o:2/x`, `{"a":{}}`, `{'a':'b'}`, `{"\u0061":"http:\/\/a"}`,
@@ -338,38 +290,6 @@ func FuzzParseOrigins(f *testing.F) {
 			if strings.ContainsAny(origin, "{}\"'` \t\r\n") {
 				t.Errorf("origin %q", origin)
 			}
-		}
-	})
-}
-
-// FuzzParseEnvFile compares with another reader of such files where both agree
-// on the language: one line in single quotes.
-func FuzzParseEnvFile(f *testing.F) {
-	for _, seed := range []string{"A=1\nB='x'\n", "export A=\"b\\nc\"\n# c\nD=e # f", "A='\n'", "x", "=", "A=\"\\"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		variables, err := parseEnvFile(text)
-		if err == nil {
-			for _, v := range variables {
-				if !isVariableName(v.name) || strings.ContainsRune(v.value, 0) {
-					t.Errorf("%q", v)
-				}
-			}
-		}
-		value := strings.Map(func(c rune) rune {
-			if c < ' ' || c > '~' || c == '\'' || c == '\\' || c == '"' {
-				return -1
-			}
-			return c
-		}, text)
-		line := "NAME='" + value + "'\n"
-		mine, err := parseEnvFile(line)
-		if err != nil || len(mine) != 1 || mine[0].value != value {
-			t.Fatalf("%q: got %v, %v", line, mine, err)
-		}
-		if theirs, err := godotenv.Unmarshal(line); err != nil || theirs["NAME"] != value {
-			t.Fatalf("%q: the other reader has %v, %v", line, theirs, err)
 		}
 	})
 }

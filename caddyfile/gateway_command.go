@@ -22,6 +22,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/dotenv"
 )
 
 // builtin is the Caddyfile of `tentagate gateway`.
@@ -65,9 +66,8 @@ http://:%s {%s
 `
 
 const (
-	defaultListen  = ":8000"
-	defaultAdmin   = "localhost:2019"
-	defaultEnvFile = ".env"
+	defaultListen = ":8000"
+	defaultAdmin  = "localhost:2019"
 )
 
 func init() {
@@ -88,10 +88,10 @@ that show what the gateway does. It needs no environment.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			var c gatewayCommand
 			describeRoot(cmd)
-			cmd.Example = admin.Example("gateway", "gateway --demo", "gateway --listen 127.0.0.1:8080 --env-file production.env --admin")
+			admin.Describe(cmd, "gateway", "gateway --demo", "gateway --listen 127.0.0.1:8080 --env-file production.env --admin")
 			flags := cmd.Flags()
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address to listen on, host:port or :port, instead of SERVER_NAME (default: "+defaultListen+")")
-			addEnvFile(flags, &c.envFile)
+			dotenv.AddFlag(flags, &c.envFile)
 			flags.StringVar(&c.admin, "admin", "", "Address of the admin API, or off; --admin alone is "+defaultAdmin+" (default: a Unix socket of this user)")
 			flags.Lookup("admin").NoOptDefVal = defaultAdmin
 			flags.BoolVar(&c.print, "print-caddyfile", false, "Print the Caddyfile and exit")
@@ -109,16 +109,6 @@ that show what the gateway does. It needs no environment.`,
 	})
 }
 
-// addEnvFile adds the flag for an environment file, also by the name that it has
-// in Caddy's commands.
-func addEnvFile(flags interface {
-	StringVar(to *string, name, value, usage string)
-}, path *string,
-) {
-	flags.StringVar(path, "env-file", "", "File of environment variables (default: "+defaultEnvFile+", if it exists)")
-	flags.StringVar(path, "envfile", "", "Alias of --env-file")
-}
-
 // gatewayCommand are the flags of `tentagate gateway`.
 type gatewayCommand struct {
 	listen, envFile, admin string
@@ -132,7 +122,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 	}
 	if c.print {
 		// METRICS_LISTEN may be in it, which adds lines.
-		if err := c.loadEnvironment(); err != nil {
+		if err := loadEnvironment(c.envFile); err != nil {
 			return err
 		}
 		text = withOTEL(text)
@@ -151,7 +141,7 @@ func (c *gatewayCommand) run(stdout io.Writer) error {
 		defer d.stop()
 		text = strings.Replace(text, builtinImport, "", 1)
 		text = strings.Replace(text, builtinLog, builtinLog+"\n\t\toutput discard", 1)
-	} else if err := c.loadEnvironment(); err != nil {
+	} else if err := loadEnvironment(c.envFile); err != nil {
 		return err
 	}
 	if err := c.checkEnvironment(); err != nil {

@@ -1,9 +1,7 @@
 package caddyfile
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,23 +10,18 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/pythopus/tentagate/internal/dotenv"
 	"github.com/pythopus/tentagate/internal/parse"
 )
 
-// loadEnvironment reads the environment file. One that --env-file names must exist,
-// the default one need not.
-func (c *gatewayCommand) loadEnvironment() error {
-	path := c.envFile
-	if path == "" {
-		path = defaultEnvFile
-	}
-	err := loadEnvFile(path)
-	if c.envFile == "" && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+// loadEnvironment reads an environment file. One that is named must exist, the default
+// one need not.
+func loadEnvironment(path string) error {
+	if err := dotenv.Load(path); err != nil {
 		return err
 	}
 	// The file may have set where data is kept.
@@ -60,8 +53,8 @@ func (c *gatewayCommand) checkEnvironment() error {
 		if d, err := caddy.ParseDuration(text); err != nil || d < 0 || bound && d == 0 {
 			hint := ""
 			switch {
-			case bound && parse.IsOff(text):
-				hint = "; it cannot be switched off: unset it for its default"
+			case bound:
+				hint = unsetHint(text, "its default")
 			case text == off:
 				hint = "; for none, write 0s"
 			}
@@ -70,7 +63,7 @@ func (c *gatewayCommand) checkEnvironment() error {
 	}
 	if text, ok := os.LookupEnv("MAX_HEADER_SIZE"); ok {
 		if n, err := humanize.ParseBytes(text); err != nil || n < 1024 || n > 64<<20 {
-			return fmt.Errorf("MAX_HEADER_SIZE: %q is not a size from 1KiB to 64MiB, such as 16KiB", text)
+			return fmt.Errorf("MAX_HEADER_SIZE: %q is not a size from 1KiB to 64MiB, such as 16KiB%s", text, unsetHint(text, "its default"))
 		}
 	}
 	if text := os.Getenv("LOG_CREDENTIALS"); text != "" && strings.Trim(text, ", ") == "" {
@@ -82,9 +75,12 @@ func (c *gatewayCommand) checkEnvironment() error {
 			continue
 		}
 		if _, err := caddyhttp.CIDRExpressionToPrefix(text); err != nil {
-			return fmt.Errorf("TRUSTED_PROXIES: entry %d of %d: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges",
-				i+1, len(ranges), text)
+			return fmt.Errorf("TRUSTED_PROXIES: entry %d of %d: %q is not an address or a network such as 10.0.0.0/8, nor private_ranges%s",
+				i+1, len(ranges), text, unsetHint(text, "none"))
 		}
+	}
+	if text := os.Getenv("TRUSTED_PROXIES"); strings.TrimSpace(text) != "" && len(ranges) == 0 {
+		return fmt.Errorf("TRUSTED_PROXIES: %q has no value: write addresses and networks with commas between them, or unset it", text)
 	}
 	if err := os.Setenv("TRUSTED_PROXIES", strings.Join(ranges, " ")); err != nil {
 		return err
@@ -92,5 +88,64 @@ func (c *gatewayCommand) checkEnvironment() error {
 	if name := os.Getenv("SERVER_NAME"); name != "" && c.listen != "" {
 		return fmt.Errorf("SERVER_NAME %q and --listen %s are both given: leave one of them out", name, c.listen)
 	}
+	for site := range strings.FieldsSeq(strings.ReplaceAll(os.Getenv("SERVER_NAME"), ",", " ")) {
+		if !isSiteAddress(site) {
+			return fmt.Errorf("SERVER_NAME: %q is not the address of a site: write it as api.example.com, api.example.com:8443 or :8000", site)
+		}
+	}
+	for _, name := range []string{"TENTAGATE_OPTIONS", "CADDY_SERVER_EXTRA_DIRECTIVES", "CADDY_GLOBAL_OPTIONS"} {
+		if err := checkBraces(name); err != nil {
+			return err
+		}
+	}
+	return checkOTEL()
+}
+
+// isSiteAddress reports whether a text is an address by which Caddy can serve the
+// gateway. A number is a port without its colon, and not a host.
+func isSiteAddress(text string) bool {
+	address, err := httpcaddyfile.ParseAddress(text)
+	if err != nil || address.Path != "" || address.Host == off || strings.Contains(address.Scheme, "{") {
+		return false
+	}
+	host := strings.Replace(address.Host, "*", "any", 1)
+	if ip, ok := strings.CutPrefix(host, "["); ok {
+		host = strings.TrimSuffix(ip, "]")
+	}
+	return host == "" && address.Port != "" || isHost(host) && strings.Trim(host, "0123456789") != ""
+}
+
+// checkBraces refuses lines of a Caddyfile whose braces are not in pairs: what follows
+// them would be read as something else.
+func checkBraces(variable string) error {
+	tokens, err := caddyfile.Tokenize([]byte(os.Getenv(variable)), variable)
+	if err != nil {
+		return nil // the adapter says what is wrong
+	}
+	open := 0
+	for _, token := range tokens {
+		switch {
+		case token.Quoted():
+		case token.Text == "{":
+			open++
+		case token.Text == "}":
+			open--
+		}
+		if open < 0 {
+			return fmt.Errorf("%s:%d: a closing brace without an opening one", variable, token.Line)
+		}
+	}
+	if open > 0 {
+		return fmt.Errorf("%s: an opening brace without a closing one", variable)
+	}
 	return nil
+}
+
+// unsetHint ends what is said about a value that was meant to switch off what has no
+// `off`: it says what the variable stands for when it is not set.
+func unsetHint(text, unset string) string {
+	if parse.IsOff(text) || text == "none" {
+		return "; unset it for " + unset
+	}
+	return ""
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/dotenv"
 )
 
 const (
@@ -41,11 +41,11 @@ the gateway has: .env in the working directory, or that of --env-file.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			describeRoot(cmd)
 			var c healthCommand
-			cmd.Example = admin.Example("healthcheck", "healthcheck --listen :8080", "healthcheck --url http://127.0.0.1:8000/readyz --timeout 1s")
+			admin.Describe(cmd, "healthcheck", "healthcheck --listen :8080", "healthcheck --url http://127.0.0.1:8000/readyz --timeout 1s")
 			flags := cmd.Flags()
 			flags.StringVar(&c.url, "url", "", "URL to request (default: /health where the gateway listens, "+defaultHealthURL+")")
 			flags.StringVarP(&c.listen, "listen", "l", "", "Address that the gateway listens on, instead of SERVER_NAME")
-			addEnvFile(flags, &c.envFile)
+			dotenv.AddFlag(flags, &c.envFile)
 			flags.DurationVar(&c.timeout, "timeout", defaultHealthTimeout, "Time limit for the response")
 			flags.BoolVar(&c.insecure, "insecure", false, "Do not verify the certificate, for a gateway at an IP address")
 			cmd.Args = cobra.NoArgs
@@ -68,7 +68,7 @@ type healthCommand struct {
 // machine, by --listen, or by SERVER_NAME in the environment or its file.
 func (c *healthCommand) address() (string, error) {
 	if c.listen == "" {
-		site, err := c.serverName()
+		site, err := dotenv.Lookup(c.envFile, "SERVER_NAME")
 		if err != nil {
 			return "", err
 		}
@@ -79,25 +79,6 @@ func (c *healthCommand) address() (string, error) {
 		return "", err
 	}
 	return "http://" + net.JoinHostPort(reachable(host), port) + "/health", nil
-}
-
-// serverName returns SERVER_NAME of the environment, or of its file. The default file
-// may be that of another program, where the gateway runs without one: it is left out
-// where it cannot be read.
-func (c *healthCommand) serverName() (string, error) {
-	variables, err := readEnvFile(cmp.Or(c.envFile, defaultEnvFile))
-	if err != nil && c.envFile != "" {
-		return "", err
-	}
-	if name, ok := os.LookupEnv("SERVER_NAME"); ok {
-		return strings.TrimSpace(name), nil
-	}
-	for _, v := range variables {
-		if v.name == "SERVER_NAME" {
-			return strings.TrimSpace(v.value), nil
-		}
-	}
-	return "", nil
 }
 
 // addressOfSite returns the URL of the health check of a site, whose address is

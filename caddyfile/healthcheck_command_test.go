@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pythopus/tentagate/internal/dotenv"
 )
 
 // The health check finds the gateway that reads where it listens from an environment
@@ -19,7 +21,7 @@ func TestHealthcheckReadsTheEnvironmentFile(t *testing.T) {
 	}))
 	defer gateway.Close()
 	t.Chdir(t.TempDir())
-	for _, file := range []string{defaultEnvFile, "production.env"} {
+	for _, file := range []string{dotenv.Default, "production.env"} {
 		t.Setenv("SERVER_NAME", "") // restored at the end
 		if err := os.Unsetenv("SERVER_NAME"); err != nil {
 			t.Fatal(err)
@@ -28,7 +30,7 @@ func TestHealthcheckReadsTheEnvironmentFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := healthCommand{timeout: time.Minute}
-		if file != defaultEnvFile {
+		if file != dotenv.Default {
 			c.envFile = file
 		}
 		if err := c.run(t.Context()); err != nil {
@@ -74,7 +76,7 @@ func TestHealthcheckBesideAnotherEnvironmentFile(t *testing.T) {
 		"XDG_DATA_HOME=/x":                    defaultHealthURL,
 		"XDG_DATA_HOME=/x\nSERVER_NAME=:8080": "http://127.0.0.1:8080/health",
 	} {
-		if err := os.WriteFile(defaultEnvFile, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(dotenv.Default, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got := address(healthCommand{}); got != want {
@@ -85,15 +87,15 @@ func TestHealthcheckBesideAnotherEnvironmentFile(t *testing.T) {
 	if got, want := address(healthCommand{}), "http://127.0.0.1:8081/health"; got != want {
 		t.Errorf("of the environment: %s, want %s", got, want)
 	}
-	if err := os.Remove(defaultEnvFile); err != nil {
+	if err := os.Remove(dotenv.Default); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(defaultEnvFile, 0o700); err != nil {
+	if err := os.Mkdir(dotenv.Default, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	address(healthCommand{})
-	c := healthCommand{envFile: defaultEnvFile}
-	if _, err := c.address(); err == nil || !strings.Contains(err.Error(), defaultEnvFile) {
+	c := healthCommand{envFile: dotenv.Default}
+	if _, err := c.address(); err == nil || !strings.Contains(err.Error(), dotenv.Default) {
 		t.Errorf("a directory that is named: %v", err)
 	}
 }

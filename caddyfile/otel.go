@@ -1,7 +1,12 @@
 package caddyfile
 
 import (
+	"fmt"
+	"maps"
+	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -52,4 +57,46 @@ func nameService() error {
 		return nil
 	}
 	return os.Setenv(envOTELServiceName, "tentagate")
+}
+
+// otelWords are what variables of the SDK take that would otherwise be reported without
+// their name, or not at all.
+var otelWords = map[string][]string{
+	"OTEL_TRACES_EXPORTER":        {"otlp", "console", "none"},
+	"OTEL_METRICS_EXPORTER":       {"otlp", "console", "none", "prometheus"},
+	"OTEL_EXPORTER_OTLP_PROTOCOL": {"http/protobuf", "grpc"},
+	"OTEL_TRACES_SAMPLER": {
+		"parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio", "always_on", "always_off", "traceidratio",
+	},
+}
+
+// checkOTEL checks the variables of the SDK where telemetry is exported: it takes its
+// defaults for most mistakes.
+func checkOTEL() error {
+	if !exports("TRACES") && !exports("METRICS") {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(otelWords)) {
+		if value := getenv(name); value != "" && !slices.Contains(otelWords[name], value) {
+			return fmt.Errorf("%s: unknown value %q: accepted are %s", name, value, strings.Join(otelWords[name], ", "))
+		}
+	}
+	for _, name := range []string{envOTELEndpoint, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
+		if value := getenv(name); value != "" {
+			if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+				return fmt.Errorf("%s: it is not a URL such as http://collector:4318", name)
+			}
+		}
+	}
+	if value := getenv("OTEL_METRIC_EXPORT_INTERVAL"); value != "" {
+		if n, err := strconv.Atoi(value); err != nil || n <= 0 {
+			return fmt.Errorf("OTEL_METRIC_EXPORT_INTERVAL: %q is not a number of milliseconds, such as 60000", value)
+		}
+	}
+	if value := getenv("OTEL_TRACES_SAMPLER_ARG"); value != "" && strings.HasSuffix(getenv("OTEL_TRACES_SAMPLER"), "ratio") {
+		if n, err := strconv.ParseFloat(value, 64); err != nil || !(n >= 0 && n <= 1) {
+			return fmt.Errorf("OTEL_TRACES_SAMPLER_ARG: %q is not a number from 0 to 1, such as 0.01", value)
+		}
+	}
+	return nil
 }

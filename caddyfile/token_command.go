@@ -23,6 +23,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/pythopus/tentagate/internal/admin"
+	"github.com/pythopus/tentagate/internal/dotenv"
 	"github.com/pythopus/tentagate/jwtauth"
 )
 
@@ -43,7 +44,7 @@ JWT_AUDIENCE unless a --claim overrides them.
 The value of a --claim is JSON, such as true, 5 or ["a","b"]; anything else is a string.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			describeRoot(cmd)
-			cmd.Example = admin.Example("token", "token --sub alice --claim plan=gold --ttl 15m", "token --key private.pem --kid 2026-01")
+			admin.Describe(cmd, "token", "token --sub alice --claim plan=gold --ttl 15m", "token --key private.pem --kid 2026-01")
 			var c tokenCommand
 			flags := cmd.Flags()
 			flags.StringVar(&c.subject, "sub", "developer", "Subject (sub) of the token; empty for none")
@@ -53,10 +54,10 @@ The value of a --claim is JSON, such as true, 5 or ["a","b"]; anything else is a
 			flags.StringVar(&c.keyID, "kid", "", "Key ID (kid) for the header of the token")
 			flags.StringVar(&c.secret, "secret", "", "Secret for HS256, HS384 and HS512 (default: JWT_SECRET_KEY)")
 			flags.StringVar(&c.keyFile, "key", "", "PEM file of the private key for the other algorithms")
-			addEnvFile(flags, &c.envFile)
+			dotenv.AddFlag(flags, &c.envFile)
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-				if err := (&gatewayCommand{envFile: c.envFile}).loadEnvironment(); err != nil {
+				if err := loadEnvironment(c.envFile); err != nil {
 					return err
 				}
 				token, err := c.make(time.Now())

@@ -207,12 +207,13 @@ func writeCommands(b *strings.Builder) {
 	var asking []string
 	for _, c := range commands() {
 		var own []*pflag.Flag
+		asks := slices.ContainsFunc(c.flags, func(f *pflag.Flag) bool { return f.Name == "address" })
 		for _, f := range c.flags {
-			if !isShared(f) {
+			if !asks || !isShared(f) {
 				own = append(own, f)
 			}
 		}
-		if len(own) < len(c.flags) {
+		if asks {
 			asking, shared = append(asking, "`"+c.name+"`"), slices.DeleteFunc(c.flags, func(f *pflag.Flag) bool { return !isShared(f) })
 		}
 		fmt.Fprintf(b, "\n### `tentagate %s`\n\n%s: [%s](%s).\n", c.name, c.short, commandPages[c.name], commandPages[c.name])

@@ -364,7 +364,7 @@ type command struct {
 }
 
 // adminFlags are those of every command that asks the admin API.
-var adminFlags = []string{"address", "config", "adapter", "json"}
+var adminFlags = []string{"address", "config", "adapter", "env-file", "envfile", "json"}
 
 // commands returns the subcommands of the repository.
 func commands() []command {

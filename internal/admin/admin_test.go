@@ -17,6 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/dotenv"
 )
 
 func command(t *testing.T, args ...string) *cobra.Command {
@@ -32,6 +34,7 @@ func command(t *testing.T, args ...string) *cobra.Command {
 // The address is found as the reload command finds it.
 func TestAddress(t *testing.T) {
 	onlyRuntimeDir(t)
+	_ = os.Unsetenv(addressVariable) // it is restored
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -45,6 +48,7 @@ func TestAddress(t *testing.T) {
 	config := write("config.json", `{"admin": {"listen": "unix//run/admin.sock"}}`)
 	other := write("other.conf", "{\n\tadmin localhost:3002\n}\n")
 	broken := write("broken.caddyfile", "{\n\tadmin {\n")
+	variables := write("production.env", addressVariable+"=localhost:3005\n")
 	t.Chdir(dir)
 	for _, tc := range []struct {
 		args  []string
@@ -66,6 +70,9 @@ func TestAddress(t *testing.T) {
 		{[]string{"--config", broken}, "", "", "--address"},
 		{[]string{"--config", filepath.Join(dir, "absent")}, "", "", "absent"},
 		{[]string{"--adapter", "caddyfile"}, "", "", "without config file"},
+		{[]string{"--env-file", variables}, "{\n\tadmin localhost:3003\n}\n", "localhost:3005", ""},
+		{[]string{"--envfile", variables, "--config", site}, "", "localhost:3001", ""},
+		{[]string{"--env-file", filepath.Join(dir, "absent")}, "", "", "absent"},
 	} {
 		t.Setenv("ADMIN_ADDRESS", "localhost:3004")
 		_ = os.Remove("Caddyfile")
@@ -78,6 +85,27 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%v with %q: got %q and %v, want %q", tc.args, tc.here, got, err, tc.want)
 		case tc.fails != "" && (err == nil || !strings.Contains(err.Error(), tc.fails)):
 			t.Errorf("%v: got %q and %v, want an error with %q", tc.args, got, err, tc.fails)
+		}
+	}
+}
+
+// The gateway reads .env in its directory, and so do commands there.
+func TestAddressOfEnvironmentFile(t *testing.T) {
+	onlyRuntimeDir(t)
+	_ = os.Unsetenv(addressVariable) // it is restored
+	t.Chdir(t.TempDir())
+	for text, want := range map[string]string{
+		addressVariable + "=unix//run/admin.sock\nJWT_SECRET_KEY=x": "unix//run/admin.sock",
+		addressVariable + "=off":                                    caddy.DefaultAdminListen,
+		addressVariable + "=":                                       caddy.DefaultAdminListen,
+		"# of another\nprogram":                                     caddy.DefaultAdminListen,
+		"OTHER=localhost:3001\n\n":                                  caddy.DefaultAdminListen,
+	} {
+		if err := os.WriteFile(dotenv.Default, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := address(command(t).Flags()); err != nil || got != want {
+			t.Errorf("%q: got %s and %v, want %s", text, got, err, want)
 		}
 	}
 }

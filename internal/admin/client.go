@@ -17,6 +17,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/dotenv"
 )
 
 // addressVariable is the variable with which `tentagate gateway` is told where the admin
@@ -27,18 +29,25 @@ const addressVariable = "TENTAGATE_ADMIN"
 const off = "off"
 
 // address returns the address of the admin API: that of the flags, that of the variable,
-// that of the Caddyfile in this directory, the socket of the one gateway that has one by
-// default, or Caddy's default. A Caddyfile that only happens to be in this directory and
+// also in the environment file that the gateway has, that of the Caddyfile in this
+// directory, the socket of the one gateway that has one by default, or Caddy's default. A Caddyfile that only happens to be in this directory and
 // cannot be read is not an error: it may need an environment that the command does not have.
 func address(flags *pflag.FlagSet) (string, error) {
 	given, _ := flags.GetString("address")
 	file, _ := flags.GetString("config")
 	adapter, _ := flags.GetString("adapter")
+	envFile, _ := flags.GetString("env-file")
 	if scheme, rest, ok := strings.Cut(given, "://"); ok {
 		return "", fmt.Errorf("--address %q: leave the %s:// out, as in %s", given, scheme, strings.TrimSuffix(rest, "/"))
 	}
-	if variable := os.Getenv(addressVariable); given == "" && file == "" && adapter == "" && variable != off {
-		given = variable
+	if given == "" && file == "" && adapter == "" {
+		variable, err := dotenv.Lookup(envFile, addressVariable)
+		if err != nil {
+			return "", err
+		}
+		if variable != off {
+			given = variable
+		}
 	}
 	if given != "" {
 		return given, nil

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/pythopus/tentagate/internal/dotenv"
 )
 
 // Command is a subcommand that asks the admin API of a running gateway.
@@ -31,9 +33,21 @@ type Command struct {
 const about = `
 
 The admin API is found at --address, where the configuration that --config names
-has it, at TENTAGATE_ADMIN, where the Caddyfile in this directory has it, at the
-socket of the gateway that this user runs with "tentagate gateway", or at
+has it, at TENTAGATE_ADMIN, also in the environment file that the gateway has (.env
+in this directory, or that of --env-file), where the Caddyfile in this directory has
+it, at the socket of the gateway that this user runs with "tentagate gateway", or at
 localhost:2019. An address may be a Unix socket: unix//run/caddy.sock.`
+
+// documentation is where the help of each of our commands leads, in place of that of
+// Caddy's commands.
+const documentation = "\nDocumentation: https://github.com/pythopus/tentagate/blob/main/docs/commands.md\n"
+
+// Describe completes the help of a command: examples, which are command lines without
+// the name of the program, and where its documentation is.
+func Describe(cmd *cobra.Command, examples ...string) {
+	cmd.Example = Example(examples...)
+	cmd.SetHelpTemplate(cmd.HelpTemplate() + documentation)
+}
 
 // Register adds the command to Caddy's. It is called from init.
 func Register(c Command) {
@@ -43,11 +57,11 @@ func Register(c Command) {
 	}
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  c.Name,
-		Usage: strings.TrimSpace(usage + " [--address <interface>] [--config <path> [--adapter <name>]]"),
+		Usage: strings.TrimSpace(usage + " [--address <interface>] [--config <path> [--adapter <name>]] [--env-file <path>]"),
 		Short: c.Short,
 		Long:  strings.TrimSpace(c.Long) + about,
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.Example = Example(c.Examples...)
+			Describe(cmd, c.Examples...)
 			cmd.Args = c.Args
 			cmd.RunE = c.Run
 			if c.Flags != nil {
@@ -59,6 +73,7 @@ func Register(c Command) {
 			cmd.Flags().String("address", "", "Address of the admin API, such as localhost:2019 or unix//run/caddy.sock")
 			cmd.Flags().StringP("config", "c", "", "Configuration file to read the address from")
 			cmd.Flags().StringP("adapter", "a", "", "Name of the config adapter for that file")
+			dotenv.AddFlag(cmd.Flags(), new(string))
 		},
 	})
 }

@@ -1,15 +1,38 @@
-package caddyfile
+// Package dotenv reads files of environment variables.
+package dotenv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 )
 
-// loadEnvFile sets the variables of a file that are not set yet.
-func loadEnvFile(path string) error {
-	variables, err := readEnvFile(path)
+// Default is the file that is read where none is named, if it exists.
+const Default = ".env"
+
+// variable is a line of an environment file.
+type variable struct{ name, value string }
+
+// AddFlag adds the flag for an environment file, also by the name that it has in
+// Caddy's commands.
+func AddFlag(flags interface {
+	StringVar(to *string, name, value, usage string)
+}, path *string,
+) {
+	flags.StringVar(path, "env-file", "", "File of environment variables (default: "+Default+", if it exists)")
+	flags.StringVar(path, "envfile", "", "Alias of --env-file")
+}
+
+// Load sets the variables of a file that are not set yet. Without a path it is the
+// default one, which need not exist.
+func Load(path string) error {
+	variables, err := read(cmp.Or(path, Default))
+	if path == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -18,34 +41,49 @@ func loadEnvFile(path string) error {
 			continue
 		}
 		if err := os.Setenv(v.name, v.value); err != nil {
-			return fmt.Errorf("%s: %s: %w", path, v.name, err)
+			return fmt.Errorf("%s: %s: %w", cmp.Or(path, Default), v.name, err)
 		}
 	}
 	return nil
 }
 
-// readEnvFile returns the variables of an environment file.
-func readEnvFile(path string) ([]variable, error) {
+// Lookup returns a variable as it is after Load, for a command that asks about another
+// process: of the default file, which may be that of another program, no error counts.
+func Lookup(path, name string) (string, error) {
+	variables, err := read(cmp.Or(path, Default))
+	if err != nil && path != "" {
+		return "", err
+	}
+	if value, ok := os.LookupEnv(name); ok {
+		return strings.TrimSpace(value), nil
+	}
+	for _, v := range variables {
+		if v.name == name {
+			return strings.TrimSpace(v.value), nil
+		}
+	}
+	return "", nil
+}
+
+// read returns the variables of a file.
+func read(path string) ([]variable, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the environment file: %w", err)
 	}
-	variables, err := parseEnvFile(string(text))
+	variables, err := parse(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return variables, nil
 }
 
-// variable is a line of an environment file.
-type variable struct{ name, value string }
-
-// parseEnvFile reads lines NAME=value. A value may be in single quotes, and is
+// parse reads lines NAME=value. A value may be in single quotes, and is
 // then what it says, or in double quotes, with \n, \r, \t, \", \\ and \$; both
 // may go over several lines. Otherwise it ends at the end of the line or at a
 // number sign with a space before it. Nothing is expanded: a secret may have
 // dollar signs. The last of several lines for one name counts.
-func parseEnvFile(text string) (variables []variable, err error) {
+func parse(text string) (variables []variable, err error) {
 	text = strings.TrimPrefix(text, "\ufeff")
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	index := map[string]int{}
@@ -85,7 +123,9 @@ func parseEnvFile(text string) (variables []variable, err error) {
 
 func isVariableName(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && c != '_' || i == 0 && c >= '0' && c <= '9' {
+		c := s[i]
+		letter, digit := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_', c >= '0' && c <= '9'
+		if !letter && !digit || i == 0 && digit {
 			return false
 		}
 	}
