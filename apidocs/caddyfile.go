@@ -15,7 +15,7 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective(directive, parseCaddyfile)
+	parse.Register(directive, parseCaddyfile)
 }
 
 // parseCaddyfile sets up the handler, with the named matchers of the site.
@@ -92,20 +92,22 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher matcherReader) error
 var readMode = parse.OneOf(modeObserve, modeEnforce, off)
 
 func bodySize(text string) (int64, error) {
-	size, err := parse.SizeOrOff(text)
-	switch {
-	case err != nil:
+	if parse.IsOff(text) {
+		return 0, parse.Mend("%s: accepted are 1 to 16MiB; to validate nothing, write `validate off`", text)
+	}
+	size, err := parse.Size(text)
+	if err == nil && (size < 1 || size > maxBodySize) {
+		err = fmt.Errorf("%s: accepted are 1 to 16MiB", text)
+	}
+	if err != nil {
 		return 0, err
-	case size < 1 || size > maxBodySize:
-		return 0, fmt.Errorf("%s: accepted are 1 to 16MiB; to validate nothing, write `validate off`", text)
 	}
 	return size, parse.NeedsUnit(text, size)
 }
 
 func pathOption(name string, to *string) parse.Option {
-	return parse.Value(name, to, parse.Text).Then(func() error {
-		if parse.IsOff(*to) {
-			*to = off
+	return parse.Value(name, to, parse.TextOrOff).Then(func() error {
+		if *to == off {
 			return nil
 		}
 		return checkPath(name, *to)
@@ -123,7 +125,7 @@ func (h *Handler) unmarshalService(d *caddyfile.Dispenser, matcher matcherReader
 	s := &Service{Name: args[0], Addresses: args[1:]}
 	h.Services = append(h.Services, s)
 	return parse.Block(d,
-		parse.Value("spec", &s.Spec, parse.Text),
+		parse.Value("spec", &s.Spec, parse.TextOrOff),
 		parse.Value("spec_path", &s.SpecPath, parse.Text).Then(func() error {
 			if !strings.HasPrefix(s.SpecPath, "/") {
 				return errors.New("spec_path: it begins with a slash, such as /v3/api-docs")

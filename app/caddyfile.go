@@ -154,7 +154,7 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 			return d.Err("redis: an address is empty: leave redis out to keep everything in memory")
 		}
 		if parse.IsOff(url) {
-			return d.Errf("redis: %q is not an address: leave redis out to keep everything in memory", url)
+			return d.WrapErr(parse.Mend("redis: %q is not an address: leave redis out to keep everything in memory", url))
 		}
 	}
 	head := parse.Head(d)

@@ -184,7 +184,10 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 	if err := c.useFile(); err != nil {
 		return nil, err
 	}
-	if len(c.URLs) == 0 || len(c.URLs) == 1 && resolve.Optional(c.URLs[0], envURL) {
+	if len(c.URLs) == 0 {
+		return nil, errors.New("no address: leave redis out to keep everything in memory")
+	}
+	if len(c.URLs) == 1 && resolve.Optional(c.URLs[0], envURL) {
 		return nil, nil
 	}
 	urls, err := c.addresses()

@@ -36,8 +36,8 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	handler.Name = h.Val()
 	switch name := handler.Name; {
-	case name == parse.Off:
-		return nil, h.Err("circuit_breaker: off is not a name: leave the directive out where there is no breaker")
+	case parse.IsOff(name):
+		return nil, h.Errf("circuit_breaker: %s is not a name: leave the directive out where there is no breaker", name)
 	case strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@") || name == "*":
 		return nil, h.Errf("circuit_breaker: %q is a matcher, and the name comes first: write `circuit_breaker <name> %s`", name, name)
 	}
@@ -47,7 +47,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	given := h.CountRemainingArgs() > 0
 	matcher, ok, err := h.MatcherToken()
 	if err != nil {
-		return nil, err
+		return nil, h.Errf("circuit_breaker: %w", parse.MatcherHint(err))
 	}
 	if given && !ok {
 		return nil, h.Errf("circuit_breaker: %q is not a matcher: it takes a name and optionally a matcher (*, /path or @name)", h.Val())

@@ -8,13 +8,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/hostname"
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
 // checkKey refuses keys that clients could use to make circuits without end.
 func checkKey(key string) error {
 	if key != "" && len(resolve.Placeholders(key)) == 0 {
-		return fmt.Errorf("key %q: it is the same for all requests, so that there is one circuit: write a placeholder such as {http.request.host}, or leave it out", key)
+		return parse.Mend("key %q: it is the same for all requests, so that there is one circuit: write a placeholder such as {http.request.host}, or leave it out", key)
 	}
 	for _, part := range []string{"uri}", "uri_escaped}", "path}", "uri.path", "uri.query", "{path", "{uri", "{query"} {
 		if strings.Contains(key, part) {

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 )
 
@@ -193,7 +194,7 @@ func (g *gateway) checkMatchers(h httpcaddyfile.Helper) error {
 			set, _, err := h.WithDispenser(caddyfile.NewDispenser(slices.Clone(segment[1:2]))).MatcherToken()
 			if err != nil {
 				// Where the line is read, the error would have the place of the directive.
-				return fmt.Errorf("%s: %w: define it in the site, at %s", option, err, place.At(segment[1].File, segment[1].Line))
+				return fmt.Errorf("%s: %w, at %s", option, parse.MatcherHint(err), place.At(segment[1].File, segment[1].Line))
 			}
 			if err := g.checkMatcher(option, segment[1], set); err != nil {
 				return err

@@ -194,7 +194,7 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 			return err
 		}
 		if len(g.origins) == 1 && parse.IsOff(g.origins[0]) {
-			return d.Errf("allowed_origins: %q is no origin: to allow none, write `cors off`", g.origins[0])
+			return d.WrapErr(parse.Mend("allowed_origins: %q is no origin: to allow none, write `cors off`", g.origins[0]))
 		}
 		if err = checkOrigins(g.origins); err != nil {
 			return d.Errf("allowed_origins: %v", err)
@@ -214,7 +214,7 @@ func (g *gateway) unmarshalOption(h httpcaddyfile.Helper, segment caddyfile.Segm
 	default:
 		directive := directives[option]
 		if args := argsOf(segment); len(args) == 1 && switchedOff(option, args[0]) {
-			return d.Errf("%s: %q: to disable it, write `%s off`", option, args[0], option)
+			return d.WrapErr(parse.Mend("%s: %q: to disable it, write `%s off`", option, args[0], option))
 		}
 		if option == "metrics" || option == "docs" {
 			if segment, err = g.unmarshalReaders(option, segment); err != nil {
@@ -279,7 +279,7 @@ func (g *gateway) unmarshalPublic(h httpcaddyfile.Helper, d *caddyfile.Dispenser
 	for ; d.NextArg(); count++ {
 		set, ok, err := h.WithDispenser(caddyfile.NewDispenser([]caddyfile.Token{d.Token()})).MatcherToken()
 		if err != nil {
-			return d.Errf("public: %v", err)
+			return d.Errf("public: %w", parse.MatcherHint(err))
 		}
 		if !ok {
 			return d.Errf("public: %q is not a matcher: accepted are a path such as /api/users/login and a named matcher such as @open", d.Val())
@@ -311,7 +311,7 @@ func (f *feature) unmarshal(d *caddyfile.Dispenser, option, directive string, se
 	}
 	if len(args) == 1 && args[0] == off && option != "guard" {
 		if len(f.segments) > 0 || f.off {
-			return d.Errf("%s: off cannot be combined with another %s", option, option)
+			return d.WrapErr(parse.Mend("%s: off cannot be combined with another %s", option, option))
 		}
 		f.off = true
 		return noBlock(d, option+" off")

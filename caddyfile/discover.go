@@ -22,7 +22,7 @@ func (s *service) unmarshalDiscover(segment caddyfile.Segment) error {
 		return err
 	}
 	if args[0] != "dns" {
-		return d.Errf("discover: %q: accepted is dns, with how often names are looked up: discover dns 5s; to use the address as it is, leave the line out", args[0])
+		return d.WrapErr(parse.Mend("discover: %q: accepted is dns, with how often names are looked up: discover dns 5s; to use the address as it is, leave the line out", args[0]))
 	}
 	s.discovered = true
 	if len(args) == 2 {

@@ -72,6 +72,12 @@ func authOfEnvironment(given map[string]bool, jwks string) (lines [][]string, er
 			continue
 		}
 		for _, value := range option.values {
+			if err := jwtauth.CheckVariable(option.variable, value); err != nil && option.variable != envAlgorithm {
+				return nil, err
+			}
+			if strings.HasPrefix(value, `["`) {
+				return nil, fmt.Errorf("%s: %q is a JSON list: write the values with commas between them", option.variable, value)
+			}
 			if strings.ContainsAny(value, "{}\r\n") {
 				return nil, fmt.Errorf("%s: %q: it must have no braces and line ends", option.variable, value)
 			}

@@ -44,26 +44,26 @@ var bounds = []bound{
 	{"max_body_size", "MAX_BODY_SIZE", "1GiB", func(l *limits, text string) error {
 		n, err := humanize.ParseBytes(text)
 		if l.maxBody = int64(min(n, math.MaxInt64)); err != nil {
-			return fmt.Errorf("%q is not a size such as 512KiB or 1GiB"+parse.OrOff, text)
+			return parse.OrOff("%q is not a size such as 512KiB or 1GiB", text)
 		}
 		return parse.NeedsUnit(text, l.maxBody)
 	}},
 	{"body_timeout", "BODY_TIMEOUT", "60s", func(l *limits, text string) (err error) {
 		if l.bodyTimeout, err = caddy.ParseDuration(text); err != nil || l.bodyTimeout < 0 {
-			return fmt.Errorf("%q is not a duration such as 30s or 1m"+parse.OrOff, text)
+			return parse.OrOff("%q is not a duration such as 30s or 1m", text)
 		}
 		return nil
 	}},
 	{"body_rate", "BODY_RATE", "100", func(l *limits, text string) (err error) {
 		n, err := humanize.ParseBytes(text)
 		if l.bodyRate = int64(min(n, math.MaxInt64)); err != nil {
-			return fmt.Errorf("%q is not a number of bytes per second, such as 100 or 1KB"+parse.OrOff, text)
+			return parse.OrOff("%q is not a number of bytes per second, such as 100 or 1KB", text)
 		}
 		return nil
 	}},
 	{"in_flight", "MAX_IN_FLIGHT", "1000", func(l *limits, text string) (err error) {
 		if l.inFlight, err = strconv.Atoi(text); err != nil || l.inFlight < 0 || l.inFlight > ratelimit.MaxCount {
-			return fmt.Errorf("%q is not a number of requests, such as 1000"+parse.OrOff, text)
+			return parse.OrOff("%q is not a number of requests, such as 1000", text)
 		}
 		return nil
 	}},
@@ -96,7 +96,7 @@ func (g *gateway) unmarshalLimits(d *caddyfile.Dispenser) error {
 	g.bounded = map[string]string{}
 	if len(args) == 1 {
 		if args[0] != off {
-			return d.Errf("limits: unexpected argument %q: it takes off or a block", args[0])
+			return d.WrapErr(parse.Mend("limits: unexpected argument %q: it takes off or a block", args[0]))
 		}
 		for _, b := range bounds {
 			g.bounded[b.option] = off
@@ -110,7 +110,14 @@ func (g *gateway) unmarshalLimits(d *caddyfile.Dispenser) error {
 			return text, b.set(new(limits), text)
 		}))
 	}
-	return parse.Block(d, options...)
+	head := parse.Head(d)
+	if err := parse.Block(d, options...); err != nil {
+		return err
+	}
+	if len(g.bounded) == 0 {
+		return head.Err("limits: missing value: it takes off or a block")
+	}
+	return nil
 }
 
 // limits returns the bounds that are written, those of the environment, or the

@@ -32,7 +32,7 @@ func headerTimeout(text string) (time.Duration, error) {
 	}
 	d, err := caddy.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is not a duration such as 60s or 5m"+parse.OrOff, text)
+		return 0, parse.OrOff("%q is not a duration such as 60s or 5m", text)
 	}
 	return d, nil
 }

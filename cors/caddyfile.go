@@ -17,7 +17,7 @@ func init() {
 	httpcaddyfile.RegisterDirective("cors", parseCaddyfile)
 }
 
-// parseCaddyfile is what httpcaddyfile.RegisterHandlerDirective does, but for
+// parseCaddyfile is what parse.RegisterOnce does, but for
 // one thing: it would take the `*` of `cors *` for a matcher of all requests,
 // and leave no origin.
 func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -30,7 +30,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	star := h.NextArg() && h.Val() == "*"
 	h.Reset()
 	h.Next()
-	matcher, err := h.ExtractMatcherSet()
+	matcher, err := parse.Matcher(h)
 	if err != nil {
 		return nil, err
 	}

@@ -2,14 +2,13 @@ package dashboard
 
 import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective(directive, parse.Handler[Handler])
+	parse.Register(directive, parse.Handler[Handler])
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:

@@ -4,14 +4,13 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("health", parse.Handler[Handler])
+	parse.Register("health", parse.Handler[Handler])
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:

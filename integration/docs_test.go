@@ -142,6 +142,23 @@ func TestDocsAreValid(t *testing.T) {
 	}
 }
 
+// What README has for a Caddyfile is valid in one file too.
+func TestReadmeIsOneCaddyfile(t *testing.T) {
+	for _, variable := range docsEnvironment {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	var sites []string
+	for _, b := range blocks(t) {
+		if b.page == "README.md" && b.isCaddyfile() && siteAddress.MatchString(b.text) {
+			sites = append(sites, b.text)
+		}
+	}
+	if err := loadMistake(strings.Join(sites, "\n")); err != nil || len(sites) < 2 {
+		t.Errorf("%d sites: %v\n%s", len(sites), err, strings.Join(sites, "\n"))
+	}
+}
+
 // TestDocsCommandsExist checks that each command line of a page is one of a
 // command that exists, with flags that it has.
 func TestDocsCommandsExist(t *testing.T) {

@@ -52,6 +52,9 @@ func TestMistakes(t *testing.T) {
 		{"no issuer of a variable", auth("issuer {env.COMMA}"), "issuer: \"{env.COMMA}\" has no value"},
 		{"any audience", auth("audience *"), `audience: "*" is not the aud of any token|at Caddyfile:6`},
 		{"http without a fetch", auth("allow_http"), "allow_http: it is only accepted with the URL"},
+		{"a secret in a file", auth("") + "\nhttp://:81 {\njwt_auth {\nsecret /run/secrets/tentagate/jwt_secret_key\n}\n}", "secret 1 of 1: it is what a variable or a file is called|at Caddyfile:12"},
+		{"a placeholder without its brace", site("jwt_auth {env.JWT_SECRET_KEY"), "secret 1 of 1: a placeholder has no closing brace: write it as {env.NAME}|at Caddyfile:5"},
+		{"an audience without its brace", auth("audience {env.AUDIENCE"), "audience: a placeholder has no closing brace: write it as {env.NAME}|at Caddyfile:6"},
 		{"a secret of a variable", site("jwt_auth {env.SHORT}"), "secret 1 of 1: {env.SHORT}: 5 bytes are too short|at Caddyfile:5"},
 		{"a matcher's scope", site("@a jwt_scope \"a b\"\nrespond @a no"), "jwt_scope: \"a b\": a scope is|at Caddyfile:5"},
 		{"a matcher's variable", site("@a jwt_scope {env.NOT_SET}\nrespond @a no"), "jwt_scope: scopes: {env.NOT_SET} is empty|at Caddyfile:5"},
@@ -101,6 +104,12 @@ func TestMistakes(t *testing.T) {
 
 		{"a matcher of the directive", site("") + "\nhttp://:81 {\ntentagate {\nservice u http://u\nratelimit @nope 5/1m\n}\n}", "ratelimit: unrecognized matcher name: @nope: define it|at Caddyfile:11"},
 		{"an origin of the directive", "{\nadmin off\n}\nhttp://:81 {\ntentagate {\nservice u http://u\nallowed_origins {env.NOT_SET}\n}\n}", "{env.NOT_SET} is empty|at Caddyfile:7"},
+		{"a matcher that is not there", site("ratelimit @nope 5/1m"), "ratelimit: unrecognized matcher name: @nope: define it in the site|at Caddyfile:5"},
+		{"a matcher behind a limit", site("ratelimit 5/1m /x"), "ratelimit: \"/x\" is a matcher, which comes first: write `ratelimit /x …`|at Caddyfile:5"},
+		{"a matcher behind a ttl", site("@a path /a\nhttp_cache 60s @a"), "http_cache: \"@a\" is a matcher, which comes first|at Caddyfile:6"},
+		{"a matcher of a breaker", site("circuit_breaker a4 @nope"), "circuit_breaker: unrecognized matcher name: @nope: define it in the site|at Caddyfile:5"},
+		{"a matcher of cors", site("cors @nope https://a.example"), "cors: unrecognized matcher name: @nope: define it in the site|at Caddyfile:5"},
+		{"a matcher of public", "http://:81 {\ntentagate {\nservice u http://u\npublic @nope\n}\n}", "public: unrecognized matcher name: @nope: define it in the site|at Caddyfile:4"},
 		{"the directive off", "http://:81 {\ntentagate off\n}", "off is not a name: leave the directive out"},
 		{"cors off, and origins", "http://:81 {\ntentagate {\nservice u http://u\ncors off\nallowed_origins https://a.example\n}\n}", "cors is off: remove one of the lines"},
 		{"a named route", "&(x) {\nguard\njwt_auth {env.JWT_SECRET_KEY}\n}\nhttp://:81 {\ninvoke x\n}", "named route \"x\": Caddy keeps only the first"},
@@ -281,6 +290,11 @@ func TestMistakesInJSON(t *testing.T) {
 					refused(list + " without values")
 					at[list] = values
 				}
+			}
+			if urls := at["urls"]; urls != nil {
+				at["urls"] = []any{}
+				refused("a Redis without addresses")
+				at["urls"] = urls
 			}
 			if at["discovery"] != nil {
 				at["audiance"] = []any{"api"}

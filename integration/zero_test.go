@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,6 +27,15 @@ var (
 	texts    = []string{"secret", "discovery", "authorization_servers", "scopes_supported"}
 )
 
+// neverOff is what is said where a feature has nothing more precise to say.
+const neverOff = "; it cannot be switched off: without the line it has its default"
+
+// otherZeros are those that are something else than off, with the reason.
+var otherZeros = map[string]string{
+	"`tentagate`: cache 0":  "a ttl: only what responses state counts",
+	"`tentagate`: cache 0s": "a ttl: only what responses state counts",
+}
+
 // What is meant to switch an option off does so, or the error names its line and says
 // what to write instead.
 func TestZeroIsOff(t *testing.T) {
@@ -37,11 +48,15 @@ func TestZeroIsOff(t *testing.T) {
 			for _, word := range []string{"0", "0s", "0%", "off"} {
 				name := strings.Join(n.path(root), " › ") + " " + word
 				text, line := s.single(root, n, word)
-				_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+				config, err := adapted(text)
 				switch {
+				case err == nil && word != "off" && !slices.Contains(texts, n.name):
+					s.compareWithOff(t, root, n, word, name, config)
 				case err == nil && word == "off" && !s.hasOff(n):
 					t.Errorf("%s: %s: accepted, though it has no off", s.title, name)
 				case err == nil || word != "off" && slices.Contains(texts, n.name):
+				case strings.Contains(err.Error(), neverOff) && says(strings.Replace(err.Error(), neverOff, "", 1), word):
+					t.Errorf("%s: %s: it says two things to write: %v", s.title, name, err)
 				case !says(err.Error(), word):
 					t.Errorf("%s: %s: it does not say what to write: %v", s.title, name, err)
 				case word == "off" && !strings.Contains(err.Error(), fmt.Sprintf("at Caddyfile:%d", line)):
@@ -50,6 +65,23 @@ func TestZeroIsOff(t *testing.T) {
 			}
 		}
 	}
+}
+
+// compareWithOff checks that a zero that is accepted is what `off` is. Where `off` is none,
+// the zero is a text like any other, and in the configuration as it was written.
+func (s section) compareWithOff(t *testing.T, root, n *option, word, name string, config []byte) {
+	t.Helper()
+	text, _ := s.single(root, n, "off")
+	off, err := adapted(text)
+	same := err == nil && bytes.Equal(config, off) || (err != nil || slices.Contains(namedOff, n.name)) && bytes.Contains(config, []byte(strconv.Quote(word)))
+	if reason := otherZeros[s.title+": "+name]; same == (reason != "") {
+		t.Errorf("%s: %s: as off, or a text: %v, listed as another: %q\n%s\n%s %v", s.title, name, same, reason, config, off, err)
+	}
+}
+
+func adapted(text string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	return config, err
 }
 
 // hasOff reports whether `off` is accepted for an option: where its syntax has it, for all

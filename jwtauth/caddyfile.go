@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
@@ -15,7 +14,7 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective(directive, parse.Handler[Handler])
+	parse.Register(directive, parse.Handler[Handler])
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
@@ -151,7 +150,7 @@ func (h *Handler) options() []parse.Option {
 // unmarshalProvider reads `provider <name>`, with a block or as a reference to a
 // global jwt_provider.
 func (h *Handler) unmarshalProvider(d *caddyfile.Dispenser) error {
-	name, err := parse.OneArg(d)
+	name, err := parse.OneText(d)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ const (
 func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
 	option, ahead := d.Val(), *d
 	if rest := ahead.RemainingArgs(); len(rest) == 1 && rest[0] == "off" {
-		return nil, d.Errf("%s: off is not a value: leave the line out", option)
+		return nil, d.WrapErr(parse.Mend("%s: off is not a value: leave the line out", option))
 	}
 	args, err := parse.Args(d, minimum, maximum)
 	if err != nil {
@@ -43,7 +43,7 @@ func textOption(name string, to *string) parse.Option {
 // notOff refuses `off` where it would be taken for a value.
 func notOff(option string, values ...string) error {
 	if len(values) == 1 && values[0] == parse.Off {
-		return fmt.Errorf("%s: off is not a value: leave the line out", option)
+		return parse.Mend("%s: off is not a value: leave the line out", option)
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
 	}
 	o := new(TokenCache)
 	if o.MaxBytes, err = parse.SizeOrOff(args[0]); err != nil || o.MaxBytes < minCacheBytes || o.MaxBytes > maxCacheBytes {
-		return d.Errf("token_cache: %q is not a size of 1MiB or more, such as 32MiB"+parse.OrOff, args[0])
+		return d.WrapErr(parse.OrOff("token_cache: %q is not a size of 1MiB or more, such as 32MiB", args[0]))
 	}
 	if len(args) > 1 {
 		if o.MaxEntries, err = parse.Int(1, maxCacheEntries)(args[1]); err != nil {

@@ -1,7 +1,6 @@
 package jwtauth
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -22,7 +21,7 @@ func init() {
 
 // parseProviderOption reads the global `jwt_provider <name> { … }`.
 func parseProviderOption(d *caddyfile.Dispenser) (string, any, error) {
-	name, err := parse.OneArg(d)
+	name, err := parse.OneText(d)
 	if err != nil {
 		return "", nil, err
 	}
@@ -71,7 +70,7 @@ func (p *Provider) noteOption(name string, d *caddyfile.Dispenser) {
 func leeway(text string) (*caddy.Duration, error) {
 	v, err := parse.DurationOrOff(text)
 	if err != nil || time.Duration(v) > maxLeeway {
-		return nil, fmt.Errorf("%q is not a duration of at most 5m, such as 30s"+parse.OrOff, text)
+		return nil, parse.OrOff("%q is not a duration of at most 5m, such as 30s", text)
 	}
 	return &v, nil
 }

@@ -100,10 +100,10 @@ var processNonces = dpop.NewNonces()
 
 func (o *DPoP) provision(a *app.App, providers []*Provider, now func() time.Time) error {
 	var err error
-	if o.Algorithms, err = values("dpop: algorithms", o.Algorithms); err != nil {
+	if o.Algorithms, err = values("algorithms", o.Algorithms); err != nil {
 		return err
 	}
-	if o.Origins, err = values("dpop: origins", o.Origins); err != nil {
+	if o.Origins, err = values("origins", o.Origins); err != nil {
 		return err
 	}
 	if err := o.validate(); err != nil {

@@ -71,14 +71,19 @@ func (h *Handler) provisionMetadata() error {
 			return errors.New("resource_metadata: a document of another server takes no options")
 		}
 		if _, err := publicURL(m.URL); err != nil {
-			return err
+			return fmt.Errorf("resource_metadata: %w", err)
 		}
 		m.parameter = `, resource_metadata="` + m.URL + `"`
 		return nil
 	}
 	u, err := publicURL(m.Resource)
 	if err != nil {
-		return err
+		return fmt.Errorf("resource_metadata: resource: %w", err)
+	}
+	for _, issuer := range m.AuthorizationServers {
+		if _, err := publicURL(issuer); err != nil {
+			return fmt.Errorf("resource_metadata: authorization_servers: %w", err)
+		}
 	}
 	if u.RawQuery != "" || u.ForceQuery {
 		return fmt.Errorf("resource_metadata: %q: a resource has no query", m.Resource)
@@ -149,13 +154,13 @@ func (m *Metadata) resolve() (err error) {
 func publicURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || strings.Contains(text, "#") || quotable(text) != text || strings.Contains(text, " ") {
-		return nil, fmt.Errorf("resource_metadata: %q is not an https URL", text)
+		return nil, fmt.Errorf("%q is not a URL such as https://api.example.com, without a user, a fragment, quotes and blanks", text)
 	}
 	host := u.Hostname()
 	if u.Scheme == "http" && (host == "localhost" || net.ParseIP(host).IsLoopback()) || u.Scheme == "https" {
 		return u, nil
 	}
-	return nil, fmt.Errorf("resource_metadata: %q is not an https URL", text)
+	return nil, fmt.Errorf("%q is not an https URL", text)
 }
 
 // challengeParameter returns the parameter of the challenge with the URL of the

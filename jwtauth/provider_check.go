@@ -104,10 +104,23 @@ func checkIssuer(issuer string) error {
 // checkNotAny refuses a word that looks as if it accepted any value, and accepts
 // none.
 func checkNotAny(option, value, claim string) error {
-	switch strings.ToLower(value) {
-	case "any", "all", "*", "off", "none":
+	if isAny(value) {
 		return fmt.Errorf("%s: %q is not the %s of any token, so that all would be refused: name those that are accepted, or leave the line out, which accepts any",
 			option, value, claim)
+	}
+	return nil
+}
+
+// isAny reports whether a value looks as if it accepted any.
+func isAny(value string) bool {
+	return slices.Contains([]string{"any", "all", "*", "off", "none"}, strings.ToLower(value))
+}
+
+// CheckVariable refuses a value of a variable that looks as if it accepted any issuer
+// or audience, and accepts none.
+func CheckVariable(variable, value string) error {
+	if isAny(value) {
+		return fmt.Errorf("%s: %q would refuse every token: set it to what is accepted, or unset it, which accepts any", variable, value)
 	}
 	return nil
 }
@@ -128,8 +141,7 @@ func (p *Provider) checkTimes() error {
 // checkTypes refuses words that look as if they accepted any type, and accept none.
 func checkTypes(types []string) error {
 	for _, typ := range types {
-		switch strings.ToLower(typ) {
-		case "any", "all", "*", "off", "none":
+		if isAny(typ) {
 			return fmt.Errorf("types: %q is not the typ of any token, so that all would be refused: name those that are accepted, as in `types JWT at+jwt`, "+
 				"or leave the line out", typ)
 		}

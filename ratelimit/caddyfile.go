@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,7 +20,7 @@ import (
 const directive = "ratelimit"
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective(directive, parseCaddyfile)
+	parse.Register(directive, parseCaddyfile)
 }
 
 // unnamedCount is where the number of directives without a zone is kept while a
@@ -131,7 +130,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func nameOfZone(text string) (string, error) {
 	switch {
 	case text == parse.Off:
-		return "", errors.New("off is not a name: choose another, or leave the line out for counters of this directive alone; both begin at zero")
+		return "", parse.Mend("off is not a name: choose another, or leave the line out for counters of this directive alone; both begin at zero")
 	case strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{env."):
 		return "", fmt.Errorf("%q: the name is the same for all requests: to count by the value, write `key %s`", text, text)
 	}
@@ -190,7 +189,7 @@ func fixedCost(text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case err == nil && n == 0, parse.IsOff(text):
-		return 0, errors.New("0 would count no request: leave ratelimit out, or exclude requests with a matcher")
+		return 0, parse.Mend("0 would count no request: leave ratelimit out, or exclude requests with a matcher")
 	case err != nil || n < 1 || n > gcra.MaxCost:
 		return 0, fmt.Errorf("%q is neither a whole number from 1 to %d nor a placeholder", text, gcra.MaxCost)
 	}
@@ -204,7 +203,7 @@ func maxConcurrent(text string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > gcra.MaxCount {
-		return 0, fmt.Errorf("%q is not a whole number from 1 to %d"+parse.OrOff, text, gcra.MaxCount)
+		return 0, parse.OrOff("%q is not a whole number from 1 to %d", text, gcra.MaxCount)
 	}
 	return n, nil
 }
@@ -215,7 +214,7 @@ func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if len(args) == 1 && parse.IsOff(args[0]) {
-		return d.Errf("limit: %q is no limit: leave the line out, or ratelimit where there is none", args[0])
+		return d.WrapErr(parse.Mend("limit: %q is no limit: leave the line out, or ratelimit where there is none", args[0]))
 	}
 	text, err := limitText("limit", args)
 	if err != nil {
@@ -234,7 +233,7 @@ func (h *Handler) unmarshalQuota(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if parse.IsOff(text) {
-		return d.Errf("quota: %q is no quota: leave the line out", text)
+		return d.WrapErr(parse.Mend("quota: %q is no quota: leave the line out", text))
 	}
 	if !strings.Contains(text, "{") {
 		if _, err := gcra.ParseQuota(text); err != nil {
@@ -265,7 +264,7 @@ func (h *Handler) unmarshalCount(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if len(args) == 1 && parse.IsOff(args[0]) {
-		return d.Errf("count: %q is neither status nor after: leave the line out to count every request", args[0])
+		return d.WrapErr(parse.Mend("count: %q is neither status nor after: leave the line out to count every request", args[0]))
 	}
 	if args[0] != "status" && args[0] != "after" || len(args) == 1 {
 		return d.Errf("count: %q: write `count status <code or class…>` or `count after <code or class…>`, such as `count status 401 403 5xx`", args[0])
@@ -308,6 +307,9 @@ func (h *Handler) unmarshalTier(d *caddyfile.Dispenser) error {
 			return err
 		}
 		text := unlimited
+		if len(args) == 1 && parse.IsOff(args[0]) {
+			return d.Errf("tier %s: %q is no limit: for none, write `%s %s`", name, args[0], name, unlimited)
+		}
 		if len(args) > 1 || args[0] != unlimited {
 			if text, err = limitText("tier "+name, args); err != nil {
 				return d.WrapErr(err)
@@ -335,7 +337,7 @@ func (h *Handler) unmarshalDelay(d *caddyfile.Dispenser) error {
 	}
 	v, ok := delayDuration(args[0])
 	if !ok {
-		return d.Errf("delay: %q is not a duration of at most 1m, such as 250ms"+parse.OrOff, args[0])
+		return d.WrapErr(parse.OrOff("delay: %q is not a duration of at most 1m, such as 250ms", args[0]))
 	}
 	h.Delay = v
 	if len(args) == 2 {

@@ -162,7 +162,7 @@ func (h *Handler) listOption(name string, to *[]string) parse.Option {
 func jitter(text string) (float64, error) {
 	v, err := parse.PercentOrOff(text)
 	if err != nil || v > 0.5 {
-		return 0, fmt.Errorf("%q is not a percentage above 0%% and up to 50%%"+parse.OrOff, text)
+		return 0, parse.OrOff("%q is not a percentage above 0%% and up to 50%%", text)
 	}
 	return v, nil
 }
@@ -186,7 +186,7 @@ func size(minimum int64, instead string) func(text string) (int64, error) {
 		case err != nil:
 			return 0, err
 		case v == 0:
-			return 0, fmt.Errorf("0 would store nothing: %s", instead)
+			return 0, parse.Mend("0 would store nothing: %s", instead)
 		}
 		if v > maxSize {
 			return 0, fmt.Errorf("%s is too large: at most 1TiB", text)
@@ -244,7 +244,7 @@ func (h *Handler) unmarshalOnWrite(d *caddyfile.Dispenser) error {
 	case args[0] == writeSegments:
 		return d.Err("invalidate_on_write segments: missing argument: how many segments of the path name a service, such as 2 for /api/orders/…")
 	case args[0] != writeOff && args[0] != writeAbove && args[0] != writeAll:
-		return d.Errf("invalidate_on_write: %q: accepted are off, above, segments <n> and all", args[0])
+		return d.WrapErr(parse.Mend("invalidate_on_write: %q: accepted are off, above, segments <n> and all", args[0]))
 	case len(args) == 2:
 		return d.Errf("invalidate_on_write %s: unexpected argument %q: it takes none", args[0], args[1])
 	}

@@ -29,7 +29,7 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 			d.Prev()
 			set, _, err := named()
 			if err != nil {
-				return d.Errf("bypass %s: %v: define it in the site, such as `%s path /live/*`", text, err, text)
+				return d.Errf("bypass %s: %w", text, parse.MatcherHint(err))
 			}
 			h.BypassRaw = append(h.BypassRaw, set)
 		default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -61,7 +62,7 @@ func purgeRequestOf(cmd *cobra.Command) (request purgeRequest, err error) {
 	texts := map[string]*string{"url": &request.URL, "prefix": &request.Prefix, "host": &request.Host}
 	var given []string
 	for _, name := range []string{"url", "prefix", "host", "tag", "all"} {
-		if !flags.Changed(name) {
+		if all, _ := flags.GetBool("all"); !flags.Changed(name) || name == "all" && !all {
 			continue
 		}
 		given = append(given, "--"+name)
@@ -76,6 +77,9 @@ func purgeRequestOf(cmd *cobra.Command) (request purgeRequest, err error) {
 			cmp.Or(strings.Join(given, " and "), "nothing is named"))
 	}
 	request.Tags, _ = flags.GetStringArray("tag")
+	if flags.Changed("tag") && (len(request.Tags) == 0 || slices.Contains(request.Tags, "")) {
+		return request, errors.New("--tag is empty")
+	}
 	request.All, _ = flags.GetBool("all")
 	request.Soft, _ = flags.GetBool("soft")
 	_, err = request.scopes()

@@ -2,14 +2,13 @@ package telemetry
 
 import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("telemetry", parse.Handler[Handler])
+	parse.Register("telemetry", parse.Handler[Handler])
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:

@@ -60,7 +60,7 @@ func (t *Transport) unmarshalDirect(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if text != "on" && text != parse.Off {
-		return d.Errf("direct: %q is neither on nor off", text)
+		return d.WrapErr(parse.Mend("direct: %q is neither on nor off", text))
 	}
 	t.Direct = new(text == "on")
 	return nil
@@ -75,10 +75,11 @@ func (t *Transport) unmarshalBreaker(d *caddyfile.Dispenser) error {
 	if err := registry.CheckName(name); err != nil {
 		return d.Errf("breaker: %w", err)
 	}
-	b := &Breaker{Name: name}
-	if name != parse.Off {
-		t.Breaker = b
+	if parse.IsOff(name) {
+		return parse.NoBlock(d, "breaker off")
 	}
+	b := &Breaker{Name: name}
+	t.Breaker = b
 	return parse.Block(d, append([]parse.Option{
 		parse.Value("max_keys", &b.MaxKeys, parse.Int(1, 1_000_000)),
 		parse.Flag("share", &b.Share),
@@ -95,7 +96,7 @@ func (t *Transport) unmarshalRetryBudget(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	if parse.IsOff(args[0]) {
-		return d.Errf("retry_budget: write it as `retry_budget off` for no limit; %q would allow no retry, which is lb_retries 0 in reverse_proxy", args[0])
+		return d.WrapErr(parse.Mend("retry_budget: write it as `retry_budget off` for no limit; %q would allow no retry, which is lb_retries 0 in reverse_proxy", args[0]))
 	}
 	b := new(RetryBudget)
 	if b.Ratio, err = parse.Percent(args[0]); err != nil || len(args) == 2 || len(args) == 3 && args[1] != "min" {

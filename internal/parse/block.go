@@ -37,7 +37,7 @@ func FlagOrOff(name string, to *bool) Option {
 		args := d.RemainingArgs()
 		*to = len(args) == 0
 		if len(args) > 1 || len(args) == 1 && args[0] != Off {
-			return d.Errf("%s: unexpected argument %q: it takes none, or off", name, args[len(args)-1])
+			return d.WrapErr(Mend("%s: unexpected argument %q: it takes none, or off", name, args[len(args)-1]))
 		}
 		return nil
 	})
@@ -68,8 +68,12 @@ func List[S ~[]string](name string, to *S) Option {
 // also for zero in any unit.
 func ListOrOff[S ~[]string](name string, to *S) Option {
 	return list(name, to).Then(func() error {
-		if args := *to; len(args) == 1 && IsOff(args[0]) {
+		args := *to
+		if len(args) == 1 && IsOff(args[0]) {
 			*to = S{Off}
+		}
+		if len(args) == 1 && slices.Contains(offWords, args[0]) {
+			return OrOff("%s: %q is not a value", name, args[0])
 		}
 		return nil
 	})
@@ -112,7 +116,7 @@ func (o Option) NotOff() Option {
 	o.read = func(d *caddyfile.Dispenser) error {
 		ahead := *d
 		if args := ahead.RemainingArgs(); len(args) > 0 && args[len(args)-1] == Off {
-			return d.Errf("%s: off is not a value: leave the line out", name)
+			return d.WrapErr(Mend("%s: off is not a value: leave the line out", name))
 		}
 		return read(d)
 	}
@@ -189,6 +193,15 @@ func Block(d *caddyfile.Dispenser, options ...Option) error {
 			return d.Errf("%s: unexpected argument %q", name, d.Val())
 		}
 		last = name
+	}
+	return nil
+}
+
+// NoBlock refuses a block behind what the dispenser has read.
+func NoBlock(d *caddyfile.Dispenser, what string) error {
+	head := Head(d)
+	if d.NextBlock(d.Nesting()) || d.Val() == "}" {
+		return head.Errf("%s: it takes no block", what)
 	}
 	return nil
 }

@@ -10,30 +10,14 @@ import (
 	"github.com/pythopus/tentagate/internal/place"
 )
 
-// RegisterOnce registers a directive as httpcaddyfile.RegisterHandlerDirective
-// does, for a handler that is for all requests of a block at most once.
+// RegisterOnce is Register for a handler that is for all requests of a block at most
+// once.
 func RegisterOnce(name string, setup httpcaddyfile.UnmarshalHandlerFunc) {
-	httpcaddyfile.RegisterDirective(name, func(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
-		if !h.Next() {
-			return nil, h.ArgErr()
-		}
-		matcher, err := h.ExtractMatcherSet()
-		if err != nil {
-			return nil, err
-		}
-		if err := Once(h, name, matcher); err != nil {
-			return nil, err
-		}
-		handler, err := setup(h)
-		if err != nil {
-			return nil, err
-		}
-		return h.NewRoute(matcher, handler), nil
-	})
+	register(name, setup, func(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error { return Once(h, name, matcher) })
 }
 
 // Once refuses a directive that the same block has already, both times for all
-// requests. The dispenser stands at the beginning, as ExtractMatcherSet leaves it.
+// requests. The dispenser stands at the beginning, as Matcher leaves it.
 func Once(h httpcaddyfile.Helper, name string, matcher caddy.ModuleMap) error {
 	if len(matcher) > 0 {
 		return nil

@@ -4,6 +4,8 @@
 package parse
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -11,8 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Handler sets up the handler of a directive from its Caddyfile. It is for
-// httpcaddyfile.RegisterHandlerDirective.
+// Handler sets up the handler of a directive from its Caddyfile. It is for Register.
 func Handler[T any, H interface {
 	*T
 	caddyhttp.MiddlewareHandler
@@ -34,7 +35,7 @@ func Args(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) {
 	case len(args) < minimum:
 		return nil, d.Errf("%s: missing argument: it takes %s", option, arity(minimum, maximum))
 	case maximum == 0 && len(args) > 0:
-		return nil, d.Errf("%s: unexpected argument %q: it takes none%s", option, args[0], switchHint(args))
+		return nil, d.WrapErr(switchHint(args, fmt.Errorf("%s: unexpected argument %q: it takes none", option, args[0])))
 	case maximum > 0 && len(args) > maximum:
 		return nil, d.Errf("%s: unexpected argument %q: it takes %s", option, args[maximum], arity(minimum, maximum))
 	}
@@ -56,27 +57,40 @@ func OneArg(d *caddyfile.Dispenser) (string, error) {
 	return args[0], nil
 }
 
-// switchHint says what to write instead of on or off after an option that is
-// switched on by its name alone.
-func switchHint(args []string) string {
-	if len(args) != 1 {
-		return ""
+// OneText is OneArg for a value that is not blank.
+func OneText(d *caddyfile.Dispenser) (string, error) {
+	option := d.Val()
+	text, err := OneArg(d)
+	if err != nil {
+		return "", err
 	}
-	const off = ": to switch it off, leave the line out"
-	if IsOff(args[0]) {
-		return off
+	if _, err := Text(text); err != nil {
+		return "", d.Errf("%s: %w", option, err)
 	}
-	switch args[0] {
-	case "no", "false", "none", "disabled":
-		return off
-	case "on", "yes", "true", "enabled":
-		return ": the name alone switches it on"
-	}
-	return ""
+	return text, nil
 }
+
+// switchHint adds to an error what to write instead of on or off after an option that
+// is switched on by its name alone.
+func switchHint(args []string, err error) error {
+	switch {
+	case len(args) != 1:
+		return err
+	case IsOff(args[0]) || slices.Contains(offWords, args[0]):
+		return Mend("%w: to switch it off, leave the line out", err)
+	case slices.Contains([]string{"on", "yes", "true", "enabled"}, args[0]):
+		return fmt.Errorf("%w: the name alone switches it on", err)
+	}
+	return err
+}
+
+// offWords are words that others have for off.
+var offWords = []string{"no", "false", "none", "disabled"}
 
 func arity(minimum, maximum int) string {
 	switch {
+	case minimum == 0:
+		return "at most " + plural(maximum)
 	case minimum == maximum:
 		return plural(minimum)
 	case maximum < 0:

@@ -70,6 +70,7 @@ func TestBlock(t *testing.T) {
 		"{\n flag\n or_off\n ttl 2s\n limit off\n number 3\n store redis\n names a b\n many x\n many y\n inner {\n size 1KiB\n }\n}": "{true true 2s 0s 3 redis [a b] [x y] {1024} []}",
 		"{\n or_off off\n}":                    "{false false 0s 0s 0  [] [] {0} []}",
 		"{\n fields 0s\n}":                     "{false false 0s 0s 0  [] [] {0} [off]}",
+		"{\n fields none\n}":                   `fields: "none" is not a value; to disable it, write off, at Testfile:2`,
 		"{\n names 0s\n}":                      "{false false 0s 0s 0  [0s] [] {0} []}",
 		"{\n fields off\n}":                    "{false false 0s 0s 0  [] [] {0} [off]}",
 		"{\n fields a off\n}":                  "{false false 0s 0s 0  [] [] {0} [a off]}",
@@ -96,7 +97,7 @@ func TestBlock(t *testing.T) {
 		"{\n xyz 1\n}":                         `unknown option "xyz": accepted are flag, or_off, ttl, limit, number, store, names, many, inner, fields, lazy, at`,
 		"{\n lazy 1\n}":                        `lazy: unexpected argument "1"`,
 		"{\n @open path /a\n}":                 "@open: define a named matcher in the site",
-		"a b":                                  `directive: unexpected argument "b": it takes 0 to 1 value`,
+		"a b":                                  `directive: unexpected argument "b": it takes at most 1 value`,
 	} {
 		var b block
 		err := b.unmarshal(text)

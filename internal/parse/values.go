@@ -16,9 +16,6 @@ import (
 // Off is the word that switches an option off, as zero does.
 const Off = "off"
 
-// OrOff ends what is said about a bad value of an option that takes `off` too.
-const OrOff = "; to disable it, write off"
-
 // IsOff reports whether the text switches an option off: `off`, or zero in any
 // unit.
 func IsOff(text string) bool {
@@ -39,17 +36,6 @@ func VariableHint(text string, err error) error {
 	return err
 }
 
-// neverOff ends what is said about a value that would switch an option off which
-// has no such state.
-func neverOff(text string) string {
-	if IsOff(text) {
-		return cannotBeOff
-	}
-	return ""
-}
-
-const cannotBeOff = "; it cannot be switched off: without the line it has its default"
-
 // Text accepts any text that is not blank.
 func Text(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
@@ -58,13 +44,26 @@ func Text(text string) (string, error) {
 	return text, nil
 }
 
+// TextOrOff is Text for an option that can be switched off: `off` and zero in any unit
+// are `off`.
+func TextOrOff(text string) (string, error) {
+	if IsOff(text) {
+		return Off, nil
+	}
+	return Text(text)
+}
+
 // OneOf accepts the given words.
 func OneOf(accepted ...string) func(text string) (string, error) {
 	return func(text string) (string, error) {
 		if slices.Contains(accepted, text) {
 			return text, nil
 		}
-		return "", fmt.Errorf("unknown value %q: accepted %s", text, enumerate(accepted))
+		const form = "unknown value %q: accepted %s"
+		if slices.Contains(accepted, Off) {
+			return "", Mend(form, text, enumerate(accepted))
+		}
+		return "", neverOff(text, fmt.Errorf(form, text, enumerate(accepted)))
 	}
 }
 
@@ -81,7 +80,7 @@ func enumerate(words []string) string {
 func Duration(text string) (caddy.Duration, error) {
 	v, err := caddy.ParseDuration(text)
 	if err != nil || v <= 0 {
-		return 0, fmt.Errorf("%q is not a duration above zero, such as 250ms, 30s, 5m or 1d%s", text, neverOff(text))
+		return 0, neverOff(text, fmt.Errorf("%q is not a duration above zero, such as 250ms, 30s, 5m or 1d", text))
 	}
 	return caddy.Duration(v), nil
 }
@@ -94,7 +93,7 @@ func DurationOrOff(text string) (caddy.Duration, error) {
 	}
 	v, err := caddy.ParseDuration(text)
 	if err != nil || v < 0 {
-		return 0, fmt.Errorf("%q is not a duration such as 250ms, 30s, 5m or 1d"+OrOff, text)
+		return 0, OrOff("%q is not a duration such as 250ms, 30s, 5m or 1d", text)
 	}
 	return caddy.Duration(v), nil
 }
@@ -104,7 +103,7 @@ func Int(minimum, maximum int) func(text string) (int, error) {
 	return func(text string) (int, error) {
 		v, err := strconv.Atoi(text)
 		if err != nil || v < minimum || v > maximum {
-			return 0, fmt.Errorf("%q is not a whole number from %d to %d%s", text, minimum, maximum, neverOff(text))
+			return 0, neverOff(text, fmt.Errorf("%q is not a whole number from %d to %d", text, minimum, maximum))
 		}
 		return v, nil
 	}
@@ -119,7 +118,7 @@ func IntOrOff(maximum int) func(text string) (int, error) {
 		}
 		v, err := strconv.Atoi(text)
 		if err != nil || v < 0 || v > maximum {
-			return 0, fmt.Errorf("%q is not a whole number from 1 to %d"+OrOff, text, maximum)
+			return 0, OrOff("%q is not a whole number from 1 to %d", text, maximum)
 		}
 		return v, nil
 	}
@@ -133,7 +132,7 @@ func SizeOrOff(text string) (int64, error) {
 	}
 	v, err := Size(text)
 	if err != nil {
-		err = fmt.Errorf("%w"+OrOff, err)
+		err = OrOff("%w", err)
 	}
 	return v, err
 }
@@ -150,7 +149,7 @@ func Size(text string) (int64, error) {
 // NeedsUnit refuses a size of less than 1 KiB without a unit, which is usually missing.
 // Zero needs none.
 func NeedsUnit(text string, size int64) error {
-	if size <= 0 || size >= 1<<10 || strings.Trim(text, "0123456789") != "" {
+	if size <= 0 && strings.Trim(text, "0.") == "" || size >= 1<<10 || hasUnit(text) {
 		return nil
 	}
 	return fmt.Errorf("%s bytes is very small: write a unit, such as %sMiB, or %sB", text, text, text)
@@ -163,11 +162,13 @@ func AtLeast(text string, size, minimum int64, unit string) error {
 		return nil
 	}
 	least := strings.ReplaceAll(strings.Replace(humanize.IBytes(uint64(minimum)), ".0", "", 1), " ", "")
-	if strings.Trim(text, "0123456789") != "" {
+	if hasUnit(text) {
 		return fmt.Errorf("%s is too small: at least %s", text, least)
 	}
 	return fmt.Errorf("%d bytes is too small: at least %s; write a unit, such as %d%s", size, least, max(size, 1), unit)
 }
+
+func hasUnit(text string) bool { return strings.Trim(text, "0123456789.") != "" }
 
 // Percent accepts a percentage above 0% and up to 100%, such as 50%, and returns
 // it as a fraction, 0.5.
@@ -189,7 +190,7 @@ func PercentOrOff(text string) (float64, error) {
 	}
 	v, err := Percent(text)
 	if err != nil {
-		err = fmt.Errorf("%w"+OrOff, err)
+		err = OrOff("%w", err)
 	}
 	return v, err
 }

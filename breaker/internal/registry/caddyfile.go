@@ -83,7 +83,7 @@ func (r *Rules) unmarshalOpenFor(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if parse.IsOff(args[0]) {
-		return d.Err("open_for: a circuit opens for some time, such as 30s; to refuse nothing, write `mode observe` in circuit_breaker")
+		return d.WrapErr(parse.Mend("open_for: a circuit opens for some time, such as 30s; to refuse nothing, write `mode observe` in circuit_breaker"))
 	}
 	if r.OpenFor, err = parse.Duration(args[0]); err != nil || len(args)%2 == 0 {
 		return d.Err(form)

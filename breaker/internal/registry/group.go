@@ -76,7 +76,8 @@ func join(m *Member) error {
 		if other.config == m.config && !reflect.DeepEqual(other.rules(), m.rules()) {
 			g.mu.Unlock()
 			_ = ref.Release()
-			return fmt.Errorf("name %q: used twice with different rules%s, but there is one state for a name: choose another name, or write the same rules", m.name, places(other, m))
+			return fmt.Errorf("name %q: used twice with different rules%s, but there is one state for a name: choose another name, or write the same rules; "+
+				"each service of a tentagate directive has a breaker of its own name, which ends with that of the directive if it is written `tentagate <name>`", m.name, places(other, m))
 		}
 		if other.config == m.config && m.scope == Service && m.position != other.position {
 			m.logger.Warn("two circuit breakers share a name, and so their state: give them different names, unless they protect the same backend",

@@ -66,9 +66,6 @@ var sequence atomic.Uint64
 // earlier configuration. Leave must be called at the end.
 func Join(ctx caddy.Context, o Options, rules *Rules) (*Member, error) {
 	rules.setDefaults()
-	if o.Name == "" {
-		return nil, errors.New("name: missing: a breaker has a name, for metrics and administration")
-	}
 	if err := CheckName(o.Name); err != nil {
 		return nil, err
 	}
@@ -144,8 +141,11 @@ func (m *Member) rules() any {
 	}{m.given, m.inflight, m.maxKeys, m.observe}
 }
 
-// CheckName refuses a name with placeholders of a request.
+// CheckName refuses no name, and one with placeholders of a request.
 func CheckName(name string) error {
+	if strings.TrimSpace(name) == "" {
+		return errors.New("name: missing: a breaker has a name, for metrics and administration")
+	}
 	for _, placeholder := range resolve.Placeholders(name) {
 		if strings.HasPrefix(placeholder, "http.") || !strings.Contains(placeholder, ".") {
 			return fmt.Errorf("name: {%s} is known only when a request comes, and a breaker has one name: write a name such as users; for a circuit of each value, the directive circuit_breaker has `key {%s}`", placeholder, placeholder)
