@@ -77,9 +77,7 @@ func Status() []DocumentStatus {
 	for _, s := range sources.Values() {
 		known := s.Status()
 		one := DocumentStatus{Service: s.service, Source: s.where, From: known.From, Result: known.Result, Problems: []string{}}
-		if one.Result == "" {
-			one.Result = "pending"
-		}
+		one.Result = cmp.Or(one.Result, "pending")
 		if known.Err != nil {
 			one.Error = known.Err.Error()
 		}

@@ -1,6 +1,7 @@
 package apidocs
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"sync"
@@ -86,9 +87,7 @@ func (c *contracts) wantChecks() {
 
 // provisionChecks prepares the validation of the requests of the service.
 func (s *Service) provisionChecks(h *Handler) {
-	if s.Validate == "" {
-		s.Validate = h.Validate
-	}
+	s.Validate = cmp.Or(s.Validate, h.Validate)
 	if s.Validate == modeObserve || s.Validate == modeEnforce {
 		s.checks, s.checked = true, newValidationCounters(s.Name)
 		s.ref.Value.checkers.Add(1)

@@ -3,6 +3,7 @@
 package apidocs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,21 +139,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {
-	for field, value := range map[*string]string{
-		&h.UI: defaultUI, &h.JSON: defaultJSON, &h.YAML: defaultYAML, &h.Title: defaultTitle, &h.Prefix: defaultPrefix,
-	} {
-		if *field == "" {
-			*field = value
-		}
-	}
-	for field, value := range map[*caddy.Duration]time.Duration{&h.Refresh: defaultRefresh, &h.Timeout: defaultTimeout} {
-		if *field == 0 {
-			*field = caddy.Duration(value)
-		}
-	}
-	if h.ValidateBodySize == 0 {
-		h.ValidateBodySize = defaultBodySize
-	}
+	h.UI, h.JSON, h.YAML = cmp.Or(h.UI, defaultUI), cmp.Or(h.JSON, defaultJSON), cmp.Or(h.YAML, defaultYAML)
+	h.Title, h.Prefix = cmp.Or(h.Title, defaultTitle), cmp.Or(h.Prefix, defaultPrefix)
+	h.Refresh, h.Timeout = cmp.Or(h.Refresh, caddy.Duration(defaultRefresh)), cmp.Or(h.Timeout, caddy.Duration(defaultTimeout))
+	h.ValidateBodySize = cmp.Or(h.ValidateBodySize, defaultBodySize)
 	var err error
 	if h.Title, err = resolve.AtLoad("title", h.Title); err != nil {
 		return err

@@ -2,6 +2,7 @@ package apidocs
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
@@ -92,10 +93,7 @@ func relative(from, to string) string {
 	for _, segment := range there[common:] {
 		ref += segment + "/"
 	}
-	if ref == "" {
-		ref = "./" // a name with a colon in it would be a scheme
-	}
-	return ref + name
+	return cmp.Or(ref, "./") + name // a name with a colon in it would be a scheme
 }
 
 func withoutEmpty(segments []string) []string {

@@ -1,6 +1,7 @@
 package apidocs
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -163,10 +164,7 @@ func (s *Service) options() (*fetch.Options, error) {
 	if s.Spec != "" {
 		return ofSpec(s.Spec)
 	}
-	path := s.SpecPath
-	if path == "" {
-		path = defaultSpecPath
-	}
+	path := cmp.Or(s.SpecPath, defaultSpecPath)
 	if len(bases) == 0 {
 		if s.SpecPath != "" {
 			return nil, errors.New("spec_path: the service has no address: write it as `service <name> <url>`, or set spec to a URL or file")

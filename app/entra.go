@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -77,11 +78,7 @@ func newEntraProvider(e *Entra, logger *zap.Logger) (*entraProvider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("entra: %w", err)
 	}
-	scope := e.Scope
-	if scope == "" {
-		scope = entraScope
-	}
-	return startEntraProvider(credential, scope, e.Username, logger), nil
+	return startEntraProvider(credential, cmp.Or(e.Scope, entraScope), e.Username, logger), nil
 }
 
 func startEntraProvider(credential azcore.TokenCredential, scope, username string, logger *zap.Logger) *entraProvider {

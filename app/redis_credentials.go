@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -46,11 +47,5 @@ func (c *RedisConfig) credentials() (username, password string, err error) {
 	if text.err != nil {
 		return "", "", text.err
 	}
-	if username == "" {
-		username = o.Username
-	}
-	if password == "" {
-		password = o.Password
-	}
-	return username, password, nil
+	return cmp.Or(username, o.Username), cmp.Or(password, o.Password), nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,10 +148,7 @@ func (c *load) wrk(ctx context.Context, l *lab, s *server, d time.Duration, scri
 }
 
 func (c *load) connections() int {
-	if c.conns == 0 {
-		return 32
-	}
-	return c.conns
+	return cmp.Or(c.conns, 32)
 }
 
 // h2load asks over HTTP/2. Its log has the status and the time of each request.

@@ -5,6 +5,7 @@
 package breaker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -122,9 +123,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {
-	if h.Mode == "" {
-		h.Mode = modeEnforce
-	}
+	h.Mode = cmp.Or(h.Mode, modeEnforce)
 	bound, err := h.MaxInflight.settings()
 	if err != nil {
 		return err
@@ -171,16 +170,10 @@ func (m *MaxInflight) settings() (s inflight.Settings, err error) {
 		Max: m.Max, Adaptive: m.Adaptive, Min: m.Min, Queue: m.Queue, QueueWait: time.Duration(m.QueueWait),
 	}
 	if m.Adaptive {
-		if s.Max == 0 {
-			s.Max = defaultAdaptiveMax
-		}
-		if s.Min == 0 {
-			s.Min = min(defaultAdaptiveMin, s.Max)
-		}
+		s.Max = cmp.Or(s.Max, defaultAdaptiveMax)
+		s.Min = cmp.Or(s.Min, min(defaultAdaptiveMin, s.Max))
 	}
-	if s.QueueWait == 0 {
-		s.QueueWait = defaultQueueWait
-	}
+	s.QueueWait = cmp.Or(s.QueueWait, defaultQueueWait)
 	switch {
 	case s.Max < 1 || s.Max > maxInflight:
 		return s, fmt.Errorf("max_inflight %d: accepted are 1 to %d requests", s.Max, maxInflight)

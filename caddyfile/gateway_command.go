@@ -268,10 +268,7 @@ func (c *gatewayCommand) withSocket(text string) string {
 
 // address returns where the gateway listens.
 func (c *gatewayCommand) address() string {
-	if c.listen == "" {
-		return defaultListen
-	}
-	return c.listen
+	return cmp.Or(c.listen, defaultListen)
 }
 
 // splitListen reads the value of --listen.

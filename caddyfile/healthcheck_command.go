@@ -104,9 +104,7 @@ func (c *healthCommand) addressOfSite(site string) string {
 			scheme = "http"
 		}
 	}
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[scheme]
-	}
+	port = cmp.Or(port, map[string]string{"http": "80", "https": "443"}[scheme])
 	c.insecure = c.insecure || scheme == "https"
 	host = strings.Replace(host, "*", "health", 1)
 	if host != "" && net.ParseIP(host) == nil {

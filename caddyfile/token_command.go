@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -142,9 +143,7 @@ func (c *tokenCommand) key() (jwt.SigningMethod, any, error) {
 	if list := splitList(getenv(envAlgorithm)); name == "" && len(list) > 0 {
 		name = list[0]
 	}
-	if name == "" {
-		name = fitting[0]
-	}
+	name = cmp.Or(name, fitting[0])
 	if !slices.Contains(fitting, name) {
 		return nil, nil, fmt.Errorf("algorithm %q does not fit the key: accepted are %s", name, strings.Join(fitting, ", "))
 	}

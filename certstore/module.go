@@ -3,6 +3,7 @@
 package certstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -179,10 +180,7 @@ func (s *Storage) connect(ctx caddy.Context, a *app.App) (rd *app.Redis, release
 
 // open makes the store of a pool's key.
 func (s *Storage) open(key string, rd *app.Redis, ring seal.Ring) *shared {
-	timeout := time.Duration(s.Timeout)
-	if timeout == 0 {
-		timeout = store.DefaultTimeout
-	}
+	timeout := cmp.Or(time.Duration(s.Timeout), store.DefaultTimeout)
 	client := rd.NewClient(timeout, poolSize)
 	return &shared{
 		redis: rd.Key(), client: client, release: rd.Retain(),

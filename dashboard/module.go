@@ -3,6 +3,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -56,9 +57,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets the default and makes the page.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx, h.run = ctx, h.serve
-	if h.Path == "" {
-		h.Path = defaultPath
-	}
+	h.Path = cmp.Or(h.Path, defaultPath)
 	if err := checkPath(h.Path); err != nil {
 		return place.Error(ctx, directive, h.Position, err)
 	}

@@ -4,6 +4,7 @@
 package discovery
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -81,9 +82,7 @@ func (*Source) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the look-ups, which begin when the configuration starts.
 func (s *Source) Provision(ctx caddy.Context) error {
 	s.ctx = ctx
-	if s.Refresh == 0 {
-		s.Refresh = caddy.Duration(DefaultRefresh)
-	}
+	s.Refresh = cmp.Or(s.Refresh, caddy.Duration(DefaultRefresh))
 	if err := s.Validate(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@
 package health
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,11 +88,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets the defaults and finds the dependencies.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx = ctx
-	for field, value := range map[*string]string{&h.Path: defaultPath, &h.LivePath: defaultLivePath, &h.ReadyPath: defaultReadyPath} {
-		if *field == "" {
-			*field = value
-		}
-	}
+	h.Path, h.LivePath, h.ReadyPath = cmp.Or(h.Path, defaultPath), cmp.Or(h.LivePath, defaultLivePath), cmp.Or(h.ReadyPath, defaultReadyPath)
 	if h.Position != "" {
 		if err := site.CheckOwnPaths(ctx, site.Mark(h.Position), h.Path, h.LivePath, h.ReadyPath); err != nil {
 			return place.Error(ctx, "health", h.Position, fmt.Errorf("%w; a path behind `health` is a matcher: its own paths are set by path, live_path and ready_path in its block", err))

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -89,14 +90,7 @@ func (h *Handler) provisionDenyList(a *app.App) error {
 		return err
 	}
 	h.denied, h.deniedRef = ref.Value.Store, ref
-	entries, ttl := o.MaxEntries, time.Duration(o.TTL)
-	if entries == 0 {
-		entries = deny.DefaultEntries
-	}
-	if ttl == 0 {
-		ttl = deny.DefaultTTL
-	}
-	h.denied.Raise(entries, ttl)
+	h.denied.Raise(cmp.Or(o.MaxEntries, deny.DefaultEntries), cmp.Or(time.Duration(o.TTL), deny.DefaultTTL))
 	a.OnStart(h.denied.Start)
 	return nil
 }

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -120,13 +121,7 @@ func (o *DPoP) provision(a *app.App, providers []*Provider, now func() time.Time
 		}
 		o.nonces = dpop.NewNonces(secrets...)
 	}
-	age, proofs := time.Duration(o.MaxAge), o.MaxProofs
-	if age == 0 {
-		age = defaultProofAge
-	}
-	if proofs == 0 {
-		proofs = defaultProofs
-	}
+	age, proofs := cmp.Or(time.Duration(o.MaxAge), defaultProofAge), cmp.Or(o.MaxProofs, defaultProofs)
 	o.rules = map[*Provider]*dpop.Rules{}
 	for _, p := range providers {
 		rules := &dpop.Rules{Algorithms: o.Algorithms, MaxAge: age, Leeway: p.rules.Leeway, Nonces: o.nonces}

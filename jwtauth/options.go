@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -187,9 +188,7 @@ func (h *Handler) resolveOptions() (err error) {
 			*list, err = values(option, *list)
 		}
 	}
-	if h.Realm == "" {
-		h.Realm = "api"
-	}
+	h.Realm = cmp.Or(h.Realm, "api")
 	one("realm", &h.Realm)
 	several("sources", &h.Sources)
 	several("roles_claim", &h.RolesClaim)

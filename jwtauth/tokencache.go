@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,12 +114,8 @@ func (h *Handler) provisionCache() error {
 	if o.Off {
 		return nil
 	}
-	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultCacheBytes
-	}
-	if o.MaxEntries == 0 {
-		o.MaxEntries = defaultCacheEntries
-	}
+	o.MaxBytes = cmp.Or(o.MaxBytes, defaultCacheBytes)
+	o.MaxEntries = cmp.Or(o.MaxEntries, defaultCacheEntries)
 	if o.MaxBytes < minCacheBytes || o.MaxBytes > maxCacheBytes || o.MaxEntries < 1 || o.MaxEntries > maxCacheEntries {
 		return fmt.Errorf("token_cache: %d bytes for %d tokens: accepted are 1MiB to 1TiB and 1 to %d tokens, or off", o.MaxBytes, o.MaxEntries, maxCacheEntries)
 	}

@@ -3,6 +3,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -85,9 +86,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	var err error
 	name := h.Service
-	if name == "" {
-		name = route.Other
-	}
+	name = cmp.Or(name, route.Other)
 	if h.other, err = h.acquire(name, ""); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package availability
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,9 +82,7 @@ type Engine struct {
 
 // New returns an engine. It sends nothing as long as no call fails.
 func New(o Options) *Engine {
-	if o.Prefix == "" {
-		o.Prefix = "tentagate"
-	}
+	o.Prefix = cmp.Or(o.Prefix, "tentagate")
 	if o.Budget <= 0 {
 		o.Budget = DefaultBudget
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"sync"
@@ -32,12 +33,8 @@ const (
 )
 
 func (b *RetryBudget) check() error {
-	if b.Ratio == 0 {
-		b.Ratio = defaultRetryRatio
-	}
-	if b.MinPerSecond == 0 {
-		b.MinPerSecond = defaultRetryMin
-	}
+	b.Ratio = cmp.Or(b.Ratio, defaultRetryRatio)
+	b.MinPerSecond = cmp.Or(b.MinPerSecond, defaultRetryMin)
 	if !(b.Ratio > 0 && b.Ratio <= 1) || b.MinPerSecond < -1 || b.MinPerSecond > 1_000_000 {
 		return errors.New("retry_budget: the share is above 0 and at most 1, the number per second is at least 1, or -1 for none")
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,9 +49,7 @@ func (*Policy) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the inner policy and finds the proxy that it selects for.
 func (p *Policy) Provision(ctx caddy.Context) error {
-	if p.MaxEjection == 0 {
-		p.MaxEjection = defaultMaxEjection
-	}
+	p.MaxEjection = cmp.Or(p.MaxEjection, defaultMaxEjection)
 	if p.MaxEjection != -1 && !(p.MaxEjection > 0 && p.MaxEjection <= 1) {
 		return errors.New("max_ejection: a share is above 0 and at most 1, or -1 to exclude none")
 	}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	_ "time/tzdata" // an image from scratch has none
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,8 +20,6 @@ import (
 func main() {
 	paceGC()
 	caddy.CustomBinaryName, caddy.CustomLongDescription = caddyfile.BinaryName, caddyfile.LongDescription
-	if caddy.CustomVersion == "" {
-		caddy.CustomVersion = version.Long()
-	}
+	caddy.CustomVersion = cmp.Or(caddy.CustomVersion, version.Long())
 	caddycmd.Main()
 }

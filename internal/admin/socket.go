@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,10 +160,7 @@ func socketName(address string) string {
 	if name = strings.Trim(name, "_."); len(name) > most {
 		name = name[:most]
 	}
-	if name == "" {
-		return "gateway"
-	}
-	return name
+	return cmp.Or(name, "gateway")
 }
 
 // socketDirs returns where this user's sockets may be.

@@ -3,6 +3,7 @@
 package shared
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -65,8 +66,5 @@ func Warn(ctx caddy.Context, kind, name, rules, at, advice string) {
 
 // Place returns a place, or a text for one that is not known.
 func Place(at string) string {
-	if at == "" {
-		return "a directive without a place in a Caddyfile"
-	}
-	return at
+	return cmp.Or(at, "a directive without a place in a Caddyfile")
 }

@@ -3,6 +3,7 @@
 package merge
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -64,9 +65,7 @@ const operations = "operations"
 
 // New returns a merger without services.
 func New(options Options) *Merger {
-	if options.Size == 0 {
-		options.Size = 64 << 20
-	}
+	options.Size = cmp.Or(options.Size, 64<<20)
 	return &Merger{
 		options: options, tags: tree.NewWriter(0), paths: tree.NewWriter(0), webhooks: tree.NewWriter(0), extras: tree.NewWriter(0),
 		components: map[string]*tree.Writer{}, taken: map[string]map[string]int{},

@@ -13,6 +13,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,9 +104,7 @@ type Store struct {
 
 // New returns a store. It sends nothing by itself before Start.
 func New(o Options) *Store {
-	if o.Prefix == "" {
-		o.Prefix = "tentagate"
-	}
+	o.Prefix = cmp.Or(o.Prefix, "tentagate")
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}

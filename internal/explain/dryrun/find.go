@@ -1,6 +1,7 @@
 package dryrun
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -42,9 +43,7 @@ const (
 // address. The error is one for the admin API.
 func find(app *caddyhttp.App, u *url.URL) (destination, error) {
 	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
+	port = cmp.Or(port, map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	all := make([]destination, 0, len(app.Servers))
 	for name, server := range app.Servers {
 		all = append(all, destination{name: name, server: server})

@@ -1,6 +1,7 @@
 package dryrun
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -55,15 +56,11 @@ func (q *Request) check() (*url.URL, error) {
 	case u.User != nil:
 		return nil, errors.New("url: leave user and password out; send them in the field Authorization")
 	}
-	if q.Method == "" {
-		q.Method = http.MethodGet
-	}
+	q.Method = cmp.Or(q.Method, http.MethodGet)
 	if !httpguts.ValidHeaderFieldName(q.Method) {
 		return nil, errors.New("method: it is a token such as GET")
 	}
-	if q.Client == "" {
-		q.Client = defaultAsk
-	}
+	q.Client = cmp.Or(q.Client, defaultAsk)
 	if _, err := netip.ParseAddr(q.Client); err != nil {
 		return nil, fmt.Errorf("client: %q is not an IP address such as 203.0.113.7", q.Client)
 	}
@@ -113,9 +110,7 @@ func (q *Request) fields() http.Header {
 func (q *Request) make(ctx context.Context, w http.ResponseWriter, u *url.URL, to destination) *http.Request {
 	target := *u
 	target.Scheme, target.Host, target.Fragment, target.RawFragment = "", "", "", ""
-	if target.Path == "" {
-		target.Path = "/"
-	}
+	target.Path = cmp.Or(target.Path, "/")
 	r := &http.Request{
 		Method: q.Method, URL: &target, RequestURI: target.RequestURI(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: q.fields(), Host: u.Host, Body: http.NoBody, RemoteAddr: net.JoinHostPort(q.Client, "50000"),

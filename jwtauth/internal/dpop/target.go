@@ -1,6 +1,7 @@
 package dpop
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"strings"
@@ -49,10 +50,7 @@ func Origin(scheme, host string) (string, error) {
 // or two.
 func Path(escaped string) string {
 	if !strings.ContainsAny(escaped, "%.") {
-		if escaped == "" {
-			return "/"
-		}
-		return escaped
+		return cmp.Or(escaped, "/")
 	}
 	return removeDots(normalizeEscapes(escaped))
 }
