@@ -5,32 +5,22 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/pool"
 )
 
 // fetches counts the fetches of documents.
-var fetches = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Name: "tentagate_api_docs_fetches_total",
-	Help: "Fetches of OpenAPI documents by result: ok, unchanged, none or error.",
-}, []string{"service", "result"})
+var fetches = metrics.Counters("api_docs_fetches_total", "Fetches of OpenAPI documents by result: ok, unchanged, none or error.", "service", "result")
 
 var (
-	descProblems = prometheus.NewDesc("tentagate_api_docs_problems", "Problems of the OpenAPI document of a service that is in use.", []string{"service"}, nil)
-	descFetched  = prometheus.NewDesc("tentagate_api_docs_last_success_timestamp_seconds", "When the OpenAPI document of a service was last known to be current.", []string{"service"}, nil)
+	descProblems = metrics.Desc("api_docs_problems", "Problems of the OpenAPI document of a service that is in use.", "service")
+	descFetched  = metrics.Desc("api_docs_last_success_timestamp_seconds", "When the OpenAPI document of a service was last known to be current.", "service")
 )
 
-// documents shows the state of the documents that are in use.
-type documents struct{}
-
-// Describe sends the descriptions of the series.
-func (documents) Describe(ch chan<- *prometheus.Desc) {
-	ch <- descProblems
-	ch <- descFetched
-}
-
-// Collect sends the series, one of each service. Where several sites, or a reload, have
-// documents of one name, it is the one with the most problems, and the oldest fetch.
-func (documents) Collect(ch chan<- prometheus.Metric) {
+// collectDocuments sends the state of the documents that are in use, one of each service. Where
+// several sites, or a reload, have documents of one name, it is the one with the most problems,
+// and the oldest fetch.
+func collectDocuments(ch chan<- prometheus.Metric) {
 	problems, fetched := map[string]int{}, map[string]time.Time{}
 	for _, s := range sources.Values() {
 		status := s.Status()
@@ -43,16 +33,14 @@ func (documents) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for service, at := range fetched {
-		ch <- prometheus.MustNewConstMetric(descProblems, prometheus.GaugeValue, float64(problems[service]), service)
-		ch <- prometheus.MustNewConstMetric(descFetched, prometheus.GaugeValue, float64(at.UnixMilli())/1e3, service)
+		metrics.SendGauge(ch, descProblems, float64(problems[service]), service)
+		metrics.SendGauge(ch, descFetched, float64(at.UnixMilli())/1e3, service)
 	}
 }
 
 // validations counts the requests that were validated.
-var validations = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Name: "tentagate_api_docs_validations_total",
-	Help: "Requests validated against the OpenAPI document of a service, by result: valid, unchecked, path, method, parameters, content_type or body.",
-}, []string{"service", "result"})
+var validations = metrics.Counters("api_docs_validations_total",
+	"Requests validated against the OpenAPI document of a service, by result: valid, unchecked, path, method, parameters, content_type or body.", "service", "result")
 
 // The results of validating a request.
 const (
@@ -88,5 +76,5 @@ func newValidationCounters(service string) *validationCounters {
 }
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{fetches, validations, documents{}}
+	return []prometheus.Collector{fetches, validations, metrics.Collector(collectDocuments, descProblems, descFetched)}
 }

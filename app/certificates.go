@@ -10,16 +10,13 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/running"
 )
 
-func certificateDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("tentagate_certificate_"+name, help, []string{"subject"}, nil)
-}
-
 var (
-	notBeforeDesc = certificateDesc("not_before_timestamp_seconds", "When the certificate of a configured host becomes valid.")
-	notAfterDesc  = certificateDesc("not_after_timestamp_seconds", "When the certificate of a configured host expires.")
+	notBeforeDesc = metrics.Desc("certificate_not_before_timestamp_seconds", "When the certificate of a configured host becomes valid.", "subject")
+	notAfterDesc  = metrics.Desc("certificate_not_after_timestamp_seconds", "When the certificate of a configured host expires.", "subject")
 )
 
 // collectCertificates sends the validity of the certificates of the running configuration,
@@ -35,8 +32,8 @@ func collectCertificates(ch chan<- prometheus.Metric) {
 		if leaf == nil {
 			continue
 		}
-		ch <- prometheus.MustNewConstMetric(notBeforeDesc, prometheus.GaugeValue, float64(leaf.NotBefore.Unix()), subject)
-		ch <- prometheus.MustNewConstMetric(notAfterDesc, prometheus.GaugeValue, float64(leaf.NotAfter.Unix()), subject)
+		metrics.SendGauge(ch, notBeforeDesc, float64(leaf.NotBefore.Unix()), subject)
+		metrics.SendGauge(ch, notAfterDesc, float64(leaf.NotAfter.Unix()), subject)
 	}
 }
 

@@ -13,19 +13,9 @@ import (
 )
 
 var (
-	commandSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: "tentagate",
-		Subsystem: "redis",
-		Name:      "command_duration_seconds",
-		Help:      "Time that commands and pipelines on the path of a request took, failures included.",
-		Buckets:   []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
-	})
-	commandErrors = prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "redis",
-		Name:      "command_errors_total",
-		Help:      "Commands and pipelines on the path of a request that got no answer.",
-	})
+	commandSeconds = metrics.Histogram("redis_command_duration_seconds", "Time that commands and pipelines on the path of a request took, failures included.",
+		.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25)
+	commandErrors = metrics.Counter("redis_command_errors_total", "Commands and pipelines on the path of a request that got no answer.")
 )
 
 func collectors() []prometheus.Collector {
@@ -75,13 +65,12 @@ func observe(began time.Time, err error) {
 }
 
 func poolDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("tentagate_redis_"+name, help, []string{"redis"}, nil)
+	return metrics.Desc("redis_"+name, help, "redis")
 }
 
 var (
-	upDesc    = poolDesc("up", "Whether Redis is available, all of it (1), or not (0).")
-	partsDesc = prometheus.NewDesc("tentagate_redis_partitions",
-		"Redis servers, or masters of the Cluster, by state.", []string{"redis", "state"}, nil)
+	upDesc        = poolDesc("up", "Whether Redis is available, all of it (1), or not (0).")
+	partsDesc     = metrics.Desc("redis_partitions", "Redis servers, or masters of the Cluster, by state.", "redis", "state")
 	instancesDesc = poolDesc("instances", "Gateways that share this Redis and key prefix, by their heartbeats.")
 	connsDesc     = poolDesc("pool_connections", "Open connections of the hot path.")
 	idleDesc      = poolDesc("pool_idle_connections", "Idle connections of the hot path.")
@@ -94,23 +83,19 @@ var (
 // has to be kept in step with them.
 func collectPools(ch chan<- prometheus.Metric) {
 	connections.Range(func(_ string, rd *Redis) bool {
-		up := 0.0
-		if rd.Up() {
-			up = 1
-		}
 		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, t, v, rd.Key())
 		}
-		send(upDesc, prometheus.GaugeValue, up)
+		send(upDesc, prometheus.GaugeValue, metrics.Bool(rd.Up()))
 		counts := map[availability.State]int{}
 		for _, s := range rd.availability.Status() {
 			counts[s.State]++
 		}
 		for _, s := range []availability.State{availability.Available, availability.ReadOnly, availability.Unavailable} {
-			ch <- prometheus.MustNewConstMetric(partsDesc, prometheus.GaugeValue, float64(counts[s]), rd.Key(), s.String())
+			metrics.SendGauge(ch, partsDesc, float64(counts[s]), rd.Key(), s.String())
 		}
 		send(instancesDesc, prometheus.GaugeValue, float64(rd.Instances()))
-		if rd.Cluster() && up == 0 {
+		if rd.Cluster() && !rd.Up() {
 			return true // reading the nodes of a lost Cluster would wait for it
 		}
 		stats := rd.hot.PoolStats()

@@ -4,30 +4,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pythopus/tentagate/certstore/internal/store"
-)
-
-const (
-	namespace = "tentagate"
-	subsystem = "certificate_storage"
+	"github.com/pythopus/tentagate/internal/metrics"
 )
 
 var (
-	operationSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: namespace, Subsystem: subsystem,
-		Name:    "operation_duration_seconds",
-		Help:    "Time that operations of certificate storage took, failures and retries included.",
-		Buckets: []float64{.001, .005, .025, .1, .5, 1, 2.5, 10},
-	}, []string{"operation"})
-	operationErrors = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem,
-		Name: "errors_total",
-		Help: "Operations of certificate storage that failed, by reason: unavailable, wrong_key, lock_lost, corrupt, other.",
-	}, []string{"operation", "reason"})
-	locksLost = prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem,
-		Name: "locks_lost_total",
-		Help: "Locks that another gateway took, because this one did not renew their lease in time.",
-	})
+	operationSeconds = metrics.Histograms("certificate_storage_operation_duration_seconds",
+		"Time that operations of certificate storage took, failures and retries included.", "operation", .001, .005, .025, .1, .5, 1, 2.5, 10)
+	operationErrors = metrics.Counters("certificate_storage_errors_total",
+		"Operations of certificate storage that failed, by reason: unavailable, wrong_key, lock_lost, corrupt, other.", "operation", "reason")
+	locksLost = metrics.Counter("certificate_storage_locks_lost_total",
+		"Locks that another gateway took, because this one did not renew their lease in time.")
 )
 
 // reasons are the values of the label reason.
@@ -43,29 +29,17 @@ func init() {
 }
 
 func collectors() []prometheus.Collector {
-	return []prometheus.Collector{operationSeconds, operationErrors, locksLost, statusCollector{}}
-}
-
-func statusDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc(namespace+"_"+subsystem+"_"+name, help, []string{"redis"}, nil)
+	return []prometheus.Collector{operationSeconds, operationErrors, locksLost, metrics.Collector(collectStatus, upDesc, evictingDesc, locksDesc)}
 }
 
 var (
-	upDesc       = statusDesc("up", "Whether certificate storage can be used as far as is known (1), or Redis is unreachable or the key wrong (0).")
-	evictingDesc = statusDesc("evicting", "Whether the maxmemory-policy of Redis may evict certificates (1), or not as far as is known (0).")
-	locksDesc    = statusDesc("locks", "Locks that this gateway holds.")
+	upDesc       = metrics.Desc("certificate_storage_up", "Whether certificate storage can be used as far as is known (1), or Redis is unreachable or the key wrong (0).", "redis")
+	evictingDesc = metrics.Desc("certificate_storage_evicting", "Whether the maxmemory-policy of Redis may evict certificates (1), or not as far as is known (0).", "redis")
+	locksDesc    = metrics.Desc("certificate_storage_locks", "Locks that this gateway holds.", "redis")
 )
 
-// statusCollector reads the stores when it is asked.
-type statusCollector struct{}
-
-func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- upDesc
-	ch <- evictingDesc
-	ch <- locksDesc
-}
-
-func (statusCollector) Collect(ch chan<- prometheus.Metric) {
+// collectStatus reads the stores.
+func collectStatus(ch chan<- prometheus.Metric) {
 	type sums struct {
 		up, evicting bool
 		locks        int
@@ -81,18 +55,8 @@ func (statusCollector) Collect(ch chan<- prometheus.Metric) {
 		return true
 	})
 	for redis, sum := range byRedis {
-		send := func(d *prometheus.Desc, v float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, redis)
-		}
-		send(upDesc, number(sum.up))
-		send(evictingDesc, number(sum.evicting))
-		send(locksDesc, float64(sum.locks))
+		metrics.SendGauge(ch, upDesc, metrics.Bool(sum.up), redis)
+		metrics.SendGauge(ch, evictingDesc, metrics.Bool(sum.evicting), redis)
+		metrics.SendGauge(ch, locksDesc, float64(sum.locks), redis)
 	}
-}
-
-func number(yes bool) float64 {
-	if yes {
-		return 1
-	}
-	return 0
 }

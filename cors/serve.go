@@ -34,12 +34,7 @@ const (
 // maxRequestHeaders bounds Access-Control-Request-Headers, in bytes.
 const maxRequestHeaders = 4096
 
-var requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Namespace: "tentagate",
-	Subsystem: "cors",
-	Name:      "requests_total",
-	Help:      "Requests with an Origin, by kind and whether the origin is allowed.",
-}, []string{"kind", "allowed"})
+var requests = metrics.Counters("cors_requests_total", "Requests with an Origin, by kind and whether the origin is allowed.", "kind", "allowed")
 
 var (
 	preflightAllowed = requests.WithLabelValues("preflight", "true")

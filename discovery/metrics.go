@@ -6,22 +6,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pythopus/tentagate/discovery/internal/lookup"
+	"github.com/pythopus/tentagate/internal/metrics"
 )
-
-// collector reads the names when it is asked.
-type collector struct{}
 
 var (
-	addressesDesc = prometheus.NewDesc("tentagate_discovery_addresses", "Addresses in use for a name that is looked up by DNS.", []string{"name"}, nil)
-	failuresDesc  = prometheus.NewDesc("tentagate_discovery_lookup_errors_total", "Look-ups of the name that the DNS did not answer.", []string{"name"}, nil)
+	addressesDesc = metrics.Desc("discovery_addresses", "Addresses in use for a name that is looked up by DNS.", "name")
+	failuresDesc  = metrics.Desc("discovery_lookup_errors_total", "Look-ups of the name that the DNS did not answer.", "name")
+
+	collector = metrics.Collector(collect, addressesDesc, failuresDesc)
 )
 
-func (collector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- addressesDesc
-	ch <- failuresDesc
-}
-
-func (collector) Collect(ch chan<- prometheus.Metric) {
+// collect reads the names.
+func collect(ch chan<- prometheus.Metric) {
 	// One name may be looked up in several ways.
 	addresses, failures := map[string]int{}, map[string]int64{}
 	names.Range(func(key string, n *lookup.Name) bool {
@@ -31,7 +27,7 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 		return true
 	})
 	for name, count := range addresses {
-		ch <- prometheus.MustNewConstMetric(addressesDesc, prometheus.GaugeValue, float64(count), name)
-		ch <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(failures[name]), name)
+		metrics.SendGauge(ch, addressesDesc, float64(count), name)
+		metrics.SendCounter(ch, failuresDesc, float64(failures[name]), name)
 	}
 }

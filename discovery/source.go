@@ -101,7 +101,7 @@ func (s *Source) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	metrics.Register(ctx.GetMetricsRegistry(), collector{})
+	metrics.Register(ctx.GetMetricsRegistry(), collector)
 	a.OnStart(s.name.Value.Start)
 	return nil
 }

@@ -91,12 +91,7 @@ type Handler struct {
 	run      problem.Handler // serve
 }
 
-var refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Namespace: "tentagate",
-	Subsystem: "guard",
-	Name:      "refused_total",
-	Help:      "Requests refused, by reason.",
-}, []string{"reason"})
+var refusals = metrics.Counters("guard_refused_total", "Requests refused, by reason.", "reason")
 
 var (
 	refusedTarget = refusals.WithLabelValues("path")

@@ -11,41 +11,33 @@ import (
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 )
 
-func opts(name, help string) prometheus.CounterOpts {
-	return prometheus.CounterOpts{Namespace: "tentagate", Subsystem: "jwt", Name: name, Help: help}
-}
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("tentagate_jwt_"+name, help, labels, nil)
-}
-
 var (
-	verifications = prometheus.NewCounterVec(opts("verifications_total",
-		"Requests by provider and outcome: ok, anonymous, or the reason of the refusal."), []string{"provider", "outcome"})
-	refreshes = prometheus.NewCounterVec(opts("jwks_refresh_total",
-		"Fetches of key sets by result: ok, unchanged, error."), []string{"provider", "result"})
-	cacheRequests = prometheus.NewCounterVec(opts("token_cache_requests_total",
-		"Look-ups in the cache of verified tokens by result: hit, refused (cached as invalid), miss."), []string{"result"})
+	verifications = metrics.Counters("jwt_verifications_total",
+		"Requests by provider and outcome: ok, anonymous, or the reason of the refusal.", "provider", "outcome")
+	refreshes = metrics.Counters("jwt_jwks_refresh_total",
+		"Fetches of key sets by result: ok, unchanged, error.", "provider", "result")
+	cacheRequests = metrics.Counters("jwt_token_cache_requests_total",
+		"Look-ups in the cache of verified tokens by result: hit, refused (cached as invalid), miss.", "result")
 	cacheHits, cacheRefused, cacheMisses = cacheRequests.WithLabelValues("hit"), cacheRequests.WithLabelValues("refused"), cacheRequests.WithLabelValues("miss")
 
-	cacheEntriesDesc   = desc("token_cache_entries", "Verified tokens in the cache.")
-	cacheBytesDesc     = desc("token_cache_bytes", "Estimated memory of the verified tokens in the cache.")
-	cacheEvictionsDesc = desc("token_cache_evictions_total",
+	cacheEntriesDesc   = metrics.Desc("jwt_token_cache_entries", "Verified tokens in the cache.")
+	cacheBytesDesc     = metrics.Desc("jwt_token_cache_bytes", "Estimated memory of the verified tokens in the cache.")
+	cacheEvictionsDesc = metrics.Desc("jwt_token_cache_evictions_total",
 		"Verified tokens that were evicted before they expired, to make room for others.")
 
-	replayStore = prometheus.NewCounterVec(opts("dpop_replay_store_requests_total",
-		"DPoP proofs written to Redis by result: ok, error."), []string{"result"})
+	replayStore = metrics.Counters("jwt_dpop_replay_store_requests_total",
+		"DPoP proofs written to Redis by result: ok, error.", "result")
 	replayStoreOK, replayStoreError = replayStore.WithLabelValues("ok"), replayStore.WithLabelValues("error")
 
-	proofsDesc      = desc("dpop_proofs", "DPoP proofs that are remembered in memory.")
-	proofsEarlyDesc = desc("dpop_proofs_forgotten_early_total",
+	proofsDesc      = metrics.Desc("jwt_dpop_proofs", "DPoP proofs that are remembered in memory.")
+	proofsEarlyDesc = metrics.Desc("jwt_dpop_proofs_forgotten_early_total",
 		"DPoP proofs that were forgotten to make room while they might have been used again.")
 
-	revocationsDesc      = desc("revocations", "Revocations that this gateway knows and that have not expired.")
-	revocationsFreshDesc = desc("revocations_fresh",
+	revocationsDesc      = metrics.Desc("jwt_revocations", "Revocations that this gateway knows and that have not expired.")
+	revocationsFreshDesc = metrics.Desc("jwt_revocations_fresh",
 		"1 if the revocations can be read from Redis, or need none; 0 if not for 10 seconds.")
 
-	ageDesc = desc("jwks_age_seconds", "Time since the last successful fetch of a key set.", "source")
+	ageDesc = metrics.Desc("jwt_jwks_age_seconds", "Time since the last successful fetch of a key set.", "source")
 )
 
 // collectors are all collectors of the feature.
@@ -79,7 +71,7 @@ func decided(r *http.Request, provider, outcome string) {
 func collectAges(ch chan<- prometheus.Metric) {
 	remotes.Range(func(key string, r *keyset.Remote) bool {
 		if age := r.Age(); age > 0 {
-			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds(), key[:16])
+			metrics.SendGauge(ch, ageDesc, age.Seconds(), key[:16])
 		}
 		return true
 	})
@@ -94,9 +86,9 @@ func collectCaches(ch chan<- prometheus.Metric) {
 		bytes += size
 		evictions += evicted
 	}
-	ch <- prometheus.MustNewConstMetric(cacheEntriesDesc, prometheus.GaugeValue, float64(entries))
-	ch <- prometheus.MustNewConstMetric(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
-	ch <- prometheus.MustNewConstMetric(cacheEvictionsDesc, prometheus.CounterValue, float64(evictions))
+	metrics.SendGauge(ch, cacheEntriesDesc, float64(entries))
+	metrics.SendGauge(ch, cacheBytesDesc, float64(bytes))
+	metrics.SendCounter(ch, cacheEvictionsDesc, float64(evictions))
 }
 
 // collectRevocations counts revocations. Without a deny list there are no series.
@@ -110,8 +102,8 @@ func collectRevocations(ch chan<- prometheus.Metric) {
 		}
 	}
 	if len(lists) > 0 {
-		ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(n))
-		ch <- prometheus.MustNewConstMetric(revocationsFreshDesc, prometheus.GaugeValue, fresh)
+		metrics.SendGauge(ch, revocationsDesc, float64(n))
+		metrics.SendGauge(ch, revocationsFreshDesc, fresh)
 	}
 }
 
@@ -123,8 +115,8 @@ func collectProofs(ch chan<- prometheus.Metric) {
 		n += s.memory.Len()
 	}
 	if len(all) > 0 {
-		ch <- prometheus.MustNewConstMetric(proofsDesc, prometheus.GaugeValue, float64(n))
-		ch <- prometheus.MustNewConstMetric(proofsEarlyDesc, prometheus.CounterValue, float64(dpop.ForgottenEarly()))
+		metrics.SendGauge(ch, proofsDesc, float64(n))
+		metrics.SendCounter(ch, proofsEarlyDesc, float64(dpop.ForgottenEarly()))
 	}
 }
 

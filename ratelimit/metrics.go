@@ -11,47 +11,33 @@ import (
 
 // Series of all zones. No key is ever a label.
 var (
-	decisions = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate", Subsystem: "ratelimit", Name: "decisions_total",
-		Help: "Requests, by zone and outcome: allowed, limited, delayed, unavailable, exempt, shadow_limited, concurrency_limited.",
-	}, []string{"zone", "outcome"})
+	decisions = metrics.Counters("ratelimit_decisions_total",
+		"Requests, by zone and outcome: allowed, limited, delayed, unavailable, exempt, shadow_limited, concurrency_limited.", "zone", "outcome")
 
-	sources = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate", Subsystem: "ratelimit", Name: "sources_total",
-		Help: "Decisions, by zone and source: memory, redis, remembered (a refusal of Redis that still holds), lease, local (the share of this gateway while Redis is unreachable), unchecked, unavailable.",
-	}, []string{"zone", "source"})
+	sources = metrics.Counters("ratelimit_sources_total",
+		"Decisions, by zone and source: memory, redis, remembered (a refusal of Redis that still holds), lease, local (the share of this gateway while Redis is unreachable), unchecked, unavailable.", "zone", "source")
 
-	latencies = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: "tentagate", Subsystem: "ratelimit", Name: "store_duration_seconds",
-		Help:    "Duration of decisions of zones in Redis, those made without a round trip included.",
-		Buckets: []float64{1e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1},
-	}, []string{"zone"})
+	latencies = metrics.Histograms("ratelimit_store_duration_seconds",
+		"Duration of decisions of zones in Redis, those made without a round trip included.", "zone",
+		1e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1)
 
-	batches = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: "tentagate", Subsystem: "ratelimit", Name: "batch_decisions",
-		Help:    "Number of decisions per round trip to Redis.",
-		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
-	})
+	batches = metrics.Histogram("ratelimit_batch_decisions", "Number of decisions per round trip to Redis.",
+		1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
-	roundTrips = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: "tentagate", Subsystem: "ratelimit", Name: "round_trip_duration_seconds",
-		Help:    "Duration of round trips to Redis, by result: ok, error.",
-		Buckets: []float64{1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1},
-	}, []string{"result"})
+	roundTrips = metrics.Histograms("ratelimit_round_trip_duration_seconds",
+		"Duration of round trips to Redis, by result: ok, error.", "result",
+		1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1)
 
 	outage = prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "tentagate", Subsystem: "ratelimit", Name: "outage",
 		Help: "Number of unreachable Redis servers.",
 	})
 
-	evictions = prometheus.NewDesc("tentagate_ratelimit_evictions_total",
-		"Active keys evicted because max_keys was reached.", []string{"zone", "store"}, nil)
+	evictions = metrics.Desc("ratelimit_evictions_total", "Active keys evicted because max_keys was reached.", "zone", "store")
 
-	leaseUnits = prometheus.NewDesc("tentagate_ratelimit_lease_units_total",
-		"Units of leases, by state: granted, spent, returned.", []string{"zone", "state"}, nil)
+	leaseUnits = metrics.Desc("ratelimit_lease_units_total", "Units of leases, by state: granted, spent, returned.", "zone", "state")
 
-	leasesHeld = prometheus.NewDesc("tentagate_ratelimit_leases",
-		"Keys that hold a lease.", []string{"zone"}, nil)
+	leasesHeld = metrics.Desc("ratelimit_leases", "Keys that hold a lease.", "zone")
 
 	collectors = []prometheus.Collector{decisions, sources, latencies, batches, roundTrips, outage, metrics.Collector(collectZones, evictions, leaseUnits, leasesHeld)}
 )
@@ -115,13 +101,13 @@ func collectZones(ch chan<- prometheus.Metric) {
 		units[z.displayName()] = u
 	})
 	for k, n := range evicted {
-		ch <- prometheus.MustNewConstMetric(evictions, prometheus.CounterValue, float64(n), k.zone, k.store)
+		metrics.SendCounter(ch, evictions, float64(n), k.zone, k.store)
 	}
 	for name, u := range units {
-		ch <- prometheus.MustNewConstMetric(leaseUnits, prometheus.CounterValue, float64(u.granted), name, "granted")
-		ch <- prometheus.MustNewConstMetric(leaseUnits, prometheus.CounterValue, float64(u.spent), name, "spent")
-		ch <- prometheus.MustNewConstMetric(leaseUnits, prometheus.CounterValue, float64(u.returned), name, "returned")
-		ch <- prometheus.MustNewConstMetric(leasesHeld, prometheus.GaugeValue, float64(u.held), name)
+		metrics.SendCounter(ch, leaseUnits, float64(u.granted), name, "granted")
+		metrics.SendCounter(ch, leaseUnits, float64(u.spent), name, "spent")
+		metrics.SendCounter(ch, leaseUnits, float64(u.returned), name, "returned")
+		metrics.SendGauge(ch, leasesHeld, float64(u.held), name)
 	}
 }
 

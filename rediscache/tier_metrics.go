@@ -10,10 +10,7 @@ import (
 )
 
 // purges counts what operators invalidated, by scope.
-var purges = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Namespace: "tentagate", Subsystem: "http_cache", Name: "purges_total",
-	Help: "Invalidations by the admin API or PURGE requests, by scope.",
-}, []string{"scope"})
+var purges = metrics.Counters("http_cache_purges_total", "Invalidations by the admin API or PURGE requests, by scope.", "scope")
 
 func countPurge(s object.Scope) {
 	kind := "group"
@@ -75,7 +72,7 @@ var tierSeries = []tierSerie{
 	tierGauge("redis_queued_bytes", "Bytes waiting to be written to the Redis tier.",
 		func(t *totals) int64 { return t.redis.QueuedBytes }),
 	tierGauge("redis_away", "1 while Redis is considered unavailable.",
-		func(t *totals) int64 { return boolNumber(t.redis.Away) }),
+		func(t *totals) int64 { return int64(metrics.Bool(t.redis.Away)) }),
 	tierCounter("invalidations_learned_total", "Invalidations received from other gateways.",
 		func(t *totals) int64 { return t.epochs.Learned }),
 	tierGauge("invalidations_pending", "Invalidations not yet sent to the other gateways.",
@@ -92,11 +89,11 @@ type tierSerie struct {
 }
 
 func tierGauge(name, help string, value func(*totals) int64) tierSerie {
-	return tierSerie{prometheus.NewDesc("tentagate_http_cache_"+name, help, nil, nil), prometheus.GaugeValue, value}
+	return tierSerie{metrics.Desc("http_cache_"+name, help), prometheus.GaugeValue, value}
 }
 
 func tierCounter(name, help string, value func(*totals) int64) tierSerie {
-	return tierSerie{prometheus.NewDesc("tentagate_http_cache_"+name, help, nil, nil), prometheus.CounterValue, value}
+	return tierSerie{metrics.Desc("http_cache_"+name, help), prometheus.CounterValue, value}
 }
 
 // tierCollector reads the statistics of the tiers when metrics are collected. There is
@@ -137,11 +134,4 @@ func collectTiers(ch chan<- prometheus.Metric) {
 	for _, s := range tierSeries {
 		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.value(&t)))
 	}
-}
-
-func boolNumber(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -21,10 +21,7 @@ import (
 // Series of all services. Services and routes are those of the configuration and of the
 // services' OpenAPI documents, never what a client sent.
 var (
-	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate", Name: "requests_total",
-		Help: "Requests, by service, route and status code of the response.",
-	}, []string{"service", "route", "code"})
+	requests = metrics.Counters("requests_total", "Requests, by service, route and status code of the response.", "service", "route", "code")
 
 	durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "tentagate", Name: "request_duration_seconds",
@@ -42,19 +39,12 @@ var (
 		Help: "Requests that are being handled, by service.",
 	}, []string{"service"})
 
-	requestBytes = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate", Name: "request_body_bytes_total",
-		Help: "Bytes of request bodies that were read, by service.",
-	}, []string{"service"})
+	requestBytes = metrics.Counters("request_body_bytes_total", "Bytes of request bodies that were read, by service.", "service")
 
-	responseBytes = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate", Name: "response_body_bytes_total",
-		Help: "Bytes of response bodies that were sent, by service. What passes an upgraded connection is not in it.",
-	}, []string{"service"})
+	responseBytes = metrics.Counters("response_body_bytes_total", "Bytes of response bodies that were sent, by service. What passes an upgraded connection is not in it.", "service")
 
-	stageDesc = prometheus.NewDesc("tentagate_request_stage_duration_seconds",
-		"Time that requests spent at each stage of the gateway, by service and stage: guard, auth, limit, cache, upstream, response, other.",
-		[]string{"service", "stage"}, nil)
+	stageDesc = metrics.Desc("request_stage_duration_seconds",
+		"Time that requests spent at each stage of the gateway, by service and stage: guard, auth, limit, cache, upstream, response, other.", "service", "stage")
 
 	stages = metrics.Collector(func(ch chan<- prometheus.Metric) { collectStages(ch) }, stageDesc)
 

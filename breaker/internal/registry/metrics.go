@@ -29,30 +29,15 @@ func (o Outcome) String() string {
 }
 
 var (
-	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "circuit_breaker",
-		Name:      "requests_total",
-		Help:      "Requests by outcome: success, failure, slow, ignored (caused by the client), rejected, fallback, limited, observed.",
-	}, []string{"name", "scope", "outcome"})
-	transitions = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "tentagate",
-		Subsystem: "circuit_breaker",
-		Name:      "transitions_total",
-		Help:      "State changes of circuits.",
-	}, []string{"name", "scope", "from", "to"})
-	stateDesc = prometheus.NewDesc("tentagate_circuit_breaker_state",
-		"Number of circuits in the state. For an upstream the key is its address; the circuits of all keys of a service are counted together.",
-		[]string{"name", "scope", "key", "state"}, nil)
-	ratioDesc = prometheus.NewDesc("tentagate_circuit_breaker_failure_ratio",
-		"Share of failures in the window; for a service with several keys, the highest.",
-		[]string{"name", "scope", "key"}, nil)
-	inFlightDesc = prometheus.NewDesc("tentagate_circuit_breaker_in_flight",
-		"Requests in flight, with max_inflight.", []string{"name", "scope"}, nil)
-	limitDesc = prometheus.NewDesc("tentagate_circuit_breaker_in_flight_limit",
-		"Limit of requests in flight, summed over the keys.", []string{"name", "scope"}, nil)
-	openDesc = prometheus.NewDesc("tentagate_circuit_breaker_open_seconds_total",
-		"Time that circuits were open, in seconds, summed over the keys.", []string{"name", "scope"}, nil)
+	requests = metrics.Counters("circuit_breaker_requests_total",
+		"Requests by outcome: success, failure, slow, ignored (caused by the client), rejected, fallback, limited, observed.", "name", "scope", "outcome")
+	transitions = metrics.Counters("circuit_breaker_transitions_total", "State changes of circuits.", "name", "scope", "from", "to")
+	stateDesc   = metrics.Desc("circuit_breaker_state",
+		"Number of circuits in the state. For an upstream the key is its address; the circuits of all keys of a service are counted together.", "name", "scope", "key", "state")
+	ratioDesc    = metrics.Desc("circuit_breaker_failure_ratio", "Share of failures in the window; for a service with several keys, the highest.", "name", "scope", "key")
+	inFlightDesc = metrics.Desc("circuit_breaker_in_flight", "Requests in flight, with max_inflight.", "name", "scope")
+	limitDesc    = metrics.Desc("circuit_breaker_in_flight_limit", "Limit of requests in flight, summed over the keys.", "name", "scope")
+	openDesc     = metrics.Desc("circuit_breaker_open_seconds_total", "Time that circuits were open, in seconds, summed over the keys.", "name", "scope")
 )
 
 // Collectors returns the collectors of all breakers of the process.
@@ -96,9 +81,6 @@ type series struct {
 }
 
 func (g *group) collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
 	scope := string(g.Scope)
 	byKey := map[string]*series{}
 	inFlight, limit, limited := 0, 0, false
@@ -130,13 +112,13 @@ func (g *group) collect(ch chan<- prometheus.Metric) {
 	}
 	for key, s := range byKey {
 		for _, state := range circuit.States {
-			gauge(stateDesc, float64(s.states[state]), g.Name, scope, key, state.String())
+			metrics.SendGauge(ch, stateDesc, float64(s.states[state]), g.Name, scope, key, state.String())
 		}
-		gauge(ratioDesc, s.ratio, g.Name, scope, key)
+		metrics.SendGauge(ch, ratioDesc, s.ratio, g.Name, scope, key)
 	}
 	if limited {
-		gauge(inFlightDesc, float64(inFlight), g.Name, scope)
-		gauge(limitDesc, float64(limit), g.Name, scope)
+		metrics.SendGauge(ch, inFlightDesc, float64(inFlight), g.Name, scope)
+		metrics.SendGauge(ch, limitDesc, float64(limit), g.Name, scope)
 	}
-	ch <- prometheus.MustNewConstMetric(openDesc, prometheus.CounterValue, open.Seconds(), g.Name, scope)
+	metrics.SendCounter(ch, openDesc, open.Seconds(), g.Name, scope)
 }

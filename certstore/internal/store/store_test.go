@@ -12,7 +12,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pythopus/tentagate/certstore/internal/seal"
-	"github.com/pythopus/tentagate/certstore/internal/storetest"
 	"github.com/pythopus/tentagate/internal/redistest"
 )
 
@@ -86,20 +85,20 @@ func open(t testing.TB, c redis.UniversalClient, o Options) (*Store, *View, *eve
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	t.Run("file system (control)", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) (a, b storetest.Storage) {
+		testConformance(t, func(t *testing.T) (a, b conforming) {
 			dir := t.TempDir()
 			return &certmagic.FileStorage{Path: dir}, &certmagic.FileStorage{Path: dir}
 		})
 	})
-	two := func(addrs []string, keys ...string) storetest.Open {
-		return func(t *testing.T) (a, b storetest.Storage) {
+	two := func(addrs []string, keys ...string) opener {
+		return func(t *testing.T) (a, b conforming) {
 			_, x, _ := open(t, client(t, addrs...), Options{Keys: ring(t, keys...)})
 			_, y, _ := open(t, client(t, addrs...), Options{Keys: ring(t, keys...)})
 			return x, y
 		}
 	}
 	server := []string{redistest.Start(t).Addr()}
-	t.Run("single server", func(t *testing.T) { storetest.Run(t, two(server, keyA)) })
-	t.Run("during a rotation", func(t *testing.T) { storetest.Run(t, two(server, keyB, keyA)) })
-	t.Run("cluster", func(t *testing.T) { storetest.Run(t, two(redistest.StartCluster(t).Addrs(), keyA)) })
+	t.Run("single server", func(t *testing.T) { testConformance(t, two(server, keyA)) })
+	t.Run("during a rotation", func(t *testing.T) { testConformance(t, two(server, keyB, keyA)) })
+	t.Run("cluster", func(t *testing.T) { testConformance(t, two(redistest.StartCluster(t).Addrs(), keyA)) })
 }

@@ -1,7 +1,4 @@
-// Package storetest is a conformance suite for certmagic's storage interfaces:
-// what their comments ask for, and what certmagic and Caddy rely on. It runs over
-// certmagic's own FileStorage too, as the control.
-package storetest
+package store
 
 import (
 	"bytes"
@@ -19,18 +16,22 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// Storage is what a storage must implement.
-type Storage interface {
+// This file is a conformance suite for certmagic's storage interfaces: what their
+// comments ask for, and what certmagic and Caddy rely on. It runs over certmagic's own
+// FileStorage too, as the control.
+
+// conforming is what a storage must implement.
+type conforming interface {
 	certmagic.Storage
 	certmagic.TryLocker
 }
 
-// Open returns the same storage, empty at first, as two processes use it.
-type Open func(t *testing.T) (a, b Storage)
+// opener returns the same storage, empty at first, as two processes use it.
+type opener func(t *testing.T) (a, b conforming)
 
-// Run runs the suite.
-func Run(t *testing.T, open Open) {
-	for _, group := range []map[string]func(*testing.T, Storage, Storage){entries, directories, locks} {
+// testConformance runs the suite.
+func testConformance(t *testing.T, open opener) {
+	for _, group := range []map[string]func(*testing.T, conforming, conforming){entryTests, directoryTests, lockTests} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -42,7 +43,7 @@ func Run(t *testing.T, open Open) {
 }
 
 // put stores entries whose values are their keys.
-func put(t *testing.T, s Storage, keys ...string) {
+func put(t *testing.T, s conforming, keys ...string) {
 	t.Helper()
 	for _, key := range keys {
 		if err := s.Store(t.Context(), key, []byte(key)); err != nil {
@@ -51,7 +52,7 @@ func put(t *testing.T, s Storage, keys ...string) {
 	}
 }
 
-func wantValue(t *testing.T, s Storage, key, want string) {
+func wantStored(t *testing.T, s conforming, key, want string) {
 	t.Helper()
 	if got, err := s.Load(t.Context(), key); err != nil || string(got) != want {
 		t.Errorf("loading %s: got %q and %v, want %q", key, got, err, want)
@@ -61,7 +62,7 @@ func wantValue(t *testing.T, s Storage, key, want string) {
 	}
 }
 
-func wantMissing(t *testing.T, s Storage, keys ...string) {
+func wantMissing(t *testing.T, s conforming, keys ...string) {
 	t.Helper()
 	for _, key := range keys {
 		if got, err := s.Load(t.Context(), key); !errors.Is(err, fs.ErrNotExist) || len(got) > 0 {
@@ -76,7 +77,7 @@ func wantMissing(t *testing.T, s Storage, keys ...string) {
 	}
 }
 
-func wantList(t *testing.T, s Storage, key string, recursive bool, want ...string) {
+func wantListed(t *testing.T, s conforming, key string, recursive bool, want ...string) {
 	t.Helper()
 	got, err := s.List(t.Context(), key, recursive)
 	slices.Sort(got)
@@ -86,42 +87,42 @@ func wantList(t *testing.T, s Storage, key string, recursive bool, want ...strin
 	}
 }
 
-// site are the entries of a certificate.
-var site = []string{
+// siteKeys are the entries of a certificate.
+var siteKeys = []string{
 	"certificates/acme-v02/example.com/example.com.crt",
 	"certificates/acme-v02/example.com/example.com.json",
 	"certificates/acme-v02/example.com/example.com.key",
 }
 
-var entries = map[string]func(*testing.T, Storage, Storage){
-	"what one stores the other loads": func(t *testing.T, a, b Storage) {
-		put(t, a, site...)
-		for _, key := range site {
-			wantValue(t, b, key, key)
+var entryTests = map[string]func(*testing.T, conforming, conforming){
+	"what one stores the other loads": func(t *testing.T, a, b conforming) {
+		put(t, a, siteKeys...)
+		for _, key := range siteKeys {
+			wantStored(t, b, key, key)
 		}
 	},
-	"a value is replaced": func(t *testing.T, a, b Storage) {
+	"a value is replaced": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b")
 		for _, value := range []string{"longer than before", "", "x"} {
 			if err := b.Store(t.Context(), "a/b", []byte(value)); err != nil {
 				t.Fatal(err)
 			}
-			wantValue(t, a, "a/b", value)
+			wantStored(t, a, "a/b", value)
 		}
 	},
-	"values are bytes": func(t *testing.T, a, b Storage) {
+	"values are bytes": func(t *testing.T, a, b conforming) {
 		value := bytes.Repeat([]byte{0, '\r', '\n', 0xff, 0xfe, '\''}, 50_000)
 		if err := a.Store(t.Context(), "bytes", value); err != nil {
 			t.Fatal(err)
 		}
-		wantValue(t, b, "bytes", string(value))
+		wantStored(t, b, "bytes", string(value))
 	},
-	"a missing key is fs.ErrNotExist": func(t *testing.T, a, _ Storage) {
+	"a missing key is fs.ErrNotExist": func(t *testing.T, a, _ conforming) {
 		wantMissing(t, a, "no", "no/such/key")
 		put(t, a, "a/b")
 		wantMissing(t, a, "a/c", "a/bc", "b")
 	},
-	"stat": func(t *testing.T, a, b Storage) {
+	"stat": func(t *testing.T, a, b conforming) {
 		before := time.Now().Add(-2 * time.Second)
 		put(t, a, "a/b")
 		info, err := b.Stat(t.Context(), "a/b")
@@ -135,7 +136,7 @@ var entries = map[string]func(*testing.T, Storage, Storage){
 			t.Errorf("directory: got %+v and %v", info, err)
 		}
 	},
-	"delete": func(t *testing.T, a, b Storage) {
+	"delete": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b", "a/c")
 		for range 2 { // a key that is gone may be deleted
 			if err := b.Delete(t.Context(), "a/b"); err != nil {
@@ -143,9 +144,9 @@ var entries = map[string]func(*testing.T, Storage, Storage){
 			}
 		}
 		wantMissing(t, a, "a/b")
-		wantValue(t, a, "a/c", "a/c")
+		wantStored(t, a, "a/c", "a/c")
 	},
-	"names that certmagic makes": func(t *testing.T, a, b Storage) {
+	"names that certmagic makes": func(t *testing.T, a, b conforming) {
 		keys := []string{
 			"certificates/ca/wildcard_.example.com/wildcard_.example.com.crt", "acme/ca/users/me@example.com/me.key",
 			"acme/127.0.0.1-14000-dir/challenge_tokens/127.0.0.1.json", "last_clean.json", "rw_test_123", "pki/authorities/local/root.crt",
@@ -153,17 +154,17 @@ var entries = map[string]func(*testing.T, Storage, Storage){
 		}
 		put(t, a, keys...)
 		for _, key := range keys {
-			wantValue(t, b, key, key)
+			wantStored(t, b, key, key)
 		}
 	},
-	"concurrent writes leave one of the values": func(t *testing.T, a, b Storage) {
+	"concurrent writes leave one of the values": func(t *testing.T, a, b conforming) {
 		var writers sync.WaitGroup
 		values := map[string]bool{}
 		for i := range 8 {
 			value := strings.Repeat(fmt.Sprint(i), 10_000)
 			values[value] = true
 			writers.Go(func() {
-				if err := []Storage{a, b}[i%2].Store(context.Background(), "x/y", []byte(value)); err != nil {
+				if err := []conforming{a, b}[i%2].Store(context.Background(), "x/y", []byte(value)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -172,24 +173,24 @@ var entries = map[string]func(*testing.T, Storage, Storage){
 		if got, err := a.Load(t.Context(), "x/y"); err != nil || !values[string(got)] {
 			t.Errorf("got %d bytes and %v", len(got), err)
 		}
-		wantList(t, b, "x", true, "x/y")
+		wantListed(t, b, "x", true, "x/y")
 	},
 }
 
-var directories = map[string]func(*testing.T, Storage, Storage){
-	"list": func(t *testing.T, a, b Storage) {
+var directoryTests = map[string]func(*testing.T, conforming, conforming){
+	"list": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b/c", "a/b/d", "a/e", "a/f/g/h", "ab/c")
-		wantList(t, b, "a", false, "a/b", "a/e", "a/f")
-		wantList(t, b, "a/b", false, "a/b/c", "a/b/d")
-		wantList(t, b, "a", true, "a/b", "a/b/c", "a/b/d", "a/e", "a/f", "a/f/g", "a/f/g/h")
-		wantList(t, b, "a/f", true, "a/f/g", "a/f/g/h")
+		wantListed(t, b, "a", false, "a/b", "a/e", "a/f")
+		wantListed(t, b, "a/b", false, "a/b/c", "a/b/d")
+		wantListed(t, b, "a", true, "a/b", "a/b/c", "a/b/d", "a/e", "a/f", "a/f/g", "a/f/g/h")
+		wantListed(t, b, "a/f", true, "a/f/g", "a/f/g/h")
 	},
-	"list of the root": func(t *testing.T, a, b Storage) {
+	"list of the root": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b", "c")
-		wantList(t, b, "", false, "a", "c")
-		wantList(t, b, "", true, "a", "a/b", "c")
+		wantListed(t, b, "", false, "a", "c")
+		wantListed(t, b, "", true, "a", "a/b", "c")
 	},
-	"list of a missing directory": func(t *testing.T, a, _ Storage) {
+	"list of a missing directory": func(t *testing.T, a, _ conforming) {
 		put(t, a, "a/b")
 		for _, recursive := range []bool{false, true} {
 			if got, err := a.List(t.Context(), "b", recursive); !errors.Is(err, fs.ErrNotExist) {
@@ -197,23 +198,23 @@ var directories = map[string]func(*testing.T, Storage, Storage){
 			}
 		}
 	},
-	"list of an entry is empty": func(t *testing.T, a, _ Storage) {
+	"list of an entry is empty": func(t *testing.T, a, _ conforming) {
 		put(t, a, "a/b")
-		wantList(t, a, "a/b", false)
-		wantList(t, a, "a/b", true)
+		wantListed(t, a, "a/b", false)
+		wantListed(t, a, "a/b", true)
 	},
-	"a prefix is one of components": func(t *testing.T, a, b Storage) {
+	"a prefix is one of components": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b", "ab/c", "abc")
-		wantList(t, b, "a", true, "a/b")
+		wantListed(t, b, "a", true, "a/b")
 		wantMissing(t, b, "b", "a/bc")
 		if err := b.Delete(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		wantMissing(t, a, "a/b")
-		wantValue(t, a, "ab/c", "ab/c")
-		wantValue(t, a, "abc", "abc")
+		wantStored(t, a, "ab/c", "ab/c")
+		wantStored(t, a, "abc", "abc")
 	},
-	"a directory exists": func(t *testing.T, a, b Storage) {
+	"a directory exists": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b/c")
 		if !b.Exists(t.Context(), "a") || !b.Exists(t.Context(), "a/b") {
 			t.Error("it does not")
@@ -222,35 +223,35 @@ var directories = map[string]func(*testing.T, Storage, Storage){
 			t.Errorf("it is loaded: %q", got)
 		}
 	},
-	"deleting a directory deletes all below it": func(t *testing.T, a, b Storage) {
+	"deleting a directory deletes all below it": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b/c", "a/b/d/e", "a/b/d/f/g", "a/x")
 		if err := b.Delete(t.Context(), "a/b"); err != nil {
 			t.Fatal(err)
 		}
 		wantMissing(t, a, "a/b", "a/b/c", "a/b/d", "a/b/d/e", "a/b/d/f/g")
-		wantList(t, a, "a", true, "a/x")
+		wantListed(t, a, "a", true, "a/x")
 	},
-	"a site is cleaned up as certmagic does": func(t *testing.T, a, b Storage) {
-		put(t, a, site...)
-		for _, key := range append(slices.Clone(site), "certificates/acme-v02/example.com") {
+	"a site is cleaned up as certmagic does": func(t *testing.T, a, b conforming) {
+		put(t, a, siteKeys...)
+		for _, key := range append(slices.Clone(siteKeys), "certificates/acme-v02/example.com") {
 			if err := b.Delete(t.Context(), key); err != nil {
 				t.Fatal(err)
 			}
 		}
 		wantMissing(t, a, "certificates/acme-v02/example.com")
-		put(t, b, site...)
-		wantList(t, a, "certificates/acme-v02/example.com", false, site...)
+		put(t, b, siteKeys...)
+		wantListed(t, a, "certificates/acme-v02/example.com", false, siteKeys...)
 	},
 }
 
-var locks = map[string]func(*testing.T, Storage, Storage){
-	"a lock excludes": func(t *testing.T, a, b Storage) {
+var lockTests = map[string]func(*testing.T, conforming, conforming){
+	"a lock excludes": func(t *testing.T, a, b conforming) {
 		// Atomic, as a lock in the file system orders nothing for the race detector.
 		var inside, total atomic.Int32
 		var workers sync.WaitGroup
 		for i := range 6 {
 			workers.Go(func() {
-				s := []Storage{a, b}[i%2]
+				s := []conforming{a, b}[i%2]
 				if err := s.Lock(context.Background(), "work"); err != nil {
 					t.Error(err)
 					return
@@ -270,7 +271,7 @@ var locks = map[string]func(*testing.T, Storage, Storage){
 			t.Errorf("%d of 6 had the lock", n)
 		}
 	},
-	"locks of different names are independent": func(t *testing.T, a, b Storage) {
+	"locks of different names are independent": func(t *testing.T, a, b conforming) {
 		for _, name := range []string{"issue_cert_example.com", "issue_cert_example.net", "issue_cert_*.example.com", "ari_abc.def", "storage_clean"} {
 			if err := a.Lock(t.Context(), name); err != nil {
 				t.Fatal(err)
@@ -286,11 +287,11 @@ var locks = map[string]func(*testing.T, Storage, Storage){
 		}
 		_ = b.Unlock(t.Context(), "issue_cert_example.org")
 	},
-	"trying does not wait": func(t *testing.T, a, b Storage) {
+	"trying does not wait": func(t *testing.T, a, b conforming) {
 		if ok, err := a.TryLock(t.Context(), "x"); !ok || err != nil {
 			t.Fatalf("free: got %v and %v", ok, err)
 		}
-		for _, s := range []Storage{a, b} {
+		for _, s := range []conforming{a, b} {
 			if ok, err := s.TryLock(t.Context(), "x"); ok || err != nil {
 				t.Errorf("held: got %v and %v", ok, err)
 			}
@@ -303,7 +304,7 @@ var locks = map[string]func(*testing.T, Storage, Storage){
 		}
 		_ = b.Unlock(t.Context(), "x")
 	},
-	"waiting ends with the context": func(t *testing.T, a, b Storage) {
+	"waiting ends with the context": func(t *testing.T, a, b conforming) {
 		if err := a.Lock(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}
@@ -322,17 +323,17 @@ var locks = map[string]func(*testing.T, Storage, Storage){
 		}
 		_ = b.Unlock(t.Context(), "x")
 	},
-	"unlocking what is not held is an error": func(t *testing.T, a, _ Storage) {
+	"unlocking what is not held is an error": func(t *testing.T, a, _ conforming) {
 		if err := a.Unlock(t.Context(), "x"); err == nil {
 			t.Error("there was none")
 		}
 	},
-	"locks are no entries": func(t *testing.T, a, b Storage) {
+	"locks are no entries": func(t *testing.T, a, b conforming) {
 		put(t, a, "a/b")
 		if err := a.Lock(t.Context(), "a/b"); err != nil {
 			t.Fatal(err)
 		}
-		wantValue(t, b, "a/b", "a/b")
+		wantStored(t, b, "a/b", "a/b")
 		if err := b.Delete(t.Context(), "a/b"); err != nil {
 			t.Fatal(err)
 		}
