@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/headers"
+	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/requeststate"
 )

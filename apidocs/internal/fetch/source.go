@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/apidocs/internal/document"
+	"github.com/pythopus/tentagate/internal/refresh"
 )
 
 // Options say where a document is.
@@ -70,30 +71,22 @@ type Source struct {
 	Options
 	client *http.Client
 
-	mu      sync.Mutex
-	status  Status // guarded by mu
-	started bool   // guarded by mu
-	closed  bool   // guarded by mu
+	loop *refresh.Loop
 
-	// Used by the goroutine that fetches.
+	mu     sync.Mutex
+	status Status // guarded by mu
+
+	// Used by the one fetch that runs.
 	failures int
 	tag      tag
 	sum      [32]byte // of the text that was read last
 	readErr  error    // what was wrong with it
-
-	hurry   chan struct{}      // ends the delay
-	fetched chan struct{}      // closed after the first fetch
-	wake    chan chan struct{} // asks for a fetch
-	ctx     context.Context
-	cancel  context.CancelFunc
-	done    chan struct{}
 }
 
 // New describes a source. It fetches nothing before Start; Destruct ends it.
 func New(o Options) *Source {
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Source{Options: o, ctx: ctx, cancel: cancel, done: make(chan struct{}), wake: make(chan chan struct{}), hurry: make(chan struct{}), fetched: make(chan struct{})}
-	s.client = newClient(o)
+	s := &Source{Options: o, client: newClient(o)}
+	s.loop = refresh.New(s.fetch)
 	return s
 }
 
@@ -106,15 +99,7 @@ func (s *Source) Adopt(known Status) {
 }
 
 // Start begins to fetch. It may be called more than once.
-func (s *Source) Start() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.started || s.closed {
-		return
-	}
-	s.started = true
-	go s.run()
-}
+func (s *Source) Start() { s.loop.Start(s.Delay) }
 
 // Status returns what is known.
 func (s *Source) Status() Status {
@@ -126,84 +111,21 @@ func (s *Source) Status() Status {
 // Refresh fetches now, and returns when that is done.
 func (s *Source) Refresh(ctx context.Context) {
 	s.Start()
-	fetched := make(chan struct{})
-	select {
-	case s.wake <- fetched:
-	case <-s.done:
-		return
-	case <-ctx.Done():
-		return
-	}
-	select {
-	case <-fetched:
-	case <-s.done:
-	case <-ctx.Done():
-	}
+	_ = s.loop.Again(ctx)
 }
 
 // First waits until the document was fetched for the first time, and ends the delay.
 func (s *Source) First(ctx context.Context) {
 	s.Start()
-	for hurry := s.hurry; ; hurry = nil {
-		select {
-		case hurry <- struct{}{}:
-			continue
-		case <-s.fetched:
-		case <-s.done:
-		case <-ctx.Done():
-		}
-		return
-	}
-}
-
-// wait waits for the first fetch. It returns who asked for it by Refresh, if that ended
-// the delay, and false at the end.
-func (s *Source) wait() (asked chan struct{}, ok bool) {
-	timer := time.NewTimer(s.Delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.hurry:
-	case asked = <-s.wake:
-	case <-s.ctx.Done():
-		return nil, false
-	}
-	return asked, true
-}
-
-func (s *Source) run() {
-	defer close(s.done)
-	asked, ok := s.wait()
-	if !ok {
-		return
-	}
-	for first := true; ; first = false {
-		pause := s.fetch()
-		if first {
-			close(s.fetched)
-		}
-		if asked != nil {
-			close(asked)
-			asked = nil
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case asked = <-s.wake:
-		case <-s.ctx.Done():
-			timer.Stop()
-			return
-		}
-		timer.Stop()
-	}
+	s.loop.First(ctx)
 }
 
 // fetch gets the document once, and returns the time to the next fetch.
-func (s *Source) fetch() time.Duration {
-	ctx, cancel := context.WithTimeout(s.ctx, s.Timeout)
+func (s *Source) fetch(life context.Context) time.Duration {
+	ctx, cancel := context.WithTimeout(life, s.Timeout)
 	defer cancel()
 	d, from, result, err := s.get(ctx)
-	if s.ctx.Err() != nil {
+	if life.Err() != nil {
 		return s.interval()
 	}
 	if result == OK && s.Prepare != nil {
@@ -244,14 +166,7 @@ func (s *Source) pause() time.Duration {
 
 // Destruct ends the fetching.
 func (s *Source) Destruct() error {
-	s.cancel()
-	s.mu.Lock()
-	started := s.started
-	s.closed = true
-	s.mu.Unlock()
-	if started {
-		<-s.done
-	}
+	s.loop.Close()
 	s.client.CloseIdleConnections()
 	return nil
 }

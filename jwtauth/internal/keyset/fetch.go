@@ -81,8 +81,8 @@ func (r *Remote) retry() time.Duration {
 
 // fetch gets the set once, keeps it if it is good, and returns the time to the
 // next fetch: soon, if this one failed.
-func (r *Remote) fetch() time.Duration {
-	ctx, cancel := context.WithTimeout(r.ctx, r.Timing.Timeout)
+func (r *Remote) fetch(life context.Context) time.Duration {
+	ctx, cancel := context.WithTimeout(life, r.Timing.Timeout)
 	defer cancel()
 	result, skipped, lifetime, err := r.fetchOnce(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (r *Remote) fetch() time.Duration {
 		r.failures = 0
 	}
 	r.failure.Store(&failure{err})
-	if r.ctx.Err() == nil && r.Observe != nil {
+	if life.Err() == nil && r.Observe != nil {
 		r.Observe(result, skipped, err)
 	}
 	return lifetime

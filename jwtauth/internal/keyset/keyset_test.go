@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -232,15 +233,11 @@ func startRemote(t *testing.T, address string, discovery bool) (*Remote, chan st
 
 // due makes the next unknown key fetch.
 func due(r *Remote) {
-	r.mu.Lock()
-	running := r.running
-	r.mu.Unlock()
-	if running != nil {
-		<-running // it reports its result before it ends
+	for r.Next() == 0 { // a fetch reports its result before it ends
+		runtime.Gosched()
 	}
-	r.mu.Lock()
-	r.tried = time.Time{}
-	r.mu.Unlock()
+	now := r.now
+	r.now = func() time.Time { return now().Add(r.Timing.Cooldown) }
 }
 
 func TestRemote(t *testing.T) {

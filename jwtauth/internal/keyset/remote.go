@@ -6,9 +6,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pythopus/tentagate/internal/refresh"
 )
 
 // Timing is when a key set is fetched.
@@ -79,23 +80,13 @@ type Remote struct {
 	fetched atomic.Int64 // Unix nanoseconds of the last good fetch
 	failure atomic.Pointer[failure]
 
-	mu      sync.Mutex
-	tried   time.Time     // guarded by mu: begin of the last fetch
-	running chan struct{} // guarded by mu: closed when the fetch that runs ends
-	due     time.Time     // guarded by mu: the next scheduled fetch
-	started bool          // guarded by mu
-	closed  bool          // guarded by mu
-	begun   atomic.Bool   // started, for the hot path
+	loop *refresh.Loop
 
 	// Used by the one fetch that runs.
 	etag     string
 	keysURL  string
 	ca       []byte // what the transport was made of
 	failures int    // since there were no keys
-
-	cancel context.CancelFunc
-	ctx    context.Context
-	done   chan struct{}
 }
 
 // CheckURL refuses URLs whose keys could be replaced on the network path.
@@ -124,8 +115,8 @@ func NewRemote(o Options) *Remote {
 	if o.Timing == (Timing{}) {
 		o.Timing = DefaultTiming()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &Remote{Options: o, url: o.URL, now: time.Now, ctx: ctx, cancel: cancel, done: make(chan struct{})}
+	r := &Remote{Options: o, url: o.URL, now: time.Now}
+	r.loop = refresh.New(r.fetch)
 	if o.Discovery {
 		r.url = configurationURL(o.URL)
 	}
@@ -149,20 +140,7 @@ func NewRemote(o Options) *Remote {
 
 // Start begins to fetch. It may be called more than once; the first use of the
 // keys does it too.
-func (r *Remote) Start() {
-	if r.begun.Load() {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.started || r.closed {
-		return
-	}
-	r.started = true
-	r.begun.Store(true)
-	r.start()
-	go r.run()
-}
+func (r *Remote) Start() { r.loop.Start(0) }
 
 // Keys returns the last good set, unless its source has been away for too long.
 func (r *Remote) Keys() *Set {
@@ -191,30 +169,17 @@ func (r *Remote) Age() time.Duration {
 }
 
 // Next returns the time to the next fetch: zero while one runs.
-func (r *Remote) Next() time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running != nil {
-		return 0
-	}
-	return max(r.due.Sub(r.now()), 0)
-}
+func (r *Remote) Next() time.Duration { return r.loop.Next() }
 
 // Refresh fetches for a key that is unknown or does not fit, all requests
 // together once, and no more often than the cooldown whatever keys are asked
 // for. While there are no keys at all, fetches have a schedule of their own.
 func (r *Remote) Refresh(ctx context.Context) *Set {
 	r.Start()
-	r.mu.Lock()
-	running := r.running
+	running := r.loop.Run(func(last time.Time) bool { return r.now().Sub(last) >= r.Timing.Cooldown })
 	if running == nil {
-		if r.closed || r.now().Sub(r.tried) < r.Timing.Cooldown {
-			r.mu.Unlock()
-			return r.Keys()
-		}
-		running = r.start()
+		return r.Keys()
 	}
-	r.mu.Unlock()
 	timer := time.NewTimer(r.Timing.Wait)
 	defer timer.Stop()
 	select {
@@ -236,87 +201,18 @@ func (r *Remote) Failure() error {
 	return nil
 }
 
-// Now fetches whatever the cooldown says, or waits for the fetch that runs, and returns
-// its error.
+// Now fetches whatever the cooldown says, and returns its error.
 func (r *Remote) Now(ctx context.Context) error {
 	r.Start()
-	r.mu.Lock()
-	running := r.running
-	if running == nil && !r.closed {
-		running = r.start()
+	if err := r.loop.Again(ctx); err != nil {
+		return err
 	}
-	r.mu.Unlock()
-	if running == nil {
-		return context.Canceled
-	}
-	select {
-	case <-running:
-		return r.Failure()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// start begins a fetch; r.mu is held and none runs.
-func (r *Remote) start() chan struct{} {
-	r.tried = r.now() // before the fetch, so that a failed one counts too
-	running := make(chan struct{})
-	r.running = running
-	go func() {
-		defer close(running)
-		lifetime := r.fetch()
-		r.mu.Lock()
-		r.running, r.due = nil, r.now().Add(lifetime)
-		r.mu.Unlock()
-	}()
-	return running
-}
-
-// run refreshes in the background until Destruct.
-func (r *Remote) run() {
-	defer close(r.done)
-	for {
-		r.mu.Lock()
-		running := r.running
-		wait := r.due.Sub(r.now())
-		if running == nil && wait <= 0 {
-			running = r.start()
-		}
-		r.mu.Unlock()
-		if running != nil {
-			// A fetch for an unknown key counts as one of the schedule.
-			<-running
-			if r.ctx.Err() != nil {
-				return
-			}
-			continue
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-r.ctx.Done():
-			timer.Stop()
-			r.mu.Lock()
-			running := r.running
-			r.mu.Unlock()
-			if running != nil {
-				<-running
-			}
-			return
-		}
-	}
+	return r.Failure()
 }
 
 // Destruct ends the fetching.
 func (r *Remote) Destruct() error {
-	r.cancel()
-	r.mu.Lock()
-	started := r.started
-	r.closed = true
-	r.mu.Unlock()
-	if started {
-		<-r.done
-	}
+	r.loop.Close()
 	r.client.CloseIdleConnections()
 	return nil
 }
