@@ -67,10 +67,7 @@ type matcherReader func(token caddyfile.Token) (caddy.ModuleMap, error)
 func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher matcherReader) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		pathOption("ui", &h.UI),
 		pathOption("json", &h.JSON),
 		pathOption("yaml", &h.YAML),

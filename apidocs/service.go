@@ -2,9 +2,6 @@ package apidocs
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -94,16 +91,12 @@ func (s *Service) provision(ctx caddy.Context, h *Handler) error {
 		return err
 	}
 	options.Interval, options.Timeout, options.Delay = time.Duration(h.Refresh), time.Duration(h.Timeout), time.Duration(h.Delay)
-	settings, err := json.Marshal([]any{s.Name, s.base, s.prefix, options.URLs, options.File, options.H2C, options.Interval, options.Timeout, options.Delay})
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(settings)
+	key := pool.Key(s.Name, s.base, s.prefix, options.URLs, options.File, options.H2C, options.Interval, options.Timeout, options.Delay)
 	if caddy.ActiveContext().Context != nil {
 		options.Delay = 0 // the gateway runs, and so do services
 	}
 	older := s.predecessor(options)
-	s.ref, err = sources.Acquire(hex.EncodeToString(sum[:]), func() (*source, error) {
+	s.ref, err = sources.Acquire(key, func() (*source, error) {
 		w := &watch{service: s.Name}
 		options.Observe = w.observe
 		where := options.File

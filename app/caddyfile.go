@@ -104,16 +104,13 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
 	options := []parse.Option{RedisOption(&a.RedisConfig)}
 	for _, name := range slices.Sorted(maps.Keys(optionParsers)) {
 		options = append(options, parse.Func(name, func(d *caddyfile.Dispenser) error {
 			return a.unmarshalShared(d, name)
 		}).Repeatable())
 	}
-	return parse.Block(d, options...)
+	return parse.BlockAlone(d, options...)
 }
 
 // RedisOption is the option `redis` of a block, with the same syntax wherever it
@@ -184,10 +181,7 @@ func (c *RedisConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 }
 
 func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		parse.Value("ca", &t.CA, parse.Text).NotOff(),
 		parse.Value("cert", &t.Cert, parse.Text).NotOff(),
 		parse.Value("key", &t.Key, parse.Text).NotOff(),
@@ -196,10 +190,7 @@ func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (e *Entra) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		parse.Value("client_id", &e.ClientID, parse.Text).NotOff(),
 		parse.Value("username", &e.Username, parse.Text).NotOff(),
 		parse.Value("scope", &e.Scope, parse.Text).NotOff(),

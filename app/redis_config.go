@@ -2,11 +2,8 @@ package app
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
@@ -318,15 +316,10 @@ func (t *texts) secret(option, text string) string {
 // hash, so the result may be shown.
 func (s *redisSettings) hash() string {
 	o := &s.options
-	parts, err := json.Marshal([]any{
+	return pool.Key(
 		o.Addrs, o.MasterName, s.cluster, o.DB, o.Username, o.Password, o.PoolSize,
 		o.DialTimeout, o.ReadTimeout, o.TLSConfig != nil, s.tls, s.entra, s.prefix, s.budget,
-	})
-	if err != nil {
-		panic("app: hashing redis settings: " + err.Error()) // strings, numbers and booleans only
-	}
-	sum := sha256.Sum256(parts)
-	return hex.EncodeToString(sum[:8])
+	)[:16]
 }
 
 // parseAddress reads one address. Its errors never repeat the address, which

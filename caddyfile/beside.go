@@ -3,7 +3,6 @@ package caddyfile
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -41,7 +40,7 @@ func checkNeighbours(h httpcaddyfile.Helper) error {
 	if !ok {
 		order = answering
 	}
-	for _, l := range levelsAround(h, d.File(), d.Line()) {
+	for _, l := range blocksAround(parse.Segments(h), false, d.File(), d.Line()) {
 		ours := l.segments[l.ours]
 		if ours.Directive() != directiveName && !transparent(ours) {
 			continue // such as handle_errors
@@ -137,28 +136,7 @@ func conditional(s caddyfile.Segment) bool {
 	return last.Text == other.Text && last.Line == other.Line && last.File == other.File
 }
 
-// levelsAround returns the blocks around a line, from the site's to the innermost.
-func levelsAround(h httpcaddyfile.Helper, file string, at int) []level {
-	var site []caddyfile.Segment
-	for _, segment := range parentBlock(h, "Segments") {
-		if tokens := tokensOf(segment); len(tokens) > 0 {
-			site = append(site, tokens)
-		}
-	}
-	return blocksAround(site, false, file, at)
-}
-
-// tokensOf copies tokens that can be read but not taken.
-func tokensOf(segment reflect.Value) (tokens caddyfile.Segment) {
-	for i := range segment.Len() {
-		t := segment.Index(i)
-		tokens = append(tokens, caddyfile.Token{
-			File: t.FieldByName("File").String(), Line: int(t.FieldByName("Line").Int()), Text: t.FieldByName("Text").String(),
-		})
-	}
-	return tokens
-}
-
+// blocksAround returns the blocks around a line, from the outermost to the innermost.
 func blocksAround(block []caddyfile.Segment, written bool, file string, at int) []level {
 	ours := func(t caddyfile.Token) bool { return t.Text == directiveName && t.File == file && t.Line == at }
 	for i, s := range block {

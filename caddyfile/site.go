@@ -3,7 +3,6 @@ package caddyfile
 import (
 	"net"
 	"net/netip"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 )
 
@@ -76,30 +76,13 @@ func (g *gateway) stateName(what string) string {
 	return what + "@" + g.site
 }
 
-// parentBlock returns the Keys or the Segments of the site that the directive is
-// in. Caddy has no other way to ask for them.
-func parentBlock(h httpcaddyfile.Helper, field string) (items []reflect.Value) {
-	block := reflect.ValueOf(h).FieldByName("parentBlock")
-	if !block.IsValid() {
-		return nil
-	}
-	list := block.FieldByName(field)
-	if !list.IsValid() || list.Kind() != reflect.Slice {
-		return nil
-	}
-	for i := range list.Len() {
-		items = append(items, list.Index(i))
-	}
-	return items
-}
-
 // siteAddress returns the host name and the port of the site's first address.
 func siteAddress(h httpcaddyfile.Helper) (host, port string) {
-	keys := parentBlock(h, "Keys")
+	keys := parse.Keys(h)
 	if len(keys) == 0 {
 		return "", ""
 	}
-	address, err := httpcaddyfile.ParseAddress(keys[0].FieldByName("Text").String())
+	address, err := httpcaddyfile.ParseAddress(keys[0].Text)
 	if err != nil {
 		return "", ""
 	}

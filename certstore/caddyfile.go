@@ -21,10 +21,7 @@ import (
 func (s *Storage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the module
 	s.Position = place.Of(d)
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		app.RedisOption(&s.RedisConfig),
 		parse.List("key", &s.Keys),
 		parse.Value("timeout", &s.Timeout, parse.Duration),

@@ -20,10 +20,7 @@ func init() {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		parse.Value("path", &h.Path, parse.Text).Then(func() error { return checkPath(h.Path) }),
 		parse.Flag("actions", &h.Actions),
 	)

@@ -24,10 +24,7 @@ func init() {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		parse.Flag("allow_encoded_slashes", &h.AllowEncodedSlashes),
 		parse.Flag("allow_path_parameters", &h.AllowPathParameters),
 		parse.Flag("allow_double_encoding", &h.AllowDoubleEncoding),

@@ -26,10 +26,7 @@ func init() {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	h.Position = place.Of(d)
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		pathOption("path", &h.Path),
 		pathOption("live_path", &h.LivePath),
 		pathOption("ready_path", &h.ReadyPath),

@@ -75,11 +75,8 @@ func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) unmarshalDenyList(d *caddyfile.Dispenser) error {
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
 	o, head := new(DenyList), parse.Head(d)
-	err := parse.Block(d,
+	err := parse.BlockAlone(d,
 		parse.Value("max_entries", &o.MaxEntries, parse.Int(1, 10_000_000)),
 		parse.Value("ttl", &o.TTL, parse.Duration),
 		parse.Value("on_store_error", &o.OnStoreError, parse.OneOf("allow", "deny")),
@@ -95,11 +92,8 @@ func (h *Handler) unmarshalDenyList(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) unmarshalDPoP(d *caddyfile.Dispenser) error {
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
 	o, head := new(DPoP), parse.Head(d)
-	err := parse.Block(d,
+	err := parse.BlockAlone(d,
 		parse.Flag("required", &o.Required),
 		parse.List("algorithms", &o.Algorithms).Then(o.checkAlgorithms),
 		parse.Value("max_age", &o.MaxAge, parse.Duration),

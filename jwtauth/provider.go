@@ -1,8 +1,6 @@
 package jwtauth
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -197,12 +195,7 @@ func (p *Provider) provision(name string, logger *zap.Logger) (err error) {
 func (p *Provider) acquireGeneration(name string) (err error) {
 	all := *p
 	all.Position = ""
-	settings, err := json.Marshal([]any{name, &all})
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(settings)
-	p.generationRef, err = generations.Acquire(hex.EncodeToString(sum[:]), func() (uint64, error) { return lastGeneration.Add(1), nil })
+	p.generationRef, err = generations.Acquire(pool.Key(name, &all), func() (uint64, error) { return lastGeneration.Add(1), nil })
 	if err == nil {
 		p.generation = p.generationRef.Value
 	}

@@ -1,9 +1,6 @@
 package jwtauth
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -28,12 +25,7 @@ func (p *Provider) acquireRemote(address string, discovery bool) error {
 	if !discovery {
 		issuers = nil
 	}
-	settings, err := json.Marshal([]any{address, discovery, issuers, p.Algorithms, p.AllowHTTP, p.CA, p.TokenFile})
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(settings)
-	key := hex.EncodeToString(sum[:])
+	key := pool.Key(address, discovery, issuers, p.Algorithms, p.AllowHTTP, p.CA, p.TokenFile)
 	w := &watch{provider: p.name}
 	ref, err := remotes.Acquire(key, func() (*keyset.Remote, error) {
 		return keyset.NewRemote(keyset.Options{

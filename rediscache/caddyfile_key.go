@@ -12,11 +12,8 @@ import (
 
 // unmarshalKey reads the block of `key`.
 func (h *Handler) unmarshalKey(d *caddyfile.Dispenser) error {
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
 	h.Key = new(KeyOptions)
-	return parse.Block(d,
+	return parse.BlockAlone(d,
 		parse.Func("per_user", h.Key.unmarshalPerUser),
 		parse.Func("query", h.Key.unmarshalQuery).Repeatable(),
 		parse.List("header", &h.Key.Headers).Then(func() error { return checkFields("header", h.Key.Headers) }),

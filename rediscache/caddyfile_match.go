@@ -71,11 +71,8 @@ func (h *Handler) unmarshalBypass(d *caddyfile.Dispenser, named matcherToken) er
 
 // unmarshalPurgeMethod reads the block of `purge_method`.
 func (h *Handler) unmarshalPurgeMethod(d *caddyfile.Dispenser) error {
-	if err := parse.NoArgs(d); err != nil {
-		return err
-	}
 	p, head := new(PurgeMethod), parse.Head(d)
-	if err := parse.Block(d,
+	if err := parse.BlockAlone(d,
 		parse.List("allow", &p.Allow).Then(func() error { return (&PurgeMethod{Allow: withoutPlaceholders(p.Allow)}).provision() }),
 		parse.List("users", &p.Users).Then(func() error { return (&PurgeMethod{Users: withoutPlaceholders(p.Users)}).provision() }),
 	); err != nil {

@@ -162,6 +162,14 @@ func Head(d *caddyfile.Dispenser) *caddyfile.Dispenser {
 	return &head
 }
 
+// BlockAlone is Block for a directive or option that takes no arguments.
+func BlockAlone(d *caddyfile.Dispenser, options ...Option) error {
+	if err := NoArgs(d); err != nil {
+		return err
+	}
+	return Block(d, options...)
+}
+
 // Block reads the block behind the directive or option whose line the dispenser
 // has read to its end, if there is one.
 func Block(d *caddyfile.Dispenser, options ...Option) error {

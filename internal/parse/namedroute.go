@@ -2,7 +2,6 @@ package parse
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -62,16 +61,11 @@ func hasMatcher(d caddyfile.Segment) bool {
 
 // namedRoute returns the name of the named route that is parsed, and its directives.
 func namedRoute(h httpcaddyfile.Helper) (name string, directives []caddyfile.Segment) {
-	// Caddy has no other way to ask for it.
-	block := reflect.ValueOf(h).FieldByName("parentBlock")
-	if !block.IsValid() {
+	segments := Segments(h)
+	if len(segments) == 0 {
 		return "", nil
 	}
-	segments := block.FieldByName("Segments")
-	if !segments.IsValid() || segments.Kind() != reflect.Slice || segments.Len() == 0 {
-		return "", nil
-	}
-	d := caddyfile.NewDispenser(tokens(segments.Index(0))) // the name and one block
+	d := caddyfile.NewDispenser(segments[0]) // the name and one block
 	if !d.Next() {
 		return "", nil
 	}
@@ -82,15 +76,4 @@ func namedRoute(h httpcaddyfile.Helper) (name string, directives []caddyfile.Seg
 		}
 	}
 	return name, directives
-}
-
-// tokens copies tokens that can be read but not taken.
-func tokens(segment reflect.Value) (list []caddyfile.Token) {
-	for i := range segment.Len() {
-		t := segment.Index(i)
-		list = append(list, caddyfile.Token{
-			File: t.FieldByName("File").String(), Line: int(t.FieldByName("Line").Int()), Text: t.FieldByName("Text").String(),
-		})
-	}
-	return list
 }

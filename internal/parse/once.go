@@ -40,10 +40,8 @@ func First(h httpcaddyfile.Helper, what, at string) (first string, again bool) {
 	// sites begin with the same.
 	here := strconv.FormatUint(uint64(reflect.ValueOf(h.BlockState).Pointer()), 16)
 	if reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
-		keys := reflect.ValueOf(h).FieldByName("parentBlock")
-		if keys.IsValid() && keys.FieldByName("Keys").Len() > 0 {
-			key := keys.FieldByName("Keys").Index(0)
-			here += " " + key.FieldByName("File").String() + ":" + strconv.FormatInt(key.FieldByName("Line").Int(), 10)
+		if keys := Keys(h); len(keys) > 0 {
+			here += " " + keys[0].File + ":" + strconv.Itoa(keys[0].Line)
 		}
 	}
 	key := "tentagate.once." + what

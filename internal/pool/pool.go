@@ -7,6 +7,9 @@
 package pool
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,6 +38,16 @@ func (e *entry[T]) Destruct() error {
 		return nil
 	}
 	return e.destroy(e.value)
+}
+
+// Key returns a key for settings, which go into it as JSON. It reveals nothing of them.
+func Key(settings ...any) string {
+	text, err := json.Marshal(settings)
+	if err != nil {
+		panic("pool: " + err.Error()) // settings are texts, numbers and the like
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // Ref is one use of a value.
