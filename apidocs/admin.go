@@ -13,15 +13,15 @@ import (
 )
 
 func init() {
-	admin.RegisterStatus("docs", Status, printStatus)
+	admin.RegisterStatus("docs", documentStatuses, printStatus)
 	admin.RegisterAPI("docs", admin.Endpoint{Pattern: adminPath, Serve: serveAdmin, Operations: []admin.Operation{
-		{Method: http.MethodGet, Summary: "The OpenAPI documents of the services", Answer: []DocumentStatus{}},
+		{Method: http.MethodGet, Summary: "The OpenAPI documents of the services", Answer: []documentStatus{}},
 		{
 			Method: http.MethodPost, Summary: "Fetches documents again, and waits for that", Query: map[string]string{"refresh": "The name of a service, or all. Required"},
-			Answer: []DocumentStatus{}, Fails: map[int]string{http.StatusBadRequest: "refresh is missing", http.StatusNotFound: "There is no such service"},
+			Answer: []documentStatus{}, Fails: map[int]string{http.StatusBadRequest: "refresh is missing", http.StatusNotFound: "There is no such service"},
 		},
 	}}, admin.Endpoint{Pattern: callsPath, Serve: serveCalls, Operations: []admin.Operation{
-		{Method: http.MethodGet, Summary: "Calls that are not in the OpenAPI documents of the services, and operations that nobody called", Answer: []CallReport{}},
+		{Method: http.MethodGet, Summary: "Calls that are not in the OpenAPI documents of the services, and operations that nobody called", Answer: []callReport{}},
 	}})
 }
 
@@ -47,13 +47,13 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return admin.JSON(w, Status())
+	return admin.JSON(w, documentStatuses())
 }
 
-func serveCalls(w http.ResponseWriter, _ *http.Request) error { return admin.JSON(w, Calls()) }
+func serveCalls(w http.ResponseWriter, _ *http.Request) error { return admin.JSON(w, callReports()) }
 
-// DocumentStatus is the state of a service's document.
-type DocumentStatus struct {
+// documentStatus is the state of a service's document.
+type documentStatus struct {
 	Service string `json:"service"`
 	// Source is where the document is looked for, From where it was found.
 	Source string `json:"source"`
@@ -71,12 +71,12 @@ type DocumentStatus struct {
 	Problems []string `json:"problems"`
 }
 
-// Status returns the state of the documents of all services that are configured.
-func Status() []DocumentStatus {
-	list := []DocumentStatus{}
+// documentStatuses returns the state of the documents of all services that are configured.
+func documentStatuses() []documentStatus {
+	list := []documentStatus{}
 	for _, s := range sources.Values() {
 		known := s.Status()
-		one := DocumentStatus{Service: s.service, Source: s.where, From: known.From, Result: known.Result, Problems: []string{}}
+		one := documentStatus{Service: s.service, Source: s.where, From: known.From, Result: known.Result, Problems: []string{}}
 		one.Result = cmp.Or(one.Result, "pending")
 		if known.Err != nil {
 			one.Error = known.Err.Error()
@@ -91,11 +91,11 @@ func Status() []DocumentStatus {
 		}
 		list = append(list, one)
 	}
-	slices.SortFunc(list, func(a, b DocumentStatus) int { return strings.Compare(a.Service+" "+a.Source, b.Service+" "+b.Source) })
+	slices.SortFunc(list, func(a, b documentStatus) int { return strings.Compare(a.Service+" "+a.Source, b.Service+" "+b.Source) })
 	return list
 }
 
-func printStatus(w io.Writer, list []DocumentStatus) error {
+func printStatus(w io.Writer, list []documentStatus) error {
 	fmt.Fprintln(w, "SERVICE\tRESULT\tOPENAPI\tPROBLEMS\tSOURCE\tERROR")
 	for _, s := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Service, s.Result, cmp.Or(s.OpenAPI, "-"), len(s.Problems), cmp.Or(s.From, s.Source), cmp.Or(s.Error, "-"))

@@ -259,7 +259,7 @@ func TestLastGoodDocument(t *testing.T) {
 	if text := body(t, get(t, again, "/openapi.json")); !strings.Contains(text, "/api/kept-users/users/{id}") {
 		t.Errorf("after a reload: %s", text)
 	}
-	status := Status()
+	status := documentStatuses()
 	for _, s := range status {
 		if s.Service == "kept-users" && (s.Result != fetch.Failed || s.Error == "" || s.Title != "Users") {
 			t.Errorf("status: %+v", s)

@@ -303,8 +303,8 @@ func TestCallReport(t *testing.T) {
 	for i := range 2 * maxUndocumented {
 		send(h, http.MethodGet, "/api/report-shop/"+strings.Repeat("x", i%30)+strings.Repeat("/y", i/30), nil)
 	}
-	var report CallReport
-	for _, r := range Calls() {
+	var report callReport
+	for _, r := range callReports() {
 		if r.Service == "report-shop" {
 			report = r
 		}

@@ -89,25 +89,25 @@ func isWord(segment string) bool {
 	return digits <= 2 && (digits < len(segment) || segment == "")
 }
 
-// CallReport says which calls of a service are not in its document, and which
+// callReport says which calls of a service are not in its document, and which
 // operations of the document nobody called.
-type CallReport struct {
+type callReport struct {
 	Service string `json:"service"`
 	// Since is when counting began.
 	Since time.Time `json:"since"`
 	// Undocumented calls, the most frequent ones first. Segments that look like
 	// identifiers are {}.
-	Undocumented []CallCount `json:"undocumented"`
+	Undocumented []callCount `json:"undocumented"`
 	// MoreUndocumented are calls for which there was no room in the list.
 	MoreUndocumented int64 `json:"more_undocumented,omitempty"`
 	// NeverCalled are the operations of the document that were not called.
-	NeverCalled []CallCount `json:"never_called"`
+	NeverCalled []callCount `json:"never_called"`
 	// Deprecated are the deprecated operations that were called.
-	Deprecated []CallCount `json:"deprecated_called"`
+	Deprecated []callCount `json:"deprecated_called"`
 }
 
-// CallCount is how often something was called.
-type CallCount struct {
+// callCount is how often something was called.
+type callCount struct {
 	Method string     `json:"method"`
 	Path   string     `json:"path"`
 	Calls  int64      `json:"calls,omitempty"`
@@ -115,25 +115,25 @@ type CallCount struct {
 	Sunset string     `json:"sunset,omitempty"`
 }
 
-// Calls returns the reports of all services that are configured.
-func Calls() []CallReport {
-	list := []CallReport{}
+// callReports returns the reports of all services that are configured.
+func callReports() []callReport {
+	list := []callReport{}
 	for _, s := range sources.Values() {
 		list = append(list, s.callReport())
 	}
-	slices.SortFunc(list, func(a, b CallReport) int { return strings.Compare(a.Service, b.Service) })
+	slices.SortFunc(list, func(a, b callReport) int { return strings.Compare(a.Service, b.Service) })
 	return list
 }
 
-func (s *source) callReport() CallReport {
-	r := CallReport{Service: s.service, Since: s.report.since.UTC(), NeverCalled: []CallCount{}, Deprecated: []CallCount{}}
+func (s *source) callReport() callReport {
+	r := callReport{Service: s.service, Since: s.report.since.UTC(), NeverCalled: []callCount{}, Deprecated: []callCount{}}
 	r.Undocumented, r.MoreUndocumented = s.report.list()
 	known := s.current.Load()
 	if known == nil {
 		return r
 	}
 	for _, o := range known.Operations() {
-		one := CallCount{Method: o.Method, Path: o.Path.Template, Calls: o.Calls.Load(), Sunset: o.Sunset}
+		one := callCount{Method: o.Method, Path: o.Path.Template, Calls: o.Calls.Load(), Sunset: o.Sunset}
 		if one.Calls == 0 {
 			r.NeverCalled = append(r.NeverCalled, one)
 		} else if o.Deprecation != "" {
@@ -145,15 +145,15 @@ func (s *source) callReport() CallReport {
 	return r
 }
 
-func (r *report) list() (list []CallCount, more int64) {
+func (r *report) list() (list []callCount, more int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list = []CallCount{}
+	list = []callCount{}
 	for key, known := range r.calls {
 		at := known.last.UTC().Truncate(time.Second)
-		list = append(list, CallCount{Method: key.method, Path: key.path, Calls: known.count, Last: &at})
+		list = append(list, callCount{Method: key.method, Path: key.path, Calls: known.count, Last: &at})
 	}
-	slices.SortFunc(list, func(a, b CallCount) int {
+	slices.SortFunc(list, func(a, b callCount) int {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Path, b.Path), strings.Compare(a.Method, b.Method))
 	})
 	return list, r.more

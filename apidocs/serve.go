@@ -86,9 +86,5 @@ func setSecurity(h http.Header) {
 
 // checkMethod refuses requests that are not GET or HEAD.
 func checkMethod(w http.ResponseWriter, r *http.Request) error {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return nil
-	}
-	w.Header().Set("Allow", "GET, HEAD")
-	return problem.Error(problem.New(http.StatusMethodNotAllowed, "the API documentation is read with GET or HEAD"))
+	return problem.Allow(w, r, "the API documentation is read with GET or HEAD", http.MethodGet, http.MethodHead)
 }

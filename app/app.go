@@ -24,9 +24,9 @@ import (
 	"github.com/pythopus/tentagate/internal/running"
 )
 
-// DefaultKeyPrefix begins every key of TentaGate in Redis unless the operator
+// defaultKeyPrefix begins every key of TentaGate in Redis unless the operator
 // chooses another.
-const DefaultKeyPrefix = "tentagate"
+const defaultKeyPrefix = "tentagate"
 
 func init() {
 	caddy.RegisterModule(&App{})
@@ -204,7 +204,7 @@ func (a *App) KeyPrefix() string {
 	if a.redis != nil {
 		return a.redis.KeyPrefix()
 	}
-	return DefaultKeyPrefix
+	return defaultKeyPrefix
 }
 
 // InstanceID returns a random name of this process, the same for its whole

@@ -20,30 +20,30 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("tentagate", parseGlobalOption)
 }
 
-// OptionParser reads one option of the global `tentagate` block, the dispenser
+// optionParser reads one option of the global `tentagate` block, the dispenser
 // standing on its name, and returns the name and the value of the setting.
-type OptionParser func(d *caddyfile.Dispenser) (key string, value any, err error)
+type optionParser func(d *caddyfile.Dispenser) (key string, value any, err error)
 
-var optionParsers = map[string]OptionParser{}
+var optionParsers = map[string]optionParser{}
 
 // RegisterOption lets a feature define settings in the global `tentagate`
 // block, for several of its handlers to use by name. It is called from init and
 // panics if the option is taken.
-func RegisterOption(name string, parser OptionParser) {
+func RegisterOption(name string, parser optionParser) {
 	if _, taken := optionParsers[name]; taken || name == "redis" {
 		panic("app: global option " + name + " is registered already")
 	}
 	optionParsers[name] = parser
 }
 
-// SettingCheck checks a setting of the global `tentagate` block.
-type SettingCheck func(ctx caddy.Context, key string, raw json.RawMessage) error
+// settingCheck checks a setting of the global `tentagate` block.
+type settingCheck func(ctx caddy.Context, key string, raw json.RawMessage) error
 
-var settingChecks = map[string]SettingCheck{}
+var settingChecks = map[string]settingCheck{}
 
 // RegisterCheck lets the feature that registered an option check all its settings
 // when the configuration loads, those among them that no handler uses too.
-func RegisterCheck(name string, check SettingCheck) { settingChecks[name] = check }
+func RegisterCheck(name string, check settingCheck) { settingChecks[name] = check }
 
 // checkShared checks the settings that features have registered.
 func (a *App) checkShared(ctx caddy.Context) error {

@@ -95,8 +95,8 @@ func newRedis(s *redisSettings, logger *zap.Logger) (*Redis, error) {
 	background := hot
 	rd.options = hot
 
-	hot.ReadTimeout = cmp.Or(hot.ReadTimeout, DefaultTimeout)
-	hot.DialTimeout = cmp.Or(hot.DialTimeout, DefaultDialTimeout)
+	hot.ReadTimeout = cmp.Or(hot.ReadTimeout, defaultTimeout)
+	hot.DialTimeout = cmp.Or(hot.DialTimeout, defaultDialTimeout)
 	hot.WriteTimeout = hot.ReadTimeout
 	hot.PoolTimeout = hot.ReadTimeout
 	// A request has one try: a second would double the wait, and a command that

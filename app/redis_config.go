@@ -23,8 +23,8 @@ import (
 // Default limits of one call on the path of a request. A request waits no
 // longer than its budget, whatever they are.
 const (
-	DefaultTimeout     = 100 * time.Millisecond
-	DefaultDialTimeout = 250 * time.Millisecond
+	defaultTimeout     = 100 * time.Millisecond
+	defaultDialTimeout = 250 * time.Millisecond
 )
 
 // RedisConfig says which Redis the gateways share. Every text may be a
@@ -196,7 +196,7 @@ func (c *RedisConfig) resolve() (*redisSettings, error) {
 		return nil, err
 	}
 	text := texts{}
-	s := &redisSettings{prefix: cmp.Or(text.of("key_prefix", c.KeyPrefix), DefaultKeyPrefix), budget: time.Duration(c.Budget)}
+	s := &redisSettings{prefix: cmp.Or(text.of("key_prefix", c.KeyPrefix), defaultKeyPrefix), budget: time.Duration(c.Budget)}
 	sentinel := text.of("sentinel", c.Sentinel)
 	username := text.of("username", c.Username)
 	password := strings.TrimRight(text.secret("password", c.Password), "\r\n")

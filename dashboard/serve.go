@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -102,10 +101,5 @@ func addressOf(r *http.Request) string {
 
 // allow refuses requests with other methods.
 func allow(w http.ResponseWriter, r *http.Request, methods ...string) error {
-	if slices.Contains(methods, r.Method) {
-		return nil
-	}
-	accepted := strings.Join(methods, ", ")
-	w.Header().Set("Allow", accepted)
-	return problem.Error(problem.New(http.StatusMethodNotAllowed, "accepted methods: "+accepted))
+	return problem.Allow(w, r, "accepted methods: "+strings.Join(methods, ", "), methods...)
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/pythopus/tentagate/internal/pool"
 )
 
-// DefaultRefresh is the time between two look-ups of a name.
-const DefaultRefresh = 5 * time.Second
+// defaultRefresh is the time between two look-ups of a name.
+const defaultRefresh = 5 * time.Second
 
 // minRefresh is the shortest one that can be configured.
 const minRefresh = time.Second
@@ -82,7 +82,7 @@ func (*Source) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the look-ups, which begin when the configuration starts.
 func (s *Source) Provision(ctx caddy.Context) error {
 	s.ctx = ctx
-	s.Refresh = cmp.Or(s.Refresh, caddy.Duration(DefaultRefresh))
+	s.Refresh = cmp.Or(s.Refresh, caddy.Duration(defaultRefresh))
 	if err := s.Validate(); err != nil {
 		return err
 	}

@@ -76,11 +76,7 @@ func (h *Handler) isProbe(path string) bool {
 
 // checkMethod refuses methods other than GET and HEAD.
 func checkMethod(w http.ResponseWriter, r *http.Request) error {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return nil
-	}
-	w.Header().Set("Allow", "GET, HEAD")
-	return problem.Error(problem.New(http.StatusMethodNotAllowed, "probes use GET or HEAD"))
+	return problem.Allow(w, r, "probes use GET or HEAD", http.MethodGet, http.MethodHead)
 }
 
 // readiness returns the response to a readiness probe.

@@ -138,11 +138,11 @@ func (h *Handler) options() []parse.Option {
 		parse.Flag("optional", &h.Optional),
 		parse.Flag("strip_token", &h.StripToken),
 		textOption("realm", &h.Realm),
-		parse.Func("resource_metadata", h.unmarshalMetadata),
+		parse.Func("resource_metadata", h.unmarshalMetadata).NotOff(),
 		parse.Func("token_cache", h.unmarshalTokenCache),
 		parse.Func("deny_list", h.unmarshalDenyList),
 		parse.Func("dpop", h.unmarshalDPoP),
-		parse.Func("certificate_bound", h.unmarshalCertificateBound),
+		parse.Func("certificate_bound", h.unmarshalCertificateBound).NotOff(),
 		parse.Flag("ignore_confirmation", &h.IgnoreConfirmation),
 	}
 }

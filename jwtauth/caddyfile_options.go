@@ -1,7 +1,6 @@
 package jwtauth
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -38,14 +37,6 @@ func optionArgs(d *caddyfile.Dispenser, minimum, maximum int) ([]string, error) 
 // textOption is parse.Value for a text of an option that cannot be switched off.
 func textOption(name string, to *string) parse.Option {
 	return parse.Value(name, to, parse.Text).NotOff()
-}
-
-// notOff refuses `off` where it would be taken for a value.
-func notOff(option string, values ...string) error {
-	if len(values) == 1 && values[0] == parse.Off {
-		return parse.Mend("%s: off is not a value: leave the line out", option)
-	}
-	return nil
 }
 
 // unmarshalTokenCache reads `off`, or a size and perhaps a number of tokens.
@@ -120,7 +111,7 @@ func (o *DPoP) checkAlgorithms() error {
 	if len(resolve.Placeholders(strings.Join(o.Algorithms, " "))) > 0 {
 		return nil
 	}
-	return withName("dpop", (&DPoP{Algorithms: o.Algorithms}).validate())
+	return wrap("dpop", (&DPoP{Algorithms: o.Algorithms}).validate())
 }
 
 // checkOrigins is checkAlgorithms for origins.
@@ -128,15 +119,7 @@ func (o *DPoP) checkOrigins() error {
 	if len(resolve.Placeholders(strings.Join(o.Origins, " "))) > 0 {
 		return nil
 	}
-	return withName("dpop", (&DPoP{Origins: o.Origins}).validate())
-}
-
-// withName puts the name of the block in front of an error about one of its options.
-func withName(block string, err error) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", block, err)
-	}
-	return err
+	return wrap("dpop", (&DPoP{Origins: o.Origins}).validate())
 }
 
 // unmarshalNonce reads `nonce`, and the secrets behind it.
@@ -156,9 +139,6 @@ func (h *Handler) unmarshalMetadata(d *caddyfile.Dispenser) error {
 	args, err := parse.Args(d, 0, 1)
 	if err != nil {
 		return err
-	}
-	if err := notOff("resource_metadata", args...); err != nil {
-		return d.WrapErr(err)
 	}
 	m, head := new(Metadata), parse.Head(d)
 	if len(args) == 1 {
@@ -184,9 +164,6 @@ func (h *Handler) unmarshalCertificateBound(d *caddyfile.Dispenser) error {
 	args, err := parse.Args(d, 0, 1)
 	if err != nil {
 		return err
-	}
-	if err := notOff("certificate_bound", args...); err != nil {
-		return d.WrapErr(err)
 	}
 	if len(args) == 1 && args[0] != "required" {
 		return d.Errf("certificate_bound: %q: it takes nothing, or `required`", args[0])

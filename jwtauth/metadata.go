@@ -180,9 +180,8 @@ func (h *Handler) isMetadata(r *http.Request) bool {
 
 // serveMetadata needs no token: clients read the document before they have one.
 func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return problem.Error(problem.New(http.StatusMethodNotAllowed, "the metadata can only be read"))
+	if err := problem.Allow(w, r, "the metadata can only be read", http.MethodGet, http.MethodHead); err != nil {
+		return err
 	}
 	document := h.ResourceMetadata.document
 	w.Header().Set("Content-Type", "application/json")

@@ -93,12 +93,10 @@ func checkIssuer(issuer string) error {
 	switch {
 	case issuer == "":
 		return errors.New("issuer: the value is empty")
-	case checkNotAny("issuer", issuer, "iss") != nil:
-		return checkNotAny("issuer", issuer, "iss")
 	case strings.Count(issuer, token.TenantID) > 1:
 		return fmt.Errorf("issuer: %q: %s can stand in it once", issuer, token.TenantID)
 	}
-	return nil
+	return checkNotAny("issuer", issuer, "iss")
 }
 
 // checkNotAny refuses a word that looks as if it accepted any value, and accepts

@@ -147,6 +147,7 @@ func readPublicKey(option, text string, algorithms []string) ([]byte, *keyset.Se
 	return data, set, wrap(named, err)
 }
 
+// wrap puts what an error is about in front of it.
 func wrap(what string, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

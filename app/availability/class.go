@@ -84,9 +84,9 @@ func hasCode(text string, codes []string) bool {
 	return slices.Contains(codes, first)
 }
 
-// IsDenied reports whether the user may not run the command. Users that may run
+// isDenied reports whether the user may not run the command. Users that may run
 // what one feature needs, and no more, are common.
-func IsDenied(err error) bool {
+func isDenied(err error) bool {
 	reply, ok := errors.AsType[redis.Error](err)
 	return ok && strings.HasPrefix(reply.Error(), "NOPERM ")
 }

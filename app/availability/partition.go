@@ -157,7 +157,7 @@ func (p *Partition) fail(began time.Time, err error) {
 // Lost takes the partition out of use at once, for an error that leaves no
 // doubt, such as the failure of a call that had seconds.
 func (p *Partition) Lost(err error) {
-	if IsDenied(err) {
+	if isDenied(err) {
 		return
 	}
 	switch Classify(err) {

@@ -142,7 +142,7 @@ func (p *Partition) probe() {
 			limit = max(limit, dialTime)
 		}
 		err := e.probeOnce(limit, p.name)
-		if IsDenied(err) {
+		if isDenied(err) {
 			err = nil // the server works; whether that is enough, subscribers find out
 		}
 		switch Classify(err) {

@@ -4,8 +4,11 @@
 package problem
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -53,24 +56,25 @@ func Standard(status int) *Problem {
 
 // Error returns the detail, or the title where there is none.
 func (p *Problem) Error() string {
-	if p.Detail != "" {
-		return p.Detail
-	}
-	return p.title()
+	return cmp.Or(p.Detail, p.title())
 }
 
-func (p *Problem) title() string {
-	if p.Title != "" {
-		return p.Title
-	}
-	return http.StatusText(p.Status)
-}
+func (p *Problem) title() string { return cmp.Or(p.Title, http.StatusText(p.Status)) }
 
 // Error returns the error with which a handler refuses a request. Headers of
 // the answer must be set before it is returned. It must not be wrapped: Caddy
 // recognises it by its type.
 func Error(p *Problem) error {
 	return caddyhttp.Error(p.Status, p)
+}
+
+// Allow refuses a request that has another method than those, and says which there are.
+func Allow(w http.ResponseWriter, r *http.Request, detail string, methods ...string) error {
+	if slices.Contains(methods, r.Method) {
+		return nil
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	return Error(New(http.StatusMethodNotAllowed, detail))
 }
 
 // IsOwn reports whether err is one of TentaGate's own refusals, as opposed to

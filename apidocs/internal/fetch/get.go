@@ -8,45 +8,27 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 
 	"github.com/pythopus/tentagate/apidocs/internal/document"
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
+	"github.com/pythopus/tentagate/internal/refresh"
 )
 
 // accept says which documents are understood; JSON is cheaper to read.
 const accept = "application/vnd.oai.openapi+json, application/json;q=0.9, application/vnd.oai.openapi;q=0.8, application/yaml;q=0.8, */*;q=0.1"
 
-// maxRedirects is how many redirects are followed.
-const maxRedirects = 3
-
 func newClient(o Options) *http.Client {
-	transport := o.Transport
-	if transport == nil {
-		own := http.DefaultTransport.(*http.Transport).Clone()
-		own.MaxResponseHeaderBytes = 64 << 10
-		own.MaxIdleConnsPerHost = 1
-		if o.H2C {
-			own.Protocols = new(http.Protocols)
-			own.Protocols.SetUnencryptedHTTP2(true)
-		}
-		transport = own
+	if o.Transport != nil {
+		return refresh.NewClient(o.Transport)
 	}
-	return &http.Client{
-		Transport: transport,
-		// A redirect to another host would let a service choose what the gateway asks.
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			switch {
-			case req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme:
-				return errors.New("a redirect to another host is not followed")
-			case len(via) > maxRedirects:
-				return fmt.Errorf("more than %d redirects", maxRedirects)
-			}
-			return nil
-		},
+	own := refresh.NewTransport()
+	if o.H2C {
+		own.Protocols = new(http.Protocols)
+		own.Protocols.SetUnencryptedHTTP2(true)
 	}
+	return refresh.NewClient(own)
 }
 
 // tag is by what a server, or a file, is asked whether a document is the same.
@@ -138,10 +120,7 @@ func (s *Source) ask(ctx context.Context, address string) (text []byte, unchange
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		if named, ok := errors.AsType[*url.Error](err); ok {
-			err = named.Err
-		}
-		return nil, false, err
+		return nil, false, refresh.Cause(err)
 	}
 	defer resp.Body.Close()
 	switch {

@@ -6,23 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
-)
 
-// newTransport returns a transport with bounds of its own. Without authorities
-// those of the system count.
-func newTransport(authorities *x509.CertPool) *http.Transport {
-	own := http.DefaultTransport.(*http.Transport).Clone()
-	own.MaxResponseHeaderBytes = 64 << 10
-	own.MaxIdleConnsPerHost = 1
-	if authorities != nil {
-		own.TLSClientConfig = &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}
-	}
-	return own
-}
+	"github.com/pythopus/tentagate/internal/refresh"
+)
 
 // CheckAccess checks the files that are needed to reach a server. Either may be "".
 func CheckAccess(caFile, tokenFile string) error {
@@ -50,7 +39,9 @@ func (r *Remote) readCA() error {
 	}
 	if !bytes.Equal(text, r.ca) {
 		r.client.CloseIdleConnections()
-		r.client.Transport, r.ca = newTransport(authorities), text
+		own := refresh.NewTransport()
+		own.TLSClientConfig = &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}
+		r.client.Transport, r.ca = own, text
 	}
 	return nil
 }

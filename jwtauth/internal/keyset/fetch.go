@@ -8,13 +8,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/refresh"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
 )
 
@@ -191,9 +191,7 @@ func (r *Remote) get(ctx context.Context, address, etag string) (data []byte, he
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		if named, ok := errors.AsType[*url.Error](err); ok {
-			err = named.Err
-		}
+		err = refresh.Cause(err)
 		if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 			err = fmt.Errorf("%w: `ca` names the file of a private authority", err)
 		}

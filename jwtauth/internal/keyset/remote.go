@@ -122,19 +122,10 @@ func NewRemote(o Options) *Remote {
 	}
 	transport := o.Transport
 	if transport == nil {
-		transport = newTransport(nil)
+		transport = refresh.NewTransport()
 	}
-	r.client = &http.Client{
-		Transport: transport,
-		Timeout:   o.Timing.Timeout,
-		// A redirect to another host would let it choose the keys.
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) > 3 || req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
-				return errors.New("redirect to another host")
-			}
-			return nil
-		},
-	}
+	r.client = refresh.NewClient(transport)
+	r.client.Timeout = o.Timing.Timeout
 	return r
 }
 
