@@ -300,8 +300,7 @@ var known = []string{"paths", "components", "webhooks", "tags", "security", "ser
 // writeExtras keeps what else is in the document, where references to it find it.
 func (b *builder) writeExtras() {
 	b.w = b.merger.extras
-	b.w.Name(b.service.Name)
-	b.w.Begin('{')
+	b.w.Open(b.service.Name, '{')
 	for name, v := range b.root.Members() {
 		if !slices.Contains(known, name) {
 			b.w.Name(name)
@@ -323,8 +322,7 @@ func (b *builder) writeExtensions(parent string) {
 		}
 		if !begun {
 			begun = true
-			b.w.Name(parent)
-			b.w.Begin('{')
+			b.w.Open(parent, '{')
 		}
 		b.w.Name(name)
 		b.value(v, loose)

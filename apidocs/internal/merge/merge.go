@@ -156,17 +156,14 @@ func (m *Merger) Add(s Service, root tree.Value) (problems []string) {
 func (m *Merger) AddUnknown(s Service) {
 	m.describe(s, tree.Value{})
 	w := m.paths
-	w.Name(s.Base + "/{path}")
-	w.Begin('{')
+	w.Open(s.Base+"/{path}", '{')
 	w.Name("parameters")
 	w.Raw([]byte(`[{"name":"path","in":"path","required":true,"description":"The path at the service. It may have several segments.","schema":{"type":"string"}}]`))
 	for _, method := range []string{"get", "put", "post", "delete", "patch"} {
-		w.Name(method)
-		w.Begin('{')
+		w.Open(method, '{')
 		w.Member("summary", "Any path of the service")
 		w.Member("operationId", m.unique(operations, s.Name+"_"+method))
-		w.Name("tags")
-		w.Begin('[')
+		w.Open("tags", '[')
 		w.Text(s.Name)
 		w.End(']')
 		if method != "get" && method != "delete" {
@@ -200,8 +197,7 @@ func (m *Merger) Bytes() []byte {
 	w := tree.NewWriter(m.size() + 4096)
 	w.Begin('{')
 	w.Member("openapi", m.options.OpenAPI)
-	w.Name("info")
-	w.Begin('{')
+	w.Open("info", '{')
 	w.Member("title", m.options.Title)
 	w.Member("version", m.options.Version)
 	if m.about.Len() > 0 {
@@ -236,12 +232,10 @@ func (m *Merger) writeComponents(w *tree.Writer) {
 			continue
 		}
 		if !begun {
-			w.Name("components")
-			w.Begin('{')
+			w.Open("components", '{')
 			begun = true
 		}
-		w.Name(kind)
-		w.Begin('{')
+		w.Open(kind, '{')
 		w.Raw(part.Bytes())
 		w.End('}')
 	}

@@ -90,8 +90,7 @@ func (b *builder) upgraded(v tree.Value) (said []string) {
 		said = append(said, "nullable")
 		if nullable.Is(tree.True) {
 			said = append(said, "type")
-			b.w.Name("type")
-			b.w.Begin('[')
+			b.w.Open("type", '[')
 			b.w.Value(kind)
 			b.w.Text("null")
 			b.w.End(']')
@@ -131,8 +130,7 @@ func (b *builder) discriminator(owner, d tree.Value, component string) {
 	}
 	implied := b.implied(owner, component)
 	if mapping.Exists() || len(implied) > 0 {
-		b.w.Name("mapping")
-		b.w.Begin('{')
+		b.w.Open("mapping", '{')
 		for value, to := range mapping.Members() {
 			b.w.Member(value, b.mapped(to.Text()))
 		}

@@ -38,8 +38,7 @@ func (b *builder) requirements(own tree.Value) {
 	case len(alternatives) == 1 && bearer && len(alternatives[0]) == 1:
 		return // the token alone
 	}
-	b.w.Name("security")
-	b.w.Begin('[')
+	b.w.Open("security", '[')
 	for _, schemes := range alternatives {
 		b.w.Begin('{')
 		for _, s := range schemes {

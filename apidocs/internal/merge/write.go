@@ -117,8 +117,7 @@ func (b *builder) operation(v tree.Value) {
 		return
 	}
 	if b.callbacks == 0 || !v.Get("tags").Empty() {
-		b.w.Name("tags")
-		b.w.Begin('[')
+		b.w.Open("tags", '[')
 		if v.Get("tags").Empty() {
 			b.untagged = true
 			b.w.Text(b.service.Name)

@@ -84,8 +84,7 @@ func (c *converter) document() {
 	c.w.Member("openapi", version)
 	c.others(c.root, moved...)
 	if base := c.root.Get("basePath").Text(); base != "" {
-		c.w.Name("servers")
-		c.w.Begin('[')
+		c.w.Open("servers", '[')
 		c.w.Begin('{')
 		c.w.Member("url", base)
 		c.w.End('}')
@@ -127,12 +126,10 @@ func (c *converter) object(v tree.Value, write func(name string, v tree.Value)) 
 }
 
 func (c *converter) components() {
-	c.w.Name("components")
-	c.w.Begin('{')
+	c.w.Open("components", '{')
 	c.w.Name("schemas")
 	c.object(c.root.Get("definitions"), func(_ string, v tree.Value) { c.schema(v) })
-	c.w.Name("parameters")
-	c.w.Begin('{')
+	c.w.Open("parameters", '{')
 	for name, p := range c.root.Get("parameters").Members() {
 		if in := p.Get("in").Text(); in != inBody && in != inForm {
 			c.w.Name(name)
@@ -140,8 +137,7 @@ func (c *converter) components() {
 		}
 	}
 	c.w.End('}')
-	c.w.Name("requestBodies")
-	c.w.Begin('{')
+	c.w.Open("requestBodies", '{')
 	for name, p := range c.root.Get("parameters").Members() {
 		if p.Get("in").Text() == inBody {
 			c.w.Name(name)

@@ -2,6 +2,7 @@ package swagger2
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pythopus/tentagate/apidocs/internal/tree"
@@ -30,8 +31,7 @@ func (c *converter) parameters(list []tree.Value) {
 	if len(list) == 0 {
 		return
 	}
-	c.w.Name("parameters")
-	c.w.Begin('[')
+	c.w.Open("parameters", '[')
 	for _, p := range list {
 		if ref := p.Get("$ref"); ref.Is(tree.String) {
 			c.writeReference(reference(ref.Text()))
@@ -75,11 +75,7 @@ func (c *converter) style(p tree.Value) {
 func (c *converter) exploded(style string, explode bool) {
 	c.w.Member("style", style)
 	c.w.Name("explode")
-	if explode {
-		c.w.Raw([]byte("true"))
-	} else {
-		c.w.Raw([]byte("false"))
-	}
+	c.w.Raw(strconv.AppendBool(nil, explode))
 }
 
 // schemaOf writes the schema of a parameter, header or item, whose members are those
@@ -122,11 +118,9 @@ func (c *converter) form(list []tree.Value, consumes []string) {
 		types = []string{urlEncoded}
 	}
 	c.w.Begin('{')
-	c.w.Name("content")
-	c.w.Begin('{')
+	c.w.Open("content", '{')
 	for _, t := range types {
-		c.w.Name(t)
-		c.w.Begin('{')
+		c.w.Open(t, '{')
 		c.w.Name("schema")
 		c.formSchema(list)
 		c.w.End('}')
@@ -146,15 +140,13 @@ func (c *converter) formSchema(list []tree.Value) {
 	seen := map[string]bool{}
 	c.w.Begin('{')
 	c.w.Member("type", "object")
-	c.w.Name("properties")
-	c.w.Begin('{')
+	c.w.Open("properties", '{')
 	for _, p := range list {
 		if c.full() {
 			return
 		}
 		name := p.Get("name").Text()
-		c.w.Name(name)
-		c.w.Begin('{')
+		c.w.Open(name, '{')
 		for member, v := range p.Members() {
 			if slices.Contains(schemaMembers, member) || member == "description" || strings.HasPrefix(member, "x-") {
 				c.keyword(member, v)
@@ -168,8 +160,7 @@ func (c *converter) formSchema(list []tree.Value) {
 	}
 	c.w.End('}')
 	if len(required) > 0 {
-		c.w.Name("required")
-		c.w.Begin('[')
+		c.w.Open("required", '[')
 		for _, name := range required {
 			c.w.Text(name)
 		}
@@ -192,14 +183,12 @@ func (c *converter) content(schema, examples tree.Value, types []string) {
 	if len(types) == 0 {
 		types = []string{"application/json"}
 	}
-	c.w.Name("content")
-	c.w.Begin('{')
+	c.w.Open("content", '{')
 	for _, t := range types {
 		if c.full() {
 			return
 		}
-		c.w.Name(t)
-		c.w.Begin('{')
+		c.w.Open(t, '{')
 		if schema.Exists() {
 			c.w.Name("schema")
 			c.schema(schema)

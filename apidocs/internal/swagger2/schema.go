@@ -27,8 +27,7 @@ func (c *converter) keyword(name string, v tree.Value) {
 		c.w.Name("nullable")
 		c.w.Value(v)
 	case name == "discriminator" && v.Is(tree.String):
-		c.w.Name(name)
-		c.w.Begin('{')
+		c.w.Open(name, '{')
 		c.w.Member("propertyName", v.Text())
 		c.w.End('}')
 	case name == "collectionFormat":

@@ -25,11 +25,9 @@ func (c *converter) securityScheme(v tree.Value) {
 func (c *converter) oauth2(v tree.Value) {
 	c.w.Begin('{')
 	c.others(v, "flow", "authorizationUrl", "tokenUrl", "scopes")
-	c.w.Name("flows")
-	c.w.Begin('{')
+	c.w.Open("flows", '{')
 	if flow, ok := flows[v.Get("flow").Text()]; ok {
-		c.w.Name(flow)
-		c.w.Begin('{')
+		c.w.Open(flow, '{')
 		for _, name := range []string{"authorizationUrl", "tokenUrl"} {
 			if url := v.Get(name); url.Exists() {
 				c.w.Name(name)

@@ -43,6 +43,12 @@ func (w *Writer) Begin(c byte) {
 	w.comma = false
 }
 
+// Open begins an object or array that is the value of a member.
+func (w *Writer) Open(member string, c byte) {
+	w.Name(member)
+	w.Begin(c)
+}
+
 // End ends an object or array: '}' or ']'.
 func (w *Writer) End(c byte) {
 	w.buffer = append(w.buffer, c)
