@@ -20,9 +20,6 @@ import (
 const accept = "application/vnd.oai.openapi+json, application/json;q=0.9, application/vnd.oai.openapi;q=0.8, application/yaml;q=0.8, */*;q=0.1"
 
 func newClient(o Options) *http.Client {
-	if o.Transport != nil {
-		return refresh.NewClient(o.Transport)
-	}
 	own := refresh.NewTransport()
 	if o.H2C {
 		own.Protocols = new(http.Protocols)

@@ -32,8 +32,6 @@ type Options struct {
 	Prepare func(d *document.Document)
 	// Observe is called after each fetch: with ok, unchanged, none or error.
 	Observe func(result string, err error)
-	// Transport; nil is one with bounds of its own.
-	Transport http.RoundTripper
 }
 
 // The results of a fetch, as metrics and logs have them.
