@@ -21,6 +21,7 @@ import (
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/metrics"
 	_ "github.com/pythopus/tentagate/internal/order" // registers the place of the directive
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/resolve"
@@ -228,28 +229,14 @@ func (h *Handler) check() error {
 	if len(h.Public) > 0 && !h.Bearer {
 		return errors.New("public: it has no effect without bearer")
 	}
-	for _, d := range []struct {
-		option      string
-		value, most time.Duration
-		accepted    string
-	}{
-		{"refresh", time.Duration(h.Refresh), 7 * 24 * time.Hour, "1s to 168h"},
-		{"timeout", time.Duration(h.Timeout), 5 * time.Minute, "1s to 5m"},
-	} {
-		if d.value < time.Second || d.value > d.most {
-			return fmt.Errorf("%s: %v: accepted are %s", d.option, d.value, d.accepted)
-		}
-	}
-	if h.Delay < 0 || h.Delay > caddy.Duration(time.Hour) {
-		return fmt.Errorf("delay: %v: accepted are 0s to 1h", time.Duration(h.Delay))
-	}
-	if h.ValidateBodySize < 1 || h.ValidateBodySize > maxBodySize {
-		return fmt.Errorf("validate_body_size: %d bytes: accepted are 1 to %d", h.ValidateBodySize, maxBodySize)
-	}
-	if err := checkMode(h.Validate); err != nil {
-		return err
-	}
-	return h.checkServices()
+	return cmp.Or(
+		parse.Between("refresh", time.Duration(h.Refresh), time.Second, 7*24*time.Hour),
+		parse.Between("timeout", time.Duration(h.Timeout), time.Second, 5*time.Minute),
+		parse.Between("delay", time.Duration(h.Delay), 0, time.Hour),
+		parse.Between("validate_body_size", h.ValidateBodySize, 1, maxBodySize),
+		checkMode(h.Validate),
+		h.checkServices(),
+	)
 }
 
 // checkFree refuses a path that is one of a service, or a file of the page.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
@@ -272,18 +273,12 @@ const maxWait = time.Minute
 
 // checkBounds checks the options that are numbers.
 func (c *RedisConfig) checkBounds() error {
-	for _, o := range []struct {
-		option string
-		value  caddy.Duration
-	}{{"timeout", c.Timeout}, {"dial_timeout", c.DialTimeout}, {"budget", c.Budget}} {
-		if o.value < 0 || time.Duration(o.value) > maxWait {
-			return fmt.Errorf("%s: %s is out of range: accepted are durations above 0s and up to 1m", o.option, time.Duration(o.value))
-		}
-	}
-	if c.PoolSize < 0 || c.PoolSize > maxPoolSize {
-		return fmt.Errorf("pool_size: %d is out of range: accepted are 1 to %d connections", c.PoolSize, maxPoolSize)
-	}
-	return nil
+	return cmp.Or(
+		parse.Between("timeout", time.Duration(c.Timeout), 0, maxWait),
+		parse.Between("dial_timeout", time.Duration(c.DialTimeout), 0, maxWait),
+		parse.Between("budget", time.Duration(c.Budget), 0, maxWait),
+		parse.Between("pool_size", c.PoolSize, 0, maxPoolSize),
+	)
 }
 
 // maxPoolSize is the most connections to one server.

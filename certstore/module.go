@@ -18,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/certstore/internal/seal"
 	"github.com/pythopus/tentagate/certstore/internal/store"
 	"github.com/pythopus/tentagate/internal/metrics"
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/place"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/resolve"
@@ -130,15 +131,10 @@ func (s *Storage) provision(ctx caddy.Context) error {
 }
 
 func (s *Storage) validate() error {
-	for option, d := range map[string]struct{ value, least, most time.Duration }{
-		"timeout":    {time.Duration(s.Timeout), leastTimeout, mostTimeout},
-		"lock_lease": {time.Duration(s.LockLease), leastLease, mostLease},
-	} {
-		if d.value != 0 && (d.value < d.least || d.value > d.most) {
-			return fmt.Errorf("%s: %s is not a duration from %s to %s", option, d.value, d.least, d.most)
-		}
-	}
-	return nil
+	return cmp.Or(
+		parse.Between("timeout", cmp.Or(time.Duration(s.Timeout), leastTimeout), leastTimeout, mostTimeout),
+		parse.Between("lock_lease", cmp.Or(time.Duration(s.LockLease), leastLease), leastLease, mostLease),
+	)
 }
 
 // ring reads the keys.

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app"
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/problem"
 	"github.com/pythopus/tentagate/internal/running"
@@ -49,15 +50,13 @@ var denyLists = pool.New(func(l sharedList) error {
 var errRevoked = errors.New("the token was revoked")
 
 func (o *DenyList) validate() error {
-	switch {
-	case o.MaxEntries < 0 || o.MaxEntries > 10_000_000:
-		return fmt.Errorf("max_entries: %d is not a number from 1 to 10000000", o.MaxEntries)
-	case o.TTL < 0 || time.Duration(o.TTL) > maxRevocation:
-		return fmt.Errorf("ttl: %s is not a duration of more than 0s and up to 366d", time.Duration(o.TTL))
-	case o.OnStoreError != "" && o.OnStoreError != "allow" && o.OnStoreError != "deny":
+	if o.OnStoreError != "" && o.OnStoreError != "allow" && o.OnStoreError != "deny" {
 		return fmt.Errorf("on_store_error: %q is not allow or deny", o.OnStoreError)
 	}
-	return nil
+	return cmp.Or(
+		parse.Between("max_entries", o.MaxEntries, 0, 10_000_000),
+		parse.Between("ttl", time.Duration(o.TTL), 0, maxRevocation),
+	)
 }
 
 // sharedList is a list with the Redis connection that feeds it.

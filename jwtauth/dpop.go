@@ -14,6 +14,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/internal/requeststate"
 	"github.com/pythopus/tentagate/jwtauth/internal/dpop"
@@ -141,11 +142,8 @@ func (o *DPoP) validate() error {
 			return fmt.Errorf("algorithms: %q is not accepted: accepted are %s", a, strings.Join(dpop.Algorithms, " "))
 		}
 	}
-	if o.MaxAge < 0 || time.Duration(o.MaxAge) > maxProofAge {
-		return fmt.Errorf("max_age: %s is not a duration of more than 0s and up to 10m", time.Duration(o.MaxAge))
-	}
-	if o.MaxProofs < 0 || o.MaxProofs > maxProofs {
-		return fmt.Errorf("max_proofs: %d is not a number from 1 to %d", o.MaxProofs, maxProofs)
+	if err := cmp.Or(parse.Between("max_age", time.Duration(o.MaxAge), 0, maxProofAge), parse.Between("max_proofs", o.MaxProofs, 0, maxProofs)); err != nil {
+		return err
 	}
 	if len(o.NonceSecrets) > 0 && !o.Nonce {
 		return errors.New("nonce_secrets: nonce is off")

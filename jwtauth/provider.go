@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/pythopus/tentagate/internal/parse"
 	"github.com/pythopus/tentagate/internal/pool"
 	"github.com/pythopus/tentagate/jwtauth/internal/keyset"
 	"github.com/pythopus/tentagate/jwtauth/internal/token"
@@ -161,8 +162,8 @@ func (p *Provider) provision(name string, logger *zap.Logger) (err error) {
 	if p.Leeway != nil {
 		leeway = time.Duration(*p.Leeway)
 	}
-	if leeway < 0 || leeway > maxLeeway {
-		return fmt.Errorf("leeway %s: accepted is 0s to 5m", leeway)
+	if err := parse.Between("leeway", leeway, 0, maxLeeway); err != nil {
+		return err
 	}
 	p.rules = token.Rules{
 		Issuers: p.Issuer, Audience: p.Audience, Leeway: leeway,

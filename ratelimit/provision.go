@@ -80,21 +80,14 @@ func (h *Handler) checkChoices() error {
 			return fmt.Errorf("%s: %w", c.option, err)
 		}
 	}
-	switch {
-	case h.IPv6Prefix < 1 || h.IPv6Prefix > 128:
-		return fmt.Errorf("ipv6_prefix: %d is not within 1 to 128", h.IPv6Prefix)
-	case h.MaxKeys < 0 || h.MaxKeys > MaxCount:
-		return fmt.Errorf("max_keys: %d is not within 1 to %d", h.MaxKeys, MaxCount)
-	case h.MaxConcurrent < 0 || h.MaxConcurrent > MaxCount:
-		return fmt.Errorf("max_concurrent: %d is not within 1 to %d", h.MaxConcurrent, MaxCount)
-	case h.DelayQueue < 0 || h.DelayQueue > MaxCount:
-		return fmt.Errorf("delay_queue: %d is not within 1 to %d", h.DelayQueue, MaxCount)
-	case h.Delay < 0:
-		return fmt.Errorf("delay: %v is below zero", time.Duration(h.Delay))
-	case h.Budget < 0 || time.Duration(h.Budget) > time.Minute:
-		return fmt.Errorf("budget: %v is not within 0s and 1m", time.Duration(h.Budget))
-	}
-	return nil
+	return cmp.Or(
+		parse.Between("ipv6_prefix", h.IPv6Prefix, 1, 128),
+		parse.Between("max_keys", h.MaxKeys, 0, MaxCount),
+		parse.Between("max_concurrent", h.MaxConcurrent, 0, MaxCount),
+		parse.Between("delay_queue", h.DelayQueue, 0, MaxCount),
+		parse.Between("delay", time.Duration(h.Delay), 0, time.Minute),
+		parse.Between("budget", time.Duration(h.Budget), 0, time.Minute),
+	)
 }
 
 // provisionKey compiles the key. It accepts {client_ip} in JSON too.

@@ -1,12 +1,14 @@
 package parse
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -169,6 +171,30 @@ func AtLeast(text string, size, minimum int64, unit string) error {
 }
 
 func hasUnit(text string) bool { return strings.Trim(text, "0123456789.") != "" }
+
+// Between refuses a value of an option that is out of bounds. It is for values that are not
+// written in a Caddyfile.
+func Between[T cmp.Ordered](option string, value, least, most T) error {
+	if value >= least && value <= most {
+		return nil
+	}
+	return fmt.Errorf("%s: %v: accepted are %s to %s", option, value, bound(least), bound(most))
+}
+
+// bound writes a bound as an operator does: 168h and not 168h0m0s.
+func bound(v any) string {
+	text := fmt.Sprint(v)
+	if _, ok := v.(time.Duration); !ok {
+		return text
+	}
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
 
 // Percent accepts a percentage above 0% and up to 100%, such as 50%, and returns
 // it as a fraction, 0.5.

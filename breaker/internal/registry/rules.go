@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -98,19 +99,12 @@ func (r *Rules) setDefaults() {
 	if r.Ratio == 0 && !r.NoRatio && r.Consecutive == 0 && r.SlowRatio == 0 {
 		r.Ratio = defaultRatio
 	}
-	orElse(&r.MinRequests, defaultMinRequests)
-	orElse(&r.HalfOpen, defaultProbes)
-	orElse(&r.Window, caddy.Duration(defaultWindow))
-	orElse(&r.OpenFor, caddy.Duration(defaultOpenFor))
-	orElse(&r.OpenMax, max(caddy.Duration(defaultOpenMax), r.OpenFor))
-	orElse(&r.HalfOpenMax, caddy.Duration(defaultProbing))
-}
-
-func orElse[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	r.MinRequests = cmp.Or(r.MinRequests, defaultMinRequests)
+	r.HalfOpen = cmp.Or(r.HalfOpen, defaultProbes)
+	r.Window = cmp.Or(r.Window, caddy.Duration(defaultWindow))
+	r.OpenFor = cmp.Or(r.OpenFor, caddy.Duration(defaultOpenFor))
+	r.OpenMax = cmp.Or(r.OpenMax, max(caddy.Duration(defaultOpenMax), r.OpenFor))
+	r.HalfOpenMax = cmp.Or(r.HalfOpenMax, caddy.Duration(defaultProbing))
 }
 
 // opens reports whether a rule is left that opens the circuit.
