@@ -70,7 +70,7 @@ func (h *Handler) unmarshalDenyList(d *caddyfile.Dispenser) error {
 	err := parse.BlockAlone(d,
 		parse.Value("max_entries", &o.MaxEntries, parse.Int(1, 10_000_000)),
 		parse.Value("ttl", &o.TTL, parse.Duration),
-		parse.Value("on_store_error", &o.OnStoreError, parse.OneOf("allow", "deny")),
+		parse.Value("on_store_error", &o.OnStoreError, storeErrors),
 	)
 	if err != nil {
 		return err

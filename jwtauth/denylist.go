@@ -49,11 +49,12 @@ var denyLists = pool.New(func(l sharedList) error {
 
 var errRevoked = errors.New("the token was revoked")
 
+// storeErrors are the values of on_store_error.
+var storeErrors = parse.OneOf("allow", "deny")
+
 func (o *DenyList) validate() error {
-	if o.OnStoreError != "" && o.OnStoreError != "allow" && o.OnStoreError != "deny" {
-		return fmt.Errorf("on_store_error: %q is not allow or deny", o.OnStoreError)
-	}
 	return cmp.Or(
+		parse.Choice("on_store_error", cmp.Or(o.OnStoreError, "allow"), storeErrors),
 		parse.Between("max_entries", o.MaxEntries, 0, 10_000_000),
 		parse.Between("ttl", time.Duration(o.TTL), 0, maxRevocation),
 	)

@@ -62,25 +62,14 @@ var (
 )
 
 func (h *Handler) checkChoices() error {
-	if _, err := checkedZone(h.Zone); err != nil {
-		return fmt.Errorf("zone: %w", err)
-	}
-	for _, c := range []struct {
-		option, value string
-		accepted      func(text string) (string, error)
-	}{
-		{"algorithm", h.Algorithm, algorithms},
-		{"store", cmp.Or(h.Store, storeMemory), stores},
-		{"mode", h.Mode, modes},
-		{"on_store_error", h.OnStoreError, fallbacks},
-		{"missing_key", h.MissingKey, missingKeys},
-		{"headers", h.Headers, fieldKinds},
-	} {
-		if _, err := c.accepted(c.value); err != nil {
-			return fmt.Errorf("%s: %w", c.option, err)
-		}
-	}
 	return cmp.Or(
+		parse.Choice("zone", h.Zone, checkedZone),
+		parse.Choice("algorithm", h.Algorithm, algorithms),
+		parse.Choice("store", cmp.Or(h.Store, storeMemory), stores),
+		parse.Choice("mode", h.Mode, modes),
+		parse.Choice("on_store_error", h.OnStoreError, fallbacks),
+		parse.Choice("missing_key", h.MissingKey, missingKeys),
+		parse.Choice("headers", h.Headers, fieldKinds),
 		parse.Between("ipv6_prefix", h.IPv6Prefix, 1, 128),
 		parse.Between("max_keys", h.MaxKeys, 0, MaxCount),
 		parse.Between("max_concurrent", h.MaxConcurrent, 0, MaxCount),

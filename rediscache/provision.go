@@ -203,20 +203,15 @@ var (
 )
 
 func (h *Handler) check(a *app.App) error {
-	for _, c := range []struct {
-		option, value string
-		accepted      func(text string) (string, error)
-	}{
-		{"store", h.Store, stores},
-		{"set_cookie", h.SetCookie, cookieModes},
-		{"request_directives", h.RequestDirectives, directiveModes},
-		{"cache_status", h.CacheStatus, statusModes},
-		{"profile", cmp.Or(h.Profile, profileRFC9111), profiles},
-		{"invalidate_on_write", h.InvalidateOnWrite, parse.OneOf(writeOff, writeAbove, writeSegments, writeAll)},
-	} {
-		if _, err := c.accepted(c.value); err != nil {
-			return fmt.Errorf("%s: %w", c.option, err)
-		}
+	if err := cmp.Or(
+		parse.Choice("store", h.Store, stores),
+		parse.Choice("set_cookie", h.SetCookie, cookieModes),
+		parse.Choice("request_directives", h.RequestDirectives, directiveModes),
+		parse.Choice("cache_status", h.CacheStatus, statusModes),
+		parse.Choice("profile", cmp.Or(h.Profile, profileRFC9111), profiles),
+		parse.Choice("invalidate_on_write", h.InvalidateOnWrite, parse.OneOf(writeOff, writeAbove, writeSegments, writeAll)),
+	); err != nil {
+		return err
 	}
 	if h.Store != storeMemory && a.Redis() == nil {
 		return fmt.Errorf("store %s: no Redis is configured; set REDIS_URL or the global option `tentagate { redis … }`", h.Store)

@@ -69,6 +69,14 @@ func OneOf(accepted ...string) func(text string) (string, error) {
 	}
 }
 
+// Choice refuses a value of an option that accepted, such as a OneOf, refuses.
+func Choice(option, value string, accepted func(text string) (string, error)) error {
+	if _, err := accepted(value); err != nil {
+		return fmt.Errorf("%s: %w", option, err)
+	}
+	return nil
+}
+
 // enumerate writes `is a`, `are a and b` or `are a, b and c`.
 func enumerate(words []string) string {
 	if len(words) == 1 {
