@@ -2,6 +2,7 @@ package parse_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,31 @@ func TestAtLeast(t *testing.T) {
 		err := parse.AtLeast(tc.text, tc.size, 1<<10, "MiB")
 		if got := fmt.Sprint(err); tc.want == "" && err != nil || tc.want != "" && got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.text, got, tc.want)
+		}
+	}
+}
+
+func TestBetween(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{parse.Between("n", 1, 1, 10), ""},
+		{parse.Between("n", 10, 1, 10), ""},
+		{parse.Between("n", 0, 1, 10), "n: 0: accepted are 1 to 10"},
+		{parse.Between("share", math.NaN(), 0, 1), "share: NaN: accepted are 0 to 1"},
+		{parse.Between("d", 11*time.Minute, 0, 10*time.Minute), "d: 11m0s: accepted are 0s to 10m"},
+		{parse.Between("d", time.Millisecond, time.Second, 168*time.Hour), "d: 1ms: accepted are 1s to 168h"},
+		{parse.Between("d", time.Second, 10*time.Second, 90*time.Minute), "d: 1s: accepted are 10s to 1h30m"},
+		{parse.Choice("mode", "a", parse.OneOf("a", "b")), ""},
+		{parse.Choice("mode", "c", parse.OneOf("a", "b")), `mode: unknown value "c": accepted are a and b`},
+	} {
+		got := ""
+		if tc.err != nil {
+			got = tc.err.Error()
+		}
+		if got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
 		}
 	}
 }
