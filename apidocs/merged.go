@@ -165,7 +165,7 @@ func (p part) addTo(m *merge.Merger) {
 // maxNotes is how many problems of a document the page shows.
 const maxNotes = 10
 
-// notes are what readers are told of the document. They have no addresses in them:
+// notes are what the page says about the document. They have no addresses in them:
 // those are nobody's business outside. The admin API has them.
 func (p part) notes() (notes []string) {
 	d := p.status.Document

@@ -104,7 +104,7 @@ func (rd *Redis) warm(ctx context.Context) {
 }
 
 // leave takes this instance off the list, so that the others need not wait for
-// its silence. If Redis is away, they do.
+// its silence. While Redis is unreachable, they do.
 func (rd *Redis) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), defaultDialTimeout)
 	defer cancel()

@@ -160,8 +160,8 @@ func (g *gateway) cors() []caddyfile.Segment {
 	return []caddyfile.Segment{withDefaults(segment, given, standard...)}
 }
 
-// api returns what happens to requests under /api/: who asks and how often is
-// settled before it is said whether there is such a service.
+// api returns the routes of requests under /api/. The client is authenticated and its
+// limits are checked before it learns whether there is such a service.
 func (g *gateway) api(e *expansion, docs caddyfile.Segment) caddyhttp.RouteList {
 	auth, err := g.auth()
 	if err != nil {

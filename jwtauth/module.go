@@ -80,13 +80,13 @@ type Handler struct {
 	// Bounds of the cache of verified tokens. Default: 32 MiB and 50000 tokens.
 	TokenCache *TokenCache `json:"token_cache,omitempty"`
 
-	// Refuse tokens that were revoked. Default: none is.
+	// Refuse tokens that were revoked. Default: off.
 	DenyList *DenyList `json:"deny_list,omitempty"`
 
-	// Accept tokens that are bound to a key of the client. Default: none is.
+	// Accept tokens that are bound to a key of the client. Default: off.
 	DPoP *DPoP `json:"dpop,omitempty"`
 
-	// Accept tokens that are bound to the client's certificate. Default: none is.
+	// Accept tokens that are bound to the client's certificate. Default: off.
 	CertificateBound *CertificateBound `json:"certificate_bound,omitempty"`
 
 	// Accept tokens that are bound to a key or a certificate as bearer tokens: the

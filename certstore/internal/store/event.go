@@ -77,13 +77,13 @@ func (s *state) wrongKey(err error) {
 	}
 }
 
-// setPolicy notes the eviction policy, and reports whether it is news.
+// setPolicy notes the eviction policy, and reports whether it has changed.
 func (s *state) setPolicy(policy string, evicting bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := s.policy != policy
+	changed := s.policy != policy
 	s.policy, s.evicting = policy, evicting
-	return news
+	return changed
 }
 
 // Status returns what is known. It waits for nothing.

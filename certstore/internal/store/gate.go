@@ -34,13 +34,13 @@ func (g *gate) enter(now time.Time) (reason error, open bool) {
 	return nil, true
 }
 
-// fail notes that an operation got no answer, and reports whether that is news.
+// fail notes that an operation got no answer, and reports whether the one before had one.
 func (g *gate) fail(now time.Time, err error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	news := !g.down
+	changed := !g.down
 	g.down, g.reason, g.next = true, err, now.Add(jitter(probePause, probePause))
-	return news
+	return changed
 }
 
 // leave notes that the caller gave up, so that another may be let through.
@@ -50,13 +50,13 @@ func (g *gate) leave() {
 	g.next = time.Time{}
 }
 
-// succeed notes an answer, and reports whether that is news.
+// succeed notes an answer, and reports whether the operation before had none.
 func (g *gate) succeed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	news := g.down
+	changed := g.down
 	g.down, g.reason = false, nil
-	return news
+	return changed
 }
 
 // isDown reports whether the latest operation got no answer, and why.

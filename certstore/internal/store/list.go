@@ -78,7 +78,7 @@ func (s *Store) children(ctx context.Context, waits bool, key string) (all []chi
 				return err
 			}
 		}
-		if len(reply) > 1 { // an entry may be under two keys while it is encrypted anew
+		if len(reply) > 1 { // an entry may be under two keys while it is encrypted again
 			slices.SortFunc(all, compareChildren)
 			all = slices.Compact(all)
 		}

@@ -40,13 +40,13 @@ func (h *held) ticket() (token string, fence int64) {
 	return h.token, h.fence
 }
 
-// lose notes that another has the lock, and reports whether that is news.
+// lose notes that another has the lock, and reports whether that was not known.
 func (h *held) lose() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news := !h.lost
+	changed := !h.lost
 	h.lost = true
-	return news
+	return changed
 }
 
 // regain notes that the lock is held.

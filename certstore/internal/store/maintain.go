@@ -18,7 +18,7 @@ const (
 	policyRetry  = 10 * time.Second
 )
 
-// rotationLock makes one gateway at a time encrypt entries anew.
+// rotationLock makes one gateway at a time encrypt entries again.
 const rotationLock = "tentagate_encryption_keys"
 
 // Start begins to watch the eviction policy, and has entries that another key than

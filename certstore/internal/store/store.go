@@ -62,7 +62,7 @@ type Options struct {
 	// lock. Default: nothing is done.
 	Retain func() (release func())
 
-	// Observe is told what happens. It must not block. Default: nobody is told.
+	// Observe is called with each event. It must not block. Default: none.
 	Observe func(Event)
 }
 
@@ -141,8 +141,8 @@ func (s *Store) String() string { return "redis:" + s.o.Prefix }
 func (s *Store) do(ctx context.Context, waits bool, name string, f func(context.Context) error) error {
 	began := time.Now()
 	err := s.attempts(ctx, name, f)
-	for told := false; waits && unavailable(err); told = true {
-		if !told {
+	for reported := false; waits && unavailable(err); reported = true {
+		if !reported {
 			s.o.Observe(Event{Kind: Waiting, Name: name, Err: err})
 		}
 		if !sleep(ctx, jitter(retryPause, 10*retryPause)) {

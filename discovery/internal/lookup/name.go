@@ -34,7 +34,7 @@ type Options struct {
 	Port    string
 	// Refresh is the time between two look-ups.
 	Refresh time.Duration
-	// OnChange is told of each look-up whose outcome differs from the one before:
+	// OnChange is called after each look-up whose outcome differs from the one before:
 	// the addresses in use, and why they may be old. It may be nil.
 	OnChange func(addresses []string, err error)
 }

@@ -177,7 +177,7 @@ func (l *List) Revoked(ids *IDs, issued time.Time, now time.Time) bool {
 // apply applies a change and reports whether it changed anything. Of two
 // revocations of one ID the later times count; of a revocation and its removal, the
 // later change.
-func (l *List) apply(id ID, m mark) (news bool) {
+func (l *List) apply(id ID, m mark) (changed bool) {
 	s := l.of(&id)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -133,7 +133,7 @@ func NewRemote(o Options) *Remote {
 // keys does it too.
 func (r *Remote) Start() { r.loop.Start(0) }
 
-// Keys returns the last good set, unless its source has been away for too long.
+// Keys returns the last good set, unless its source has been unreachable for too long.
 func (r *Remote) Keys() *Set {
 	r.Start()
 	return r.usable()
