@@ -8,9 +8,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 )
@@ -228,4 +230,77 @@ func printOf(k *Key) (p Print, err error) {
 	}
 	h.Sum(p[:0])
 	return p, nil
+}
+
+// rocaPrimes are the small odd primes that the faulty generator used.
+var rocaPrimes = []int64{
+	3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
+	101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+}
+
+// roca reports whether an RSA modulus is from the key generator whose primes
+// are powers of 65537 modulo a product of small primes (Nemec et al., "The
+// Return of Coppersmith's Attack", 2017): such a key can be factored. A sound
+// modulus passes for one with a probability under 2⁻²⁷.
+func roca(n *big.Int) bool {
+	var rest big.Int
+	for _, p := range rocaPrimes {
+		want := rest.Mod(n, big.NewInt(p)).Int64()
+		power, found := int64(1), false
+		for range p {
+			if power == want {
+				found = true
+				break
+			}
+			power = power * 65537 % p
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// privateMembers are those of a JSON Web Key that only its owner may know (RFC
+// 7518 §6.2.2, §6.3.2, §6.4.1).
+var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
+
+// Public reads a public key that a client shows of itself, as in the header of a
+// DPoP proof (RFC 9449 §4.2). Its members are what token.DecodeObject returns.
+// The key must be one that a key set could have, of the accepted algorithms,
+// without anything private. It has no
+// Print, and its ID has no meaning.
+func Public(members map[string]any, accepted []string) (Key, error) {
+	members = withoutNulls(maps.Clone(members))
+	for _, name := range privateMembers {
+		if _, given := members[name]; given {
+			return Key{}, errors.New("the key has private members")
+		}
+	}
+	return keyOf(members, accepted, false)
+}
+
+// Thumbprint returns the JWK thumbprint of a public key: the base64url of the
+// SHA-256 of its required members (RFC 7638, RFC 8037 §2).
+func Thumbprint(value any) (string, error) {
+	text := base64.RawURLEncoding.EncodeToString
+	var members string
+	switch k := value.(type) {
+	case *rsa.PublicKey:
+		members = `{"e":"` + text(big.NewInt(int64(k.E)).Bytes()) + `","kty":"RSA","n":"` + text(k.N.Bytes()) + `"}`
+	case *ecdsa.PublicKey:
+		// The uncompressed point: 4, x, y, in full length (RFC 7518 §6.2.1.2).
+		point, err := k.Bytes()
+		if err != nil {
+			return "", err
+		}
+		half := (len(point) - 1) / 2
+		members = `{"crv":"` + k.Params().Name + `","kty":"EC","x":"` + text(point[1:1+half]) + `","y":"` + text(point[1+half:]) + `"}`
+	case ed25519.PublicKey:
+		members = `{"crv":"Ed25519","kty":"OKP","x":"` + text(k) + `"}`
+	default:
+		return "", errors.New("the key is not a public key")
+	}
+	sum := sha256.Sum256([]byte(members))
+	return text(sum[:]), nil
 }
