@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/internal/admin"
-	"github.com/pythopus/tentagate/jwtauth/internal/deny"
 )
 
 func init() {
@@ -86,25 +85,11 @@ func runRevoke(cmd *cobra.Command, _ []string) error {
 func printRevocation(w io.Writer, result revocationResult) error {
 	switch {
 	case result.Restored:
-		fmt.Fprintf(w, "no longer revoked%s\nid: %s\n", reach(result.Shared), result.ID)
+		fmt.Fprintf(w, "no longer revoked%s\nid: %s\n", admin.Reach(result.Shared), result.ID)
 	case !result.Revoked || result.Expires == nil:
 		return errors.New("the gateway did not revoke anything")
 	default:
-		fmt.Fprintf(w, "revoked until %s%s\nid: %s\n", result.Expires.Format(time.RFC3339), reach(result.Shared), result.ID)
+		fmt.Fprintf(w, "revoked until %s%s\nid: %s\n", result.Expires.Format(time.RFC3339), admin.Reach(result.Shared), result.ID)
 	}
 	return nil
-}
-
-// reach says which gateways know of a change.
-func reach(shared deny.Shared) string {
-	switch shared {
-	case deny.SharedYes:
-		return " on all gateways that share this Redis"
-	case deny.SharedPending:
-		return " on this gateway; the others follow when Redis is available"
-	case deny.SharedNo:
-		return " on this gateway; without Redis there are no others to tell"
-	default:
-		return ""
-	}
 }

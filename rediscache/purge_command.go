@@ -87,15 +87,9 @@ func purgeRequestOf(cmd *cobra.Command) (request purgeRequest, err error) {
 }
 
 func printPurge(w io.Writer, result purgeResult) error {
-	switch {
-	case !result.Purged:
+	if !result.Purged {
 		return errors.New("the gateway did not purge anything")
-	case result.Shared == "yes":
-		fmt.Fprintln(w, "purged on all gateways that share this Redis")
-	case result.Shared == "pending":
-		fmt.Fprintln(w, "purged on this gateway; the others follow when Redis is available")
-	default:
-		fmt.Fprintln(w, "purged on this gateway; without Redis there are no others to tell")
 	}
-	return nil
+	_, err := fmt.Fprintln(w, "purged"+admin.Reach(result.Shared))
+	return err
 }

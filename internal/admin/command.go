@@ -78,6 +78,19 @@ func Register(c Command) {
 	})
 }
 
+// Reach says which gateways know of a change: its argument is `shared` of an answer.
+func Reach[T ~string](shared T) string {
+	switch shared {
+	case "yes":
+		return " on all gateways that share this Redis"
+	case "pending":
+		return " on this gateway; the others follow when Redis is available"
+	case "no":
+		return " on this gateway; without Redis there are no others to tell"
+	}
+	return ""
+}
+
 // Example returns command lines for the help of a command.
 func Example(lines ...string) string {
 	return "  tentagate " + strings.Join(lines, "\n  tentagate ")
