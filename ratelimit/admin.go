@@ -238,19 +238,14 @@ func (z *zone) state(key string) (keyState, error) {
 		for i := range d.Len {
 			m := d.Meters[i]
 			l := limitState{Policy: t.names[i], Remaining: m.Remaining, Reset: time.Duration(m.Reset).Seconds()}
-			if i < len(t.plan.Limits()) {
-				limit := t.plan.Limits()[i]
-				l.Limit = limit.String()
-				if t.plan.Algorithm() == gcra.Rate {
-					at := time.Now().UTC()
-					if m.Reset > 0 {
-						p := limit.Policy()
-						at = at.Add(time.Duration(m.Reset + p.Tau - (m.Remaining+1)*p.T))
-					}
-					l.TAT = &at
+			_, l.Limit = t.plan.Text(i)
+			if limits := t.plan.Limits(); i < len(limits) && t.plan.Algorithm() == gcra.Rate {
+				at := time.Now().UTC()
+				if m.Reset > 0 {
+					p := limits[i].Policy()
+					at = at.Add(time.Duration(m.Reset + p.Tau - (m.Remaining+1)*p.T))
 				}
-			} else {
-				l.Limit = t.plan.Quotas()[i-len(t.plan.Limits())].String()
+				l.TAT = &at
 			}
 			ts.Limits = append(ts.Limits, l)
 		}

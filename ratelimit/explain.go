@@ -151,15 +151,9 @@ func (c *check) short() bool {
 
 // left says what is left of each limit, before the request.
 func (c *check) left() string {
-	plan := c.tier.plan
 	parts := make([]string, 0, c.decision.Len)
 	for i := range c.decision.Len {
-		var limit fmt.Stringer
-		if rates := len(plan.Limits()); i < rates {
-			limit = plan.Limits()[i]
-		} else {
-			limit = plan.Quotas()[i-rates]
-		}
+		_, limit := c.tier.plan.Text(i)
 		parts = append(parts, fmt.Sprintf("%d left of %s", c.decision.Meters[i].Remaining, limit))
 	}
 	return strings.Join(parts, ", ")

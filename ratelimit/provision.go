@@ -262,7 +262,8 @@ func (h *Handler) checkCost(t *tier) error {
 		if h.Tier != nil {
 			of, every = " of tier "+t.name, "every request of the tier"
 		}
-		err := fmt.Errorf("cost: %d is more than the %d units that %s%s allows at once, so that %s would be refused: write a higher limit or burst", h.cost, most, t.plan.Text(i), of, every)
+		option, limit := t.plan.Text(i)
+		err := fmt.Errorf("cost: %d is more than the %d units that %s %s%s allows at once, so that %s would be refused: write a higher limit or burst", h.cost, most, option, limit, of, every)
 		if !h.Shadow {
 			return err
 		}

@@ -109,12 +109,13 @@ func (p *Plan) Len() int { return len(p.limits) + len(p.quotas) }
 // Name returns a name of meter i that is unique in the plan: its period.
 func (p *Plan) Name(i int) string { return p.names[i] }
 
-// Text returns the limit or quota of meter i as an operator writes it.
-func (p *Plan) Text(i int) string {
+// Text returns the limit or quota of meter i as an operator writes it, after the name of
+// its option.
+func (p *Plan) Text(i int) (option, value string) {
 	if i < len(p.limits) {
-		return "limit " + p.limits[i].String()
+		return "limit", p.limits[i].String()
 	}
-	return "quota " + p.quotas[i-len(p.limits)].String()
+	return "quota", p.quotas[i-len(p.limits)].String()
 }
 
 // Capacity returns the most units of meter i that can be available at once.
