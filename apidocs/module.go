@@ -92,7 +92,7 @@ type Handler struct {
 	// front: the page asks for one. Default: false.
 	AskToken bool `json:"ask_token,omitempty"`
 
-	// Time between two fetches of a document, from 1s to 168h. Default: 5m.
+	// Time between two fetches of a document, from 1s to 7d. Default: 5m.
 	Refresh caddy.Duration `json:"refresh,omitempty"`
 
 	// Time from the start of the gateway to the first fetch, unless somebody asks for

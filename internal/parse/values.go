@@ -189,11 +189,15 @@ func Between[T cmp.Ordered](option string, value, least, most T) error {
 	return fmt.Errorf("%s: %v: accepted are %s to %s", option, value, bound(least), bound(most))
 }
 
-// bound writes a bound as an operator does: 168h and not 168h0m0s.
+// bound writes a bound as an operator does: 7d or 36h, and not 36h0m0s.
 func bound(v any) string {
+	const day = 24 * time.Hour
 	text := fmt.Sprint(v)
-	if _, ok := v.(time.Duration); !ok {
+	switch d, ok := v.(time.Duration); {
+	case !ok:
 		return text
+	case d > day && d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
 	}
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
