@@ -89,10 +89,7 @@ func relative(from, to string) string {
 	for common < len(here) && common < len(there) && here[common] == there[common] {
 		common++
 	}
-	ref := strings.Repeat("../", len(here)-common)
-	for _, segment := range there[common:] {
-		ref += segment + "/"
-	}
+	ref := strings.Repeat("../", len(here)-common) + strings.Join(append(there[common:], ""), "/")
 	return cmp.Or(ref, "./") + name // a name with a colon in it would be a scheme
 }
 
