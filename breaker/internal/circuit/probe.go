@@ -1,6 +1,12 @@
 package circuit
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// errUnanswered is why probes failed that got no answer for as long as they may take.
+var errUnanswered = errors.New("no answer to a probe in time")
 
 // uploadTimeout is how long a probe that waits for its client's upload may keep
 // others from probing.
@@ -56,6 +62,7 @@ func (b *Breaker) expire(s *Settings) {
 		b.enter(HalfOpen)
 		return
 	}
+	b.last = Result{Outcome: Failure, Err: errUnanswered}
 	b.open("probe", b.now())
 }
 
@@ -96,6 +103,7 @@ func (b *Breaker) doneProbe(p Permit, r Result) {
 		// a probe may take does.
 		b.unanswered += int64(r.Unanswered)
 		if s.ProbeMax > 0 && b.unanswered >= int64(s.ProbeMax) {
+			b.last = Result{Outcome: Failure, Err: errUnanswered}
 			b.open("probe", now)
 			return
 		}

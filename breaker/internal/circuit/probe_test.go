@@ -242,3 +242,26 @@ func TestCloseRace(t *testing.T) {
 		}
 	}
 }
+
+// What the log says of probes that got no answer is not an older failure.
+func TestUnansweredProbesAreTheLastFailure(t *testing.T) {
+	for name, left := range map[string]bool{"the client waits": false, "the client left": true} {
+		changes, c := make(chan Change, 8), clock.NewMock()
+		b := New(Settings{Consecutive: 1, OpenFor: time.Second, Probes: 1, ProbeMax: 2 * time.Second}, c, func(c Change) { changes <- c })
+		defer b.Close()
+		b.Done(mustAllow(t, b), Result{Outcome: Failure, Status: 500})
+		<-changes
+		c.Add(time.Second)
+		<-changes // half-open
+		p := mustAllow(t, b)
+		c.Add(3 * time.Second)
+		if left {
+			b.Done(p, Result{Outcome: Ignored, Unanswered: 3 * time.Second})
+		} else {
+			b.Allow()
+		}
+		if got := <-changes; got.To != Open || !errors.Is(got.Err, errUnanswered) || got.Status != 0 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
