@@ -55,7 +55,7 @@ func (a *attempt) send() (*http.Response, error) {
 			}
 		}
 	}
-	resp, err := a.t.send(&own)
+	resp, err := a.bounded(&own)
 	if err != nil {
 		return nil, err
 	}
