@@ -124,6 +124,9 @@ func (x *exchange) collapse() error {
 			return x.lead(c, private)
 		case resultFits:
 			return x.follow(c.Result())
+		case outdated:
+			// Who asked for it may read it for long yet. One of those who wait asks again.
+			calls.Retire(c)
 		case otherVariant:
 			x.target.vary.set(c.Result().object.Vary, x.r.Header)
 		case notForThisRequest:

@@ -26,8 +26,11 @@ type delivery struct {
 	w    http.ResponseWriter
 	mute bool // it gets no content, or no more
 
-	// reader, if set, is what the client reads by in a goroutine of its own, which
-	// closes done at its end.
+	// held: the beginning of the content has yet to be sent.
+	held bool
+
+	// reader, if set, is what the client reads by. done, if set, is closed when the
+	// goroutine ends that sends to it.
 	reader *stream.Reader
 	done   chan struct{}
 	cutOff atomic.Bool // the client did not get all, and not by its own doing
@@ -56,23 +59,49 @@ func (d *delivery) countUnread(n int, isRead bool) error {
 	return nil
 }
 
-// follow makes the client a reader of the content from a byte on. It reports false if
-// that byte is not there any more.
-func (d *delivery) follow(content *stream.Stream, at int64, gone <-chan struct{}) bool {
-	if d.reader = content.Follow(at); d.reader == nil {
+// follow makes the client a reader of the content from its beginning. It reports false
+// if that is not there any more.
+func (d *delivery) follow(content *stream.Stream, gone <-chan struct{}) bool {
+	if d.reader = content.Follow(0); d.reader == nil {
 		return false
 	}
-	d.done = make(chan struct{})
+	d.held = false
 	w, reader := d.w, d.reader
-	go func() {
-		defer close(d.done)
+	d.aside(func() {
 		defer reader.Close()
-		defer func() { _ = recover() }() // a writer that panics must not end the process
+		if reader.CaughtUp() {
+			_ = http.NewResponseController(w).Flush() // the header
+		}
 		if err := sendArriving(w, reader, gone); err != nil && !errors.Is(err, context.Canceled) {
 			d.cutOff.Store(true)
 		}
-	}()
+	})
 	return true
+}
+
+// flush sends the header.
+func (d *delivery) flush() {
+	w := d.w
+	d.aside(func() { _ = http.NewResponseController(w).Flush() })
+}
+
+// aside runs what may wait for the client in a goroutine of its own.
+func (d *delivery) aside(send func()) {
+	done := make(chan struct{})
+	d.done = done
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }() // a writer that panics must not end the process
+		send()
+	}()
+}
+
+// sendHeld sends what was held of a response that has ended.
+func (d *delivery) sendHeld(body []byte) {
+	if d.held {
+		d.held = false
+		_, _ = d.write(body)
+	}
 }
 
 // finish waits until the client has read all, and reports whether it has.

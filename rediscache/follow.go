@@ -18,6 +18,7 @@ const (
 	resultFits        waitOutcome = iota // the response is for this request too
 	otherVariant                         // it is of another variant
 	notForThisRequest                    // it is not for this request
+	outdated                             // it was, but is not for later requests any more
 	ownTurn                              // there is none yet, and this request asks next
 	timedOut                             // it did not come in time
 	clientCanceled                       // the client is gone
@@ -53,30 +54,26 @@ func (x *exchange) wait(c *call) (outcome waitOutcome) {
 	if rfc9111.Variant(o.Vary, x.r.Header) != o.Variant {
 		return otherVariant
 	}
-	if !x.mayFollow(&res) {
-		return notForThisRequest
-	}
-	return resultFits
+	return x.fits(&res)
 }
 
-// mayFollow reports whether the request may be answered with what another one
-// resulted in.
-func (x *exchange) mayFollow(res *result) bool {
+// fits returns whether the request may be answered with what another one resulted in.
+func (x *exchange) fits(res *result) waitOutcome {
 	s, o := x.h.storage, res.object
 	switch {
 	case res.partition != "" && res.partition != x.target.private.Full,
 		res.partition == "" && !s.mayUse(&x.target, x.target.shared, o):
-		return false
-	case s.epochs.Check(o) != object.Valid:
-		return false // what was invalidated since is not for later requests
-	case res.kind == arrivingResponse:
-		return o.Fresh(time.Now()) > 0
+		return notForThisRequest
+	case s.epochs.Check(o) != object.Valid,
+		res.kind == arrivingResponse && o.Fresh(time.Now()) <= 0:
+		return outdated
 	case res.kind == storedResponse:
 		// It may not be fresh enough for this request.
-		reuse, _ := s.evaluate(&match{object: o, key: res.key}, &x.directives, time.Now())
-		return reuse != rfc9111.Validate
+		if reuse, _ := s.evaluate(&match{object: o, key: res.key}, &x.directives, time.Now()); reuse == rfc9111.Validate {
+			return notForThisRequest
+		}
 	}
-	return true
+	return resultFits
 }
 
 // follow answers with the result of another request's call.

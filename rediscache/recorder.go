@@ -33,6 +33,7 @@ type recorder struct {
 
 	record  record
 	content *stream.Stream // while the phase keeps it
+	cutOff  bool           // a reader was too slow
 	client  delivery
 }
 
@@ -183,8 +184,7 @@ func (r *recorder) share(length int64) {
 	forEverybody := r.record.decision.Shared == rfc9111.Stored
 	switch {
 	case f.call == nil && forEverybody && isReusable(&r.record.decision):
-		hitForMiss.Remove(x.target.callHash(false)) // it can be shared by now
-		return
+		return // it can be shared by now, if it is not too large: see store
 	case f.call == nil:
 		x.rememberHitForMiss(r.status, r.received, isReusable(&r.record.decision))
 		return
@@ -246,49 +246,6 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// direct is how much of a response that is kept is sent to its client by the
-// goroutine that receives it. After that the client is a reader like others, so
-// that a slow one does not slow those who share the response.
-const direct = 64 << 10
-
-// keep takes content that is kept. A client that is gone does not end it.
-func (r *recorder) keep(p []byte) (int, error) {
-	if !r.content.Write(p) && r.phase == recording {
-		r.stopRecording()
-	}
-	bounded := !r.f.lifetime.left.Load() || r.record.lengthKnown
-	if err := r.client.countUnread(len(p), bounded || r.content.HasReaders()); err != nil {
-		return 0, err
-	}
-	switch {
-	case r.phase == forwarding:
-		return r.client.write(p)
-	case r.client.mute || r.client.reader != nil:
-		return len(p), nil
-	case r.f.call != nil && r.written > direct && r.client.follow(r.content, r.written-int64(len(p)), r.f.x.r.Context().Done()):
-		return len(p), nil
-	}
-	if _, err := r.client.write(p); err != nil {
-		r.client.mute = true
-	}
-	return len(p), nil
-}
-
-// stopRecording is for a response that is too large to be stored. Who reads it
-// already goes on doing so.
-func (r *recorder) stopRecording() {
-	notStored.WithLabelValues("size").Inc()
-	if r.f.call != nil {
-		calls.Retire(r.f.call)
-	}
-	if r.client.reader == nil && !r.content.HasReaders() {
-		r.phase.advance(forwarding)
-	} else {
-		r.phase.advance(relaying)
-	}
-	r.f.lifetime.setWanted(false)
-}
-
 // ReadFrom keeps the way open for sendfile where nothing is kept.
 func (r *recorder) ReadFrom(from io.Reader) (int64, error) {
 	if r.phase == awaitingHeader {
@@ -300,21 +257,6 @@ func (r *recorder) ReadFrom(from io.Reader) (int64, error) {
 	n, err := io.Copy(r.client.w, from)
 	r.written += n
 	return n, err
-}
-
-// FlushError flushes what the client has been sent.
-func (r *recorder) FlushError() error {
-	if r.phase == awaitingHeader {
-		r.WriteHeader(http.StatusOK)
-	}
-	if !r.phase.sent() || r.client.reader != nil || r.f.x.background {
-		return nil
-	}
-	err := http.NewResponseController(r.client.w).Flush()
-	if r.phase.keeps() {
-		return nil
-	}
-	return err
 }
 
 // finishHeader is called when the handlers have returned: without a header, net/http
@@ -337,9 +279,12 @@ func (r *recorder) finish() {
 	}
 	if r.phase.keeps() {
 		trailer := trailersOf(r.header)
-		if body, kept := r.content.End(nil); kept && r.phase == recording {
+		body, kept := r.content.End(nil)
+		if kept && r.phase == recording {
 			r.store(body, trailer)
 		}
+		x.stopLeading(endCall) // others need not wait until the client has read it
+		r.client.sendHeld(body)
 		if !r.client.finish() && !x.background {
 			panic(http.ErrAbortHandler)
 		}
@@ -368,6 +313,9 @@ func (r *recorder) store(body []byte, trailer http.Header) {
 		return
 	}
 	x.h.storage.put(r.record.key, o)
+	if r.f.call == nil && r.record.decision.Shared == rfc9111.Stored && isReusable(&r.record.decision) {
+		hitForMiss.Remove(x.target.callHash(false))
+	}
 }
 
 // abort ends a response that broke off: it is not stored, and nobody who has a part
@@ -375,7 +323,9 @@ func (r *recorder) store(body []byte, trailer http.Header) {
 func (r *recorder) abort() {
 	r.phase.advance(aborted)
 	if r.content != nil {
-		r.content.End(stream.ErrAborted)
+		body, _ := r.content.End(stream.ErrAborted)
+		r.f.x.stopLeading(endCall) // nobody more may have it
+		r.client.sendHeld(body)
 	}
 	r.client.finish()
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // Reader follows a stream for one client.
@@ -10,6 +11,18 @@ type Reader struct {
 	s   *Stream
 	at  int64
 	cut bool // it was too slow
+
+	behind  bool          // the writer waits for it
+	delayed time.Duration // how long others have waited for it lately
+	counted time.Time     // until when that was counted
+}
+
+// delay counts that others have waited for the reader from a time to another, and
+// returns how long they have lately.
+func (r *Reader) delay(from, to time.Time) time.Duration {
+	r.delayed = max(r.delayed-from.Sub(r.counted), 0) + to.Sub(from)
+	r.counted = to
+	return r.delayed
 }
 
 // Next returns what came since the last call, and waits for it until done is
@@ -37,15 +50,28 @@ func (r *Reader) Next(done <-chan struct{}) ([]byte, error) {
 		if s.more == nil {
 			s.more = make(chan struct{})
 		}
-		more := s.more
-		s.mu.Unlock()
-		select {
-		case <-more:
-			s.mu.Lock()
-		case <-done:
-			s.mu.Lock()
+		if !s.wait(s.more, done) {
 			return nil, context.Canceled
 		}
+	}
+}
+
+// wait unlocks the stream and waits until more is closed. It reports false if done was
+// before.
+func (s *Stream) wait(more, done <-chan struct{}) bool {
+	if s.waiting++; s.waiting == 1 {
+		s.waitingSince = time.Now()
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.waiting--
+	}()
+	select {
+	case <-more:
+		return true
+	case <-done:
+		return false
 	}
 }
 

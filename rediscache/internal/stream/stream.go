@@ -15,10 +15,11 @@ var ErrAborted = errors.New("the response broke off")
 // large to be kept.
 var errTooSlow = errors.New("the client is too slow for a response that is not kept")
 
-// stallTimeout is how long the writer of a response that is not kept waits for a
-// reader that takes nothing while others could read on. A reader that is alone is
-// waited for as without the cache.
-const stallTimeout = 10 * time.Second
+// MaxDelay is how long a reader of a response that is not kept may have others wait
+// for it. As much of that is forgotten as there is time in which it does not, so one
+// that reads at half their pace may go on. A reader that is alone is waited for as
+// without the cache. It is a variable for tests.
+var MaxDelay = 10 * time.Second
 
 // window is how much of a response that is not kept is buffered for its readers.
 const window = 256 << 10
@@ -28,8 +29,8 @@ const window = 256 << 10
 // writer waits for them.
 type Stream struct {
 	budget  *Budget
-	onIdle  func() // called when the last reader has gone
-	stall   time.Duration
+	onIdle  func()        // called when the last reader has gone
+	delay   time.Duration // MaxDelay
 	limit   int
 	charged int64 // bytes of the budget
 
@@ -41,6 +42,11 @@ type Stream struct {
 	more    chan struct{} // closed when there is more to read; nil while nobody waits
 	space   chan struct{} // closed when a reader has moved on
 	readers map[*Reader]struct{}
+	cutOff  bool // one of them was
+
+	// How many readers have had all that has arrived, and since when there are any.
+	waiting      int
+	waitingSince time.Time
 }
 
 // buffer is a part of the content.
@@ -56,7 +62,7 @@ func (b *buffer) end() int64 { return b.start + int64(len(b.data)) }
 // known, which is kept as far as limit and budget allow. onIdle is called when the
 // last reader has gone before the end.
 func New(limit, expected int64, budget *Budget, onIdle func()) *Stream {
-	s := &Stream{limit: int(limit), stall: stallTimeout, budget: budget, onIdle: onIdle}
+	s := &Stream{limit: int(limit), delay: MaxDelay, budget: budget, onIdle: onIdle}
 	switch {
 	case expected <= 0 || expected > limit:
 	case s.charge(expected):
@@ -110,7 +116,6 @@ func (s *Stream) Write(p []byte) (kept bool) {
 }
 
 // waitForSpace drops what all readers have read and waits until n bytes more fit.
-// A reader that takes nothing for too long while others are ahead is cut off.
 func (s *Stream) waitForSpace(n int) {
 	for {
 		slowest := s.content.end()
@@ -126,43 +131,58 @@ func (s *Stream) waitForSpace(n int) {
 		if len(s.content.data) == 0 || len(s.content.data)+n <= s.limit {
 			return
 		}
-		if !s.waitForReader() && s.anyAhead(slowest) {
-			for r := range s.readers {
-				if r.at == slowest {
-					r.cut = true
-					delete(s.readers, r)
-				}
-			}
+		end := s.content.end()
+		s.waitForReaders(min(end, end+int64(n-s.limit)))
+	}
+}
+
+// waitForReaders waits for those that are before a position, until one of them has
+// moved on, and cuts off who has others wait for too long.
+func (s *Stream) waitForReaders(position int64) {
+	patience := s.delay
+	for r := range s.readers {
+		if r.behind = r.at < position; r.behind {
+			patience = min(patience, s.delay-r.delayed)
+		}
+	}
+	from := time.Now()
+	s.waitForReader(patience)
+	to := time.Now()
+	switch {
+	case s.waiting == 0:
+		from = to // it is nobody's time
+	case s.waitingSince.After(from):
+		from = s.waitingSince
+	}
+	for r := range s.readers {
+		if r.behind && r.delay(from, to) >= s.delay {
+			r.cut, s.cutOff = true, true
+			delete(s.readers, r)
 			s.wakeReaders()
 		}
 	}
 }
 
-// waitForReader unlocks the stream and waits until a reader has moved on. It
-// reports false if none did in time.
-func (s *Stream) waitForReader() (moved bool) {
+// waitForReader unlocks the stream and waits until a reader has moved on, or for some
+// time.
+func (s *Stream) waitForReader(patience time.Duration) {
 	space := make(chan struct{})
 	s.space = space
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	timer := time.NewTimer(s.stall)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-space:
-		return true
 	case <-timer.C:
-		return false
 	}
 }
 
-// anyAhead reports whether any reader is beyond the position.
-func (s *Stream) anyAhead(at int64) bool {
-	for r := range s.readers {
-		if r.at > at {
-			return true
-		}
-	}
-	return false
+// CutOff reports whether a reader was cut off.
+func (s *Stream) CutOff() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cutOff
 }
 
 func (s *Stream) wakeReaders() {
@@ -193,11 +213,11 @@ func (s *Stream) End(err error) (body []byte, kept bool) {
 }
 
 // Follow returns a reader that begins at a byte of the content, nil if that is no
-// longer there.
+// longer there or the response broke off.
 func (s *Stream) Follow(at int64) *Reader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if at < s.content.start || s.over && !s.ended && at < s.content.end() && len(s.readers) == 0 {
+	if s.err != nil || at < s.content.start || s.over && !s.ended && at < s.content.end() && len(s.readers) == 0 {
 		return nil
 	}
 	r := &Reader{s: s, at: at}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,44 +20,73 @@ func read(r *Reader) (n int, err error) {
 	}
 }
 
-// A reader of a response that is not kept is waited for while nobody else reads
-// it, and cut off when it holds up others.
+// A reader of a response that is not kept is waited for while nobody else reads it, and
+// as long as it is not much slower than others.
 func TestSlowReaders(t *testing.T) {
-	const size = 4 * window
-	for name, others := range map[string]bool{"alone": false, "before others": true} {
-		s := New(1, -1, nil, nil)
-		s.stall = 10 * time.Millisecond
-		slow := s.Follow(0)
-		written := make(chan struct{})
-		if others {
-			fast := s.Follow(0)
-			go func() {
-				defer fast.Close()
-				_, _ = read(fast)
-			}()
-		}
-		go func() {
-			defer close(written)
-			for range 16 {
-				s.Write(make([]byte, size/16))
-			}
-			s.End(nil)
-		}()
-		if !others {
-			select {
-			case <-written:
-				t.Errorf("%s: the writer did not wait", name)
-			case <-time.After(20 * s.stall):
-			}
-		} else {
-			<-written
-		}
-		got, err := read(slow)
-		slow.Close()
-		<-written
-		if whole := errors.Is(err, io.EOF) && got == size; whole == others {
-			t.Errorf("%s: got %d bytes, then %v", name, got, err)
-		}
+	const size = 1000 * window
+	for name, tc := range map[string]struct {
+		slow, fast time.Duration // for a window, 0: nobody
+		cut        bool
+	}{
+		"alone":                  {time.Hour, 0, false},
+		"among its like":         {time.Hour, time.Hour, false},
+		"a little slower":        {1900 * time.Millisecond, time.Second, false},
+		"much slower":            {2100 * time.Millisecond, time.Second, true},
+		"reads now and then":     {9 * time.Second, time.Millisecond, true},
+		"reads nothing for long": {time.Hour, time.Millisecond, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(1, -1, nil, nil)
+				s.limit = window
+				s.over = true
+				got := make(chan error, 2)
+				follow := func(pause time.Duration) {
+					r, n := s.Follow(0), 0
+					go func() {
+						defer r.Close()
+						for {
+							chunk, err := r.Next(nil)
+							if n += len(chunk); err != nil {
+								if errors.Is(err, io.EOF) && n != size {
+									err = io.ErrUnexpectedEOF
+								}
+								got <- err
+								return
+							}
+							time.Sleep(pause * time.Duration(len(chunk)) / window)
+						}
+					}()
+				}
+				follow(tc.slow)
+				readers := 1
+				if tc.fast > 0 {
+					readers++
+					follow(tc.fast)
+				}
+				began := time.Now()
+				for range size / (window / 8) {
+					s.Write(make([]byte, window/8))
+				}
+				s.End(nil)
+				took := time.Since(began)
+				cut := 0
+				for range readers {
+					switch err := <-got; {
+					case errors.Is(err, errTooSlow):
+						cut++
+					case !errors.Is(err, io.EOF):
+						t.Error(err)
+					}
+				}
+				if tc.cut != (cut == 1) || tc.cut != s.CutOff() {
+					t.Errorf("%d were cut off", cut)
+				}
+				if alone := size / window * tc.fast; tc.cut && took > alone+time.Minute*4 {
+					t.Errorf("took %v, and alone it takes %v", took, alone)
+				}
+			})
+		})
 	}
 }
 
