@@ -9,6 +9,13 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
+// maxAbandoned is how many requests to origins go on at a time whose clients have left
+// and whose responses nobody reads. Beyond that they end with their clients: otherwise
+// one client could have any number of them by leaving again and again.
+const maxAbandoned = 100
+
+var abandoned atomic.Int64
+
 // lifetime bounds a request to the origin. It goes on when its client has left, as long
 // as others read the response or it will be stored; but not for longer than fill_timeout
 // while nobody reads.
@@ -24,6 +31,7 @@ type lifetime struct {
 	evaluated bool // it is known whether the response is wanted without its client
 	wanted    bool
 	timer     *time.Timer
+	counted   bool // among those that are abandoned
 }
 
 // begin returns the context of the request to the origin.
@@ -98,11 +106,25 @@ func (l *lifetime) reconsider() {
 	case l.cancel == nil, l.isRead():
 	case limit == 0, l.evaluated && !l.wanted, !l.evaluated && l.f.call == nil:
 		l.cancel()
+	case l.timer == nil && !l.mayGoOn():
+		l.cancel()
 	case l.timer == nil:
 		l.timer = time.AfterFunc(limit, l.expire)
 	default:
 		l.timer.Reset(limit)
 	}
+}
+
+// mayGoOn reports whether the request may go on without a client.
+func (l *lifetime) mayGoOn() bool {
+	if l.f.x.background {
+		return true // it never had one
+	}
+	l.counted = abandoned.Add(1) <= maxAbandoned
+	if !l.counted {
+		abandoned.Add(-1)
+	}
+	return l.counted
 }
 
 // expire ends the request to the origin unless the response has a reader by now. When
@@ -124,6 +146,10 @@ func (l *lifetime) close() {
 	defer l.mu.Unlock()
 	if l.timer != nil {
 		l.timer.Stop()
+	}
+	if l.counted {
+		l.counted = false
+		abandoned.Add(-1)
 	}
 	if l.cancel != nil {
 		l.cancel()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -18,15 +19,21 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/rfc9111"
 )
 
+// maxRefreshes bounds the refreshes of a handler at a time. Who asks for what is stale gets it at
+// once, so no limit on requests in flight bounds what is asked for on their behalf.
+const maxRefreshes = 1000
+
 // refresher asks origins in the background for what was sent stale.
 type refresher struct {
 	h       *Handler
 	ctx     context.Context // of the configuration
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	count   atomic.Int64 // that are running
 }
 
-// start refreshes a stored response. If somebody asks for it already, that is enough.
+// start refreshes a stored response. If somebody asks for it already, that is enough. If too
+// much is refreshed already, a later request has it refreshed.
 func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, stored match) {
 	private := t.isPrivate(stored.key)
 	c, leader := calls.Join(t.callKey(private))
@@ -38,11 +45,18 @@ func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, st
 		calls.HandOver(c)
 		return
 	}
+	if b.count.Add(1) > maxRefreshes {
+		b.count.Add(-1)
+		cancel()
+		calls.HandOver(c)
+		return
+	}
 	x := &exchange{h: b.h, w: discard{}, r: detached, next: next, background: true}
 	x.target, x.directives, x.hit = *t, rfc9111.NoDirectives(), stored
 	x.calls.led = t.callHash(private)
 	b.running.Go(func() {
 		defer cancel()
+		defer b.count.Add(-1)
 		defer func() {
 			if p := recover(); p != nil {
 				b.h.logger.Error("panic while refreshing in the background", panicField(p))

@@ -1,7 +1,10 @@
 package rediscache
 
 import (
+	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pythopus/tentagate/internal/testkit"
@@ -36,4 +39,36 @@ func TestRefreshKeepsPlaceholders(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Requests that are answered at once with what is stale do not add up to any number of
+// refreshes of a service that is slow.
+func TestRefreshesAreBounded(t *testing.T) {
+	const more = 5
+	var running atomic.Int64
+	var slow atomic.Bool
+	finish := make(chan struct{})
+	g := newGateway(t, "http_cache {\n jitter 0\n}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Age", "200")
+		w.Header().Set("Cache-Control", "max-age=100, stale-while-revalidate=10000")
+		if slow.Load() {
+			running.Add(1)
+			defer running.Add(-1)
+			<-finish
+		}
+	})
+	ask := func() {
+		for i := range maxRefreshes + more {
+			g.send("GET", fmt.Sprint("/", i))
+		}
+	}
+	ask()
+	slow.Store(true)
+	ask()
+	testkit.Eventually(t, "refreshes", func() bool { return running.Load() == maxRefreshes })
+	if got := g.h.refresher.count.Load(); got != maxRefreshes {
+		t.Errorf("%d refreshes, want at most %d", got, maxRefreshes)
+	}
+	close(finish)
+	testkit.Eventually(t, "the end of the refreshes", func() bool { return g.h.refresher.count.Load() == 0 })
 }
