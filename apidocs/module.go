@@ -58,6 +58,11 @@ func init() {
 // The services' documents are fetched in the background. One that cannot be fetched
 // is used as it was when it could, and a service without one is described by its
 // path alone.
+//
+//	api_docs {
+//		title "Example API"
+//		service users http://users:8000
+//	}
 type Handler struct {
 	// Path of the page, or `off`. Default: `/docs`.
 	UI string `json:"ui,omitempty"`

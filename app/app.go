@@ -40,6 +40,14 @@ func init() {
 // from the environment variable REDIS_URL, or from the file that REDIS_URL_FILE
 // names, if one is set. A configuration that has the app, but no `redis` in it,
 // keeps everything in memory.
+//
+//	{
+//		tentagate {
+//			redis {env.REDIS_URL} {
+//				budget 50ms
+//			}
+//		}
+//	}
 type App struct {
 	// The Redis that all gateways share. Default: none, everything is kept in
 	// memory.

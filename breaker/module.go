@@ -37,6 +37,12 @@ func init() {
 //
 // The placeholder `{http.circuit_breaker.state}` is the state when the request
 // came: `closed`, `open` or `half_open`.
+//
+//	circuit_breaker users {
+//		consecutive 5
+//		open_for 30s
+//	}
+//	reverse_proxy users:8000
 type Handler struct {
 	// Name of the breaker, for metrics and administration. Handlers with the same
 	// name share one state, which survives a reload, and need the same rules.

@@ -41,6 +41,13 @@ var addressFields = []string{
 // `request>headers`, it does so in the fields that hold a URL, and replaces the
 // fields that hold credentials. It knows the parameters and fields from which a
 // jwt_auth of the process takes tokens.
+//
+//	log {
+//		format filter {
+//			request>uri credentials my_token
+//			request>headers credentials
+//		}
+//	}
 type CredentialsFilter struct {
 	// Further names of query parameters, beside access_token, token, api_key,
 	// code, password and the like. Default: none.

@@ -49,6 +49,13 @@ func init() {
 // Values are encrypted with AES-256-GCM, and names are hidden: Redis shows neither
 // keys nor hosts. A lock has a short lease, which its holder renews; one that lost
 // its lock cannot write what the lock protects.
+//
+//	{
+//		storage tentagate {
+//			redis {env.CERTIFICATES_REDIS_URL}
+//			key {file./run/secrets/certificate-key}
+//		}
+//	}
 type Storage struct {
 	// The Redis for certificates. Default: that of the app `tentagate`. One for
 	// caching may evict certificates; Caddy's `storage` commands need it here.

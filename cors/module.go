@@ -48,6 +48,11 @@ func init() {
 // Placeholders in the options, such as `{env.ALLOWED_ORIGINS}`, are resolved
 // when the configuration is loaded; each may stand for several values,
 // separated by commas.
+//
+//	cors https://app.example.com https://*.preview.example.com {
+//		allow_credentials
+//		max_age 1h
+//	}
 type Handler struct {
 	// The origins whose pages may read responses: `*`, exact origins such as
 	// `https://app.example.com`, `https://*.example.com` for all subdomains,

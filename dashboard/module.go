@@ -29,6 +29,9 @@ func init() {
 
 // Handler serves the dashboard. Other requests pass. It shows the state of the whole gateway,
 // so it must be behind authentication, or on a port for operators.
+//
+//	@operators remote_ip private_ranges
+//	dashboard @operators
 type Handler struct {
 	// Path of the page, `/` for the root of the site. What else it needs is below.
 	// Default: `/dashboard`.

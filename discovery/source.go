@@ -51,6 +51,12 @@ func init() {
 // background. Until that first succeeds, and when the DNS says that there is no
 // address, the proxy connects to the name itself. While the DNS does not answer, the
 // last known addresses stay in use.
+//
+//	reverse_proxy {
+//		dynamic tentagate users.users.svc.cluster.local:8000 {
+//			refresh 10s
+//		}
+//	}
 type Source struct {
 	// The name and the port of the addresses: `users.users.svc.cluster.local:8000`.
 	// Required.

@@ -47,6 +47,10 @@ func init() {
 // differently, deletes fields that a client must not send (of the connection, of its
 // own address, of the proxies in front), prevents request smuggling, and gives each
 // request an id.
+//
+//	guard {
+//		keep_forwarded X-Azure-ClientIP
+//	}
 type Handler struct {
 	// Accept `%2f` in a path. Dot segments around it are still refused.
 	// Default: false.

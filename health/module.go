@@ -42,6 +42,10 @@ var started = time.Now()
 // Handler answers the probes on three paths: general health, liveness and
 // readiness. Probes never block: the state of dependencies is monitored in the
 // background.
+//
+//	health {
+//		details private_ranges
+//	}
 type Handler struct {
 	// Path of the general health, `{"status":"healthy"}`; with `?verbose`, or for a
 	// client that accepts application/health+json, with details. Default: `/health`.

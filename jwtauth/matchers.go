@@ -36,10 +36,16 @@ func claimsOf(r *http.Request) (token.Claims, bool) {
 
 // MatchClaim matches requests whose token, accepted by a jwt_auth before, meets
 // every requirement of the list. Without such a token it never matches.
+//
+//	@gold jwt_claim plan gold
+//	header @gold X-Plan gold
 type MatchClaim []policy.Requirement
 
 // MatchScope matches requests whose token, accepted by a jwt_auth before, has
 // the scopes of every item of the list. Without such a token it never matches.
+//
+//	@writers jwt_scope orders:write
+//	header @writers X-May-Write yes
 type MatchScope []policy.Scopes
 
 // CaddyModule returns the Caddy module information.

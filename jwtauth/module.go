@@ -33,6 +33,13 @@ func init() {
 // Handler authenticates requests by their JSON Web Token, and decides by its
 // claims what they may do. A request without a valid token gets 401 with an RFC
 // 6750 challenge, one whose token does not suffice 403.
+//
+//	jwt_auth {
+//		discovery https://issuer.example.com
+//		audience https://api.example.com
+//		scopes all orders:read
+//		forward sub X-User
+//	}
 type Handler struct {
 	// The providers by name. With several, the `iss` of a token selects one. A
 	// null takes the provider that the global option `jwt_provider` defines under

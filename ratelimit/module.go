@@ -79,6 +79,12 @@ var errNoRedis = errors.New("store redis: the tentagate app has no Redis; set `r
 // `{http.ratelimit.<zone>.reset}` | Seconds until more units are available
 // `{http.ratelimit.<zone>.outcome}` | `allowed`, `limited`, `delayed`, `unavailable`, `exempt`, `shadow_limited` or `concurrency_limited`
 // `{http.ratelimit.<zone>.tier}` | The tier whose limits applied
+//
+//	ratelimit {
+//		key {http.auth.user.id}
+//		limit 100/1m
+//		limit 10/1s burst 20
+//	}
 type Handler struct {
 	// The name of the counters, which survive reloads and, in Redis, are shared by
 	// all gateways. Handlers with the same zone share counters. Letters, digits, dot,

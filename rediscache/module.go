@@ -73,6 +73,13 @@ func init() {
 // Handler answers GET and HEAD requests, and QUERY where key.body enables it, from
 // stored responses. It follows the responses' own cache-control fields (RFC 9111), and
 // the operator's ttl where a response has none.
+//
+//	http_cache 60s {
+//		stale_if_error 10m
+//		key {
+//			per_user
+//		}
+//	}
 type Handler struct {
 	// Freshness lifetime of responses with status 200, 203, 301 or 308 that state none
 	// themselves. Default: they are not stored.

@@ -29,6 +29,9 @@ func init() {
 const maxName = 256
 
 // Handler observes the requests that pass it. It changes neither requests nor responses.
+//
+//	telemetry users
+//	reverse_proxy users:8000
 type Handler struct {
 	// What metrics, logs and traces call the service behind this handler, and all
 	// requests that are for none of Services. Default: `_other`.

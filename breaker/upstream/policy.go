@@ -25,6 +25,15 @@ func init() {
 // It excludes no more than a share of the upstreams. If more circuits are open, it
 // excludes none: requests to an open one are refused, so that the others do not
 // get all the load.
+//
+//	reverse_proxy users-1:8000 users-2:8000 {
+//		lb_policy available least_conn
+//		transport tentagate {
+//			breaker users {
+//				consecutive 5
+//			}
+//		}
+//	}
 type Policy struct {
 	// The policy that selects. Default: random.
 	InnerRaw json.RawMessage `json:"inner,omitempty" caddy:"namespace=http.reverse_proxy.selection_policies inline_key=policy"`

@@ -40,6 +40,15 @@ func init() {
 // A fault of the client is answered with 400, 408 or 413. It never counts, not even
 // in the passive health checks of reverse_proxy (`fail_duration`), and is not
 // retried.
+//
+//	reverse_proxy users-1:8000 users-2:8000 {
+//		lb_retries 1
+//		transport tentagate {
+//			breaker users {
+//				consecutive 5
+//			}
+//		}
+//	}
 type Transport struct {
 	reverseproxy.HTTPTransport
 
