@@ -1,4 +1,4 @@
-# make build | test | lint | check | bench | soak | image | chart
+# make build | test | lint | check | bench | soak | image | chart | manifests | pebble
 
 build: ## the binary
 	go build -o tentagate ./cmd/tentagate
@@ -24,4 +24,10 @@ image: ## builds the image twice with buildah, compares the two, and runs one ha
 chart: ## lints, packages and renders the Helm chart, and runs its pod
 	.ci/chart
 
-.PHONY: build test lint check bench soak image chart
+manifests: ## kubeconform and kube-score over manifests, overlays, components, the chart and the objects that pages show
+	.ci/manifests
+
+pebble: ## certificates that three gateways share, from a test server of Let's Encrypt
+	.ci/pebble
+
+.PHONY: build test lint check bench soak image chart manifests pebble
