@@ -185,6 +185,11 @@ func runPod(t *testing.T, found objects, behindProxy bool) {
 	if most := 101 + int(time.Since(began).Minutes()*100); !behindProxy && sent-limited > most {
 		t.Errorf("%d requests with made-up addresses were admitted, at most %d may be", sent-limited, most)
 	}
+	for _, o := range found["Service"] {
+		if path := o.(*corev1.Service).Annotations["service.beta.kubernetes.io/azure-load-balancer-health-probe-request-path"]; path != "" && g.get(path).status != http.StatusOK {
+			t.Errorf("the load balancer's probe of %s: %d", path, g.get(path).status)
+		}
+	}
 	if a := g.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("/metrics on the public port: %d, want 404", a.status)
 	}

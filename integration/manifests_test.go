@@ -201,6 +201,32 @@ func TestManifests(t *testing.T) {
 			}
 		}
 	})
+	t.Run("in production", func(t *testing.T) {
+		if p := c.LivenessProbe; p.PeriodSeconds*p.FailureThreshold < 60 {
+			t.Error("a pod that has much to do is restarted for it")
+		}
+		if o := pod.DNSConfig.Options[0]; o.Name != "ndots" || *o.Value != "2" {
+			t.Error("a name with dots is looked up in every search domain first")
+		}
+		if d := only[*policyv1.PodDisruptionBudget](t, found, "PodDisruptionBudget").Spec; d.MaxUnavailable.StrVal != "25%" || deployment.Spec.Strategy.RollingUpdate.MaxSurge.StrVal != "25%" {
+			t.Error("a drain or a rollout of many pods takes one at a time")
+		}
+		if only[*schedulingv1.PriorityClass](t, found, "PriorityClass").Name != pod.PriorityClassName {
+			t.Errorf("there is no PriorityClass %s", pod.PriorityClassName)
+		}
+		for _, mode := range []string{"enforce", "warn", "audit"} {
+			if only[*corev1.Namespace](t, found, "Namespace").Labels["pod-security.kubernetes.io/"+mode] != "restricted" {
+				t.Errorf("the namespace does not %s the restricted standard", mode)
+			}
+		}
+		protocols := map[string]bool{}
+		for _, p := range only[*corev1.Service](t, found, "Service").Spec.Ports {
+			protocols[*p.AppProtocol] = true
+		}
+		if !protocols["kubernetes.io/h2c"] || !protocols["http"] {
+			t.Errorf("the Service's ports are for %v: gRPC needs one of its own", protocols)
+		}
+	})
 	t.Run("configuration", func(t *testing.T) {
 		if !slices.Contains(c.Args, "/etc/tentagate/Caddyfile") {
 			t.Error("the Caddyfile of the ConfigMap is not used")
