@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/app/resp"
 	"github.com/pythopus/tentagate/internal/events"
 	"github.com/pythopus/tentagate/internal/pool"
 )
@@ -191,6 +192,7 @@ func (rd *Redis) emit(c availability.Change) {
 
 // newClient makes the client for the topology that the options describe.
 func newClient(o *redis.UniversalOptions) redis.UniversalClient {
+	o.Dialer = resp.Checked(redis.NewDialer(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig}))
 	// Plain Redis has no maintenance notifications; asking for them costs a
 	// round trip at each new connection.
 	off := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}

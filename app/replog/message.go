@@ -3,6 +3,8 @@ package replog
 import (
 	"strconv"
 	"strings"
+
+	"github.com/pythopus/tentagate/app/pubsub"
 )
 
 // messageRestored is published when the log got back what it had lost.
@@ -10,20 +12,7 @@ const messageRestored = "restored"
 
 // listen applies the changes of others as they are published.
 func (l *Log) listen() {
-	sub := l.o.Client.Subscribe(l.ctx, l.o.Keys.Channel)
-	defer sub.Close()
-	messages := sub.Channel()
-	for {
-		select {
-		case m, ok := <-messages:
-			if !ok {
-				return
-			}
-			l.receive(m.Payload)
-		case <-l.ctx.Done():
-			return
-		}
-	}
+	pubsub.Listen(l.ctx, l.o.Client, l.o.Keys.Channel, l.receive)
 }
 
 // receive applies a message. If one before it was lost, or it cannot be read, the

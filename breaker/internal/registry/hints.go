@@ -12,6 +12,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/app/availability"
+	"github.com/pythopus/tentagate/app/pubsub"
 	"github.com/pythopus/tentagate/breaker/internal/circuit"
 	"github.com/pythopus/tentagate/internal/pool"
 )
@@ -63,7 +64,7 @@ func acquireHints(a *app.App) (*pool.Ref[*hints], error) {
 			outgoing: make(chan hint, hintQueue), cancel: cancel, giveBack: rd.Retain(),
 		}
 		h.done.Go(func() { h.send(ctx) })
-		h.done.Go(func() { h.listen(ctx) })
+		h.done.Go(func() { pubsub.Listen(ctx, h.client, h.channel, h.apply) })
 		return h, nil
 	})
 }
@@ -103,24 +104,6 @@ func (h *hints) send(ctx context.Context) {
 			limited, cancel := context.WithTimeout(ctx, hintTimeout)
 			_ = h.client.Publish(limited, h.channel, text).Err()
 			cancel()
-		}
-	}
-}
-
-// listen applies hints until the context ends. The client reconnects by itself.
-func (h *hints) listen(ctx context.Context) {
-	sub := h.client.Subscribe(ctx, h.channel)
-	defer sub.Close()
-	messages := sub.Channel()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case message, ok := <-messages:
-			if !ok {
-				return
-			}
-			h.apply(message.Payload)
 		}
 	}
 }
