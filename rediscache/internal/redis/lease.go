@@ -28,7 +28,7 @@ return 0
 
 // Lease asks to be the one gateway that fills the key. It takes no longer than
 // the budget, and is granted if Redis does not answer: then each gateway asks
-// the origin. release does not wait; it takes effect after the writes of the
+// the origin. free does not wait; it takes effect after the writes of the
 // same key that were asked for before.
 func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (free func(), granted bool) {
 	none := func() {}
@@ -47,9 +47,11 @@ func (s *Store) Lease(ctx context.Context, key object.Key, life time.Duration) (
 	switch {
 	case errors.Is(err, redis.Nil):
 		return none, false // another gateway has it
-	case err != nil:
+	case errors.Is(err, errNotAsked):
 		return none, true
 	}
+	// After an error it is given back too: Redis may have granted it too late, and the
+	// other gateways would wait until it expires.
 	return func() { s.enqueue(job{key: key, token: token}) }, true
 }
 
