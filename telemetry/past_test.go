@@ -3,7 +3,6 @@ package telemetry_test
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -45,21 +44,24 @@ func (*decider) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 		w.WriteHeader(requeststate.StatusClientClosed)
 	case "/abort":
 		panic(http.ErrAbortHandler)
+	case "/whole":
+		w.Header().Set("Content-Length", "7")
+		_, _ = w.Write([]byte("content"))
 	case "/content":
 		_, _ = w.Write([]byte("content"))
 	}
 	return nil
 }
 
-// brokenWriter is one whose client leaves at the first byte of the content.
-type brokenWriter struct {
+// leavingWriter is one whose client leaves when it has the first part of the content.
+type leavingWriter struct {
 	http.ResponseWriter
 	leave func()
 }
 
-func (w *brokenWriter) Write([]byte) (int, error) {
-	w.leave()
-	return 0, net.ErrClosed
+func (w *leavingWriter) Write(p []byte) (int, error) {
+	defer w.leave()
+	return w.ResponseWriter.Write(p)
 }
 
 // A past request has the user that the access log has, and says when the client left or the
@@ -70,6 +72,8 @@ func TestPast(t *testing.T) {
 	leave()
 	leaving, leave := context.WithCancel(t.Context())
 	defer leave()
+	leavingLate, leaveLate := context.WithCancel(t.Context())
+	defer leaveLate()
 	for id, tc := range map[string]struct {
 		ctx           context.Context
 		path          string
@@ -88,14 +92,18 @@ func TestPast(t *testing.T) {
 		// it leaves.
 		"past-unread": {gone, "/content", 499, "client_closed", ""},
 		"past-broken": {leaving, "/content", 200, "client_closed", ""},
+		"past-whole":  {leavingLate, "/whole", 200, "answered", ""},
 	} {
 		r := httptest.NewRequestWithContext(tc.ctx, http.MethodGet, "http://past.test"+tc.path, nil)
 		r.Header.Set("X-Request-Id", id)
 		func() {
 			defer func() { _ = recover() }() // as net/http does
 			var w http.ResponseWriter = httptest.NewRecorder()
-			if tc.ctx == leaving {
-				w = &brokenWriter{w, leave}
+			switch tc.ctx {
+			case leaving:
+				w = &leavingWriter{w, leave}
+			case leavingLate:
+				w = &leavingWriter{w, leaveLate}
 			}
 			handler.ServeHTTP(w, r)
 		}()

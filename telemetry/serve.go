@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -67,7 +68,7 @@ func (o *observation) end() {
 	d, sv := &o.state.Decisions, o.service
 	took := d.Stages.Stop()
 	status := o.status()
-	d.ClientClosed = (o.failed || status == requeststate.StatusClientClosed || o.state.Observed.Broken) && o.clientLeft()
+	d.ClientClosed = o.clientLeft() && !o.complete()
 	if o.err != nil && o.state.Problem.ID.Load() == nil {
 		// A handler in front of guard refused the request: its id is that of the answer.
 		problem.SetRequestID(o.request, requestid.Of(o.request.Header))
@@ -121,6 +122,8 @@ func (o *observation) status() int {
 	switch {
 	case o.failed:
 		return http.StatusInternalServerError
+	case o.err == nil && o.clientLeft():
+		return requeststate.StatusClientClosed
 	case o.err == nil:
 		return http.StatusOK // as Go's server answers where no handler did
 	}
@@ -128,6 +131,20 @@ func (o *observation) status() int {
 		return he.StatusCode
 	}
 	return http.StatusInternalServerError
+}
+
+// complete reports whether all of the response was written. Without a Content-Length its end
+// is sent when the handlers have returned.
+func (o *observation) complete() bool {
+	seen := &o.state.Observed
+	switch {
+	case o.failed, seen.Status == 0, seen.Canceled:
+		return false
+	case seen.Status == http.StatusSwitchingProtocols, seen.Status == http.StatusNoContent, seen.Status == http.StatusNotModified, o.method == http.MethodHead:
+		return true
+	}
+	length, err := strconv.ParseInt(seen.Header().Get("Content-Length"), 10, 64)
+	return err == nil && seen.Bytes >= length
 }
 
 // bytesRead returns how much of the request's body was read.

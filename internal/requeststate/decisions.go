@@ -76,8 +76,8 @@ type Observed struct {
 	// Bytes of the body that have been written.
 	Bytes int64
 	// Canceled: the request was canceled before the header was sent, as when its client
-	// has left. Broken: a part of the body could not be written.
-	Canceled, Broken bool
+	// has left.
+	Canceled bool
 }
 
 // Begin makes the writer one in front of w, for a request with the context. It tells stages
@@ -97,7 +97,6 @@ func (o *Observed) BeforeHeader(_ http.Header, status int) {
 func (o *Observed) Write(p []byte) (int, error) {
 	n, err := o.Writer.Write(p)
 	o.Bytes += int64(n)
-	o.Broken = o.Broken || err != nil
 	return n, err
 }
 
