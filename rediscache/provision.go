@@ -70,6 +70,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		if err := h.bypass.matchers.FromInterface(loaded); err != nil {
 			return fmt.Errorf("bypass: %w", err)
 		}
+		if err := sites.CheckVariables(h.bypass.matchers); err != nil {
+			return fmt.Errorf("bypass: %w", err)
+		}
 	}
 	if h.PurgeMethod != nil {
 		if err := h.PurgeMethod.provision(); err != nil {

@@ -77,3 +77,36 @@ func all(values []string, wrong func(string) bool) (text string, ok bool) {
 	}
 	return strings.Join(shown, " "), len(values) > 0
 }
+
+// CheckVariables returns an error if matchers compare a request with a variable that has
+// no value: a client that sends nothing may then meet them, as with
+// `header X-Key {env.UNSET}`. An empty host is none, and an expression may be there to
+// find out that a variable is empty, so these are accepted.
+func CheckVariables(sets caddyhttp.MatcherSets) error {
+	for _, set := range sets {
+		for _, m := range set {
+			if not, ok := m.(*caddyhttp.MatchNot); ok {
+				for _, inner := range not.MatcherSets {
+					if err := CheckVariables(caddyhttp.MatcherSets{inner}); err != nil {
+						return err
+					}
+				}
+				continue
+			}
+			id := strings.TrimPrefix(moduleID(m), "http.matchers.")
+			if id == "host" || id == "expression" {
+				continue
+			}
+			for _, found := range placeholder.FindAllStringSubmatch(canonicalText(m), -1) {
+				name := found[1]
+				if !strings.HasPrefix(name, "env.") && !strings.HasPrefix(name, "file.") {
+					continue
+				}
+				if value, _ := caddy.NewReplacer().GetString(name); strings.TrimSpace(value) == "" {
+					return fmt.Errorf("the matcher %s: {%s} is empty, so that requests may match which should not: give it a value, or remove the matcher", id, name)
+				}
+			}
+		}
+	}
+	return nil
+}

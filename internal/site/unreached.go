@@ -14,20 +14,35 @@ import (
 
 // CheckReached returns an error if no request can reach the handler that is being
 // provisioned, because a handler before it answers every request, or because its matcher
-// matches none: a check in such a place is switched off. position is that of its
+// matches none: a check in such a place is switched off. So may be one whose matcher, or
+// that of a block beside it, has a variable without a value. position is that of its
 // directive, as in its JSON; without one nothing is checked. Doubtful cases are accepted.
 func CheckReached(ctx caddy.Context, position string) error {
 	if position == "" {
 		return nil
 	}
 	mark := []byte(Mark(position))
-	for _, routes := range routesAround(ctx) {
+	levels := routesAround(ctx)
+	for _, module := range ctx.Modules() {
+		if m, ok := module.(interface{ Subroutes() caddyhttp.RouteList }); ok { // those of tentagate
+			levels = append(levels, m.Subroutes())
+		}
+	}
+	for _, routes := range levels {
 		own, at := find(routes, mark)
 		if own < 0 {
 			continue // another list of routes is being provisioned
 		}
 		if matcher := unmatched(routes[own].MatcherSets); matcher != "" {
 			return fmt.Errorf("no request reaches it: its matcher, or that of a block around it, matches none: %s", matcher)
+		}
+		for i, route := range routes[:own+1] {
+			if i < own && (route.Group == "" || route.Group != routes[own].Group) {
+				continue
+			}
+			if err := CheckVariables(route.MatcherSets); err != nil {
+				return err
+			}
 		}
 		if name := answeredBefore(routes, own, at); name != "" {
 			return fmt.Errorf("no request reaches it, so that it would check nothing: the %[1]s in front of it answers every request; move it in front of the %[1]s, or give the %[1]s a matcher", name)
