@@ -1,6 +1,7 @@
 package site
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +17,16 @@ func (x *Reads) MadeOf(field string) []string {
 		return nil
 	}
 	return slices.Concat(x.made[field], x.made["*"])
+}
+
+// EachMade calls f with each such field and the placeholders that it is made of.
+func (x *Reads) EachMade(f func(field string, of []string)) {
+	if x == nil {
+		return
+	}
+	for _, field := range slices.Sorted(maps.Keys(x.made)) {
+		f(field, x.made[field])
+	}
 }
 
 // headers reads what is done to fields, on the way to a service if up.

@@ -3,6 +3,8 @@ package site
 import (
 	"context"
 	"net/http"
+	"net/netip"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -32,6 +34,9 @@ type Reads struct {
 	// Authenticators are the handlers that authenticate the client.
 	Authenticators []caddyhttp.MiddlewareHandler
 
+	// Trusted are the proxies that a reverse_proxy believes, by its trusted_proxies.
+	Trusted []netip.Prefix
+
 	values   []string // names of placeholders
 	matchers []deciding
 	// made are the request fields that services get with values in which requests
@@ -46,6 +51,11 @@ type deciding struct {
 	name    string // of what it is, as configured
 	// sets: it sets placeholders.
 	sets bool
+}
+
+// Decides reports whether responses depend on the placeholder, so that Append has it.
+func (x *Reads) Decides(placeholder string) bool {
+	return x != nil && slices.Contains(x.values, placeholder)
 }
 
 // None reports whether responses depend on no placeholder and no matcher.

@@ -22,6 +22,9 @@ func (p *Place) Reads(filtered bool) *Reads {
 	if len(p.ways) == 0 {
 		s.unknown = p.alone != ""
 	}
+	if slices.ContainsFunc(p.ways, (*way).isOfErrors) {
+		s.values["http.error.status_code"] = true // which file_server, too, answers with there
+	}
 	if len(p.ways) > 1 && slices.ContainsFunc(p.ways, func(w *way) bool { return w.changesMatched(p.server) }) {
 		s.unknown = true // it cannot be told any more which way a request has come
 	}
@@ -38,6 +41,7 @@ type survey struct {
 	// made are the placeholders of which request fields are made for services.
 	made           map[string]map[string]bool
 	authenticators []caddyhttp.MiddlewareHandler
+	trusted        []string // addresses and networks of proxies
 
 	unknown, asks, query, rewrites, changes bool
 	// fields: there are matchers that look at what handlers behind can change;
@@ -48,6 +52,11 @@ type survey struct {
 
 func (s *survey) result(filtered bool) *Reads {
 	x := &Reads{Unknown: s.unknown || s.path && s.rewrites, Asks: s.asks, Query: s.query, Changes: s.changes, Authenticators: s.authenticators}
+	for _, text := range s.trusted {
+		if prefix, err := caddyhttp.CIDRExpressionToPrefix(text); err == nil {
+			x.Trusted = append(x.Trusted, prefix)
+		}
+	}
 	for field, of := range s.made {
 		for name := range of {
 			if !equal(name, filtered) {
@@ -251,6 +260,7 @@ func (s *survey) handler(h caddyhttp.MiddlewareHandler) {
 		s.names(h.Transport, s.values)
 		s.names(h.Rewrite, s.values)
 		s.headers(h.Headers, true)
+		s.trusted = append(s.trusted, h.TrustedProxies...)
 		if !settles(h.Headers, forwardedFor) {
 			s.makes(forwardedFor, "{http.request.remote.host}") // reverse_proxy appends it
 		}

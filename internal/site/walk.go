@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // step is a handler in a list of routes, on the way to another.
@@ -169,13 +170,51 @@ func mayHaveRoutes(t reflect.Type) bool {
 // before returns the handlers that a request may have passed on the way.
 func (w *way) before(server *caddyhttp.Server) []caddyhttp.MiddlewareHandler {
 	var list []caddyhttp.MiddlewareHandler
-	for _, s := range w.steps {
+	add := func(_ []step, h caddyhttp.MiddlewareHandler) { list = append(list, h) }
+	for i, s := range w.steps {
+		walk(server, w.passed(server, i), nil, "", add)
 		own := s.at()
 		own.Handlers = own.Handlers[:s.handler]
-		walk(server, append(s.earlier(), own), nil, "", func(_ []step, h caddyhttp.MiddlewareHandler) { list = append(list, h) })
+		walk(server, append(s.earlier(), own), nil, "", add)
 		list = append(list, s.at().Handlers[s.handler]) // on the last step the handler itself
 	}
 	return list[:max(len(list)-1, 0)]
+}
+
+// passed returns the routes that a request may have passed before it comes to the list of
+// a step that it does not come to in its course: those of a site before its
+// handle_errors, and those behind an `intercept` before what that does with the response.
+func (w *way) passed(server *caddyhttp.Server, i int) (routes caddyhttp.RouteList) {
+	s := w.steps[i]
+	switch {
+	case s.label == "":
+		return nil
+	case i == 0: // the server's routes for errors, which have the matchers of their site
+		site := canonicalText(matchersOf(s.at()))
+		for _, route := range server.Routes {
+			if !route.Terminal || canonicalText(matchersOf(route)) == site {
+				routes = append(routes, route)
+			}
+		}
+		return routes
+	}
+	outer := w.steps[i-1]
+	switch h := outer.at().Handlers[outer.handler].(type) {
+	case *caddyhttp.Subroute:
+		return h.Routes
+	case *reverseproxy.Handler:
+		return nil // it has its answer before anything behind it is asked
+	}
+	(&way{steps: w.steps[:i]}).after(func(route caddyhttp.Route) bool {
+		routes = append(routes, route)
+		return false
+	})
+	return routes
+}
+
+// isOfErrors reports whether the way leads through routes for errors.
+func (w *way) isOfErrors() bool {
+	return slices.ContainsFunc(w.steps, func(s step) bool { return s.label == labelErrors })
 }
 
 // allPass reports whether every request that comes this way has passed the handler.
