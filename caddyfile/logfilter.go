@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/logging"
 
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/fieldname"
 	"github.com/pythopus/tentagate/internal/resolve"
 )
 
@@ -24,9 +25,7 @@ func init() {
 // that services take for it. Caddy itself leaves out Authorization,
 // Proxy-Authorization, Cookie and Set-Cookie.
 func isCredential(name string) bool {
-	if strings.ContainsAny(name, "_.") {
-		name = http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
-	}
+	name = fieldname.Hyphenated(name)
 	return name == "Sec-Websocket-Protocol" || slices.Contains(credentials.Fields, name) || credentials.IsField(name) || credentials.IsName(name)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/fieldname"
 	"github.com/pythopus/tentagate/internal/nearby"
 	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/internal/requestid"
@@ -47,6 +48,15 @@ func kindOf(name string) kind {
 	return ordinary
 }
 
+// kindOf returns the kind of a field, by its canonical name, in the server of the handler:
+// its client_ip_headers are fields of proxies, whatever their names.
+func (h *Handler) kindOf(name string) kind {
+	if k := kindOf(name); k != ordinary || !slices.Contains(h.clientFields, name) {
+		return k
+	}
+	return forwarded
+}
+
 // namesClient reports whether a field of a proxy has the address of a client, which
 // clients themselves do not send.
 func namesClient(name string) bool {
@@ -73,7 +83,7 @@ func plain(name string) bool {
 func (h *Handler) checkFields(r *http.Request) error {
 	framed := r.ProtoMajor > 1
 	for name, values := range r.Header {
-		switch kindOf(name) {
+		switch h.kindOf(name) {
 		case ordinary:
 		case override:
 			if !h.KeepOverrides {
@@ -83,7 +93,7 @@ func (h *Handler) checkFields(r *http.Request) error {
 			if fromTrustedProxy(r) {
 				break
 			}
-			if namesClient(name) {
+			if namesClient(name) || slices.Contains(h.clientFields, name) {
 				nearby.Forwarded(r)
 			}
 			if !slices.Contains(h.kept, name) {
@@ -105,10 +115,11 @@ func (h *Handler) checkFields(r *http.Request) error {
 // it, must be in the header (RFC 9110 §6.5.1): no handler sees it in a trailer, but
 // some services merge trailers into the header.
 func ordinaryTrailer(name string) bool {
+	plain := fieldname.Hyphenated(name)
 	switch {
 	case name == "Content-Digest":
 		return true // the trailer is its usual place (RFC 9530 §2)
-	case endToEnd(name), credentials.IsField(name), credentials.IsName(name), slices.Contains(credentials.Fields, name), slices.Contains(credentials.UserFields, name):
+	case endToEnd(plain), credentials.IsField(plain), credentials.IsName(plain), slices.Contains(credentials.Fields, plain), credentials.NamesUser(plain):
 		return false
 	}
 	return kindOf(name) == ordinary

@@ -90,9 +90,11 @@ type Handler struct {
 	// it.
 	Position string `json:"position,omitempty"`
 
-	upgrades []string        // in lower case
-	kept     []string        // KeepForwarded as net/http spells the names
-	run      problem.Handler // serve
+	upgrades []string // in lower case
+	kept     []string // KeepForwarded as net/http spells the names
+	// clientFields are the server's client_ip_headers as net/http spells them.
+	clientFields []string
+	run          problem.Handler // serve
 }
 
 var refusals = metrics.Counters("guard_refused_total", "Requests refused, by reason.", "reason")
@@ -119,6 +121,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	sitefields.Install(ctx)
 	problem.Install(ctx)
 	protect(ctx)
+	h.clientFields = nil
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		for _, name := range server.ClientIPHeaders {
+			h.clientFields = append(h.clientFields, http.CanonicalHeaderKey(name))
+		}
+	}
 	if err := cmp.Or(site.CheckReached(ctx, h.Position), h.checkOptions()); err != nil {
 		return place.Error(ctx, "guard", h.Position, err)
 	}

@@ -21,20 +21,10 @@ var Parameters = []string{
 	"signature", "subscription-key", "ticket", "token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-api-key",
 }
 
-// UserFields are header fields in which a proxy in front names the user. They are
-// no secret.
-var UserFields = []string{
-	"Cf-Access-Client-Id", "Impersonate-Group", "Impersonate-Uid", "Impersonate-User", "Remote-Email", "Remote-Groups", "Remote-Name", "Remote-User", "X-Amzn-Oidc-Identity", "X-Auth-Email", "X-Auth-Request-Email",
-	"X-Auth-Request-Groups", "X-Auth-Request-Preferred-Username", "X-Auth-Request-User", "X-Auth-User", "X-Auth-Username",
-	"X-Authenticated-User", "X-Authentik-Username", "X-Consumer-Custom-Id", "X-Consumer-Id", "X-Consumer-Username", "X-Credential-Identifier", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-User", "X-Goog-Authenticated-User-Email",
-	"X-Goog-Authenticated-User-Id", "X-Ms-Client-Principal-Id", "X-Remote-User", "X-Ssl-Client-Verify", "X-User", "X-User-Email", "X-User-Id", "X-User-Name",
-	"X-Username", "X-Webauth-User",
-}
-
-// IsName reports whether a request field, by its canonical name, most likely holds
-// credentials: the last word of the name says so, as in Circle-Token, X-Acme-Api-Key or
-// AccessToken. A number behind it, as in X-Hub-Signature-256, is no word. Authorization
-// itself has rules of its own.
+// IsName reports whether a request field most likely holds credentials: the last word of
+// the name says so, as in Circle-Token, X-Acme-Api-Key or AccessToken. A number behind
+// it, as in X-Hub-Signature-256, is no word. Authorization itself has rules of its own.
+// The name is as fieldname.Hyphenated returns it.
 func IsName(name string) bool {
 	if name == "Authorization" || strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "Accept-") || strings.HasSuffix(name, "Idempotency-Key") {
 		return false
@@ -42,7 +32,7 @@ func IsName(name string) bool {
 	rest, word := name, ""
 	for word == "" && rest != "" {
 		at := len(rest) - 1
-		for at >= 0 && rest[at] != '-' && rest[at] != '.' {
+		for at >= 0 && rest[at] != '-' {
 			at--
 		}
 		word = strings.TrimLeft(rest[at+1:], "0123456789")
@@ -52,9 +42,9 @@ func IsName(name string) bool {
 		return false
 	}
 	switch word {
-	case "Id", "id": // Session-Id
+	case "Id": // Session-Id
 		return strings.HasSuffix(rest, "Session")
-	case "Auth", "auth", "Key", "key", "Otp", "otp", "Pin", "pin", "Sid", "sid":
+	case "Auth", "Key", "Otp", "Pin", "Sid":
 		return true
 	}
 	for _, end := range endsBy[word[len(word)-1]] {

@@ -6,6 +6,8 @@ package proxyfields
 import (
 	"slices"
 	"strings"
+
+	"github.com/pythopus/tentagate/internal/fieldname"
 )
 
 // Kind is what a field is about.
@@ -73,11 +75,11 @@ var families = []struct {
 
 // certificates are the beginnings of the names of fields of kind Certificate.
 var certificates = []string{
-	"Cf-Cert-", "Client-Cert", "Ssl-Client", "X-Amzn-Mtls-Clientcert", "X-Arr-Clientcert", "X-Client-Cert", "X-Client-Dn", "X-Client-Verify", "X-Ssl-Client", "X-Tls-Client",
+	"Cf-Cert-", "Client-Cert", "Ssl-Cert", "Ssl-Client", "Sslclientcert", "X-Amzn-Mtls-Clientcert", "X-Arr-Clientcert", "X-Client-Cert", "X-Client-Dn", "X-Client-Verify", "X-Ssl-Cert", "X-Ssl-Client", "X-Tls-Client",
 }
 
-// IsCertificate reports whether a field, by its canonical name, says which certificate a
-// client has: it identifies the client.
+// IsCertificate reports whether a field says which certificate a client has: it
+// identifies the client. The name is as fieldname.Hyphenated returns it.
 func IsCertificate(name string) bool {
 	switch name[:min(1, len(name))] {
 	case "X", "S", "C":
@@ -90,8 +92,10 @@ func IsCertificate(name string) bool {
 	return false
 }
 
-// Of returns the kind of a field, by its canonical name.
+// Of returns the kind of a field, by its canonical name, in every spelling that a service
+// may read as the same.
 func Of(name string) Kind {
+	name = fieldname.Hyphenated(name)
 	if kind, ok := kinds[name]; ok {
 		return kind
 	}
