@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
-	"github.com/pythopus/tentagate/internal/credentials"
 	"github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/internal/resolve"
@@ -45,7 +44,8 @@ type chain struct {
 	constants []constant
 	chosen    []string
 	// credentialFields are request fields that handlers in front make of what identifies
-	// the client, and credentialVars such variables that handlers behind use.
+	// the client, and credentialVars such variables that handlers behind use, and what else
+	// these make credentials of.
 	credentialFields, credentialVars []string
 	// sources are the placeholders that both are made of, by their names.
 	sources map[string][]string
@@ -134,6 +134,7 @@ func (c *chains) find(place *sites.Place) *chain {
 			c.addRequestFields(ch, made, before)
 		}
 	}
+	ch.credentialVars = append(ch.credentialVars, c.credentialsBehind(ch, made)...)
 	ch.constants = slices.DeleteFunc(ch.constants, func(c constant) bool { return slices.Contains(ch.overrides, c.name) })
 	slices.SortFunc(ch.constants, func(a, b constant) int { return strings.Compare(a.name, b.name) })
 	slices.Sort(ch.credentialFields)
@@ -204,6 +205,8 @@ func (c *chains) addRequestFields(ch *chain, made *frontMade, h *headers.Handler
 		switch of := c.originOf(made, value); {
 		case of.credential && slices.Contains(c.keyHeaders, http.CanonicalHeaderKey(name)):
 			// It is part of the key as it is.
+		case of.credential && isAnswer(of.sources) && slices.Contains(ch.userFields, http.CanonicalHeaderKey(name)):
+			// It names the user.
 		case of.credential:
 			name = http.CanonicalHeaderKey(name)
 			ch.credentialFields = append(ch.credentialFields, name)
@@ -245,7 +248,7 @@ func (ch *chain) addMade(name, text string) {
 	if ch.hostMade.in(text) {
 		ch.override(name)
 	}
-	if strings.Contains(text, "{http.reverse_proxy.header.") {
+	if strings.Contains(text, "{"+answerPrefix) {
 		ch.userFields = append(ch.userFields, http.CanonicalHeaderKey(name))
 	}
 }
@@ -253,7 +256,7 @@ func (ch *chain) addMade(name, text string) {
 // addStatic notes a field such as `request_header X-Origin-Secret {env.SECRET}`: it is
 // no credential of a client. It is part of the key, as not every request may get it.
 func (ch *chain) addStatic(name, value string) {
-	if name = http.CanonicalHeaderKey(name); !credentials.IsName(name) && !proxyfields.IsCertificate(name) || strings.Contains(name, "{") {
+	if name = http.CanonicalHeaderKey(name); !namesCredential(name) || strings.Contains(name, "{") {
 		return
 	}
 	for _, placeholder := range resolve.Placeholders(value) {
@@ -337,17 +340,14 @@ func (ch *chain) wasAuthorized(r *http.Request) bool {
 // the response, and that are not part of the key, until it returns false. They do not
 // reach the service with a request whose response may be shared.
 func (c *chains) unkeyed(r *http.Request, f func(name string) bool) {
-	var ch *chain
+	ch := c.of(r)
 	for name, values := range r.Header {
 		kind := proxyfields.Of(name)
 		switch {
 		case kind == proxyfields.None, len(values) == 0,
 			name == "X-Forwarded-For", // which reverse_proxy sets
-			kind != proxyfields.Override && (saysWho(name) || fromTrustedProxy(r)):
+			kind != proxyfields.Override && (saysWho(name) || ch.trusts(r)):
 			continue
-		}
-		if ch == nil {
-			ch = c.of(r)
 		}
 		if !slices.Contains(c.keyHeaders, name) && !ch.sets(name) && !f(name) {
 			return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pythopus/tentagate/internal/cookies"
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/fieldname"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/rediscache/internal/cachekey"
@@ -78,7 +79,18 @@ func (k *keyer) hasCredentials(chain *chain, r *http.Request) bool {
 // isCredential reports whether a request field identifies its client. What is part of
 // the key does not.
 func (k *keyer) isCredential(name string) bool {
-	return k.credentials[name] || (credentials.IsName(name) || proxyfields.IsCertificate(name)) && !slices.Contains(k.chains.keyHeaders, name)
+	plain := fieldname.Hyphenated(name)
+	if !k.credentials[plain] && !namesCredential(plain) && (!credentials.IsField(plain) || plain == "Authorization" || plain == "Cookie") {
+		return false
+	}
+	return !slices.Contains(k.chains.keyHeaders, name)
+}
+
+// namesCredential reports whether the name of a request field says that it holds
+// credentials, or names the user or a certificate.
+func namesCredential(name string) bool {
+	name = fieldname.Hyphenated(name)
+	return credentials.IsName(name) || credentials.NamesUser(name) || proxyfields.IsCertificate(name)
 }
 
 // otherCredentials returns a hash of the request's credentials beside the token that

@@ -63,8 +63,9 @@ func field(name, value string) func(*http.Request) {
 }
 
 func init() {
-	for _, name := range slices.Concat(credentials.Fields, credentials.UserFields, []string{
+	for _, name := range slices.Concat(credentials.Fields, []string{
 		"Circle-Token", "X-Acme-Api-Key", "X-Client-Secret", "Ssl-Client-Subject-Dn", "X-Tls-Client-Cert", "Client-Cert-Chain", "X-Arr-Clientcert",
+		"X-User", "Remote-Groups", "X-Auth-Request-Email", "X-Pomerium-Claim-Email", "Impersonate-User", "Sm-User",
 	}) {
 		persons[name] = func(value string) func(*http.Request) { return field(name, value) }
 	}

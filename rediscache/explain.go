@@ -22,6 +22,7 @@ import (
 var bypassReasons = map[string]string{
 	"ambiguous-path":         "its path can be read in more than one way",
 	"body":                   "it has a body",
+	"connection":             "its Connection names a field, which does not reach the service",
 	"events":                 "it asks for server-sent events",
 	"grpc":                   "it is a gRPC call",
 	"handlers-behind":        "handlers behind the cache decide by something that is not known before they run",

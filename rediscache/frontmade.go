@@ -130,8 +130,52 @@ func (c *chains) identifies(name string) (credential, keyed bool) {
 	if strings.HasPrefix(name, "http.request.cookie.") {
 		return !c.keyCookies, c.keyCookies
 	}
+	if strings.HasPrefix(name, answerPrefix) {
+		return true, false
+	}
 	ofURL := strings.HasPrefix(name, "http.request.uri") || strings.HasPrefix(name, "http.request.orig_uri")
 	return false, ofURL && c.dropsQuery
+}
+
+// answerPrefix is how placeholders begin of the fields with which another service has
+// answered that was asked about the request, as `forward_auth` does.
+const answerPrefix = "http.reverse_proxy.header."
+
+// isAnswer reports whether placeholders have nothing but such fields.
+func isAnswer(placeholders []string) bool {
+	return !slices.ContainsFunc(placeholders, func(name string) bool { return !strings.HasPrefix(name, answerPrefix) })
+}
+
+// credentialsBehind returns the placeholders that name the client, or of which handlers
+// behind make what names it to a service: its Authorization, an API key. Those that
+// count already, or have values of the operator, are left out.
+func (c *chains) credentialsBehind(ch *chain, made *frontMade) (names []string) {
+	add := func(name string) {
+		credential, keyed := c.identifies(name)
+		switch {
+		case credential && !strings.HasPrefix(name, answerPrefix), keyed, slices.Contains(names, name),
+			slices.Contains(made.credentials, name), slices.Contains(made.chosen, name), slices.Contains(c.keyValues, name), ch.reads.Decides(name),
+			strings.HasPrefix(name, "http.auth."), strings.HasPrefix(name, "http.request.tls."), // which say who it is themselves
+			strings.HasPrefix(name, "http.request.remote"), name == "http.vars.client_ip":
+		default:
+			names = append(names, name)
+		}
+	}
+	if ch.proxies {
+		for _, name := range ch.placeholders {
+			if strings.HasPrefix(name, answerPrefix) {
+				add(name)
+			}
+		}
+	}
+	ch.reads.EachMade(func(field string, of []string) {
+		if field == "Authorization" || field == "Cookie" && !c.keyCookies || c.isCredential(field) {
+			for _, name := range of {
+				add(name)
+			}
+		}
+	})
+	return names
 }
 
 // constant is a request field for which handlers in front have fixed values.

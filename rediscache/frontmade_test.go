@@ -33,6 +33,7 @@ func TestFieldsMadeInFront(t *testing.T) {
 		"and to another one":                  {front: "vars a {header.X-Api-Key}\nvars who {vars.a}\nrequest_header -X-Api-Key", up: who, field: "X-Api-Key"},
 		"a variable moved to a field":         {front: "vars who {header.X-Api-Key}\nrequest_header X-Say {vars.who}\nrequest_header -X-Api-Key", field: "X-Api-Key"},
 		"a credential of one's own":           {front: "request_header X-Say {header.X-Our}\nrequest_header -X-Our", key: "credentials X-Our", field: "X-Our"},
+		"a part of a cookie":                  {front: "@m header_regexp n Cookie sid=(.*)\nrequest_header @m X-Seen 1\nrequest_header -Cookie", up: "re.n.1", field: "Cookie", shared: true},
 		"a map of a cookie":                   {front: "map {cookie.sid} {who} {\na ann\ndefault nobody\n}\nrequest_header X-Say {who}\nrequest_header -Cookie", field: "Cookie", shared: true},
 		"a map with parts of a cookie":        {front: "map {cookie.sid} {who} {\n~^(.*)$ ${1}\n}\nrequest_header X-Say {who}\nrequest_header -Cookie", field: "Cookie"},
 		"a map of a field":                    {front: "map {header.X-Kind} {who} {\na ann\ndefault nobody\n}", up: "who", field: "X-Kind", shared: true},

@@ -54,6 +54,11 @@ func eachMade(before []caddyhttp.MiddlewareHandler, known func() int, vars func(
 	}
 }
 
+// hostSources are how placeholders begin by which services may tell hosts apart, beside
+// that of the request: what regular expressions of matchers capture, the name in the TLS
+// handshake, and the address that the client connected to.
+var hostSources = []string{"http.regexp.", "http.request.tls.server_name", "http.request.local"}
+
 func (m *hostMade) add(name string) {
 	if !slices.Contains(*m, name) {
 		*m = append(*m, name)
@@ -63,16 +68,17 @@ func (m *hostMade) add(name string) {
 // in reports whether a text is made of the host.
 func (m hostMade) in(text string) bool {
 	return strings.Contains(text, "{http.request.host") || strings.Contains(text, "{http.request.port}") ||
-		strings.Contains(text, "{http.regexp.") || // it may be of the host
+		slices.ContainsFunc(hostSources, func(prefix string) bool { return strings.Contains(text, "{"+prefix) }) ||
 		slices.ContainsFunc(m, func(name string) bool { return strings.Contains(text, "{"+name+"}") })
 }
 
-// variables returns those whose values handlers behind use, of their names. What `map`
-// sets is not a variable: it is made when it is read, behind the cache of the host in its
+// variables returns those whose values handlers behind use, of their names, and those of
+// hostSources. What `map` sets is not a variable: it is made when it is read, behind the cache of the host in its
 // normal form.
 func (m hostMade) variables(behind []string) (names []string) {
-	for _, name := range m {
-		if strings.HasPrefix(name, "http.vars.") && slices.Contains(behind, name) {
+	for _, name := range behind {
+		isSource := slices.ContainsFunc(hostSources, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		if isSource || strings.HasPrefix(name, "http.vars.") && slices.Contains(m, name) {
 			names = append(names, name)
 		}
 	}

@@ -61,9 +61,8 @@ func serveOtherMethod(x *exchange) error {
 // key, is passed on as it is.
 func mayStorePost(x *exchange) bool {
 	r := x.r
-	return r.Method == http.MethodPost && x.target.uncacheable == "" && !x.h.keys.chains.hasUnkeyed(r) && !tokenInURL(r) &&
-		len(r.Header["Upgrade"]) == 0 && !rfc9111.Precondition(r.Header) && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") &&
-		!rfc9111.ParseCacheControl(r.Header).Has("no-store") && x.h.bypass.hostCounts(r)
+	return r.Method == http.MethodPost && x.target.uncacheable == "" && x.h.bypass.reasonWithBody(r) == "" && !x.h.keys.chains.hasUnkeyed(r) &&
+		!rfc9111.Precondition(r.Header) && !rfc9111.ParseCacheControl(r.Header).Has("no-store")
 }
 
 // writeRules are what a write invalidates beside its own URL: invalidate_on_write.

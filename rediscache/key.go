@@ -3,6 +3,7 @@ package rediscache
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/pythopus/tentagate/app/availability"
 	"github.com/pythopus/tentagate/internal/cookies"
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/fieldname"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/identity"
 	"github.com/pythopus/tentagate/internal/proxyfields"
@@ -38,6 +40,13 @@ type keyer struct {
 	query       cachekey.QueryFilter
 	searchRules cachekey.SearchRules
 	credentials map[string]bool // names of request fields
+	values      []keyValue
+}
+
+// keyValue is a text of `key value`.
+type keyValue struct {
+	text  string
+	names []string // its placeholders, if they are several: other values of them may make the same text
 }
 
 // target is what a request asks for, and on whose behalf.
@@ -150,7 +159,8 @@ func (k *keyer) target(r *http.Request, content *content) target {
 	t := target{content: content, address: address{
 		host: hostname.Normal(r.Host), path: r.URL.EscapedPath(), query: r.URL.RawQuery, hasQuery: r.URL.ForceQuery || r.URL.RawQuery != "",
 	}}
-	scheme, forwarded := forwardedBy(r)
+	chain := k.chains.of(r)
+	scheme, forwarded := chain.forwardedBy(r)
 	t.scheme = scheme
 	ambiguous := cachekey.Ambiguous(t.path)
 	rewritten := ""
@@ -167,7 +177,7 @@ func (k *keyer) target(r *http.Request, content *content) target {
 	if ambiguous {
 		t.uncacheable = "ambiguous-path"
 	}
-	if path := requeststate.Path(r); path != "" {
+	if path := requeststate.Path(r); path != "" && rewritten == "" {
 		t.path = path
 	}
 
@@ -176,7 +186,6 @@ func (k *keyer) target(r *http.Request, content *content) target {
 	for _, part := range [...]string{t.scheme, t.host, forwarded, t.path} {
 		b = cachekey.AppendPart(b, part)
 	}
-	chain := k.chains.of(r)
 	if chain.never && t.uncacheable == "" {
 		t.uncacheable = "outgoing-vary"
 	}
@@ -287,7 +296,7 @@ func (k *keyer) appendUser(b []byte, c *client, r *http.Request) (_ []byte, leng
 // forwardedBy returns the scheme that the client used, and what a trusted proxy in
 // front of us says about its request. Services answer with redirects and links to
 // that, so it is part of the key.
-func forwardedBy(r *http.Request) (scheme, forwarded string) {
+func (ch *chain) forwardedBy(r *http.Request) (scheme, forwarded string) {
 	scheme = "http"
 	if r.TLS != nil {
 		scheme = "https"
@@ -298,7 +307,7 @@ func forwardedBy(r *http.Request) (scheme, forwarded string) {
 		if !isAsked(name) {
 			continue
 		}
-		if len(names) == 0 && !fromTrustedProxy(r) {
+		if len(names) == 0 && !ch.trusts(r) {
 			return scheme, ""
 		}
 		names = append(names, name)
@@ -331,16 +340,22 @@ func isAsked(name string) bool {
 
 // saysWho reports whether the field commonly holds credentials or names a user.
 func saysWho(name string) bool {
-	return credentials.IsName(name) || proxyfields.IsCertificate(name) || slices.Contains(credentials.Fields, name) || slices.Contains(credentials.UserFields, name)
+	name = fieldname.Hyphenated(name)
+	return namesCredential(name) || slices.Contains(credentials.Fields, name)
 }
 
 // forwardedFor are the parameters of Forwarded (RFC 7239) that name a client or
 // a proxy, and not what was asked for.
 var forwardedFor = regexp.MustCompile(`(?i)(^|[;,]) *(for|by) *= *("[^"]*"|[^;,]*)`)
 
-func fromTrustedProxy(r *http.Request) bool {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted
+// trusts reports whether a proxy sent the request that the server, or a reverse_proxy
+// behind, trusts.
+func (ch *chain) trusts(r *http.Request) bool {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted || len(ch.reads.Trusted) == 0 {
+		return trusted
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && slices.ContainsFunc(ch.reads.Trusted, func(p netip.Prefix) bool { return p.Contains(peer.Addr().Unmap()) })
 }
 
 // appendPlace appends what the client cannot choose: where the handler stands in the
@@ -367,15 +382,16 @@ func (k *keyer) appendOptions(b []byte, r *http.Request) []byte {
 			b = cachekey.AppendPart(append(b, ' '), value)
 		}
 	}
-	if len(k.options.Values) == 0 {
+	if len(k.values) == 0 {
 		return b
 	}
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	for _, value := range k.options.Values {
+	for _, value := range k.values {
+		text := value.text
 		if repl != nil {
-			value = repl.ReplaceAll(value, "")
+			text = repl.ReplaceAll(text, "")
 		}
-		b = cachekey.AppendPart(append(b, 'v'), value)
+		b = appendValues(cachekey.AppendPart(append(b, 'v'), text), value.names, r)
 	}
 	return b
 }

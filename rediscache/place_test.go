@@ -86,6 +86,12 @@ func (r *running) get(port int, path string, fields ...string) string {
 		}
 		req.Header.Add(fields[i], fields[i+1])
 	}
+	return r.do(req)
+}
+
+// do returns how the request was answered, and with what.
+func (r *running) do(req *http.Request) string {
+	r.t.Helper()
 	resp, err := httpClient.Do(req)
 	if err != nil { // a reload of Caddy can lose a connection that is just being made
 		resp, err = httpClient.Do(req)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pythopus/tentagate/app"
 	"github.com/pythopus/tentagate/internal/credentials"
+	"github.com/pythopus/tentagate/internal/fieldname"
 	"github.com/pythopus/tentagate/internal/hostname"
 	"github.com/pythopus/tentagate/internal/metrics"
 	"github.com/pythopus/tentagate/internal/parse"
@@ -130,17 +131,17 @@ func (h *Handler) setParts(t *tiers) {
 	h.keys.chains.dropsQuery = h.keys.query.Drops()
 	h.keys.chains.keyHeaders, h.keys.chains.keyCookies = h.Key.Headers, len(h.Key.Cookies) > 0
 	for _, value := range h.Key.Values {
-		// Of several placeholders, other values may make the same text.
-		if names := resolve.Placeholders(value); len(names) == 1 && value == "{"+names[0]+"}" {
-			h.keys.chains.keyValues = append(h.keys.chains.keyValues, names[0])
+		names := resolve.Placeholders(value)
+		h.keys.chains.keyValues = append(h.keys.chains.keyValues, names...)
+		if len(names) == 1 {
+			names = nil
 		}
+		h.keys.values = append(h.keys.values, keyValue{value, names})
 	}
 	h.keys.chains.isCredential = h.keys.isCredential
 	h.keys.credentials = map[string]bool{}
-	for _, name := range slices.Concat([]string{"Proxy-Authorization"}, credentials.Fields, credentials.UserFields, canonical(h.Key.Credentials)) {
-		if !slices.Contains(h.Key.Headers, name) {
-			h.keys.credentials[name] = true
-		}
+	for _, name := range slices.Concat([]string{"Proxy-Authorization"}, credentials.Fields, canonical(h.Key.Credentials)) {
+		h.keys.credentials[fieldname.Hyphenated(name)] = true
 	}
 	for _, host := range h.Hosts {
 		if h.bypass.hosts == nil {

@@ -81,6 +81,9 @@ func (b *refresher) detach(r *http.Request) (*http.Request, context.CancelFunc) 
 	}
 	ctx, cancel := context.WithCancel(b.ctx)
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, r.Context().Value(http.LocalAddrContextKey))
+	if failed := r.Context().Value(caddyhttp.ErrorCtxKey); failed != nil { // in handle_errors
+		ctx = context.WithValue(ctx, caddyhttp.ErrorCtxKey, failed)
+	}
 	clone := r.Clone(ctx)
 	clone.Body, clone.ContentLength, clone.TransferEncoding = http.NoBody, 0, nil
 	if clone.Method != methodQuery { // which has its content from its target
