@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	addressesDesc = metrics.Desc("discovery_addresses", "Addresses in use for a name that is looked up by DNS.", "name")
+	addressesDesc = metrics.Desc("discovery_addresses", "Addresses that the DNS has for a name that is looked up, as of its last answer: 0 while the name itself is used.", "name")
 	failuresDesc  = metrics.Desc("discovery_lookup_errors_total", "Look-ups of the name that the DNS did not answer.", "name")
 
 	collector = metrics.Collector(collect, addressesDesc, failuresDesc)
@@ -22,7 +22,7 @@ func collect(ch chan<- prometheus.Metric) {
 	addresses, failures := map[string]int{}, map[string]int64{}
 	names.Range(func(key string, n *lookup.Name) bool {
 		name := strings.Fields(key)[1]
-		addresses[name] = max(addresses[name], len(n.Addresses()))
+		addresses[name] = max(addresses[name], n.Found())
 		failures[name] += n.Failures()
 		return true
 	})

@@ -43,6 +43,7 @@ type Options struct {
 type Name struct {
 	options   Options
 	addresses atomic.Pointer[[]string]
+	found     atomic.Int64
 	failures  atomic.Int64
 
 	soon  chan struct{} // asks for a look-up before its time
@@ -75,6 +76,10 @@ func (n *Name) Close() {
 // Addresses returns what to connect to, host:port, never nothing. The caller does
 // not change it.
 func (n *Name) Addresses() []string { return *n.addresses.Load() }
+
+// Found returns how many of the addresses are from the DNS: none while it has none, and
+// before it has answered for the first time.
+func (n *Name) Found() int { return int(n.found.Load()) }
 
 // Failures returns how many look-ups got no answer.
 func (n *Name) Failures() int64 { return n.failures.Load() }
@@ -146,10 +151,12 @@ func (n *Name) look() (changed bool, err error) {
 		// The same order each time, for policies that go by it.
 		slices.Sort(addresses)
 		addresses = slices.Compact(addresses)
+		n.found.Store(int64(len(addresses)))
 	case notFound(err):
 		// There are none, as the DNS says: connecting to the old ones would only
 		// take longer to fail.
 		addresses = []string{net.JoinHostPort(o.Host, o.Port)}
+		n.found.Store(0)
 	default:
 		n.failures.Add(1)
 		return false, err // the old addresses stay in use

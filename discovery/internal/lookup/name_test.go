@@ -76,6 +76,13 @@ func TestName(t *testing.T) {
 			if got := n.Addresses(); !slices.Equal(got, addresses) {
 				t.Errorf("%s: got %v, want %v", when, got, addresses)
 			}
+			found := len(addresses)
+			if addresses[0] == "users:8000" {
+				found = 0
+			}
+			if n.Found() != found {
+				t.Errorf("%s: %d are found, want %d", when, n.Found(), found)
+			}
 		}
 		want("before it started", "users:8000")
 		n.Start()
