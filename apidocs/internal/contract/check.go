@@ -171,7 +171,7 @@ func checkJSON(s *jsonschema.Schema, text []byte) (jsonschema.Result, jsonschema
 	if err != nil {
 		return jsonschema.Unknown, jsonschema.Fault{}
 	}
-	return s.Check(doc.Root(), steps(doc))
+	return s.Check(doc.Root(), steps(doc, len(text)))
 }
 
 // maxNesting is how far arrays and objects of a body may be in one another.
@@ -181,9 +181,10 @@ func bodyLimits(n int) tree.Limits {
 	return tree.Limits{Bytes: n, Depth: maxNesting, Nodes: n + 1, Digits: n}
 }
 
-// steps bounds the work of checking a value: by its size, as there are documents whose
-// alternatives take exponential time.
-func steps(doc *tree.Tree) int { return min(10_000+100*doc.Len(), 2_000_000) }
+// steps bounds the work of checking a value of that many bytes: by its size, as there are
+// documents whose alternatives take exponential time. The bytes are for the patterns of
+// long texts.
+func steps(doc *tree.Tree, bytes int) int { return min(10_000+100*doc.Len()+bytes/4, 2_000_000) }
 
 // Body says how the body of a request is to be.
 type Body struct {
@@ -226,7 +227,7 @@ func (c *Contract) CheckBody(b Body, text []byte) (faults []Fault, complete bool
 	if len(faults) > 0 || !b.schema.Exists() {
 		return faults, true
 	}
-	result, fault := c.schemas.Of(b.schema).Check(doc.Root(), steps(doc))
+	result, fault := c.schemas.Of(b.schema).Check(doc.Root(), steps(doc, len(text)))
 	if result == jsonschema.Invalid {
 		return []Fault{{In: "body", Pointer: fault.Pointer, Detail: fault.Detail}}, true
 	}

@@ -52,7 +52,7 @@ components:
   parameters: {fields: {name: fields, in: query, schema: {type: string}}}
   requestBodies: {item: {required: true, content: {application/json: {schema: {$ref: '#/components/schemas/Item'}}, 'text/*': {}}}}
   pathItems: {shared: {put: {}}}
-  schemas: {Item: {type: object, required: [name], properties: {name: {type: string}, n: {type: integer}}}}
+  schemas: {Item: {type: object, required: [name], properties: {name: {type: string}, n: {type: integer}, code: {type: string, pattern: '^[a-z]+$'}}}}
 `
 
 func parse(t testing.TB, text string, check bool) *Contract {
@@ -208,6 +208,12 @@ func TestBody(t *testing.T) {
 		}
 		if !complete || want == "" && got != "" || !strings.HasPrefix(got, want) {
 			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+	// A long text is compared with its pattern, as many short ones are.
+	for text, want := range map[string]bool{strings.Repeat("a", 900_000): true, strings.Repeat("a", 900_000) + "!": false} {
+		if faults, complete := c.CheckBody(b, []byte(`{"name":"a","code":"`+text+`"}`)); !complete || want != (len(faults) == 0) {
+			t.Errorf("a text of %d bytes: %v, %t", len(text), faults, complete)
 		}
 	}
 	c.Find(&m, http.MethodGet, "/v1/find", false)

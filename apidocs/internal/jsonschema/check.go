@@ -180,13 +180,12 @@ func (c *checker) text(s *Schema, text string) Result {
 		return c.fail("must have at least %d characters", s.minLength)
 	case s.maxLength >= 0 && n > s.maxLength:
 		return c.fail("must have at most %d characters", s.maxLength)
-	case s.pattern == nil:
-		return Valid
 	}
-	if !c.matches(s.pattern, text) {
+	result := c.matches(s.pattern, text)
+	if result == Invalid {
 		return c.fail("must match the pattern %.100q", s.pattern)
 	}
-	return Valid
+	return result
 }
 
 // contents checks items and members.
@@ -297,8 +296,15 @@ func (c *checker) member(s *Schema, name string, v tree.Value, depth int) Result
 		known, result = true, max(result, c.check(p, v, depth+1))
 	}
 	for _, p := range s.patterns {
-		if result != Invalid && c.steps >= 0 && c.matches(p.pattern, name) {
+		if result == Invalid || c.steps < 0 {
+			return result
+		}
+		switch c.matches(p.pattern, name) {
+		case Valid:
 			known, result = true, max(result, c.check(p.schema, v, depth+1))
+		case Unknown:
+			known, result = true, max(result, Unknown)
+		case Invalid:
 		}
 	}
 	if !known && s.additional != nil && result != Invalid {

@@ -156,6 +156,22 @@ func TestCostsAreBounded(t *testing.T) {
 	if got, _ := schema(t, `{"patternProperties":{"^([a-z]{1,30}){1,30}$":false}}`, false).Check(value(t, `{`+text+`:1}`), 10_000); got != Unknown {
 		t.Errorf("a long name: %d", got)
 	}
+	// What is beside it is checked.
+	for rule, want := range map[string]Result{
+		`"properties":{"a":` + pattern + `,"b":{"type":"integer"}},"additionalProperties":false`:                   Invalid,
+		`"properties":{"a":` + pattern + `,"b":{"type":"string"}},"required":["c"]`:                                Invalid,
+		`"properties":{"a":{"not":` + pattern + `}}`:                                                               Unknown,
+		`"properties":{"a":{"anyOf":[` + pattern + `,{"type":"integer"}]},"b":{"maxLength":0}}`:                    Invalid,
+		`"properties":{"a":` + pattern + `},"patternProperties":{"^([a-z]{1,30}){1,30}$":false,"^b$":{"enum":[]}}`: Invalid,
+		`"properties":{"a":` + pattern + `}`:                                                                       Unknown,
+	} {
+		if got, fault := schema(t, `{`+rule+`}`, false).Check(value(t, `{"a":`+text+`,"b":"x"}`), 10_000); got != want {
+			t.Errorf("%s: %d %+v, want %d", rule, got, fault, want)
+		}
+	}
+	if got, _ := schema(t, `{"patternProperties":{"^([a-z]{1,30}){1,30}$":{}},"additionalProperties":false}`, false).Check(value(t, `{`+text+`:1}`), 10_000); got != Unknown {
+		t.Errorf("a long name that may be allowed: %d", got)
+	}
 	var names strings.Builder
 	for i := range 20_000 {
 		fmt.Fprintf(&names, `"m%d",`, i)

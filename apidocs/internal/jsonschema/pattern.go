@@ -39,14 +39,20 @@ func expression(text string) *pattern {
 	return &pattern{e, len(program.Inst)}
 }
 
-// matches reports whether a text matches, and takes the steps for that. Without any left
-// it is not asked; nil matches everything.
-func (c *checker) matches(p *pattern, text string) bool {
+// matches finds out whether a text matches, and takes the steps for that. Where there are
+// not enough left the expression is not asked, so that what is beside the text is checked
+// nevertheless; nil matches everything.
+func (c *checker) matches(p *pattern, text string) Result {
 	if p == nil {
-		return true
+		return Valid
 	}
-	if c.steps -= 1 + len(text)*p.instructions/256; c.steps < 0 {
-		return true
+	steps := 1 + len(text)*p.instructions/256
+	if steps > c.steps {
+		return Unknown
 	}
-	return p.MatchString(text)
+	c.steps -= steps
+	if p.MatchString(text) {
+		return Valid
+	}
+	return Invalid
 }
