@@ -139,7 +139,7 @@ func parse(text string) (pattern, error) {
 			return p, errors.New("an IP address has no subdomains")
 		}
 	}
-	if host, ok = canonicalHost(host); !ok {
+	if host, ok = canonicalHost(host); !ok || defaultPort(scheme) != "" && endsInNumber(host) {
 		return p, errors.New("bad host: it is a name in ASCII (xn--… for others), an IPv4 address or a bracketed IPv6 address")
 	}
 	p.host = host
@@ -206,9 +206,25 @@ func canonicalHost(host string) (string, bool) {
 		if err != nil || !addr.Is6() || addr.Zone() != "" {
 			return "", false
 		}
+		if v := addr.As16(); addr.Is4In6() { // browsers write it without dots
+			return fmt.Sprintf("[::ffff:%x:%x]", int(v[12])<<8|int(v[13]), int(v[14])<<8|int(v[15])), true
+		}
 		return "[" + addr.String() + "]", true
 	}
 	return host, validName(host)
+}
+
+// endsInNumber reports whether browsers take a host for an IPv4 address, by its last label
+// (WHATWG URL, "ends in a number"), and write it another way: 127.1 is 127.0.0.1.
+func endsInNumber(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil || strings.HasPrefix(host, "[") {
+		return false
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if digits, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return strings.Trim(last, "0123456789") == ""
 }
 
 // maxName is the longest domain name (RFC 1035 §2.3.4), in bytes.

@@ -63,7 +63,7 @@ func TestWildcardWithinLabel(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for _, text := range []string{
 		"", "null", "example.com", "https://", "https://a b", "https://a/path", "https://a?x", "https://u@a", "https://*", "https://*.com", "https://a.*.com",
-		"https://a*b*.example.com", "https://-*.example.com", "https://a*", "https://pr-*.com", "https://pr-*.1.2.3.4", "https://x.pr-*.example.com", "https://pr-*:x.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b", "https://bücher.example", "https://a.", "https://[::1%25eth0]", "https://[192.0.2.1]", "https://*.", "https://*.*.a.b", `["https://a.test"]`, "https://a\x00b",
+		"https://a*b*.example.com", "https://-*.example.com", "https://a*", "https://pr-*.com", "https://pr-*.1.2.3.4", "https://x.pr-*.example.com", "https://pr-*:x.example.com", "https://*.1.2.3.4", "https://a:0", "https://a:65536", "https://a:080", "https://a:", "https://a:x", "https://[::1", "https://[zz]", "ht*tp://a", "https://a,https://b", "https://-a.com", "https://a..b", "https://bücher.example", "https://a.", "http://127.1", "http://0x7f.1", "http://10.0.0.0x", "http://192.0.2.01", "https://a.1", "https://*.b.1", "https://[::1%25eth0]", "https://[192.0.2.1]", "https://*.", "https://*.*.a.b", `["https://a.test"]`, "https://a\x00b",
 	} {
 		if _, err := Parse([]string{text}); err == nil || !strings.Contains(err.Error(), "accepted are") {
 			t.Errorf("%q: got %v", text, err)
@@ -77,7 +77,7 @@ func TestParseErrors(t *testing.T) {
 func TestCanonical(t *testing.T) {
 	for text, want := range map[string]string{
 		"*": "*", "https://a.test": "https://a.test", "HTTPS://A.Test/": "https://a.test", "http://a.test:80": "http://a.test", "https://a.test:80": "https://a.test:80",
-		"https://*.A.test:443/": "https://*.a.test", "http://localhost:*": "http://localhost:*", "https://*.a.test:*": "https://*.a.test:*", "http://[0:0::1]:80": "http://[::1]",
+		"https://*.A.test:443/": "https://*.a.test", "http://localhost:*": "http://localhost:*", "https://*.a.test:*": "https://*.a.test:*", "http://[0:0::1]:80": "http://[::1]", "http://[::ffff:192.0.2.1]": "http://[::ffff:c000:201]", "http://0xg.example": "http://0xg.example",
 	} {
 		if got, err := Canonical(text); err != nil || got != want {
 			t.Errorf("%q: got %q, %v, want %q", text, got, err, want)
