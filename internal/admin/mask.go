@@ -2,6 +2,7 @@ package admin
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pythopus/tentagate/internal/credentials"
@@ -56,7 +57,7 @@ func maskedIn(name string, value any) any {
 				}
 			case hides(name) && !openNames.MatchString(member):
 				within = name // such as header fields by name
-			case named && member != "name" && member != "field" && member != "handler":
+			case named && member != "name" && member != "field" && member != "handler" && member != "destinations" && member != "source":
 				within = "secret"
 			case holdsRequestValues(name, member, inner):
 				within = ofRequests
@@ -114,14 +115,18 @@ func maskedText(name, text string) string {
 }
 
 // namesSecret reports whether an object is a name and a value, and the name is that of a
-// secret.
+// secret. Of map, the names are those of its placeholders.
 func namesSecret(object map[string]any) bool {
 	for _, member := range []string{"name", "field", "header"} {
 		if name, ok := object[member].(string); ok && hides(name) {
 			return true
 		}
 	}
-	return false
+	names, _ := object["destinations"].([]any)
+	return slices.ContainsFunc(names, func(name any) bool {
+		text, ok := name.(string)
+		return ok && (hides(text) || keyNames.MatchString(strings.Trim(text, "{}")))
+	})
 }
 
 func hides(name string) bool { return secretNames.MatchString(name) && !openNames.MatchString(name) }

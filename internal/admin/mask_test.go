@@ -31,6 +31,8 @@ func TestMasked(t *testing.T) {
 		`{"certificate":"-----BEGIN EC PRIVATE KEY-----\ns3cret"}`:                                      `{"certificate":"*****"}`,
 		`{"token_file":"/run/token","public_keys":["-----BEGIN PUBLIC KEY-----"],"missing_key":"skip"}`: `{"missing_key":"skip","public_keys":["-----BEGIN PUBLIC KEY-----"],"token_file":"/run/token"}`,
 		`{"password":""}`: `{"password":""}`,
+		`{"handler":"map","source":"{path}","destinations":["{plan}","{api_key}"],"mappings":[{"input":"/a","outputs":["s3cret","s3cret"]}],"defaults":["s3cret"]}`: `{"defaults":["*****"],"destinations":["{plan}","{api_key}"],"handler":"map","mappings":[{"input":"*****","outputs":["*****","*****"]}],"source":"{path}"}`,
+		`{"handler":"map","destinations":["{plan}"],"mappings":[{"outputs":["gold"]}],"defaults":["free"]}`:                                                         `{"defaults":["free"],"destinations":["{plan}"],"handler":"map","mappings":[{"outputs":["gold"]}]}`,
 	} {
 		var v any
 		if err := json.Unmarshal([]byte(text), &v); err != nil {
