@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -115,7 +116,7 @@ func (h *Handler) costOf(repl *caddy.Replacer) int64 {
 	}
 	text, _ := repl.GetString(h.costName)
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-	if err != nil || n < 0 {
+	if n < 0 || err != nil && !errors.Is(err, strconv.ErrRange) { // one that is too large is the largest
 		return 1
 	}
 	return min(n, gcra.MaxCost)

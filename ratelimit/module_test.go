@@ -171,9 +171,14 @@ func TestExemptCostShadowTier(t *testing.T) {
 		if codes := s.statuses(2, client{vars: map[string]string{"cost": "0"}}); count(codes, 200) != 2 {
 			t.Errorf("cost 0: %v", codes)
 		}
-		w := s.send(client{ip: "192.0.2.77", vars: map[string]string{"cost": "11"}})
-		if w.Code != 429 || w.Header().Get("Retry-After") != "" {
-			t.Errorf("a cost that is never possible: %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+		for _, cost := range []string{"11", "9223372036854775808", "1" + strings.Repeat("0", 40)} {
+			w := s.send(client{ip: "192.0.2.77", vars: map[string]string{"cost": cost}})
+			if w.Code != 429 || w.Header().Get("Retry-After") != "" {
+				t.Errorf("a cost that is never possible, %s: %d, Retry-After %q", cost, w.Code, w.Header().Get("Retry-After"))
+			}
+		}
+		if codes := s.statuses(11, client{ip: "192.0.2.78", vars: map[string]string{"cost": "-9223372036854775809"}}); count(codes, 200) != 10 {
+			t.Errorf("a cost below zero is 1: %v", codes)
 		}
 	})
 	t.Run("shadow", func(t *testing.T) {
