@@ -329,6 +329,16 @@ func TestCheckEnvironment(t *testing.T) {
 		{"SERVER_NAME", " ", ":80", ""},
 		{"LOG_CREDENTIALS", " , ", "", `LOG_CREDENTIALS: " , " names no query parameter`},
 		{"LOG_CREDENTIALS", "sig,", "", ""},
+		{"METRICS_LISTEN", ":8000", "", `METRICS_LISTEN: ":8000" is where the gateway listens itself`},
+		{"METRICS_LISTEN", "127.0.0.1:8000", ":8000", "METRICS_LISTEN"},
+		{"METRICS_LISTEN", ":8000", "127.0.0.1:8000", "METRICS_LISTEN"},
+		{"METRICS_LISTEN", "[::1]:8000", "[::1]:8000", "METRICS_LISTEN"},
+		{"METRICS_LISTEN", "127.0.0.2:8000", "127.0.0.1:8000", ""},
+		{"METRICS_LISTEN", ":8000", ":9000", ""},
+		{"METRICS_LISTEN", ":9090", "", ""},
+		{"METRICS_LISTEN", "off", "", ""},
+		{"SERVER_NAME", "api.example.com, http://shop.example.com:9090", "", `METRICS_LISTEN: ":9090" is where`},
+		{"SERVER_NAME", "api.example.com", "", ""},
 	} {
 		t.Run(tc.name+"="+tc.value, func(t *testing.T) {
 			for _, name := range []string{"SHUTDOWN_DELAY", "GRACE_PERIOD"} {
@@ -336,6 +346,7 @@ func TestCheckEnvironment(t *testing.T) {
 			}
 			t.Setenv("TRUSTED_PROXIES", "")
 			t.Setenv("SERVER_NAME", "")
+			t.Setenv("METRICS_LISTEN", ":9090")
 			t.Setenv(tc.name, tc.value)
 			err := (&gatewayCommand{listen: tc.listen}).checkEnvironment()
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {

@@ -1,6 +1,7 @@
 package caddyfile
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,6 +99,9 @@ func (c *gatewayCommand) checkEnvironment() error {
 			return err
 		}
 	}
+	if err := c.checkMetricsListen(); err != nil {
+		return err
+	}
 	return checkOTEL()
 }
 
@@ -137,6 +141,30 @@ func checkBraces(variable string) error {
 	}
 	if open > 0 {
 		return fmt.Errorf("%s: an opening brace without a closing one", variable)
+	}
+	return nil
+}
+
+// checkMetricsListen refuses an address for the metrics at which the gateway listens itself:
+// its site would answer there, and nobody see that they are missing.
+func (c *gatewayCommand) checkMetricsListen() error {
+	address := getenv(envMetricsListen)
+	host, port, err := splitAddress(address)
+	if err != nil {
+		return nil // it is not set, or withInternalSite says what is wrong
+	}
+	for site := range strings.FieldsSeq(strings.ReplaceAll(cmp.Or(c.listen, os.Getenv("SERVER_NAME"), defaultListen), ",", " ")) {
+		own, err := httpcaddyfile.ParseAddress(site)
+		if err != nil {
+			continue // Caddy says so
+		}
+		bound := ""
+		if c.listen != "" {
+			bound = strings.Trim(own.Host, "[]") // a site listens at all addresses of the machine
+		}
+		if own.Port == port && (bound == "" || host == "" || bound == host) {
+			return fmt.Errorf("%s: %q is where the gateway listens itself: give the metrics another port, such as :9090, or unset it", envMetricsListen, address)
+		}
 	}
 	return nil
 }
