@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/caddyserver/caddy/v2"
@@ -256,5 +257,13 @@ http://` + gateway + ` {
 
 	if status, body := get("none"); status != http.StatusBadGateway {
 		t.Errorf("a name that does not exist: %d %s, want 502", status, body)
+	}
+	// An alert is for the names without an address.
+	const series = "tentagate_discovery_addresses"
+	want := fmt.Sprintf("# HELP %[1]s Addresses that the DNS has for a name that is looked up, as of its last answer: 0 while the name itself is used.\n"+
+		"# TYPE %[1]s gauge\n%[1]s{name=\"none.test:%[2]s\"} 0\n%[1]s{name=\"pods.test:%[2]s\"} 2\n", series, port)
+	running := caddy.ActiveContext()
+	if err := testutil.GatherAndCompare(running.GetMetricsRegistry(), strings.NewReader(want), series); err != nil {
+		t.Error(err)
 	}
 }
