@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/pythopus/tentagate/internal/fieldname"
 	"github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/proxyfields"
 	"github.com/pythopus/tentagate/internal/resolve"
@@ -256,7 +257,7 @@ func (ch *chain) addMade(name, text string) {
 // addStatic notes a field such as `request_header X-Origin-Secret {env.SECRET}`: it is
 // no credential of a client. It is part of the key, as not every request may get it.
 func (ch *chain) addStatic(name, value string) {
-	if name = http.CanonicalHeaderKey(name); !namesCredential(name) || strings.Contains(name, "{") {
+	if name = http.CanonicalHeaderKey(name); !namesCredential(fieldname.Hyphenated(name)) || strings.Contains(name, "{") {
 		return
 	}
 	for _, placeholder := range resolve.Placeholders(value) {

@@ -87,9 +87,9 @@ func (k *keyer) isCredential(name string) bool {
 }
 
 // namesCredential reports whether the name of a request field says that it holds
-// credentials, or names the user or a certificate.
+// credentials, or names the user or a certificate. The name is as fieldname.Hyphenated
+// returns it.
 func namesCredential(name string) bool {
-	name = fieldname.Hyphenated(name)
 	return credentials.IsName(name) || credentials.NamesUser(name) || proxyfields.IsCertificate(name)
 }
 
