@@ -162,11 +162,10 @@ func TestBlockedLeaderOfABrokenResponse(t *testing.T) {
 	ended(t, "the leader", led)
 }
 
-// A client that is too slow for those who share a response with it is cut off, and gets
-// the next one for itself.
+// A client that is too slow for those who share a response with it is cut off, and then
+// gets the response by a request of its own.
 func TestReaderThatIsCutOff(t *testing.T) {
-	defer func(d time.Duration) { stream.MaxDelay = d }(stream.MaxDelay)
-	stream.MaxDelay = 10 * time.Millisecond
+	defer stream.MaxDelay.Store(stream.MaxDelay.Swap(int64(time.Second)))
 	proceed := make(chan struct{})
 	var key target
 	piece := make([]byte, 100<<10)

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"slices"
 	"strings"
@@ -95,6 +96,10 @@ func appendValues(b []byte, names []string, r *http.Request) []byte {
 		value := ""
 		if repl != nil {
 			value, _ = repl.GetString(name)
+		}
+		if value != "" && strings.HasPrefix(name, "http.regexp.") { // it may be of a token, and keys are shown
+			sum := sha256.Sum256([]byte(value))
+			value = string(sum[:])
 		}
 		b = cachekey.AppendPart(cachekey.AppendPart(append(b, 'h'), name), value)
 	}

@@ -30,7 +30,7 @@ import (
 )
 
 // keyVersion is part of every key. It changes with how keys are made.
-const keyVersion = "4"
+const keyVersion = "5"
 
 // keyer makes the keys of requests.
 type keyer struct {
@@ -355,7 +355,7 @@ func (ch *chain) trusts(r *http.Request) bool {
 		return trusted
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && slices.ContainsFunc(ch.reads.Trusted, func(p netip.Prefix) bool { return p.Contains(peer.Addr().Unmap()) })
+	return err == nil && slices.ContainsFunc(ch.reads.Trusted, func(p netip.Prefix) bool { return p.Contains(peer.Addr().Unmap().WithZone("")) })
 }
 
 // appendPlace appends what the client cannot choose: where the handler stands in the

@@ -9,9 +9,9 @@ import (
 	"github.com/pythopus/tentagate/rediscache/internal/stream"
 )
 
-// maxAbandoned is how many requests to origins go on at a time whose clients have left
-// and whose responses nobody reads. Beyond that they end with their clients: otherwise
-// one client could have any number of them by leaving again and again.
+// maxAbandoned is how many requests to origins go on at a time whose responses nobody
+// read when their clients left. Beyond that they end with their clients: otherwise one
+// client could have any number of them by leaving again and again.
 const maxAbandoned = 100
 
 var abandoned atomic.Int64
@@ -32,6 +32,7 @@ type lifetime struct {
 	wanted    bool
 	timer     *time.Timer
 	counted   bool // among those that are abandoned
+	closed    bool // it has ended, or was ended: nothing is left to decide
 }
 
 // begin returns the context of the request to the origin.
@@ -103,10 +104,9 @@ func (l *lifetime) reconsider() {
 		limit = defaultFillTimeout
 	}
 	switch {
-	case l.cancel == nil, l.isRead():
-	case limit == 0, l.evaluated && !l.wanted, !l.evaluated && l.f.call == nil:
-		l.cancel()
-	case l.timer == nil && !l.mayGoOn():
+	case l.cancel == nil, l.closed, l.isRead():
+	case limit == 0, l.evaluated && !l.wanted, !l.evaluated && l.f.call == nil, l.timer == nil && !l.mayGoOn():
+		l.closed = true
 		l.cancel()
 	case l.timer == nil:
 		l.timer = time.AfterFunc(limit, l.expire)
@@ -144,6 +144,7 @@ func (l *lifetime) close() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closed = true // clientLeft may still wait for the lock
 	if l.timer != nil {
 		l.timer.Stop()
 	}

@@ -35,6 +35,9 @@ type refresher struct {
 // start refreshes a stored response. If somebody asks for it already, that is enough. If too
 // much is refreshed already, a later request has it refreshed.
 func (b *refresher) start(r *http.Request, next caddyhttp.Handler, t *target, stored match) {
+	if b.count.Load() >= maxRefreshes {
+		return // before anything is copied
+	}
 	private := t.isPrivate(stored.key)
 	c, leader := calls.Join(t.callKey(private))
 	if !leader {

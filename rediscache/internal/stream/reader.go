@@ -58,14 +58,16 @@ func (r *Reader) Next(done <-chan struct{}) ([]byte, error) {
 
 // wait unlocks the stream and waits until more is closed. It reports false if done was
 // before.
-func (s *Stream) wait(more, done <-chan struct{}) bool {
+func (s *Stream) wait(more chan struct{}, done <-chan struct{}) bool {
 	if s.waiting++; s.waiting == 1 {
 		s.waitingSince = time.Now()
 	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
-		s.waiting--
+		if s.more == more { // otherwise wakeReaders has counted it off
+			s.waiting--
+		}
 	}()
 	select {
 	case <-more:

@@ -5,6 +5,7 @@ package stream
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,7 +20,9 @@ var errTooSlow = errors.New("the client is too slow for a response that is not k
 // for it. As much of that is forgotten as there is time in which it does not, so one
 // that reads at half their pace may go on. A reader that is alone is waited for as
 // without the cache. It is a variable for tests.
-var MaxDelay = 10 * time.Second
+var MaxDelay atomic.Int64
+
+func init() { MaxDelay.Store(int64(10 * time.Second)) }
 
 // window is how much of a response that is not kept is buffered for its readers.
 const window = 256 << 10
@@ -62,7 +65,7 @@ func (b *buffer) end() int64 { return b.start + int64(len(b.data)) }
 // known, which is kept as far as limit and budget allow. onIdle is called when the
 // last reader has gone before the end.
 func New(limit, expected int64, budget *Budget, onIdle func()) *Stream {
-	s := &Stream{limit: int(limit), delay: MaxDelay, budget: budget, onIdle: onIdle}
+	s := &Stream{limit: int(limit), delay: time.Duration(MaxDelay.Load()), budget: budget, onIdle: onIdle}
 	switch {
 	case expected <= 0 || expected > limit:
 	case s.charge(expected):
@@ -150,7 +153,7 @@ func (s *Stream) waitForReaders(position int64) {
 	to := time.Now()
 	switch {
 	case s.waiting == 0:
-		from = to // it is nobody's time
+		from = to // nobody waits
 	case s.waitingSince.After(from):
 		from = s.waitingSince
 	}
@@ -188,7 +191,7 @@ func (s *Stream) CutOff() bool {
 func (s *Stream) wakeReaders() {
 	if s.more != nil {
 		close(s.more)
-		s.more = nil
+		s.more, s.waiting = nil, 0
 	}
 }
 
