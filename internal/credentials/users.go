@@ -14,6 +14,9 @@ var users = []string{
 // do: X-Auth-Request-Email, or by its last words X-Forwarded-User and X-User-Id. It is no
 // secret. The name is as fieldname.Hyphenated returns it.
 func NamesUser(name string) bool {
+	if strings.HasPrefix(name, "Sec-") { // a browser's own, as Sec-Fetch-User
+		return false
+	}
 	at := strings.LastIndexByte(name, '-')
 	switch name[at+1:] {
 	case "User", "Username", "Userid", "Userinfo", "Assertion", "Principal":
