@@ -27,6 +27,9 @@ const (
 
 // kindOf returns the kind of a field, by its canonical name.
 func kindOf(name string) kind {
+	if !plain(name) {
+		return ambiguous // of a trusted proxy, too: it may not know that it passes it on
+	}
 	switch proxyfields.Of(name) {
 	case proxyfields.Override:
 		return override
@@ -42,19 +45,22 @@ func kindOf(name string) kind {
 		// HTTP clients use.
 		return ambiguous
 	}
-	if !plain(name) {
-		return ambiguous
-	}
 	return ordinary
 }
 
 // kindOf returns the kind of a field, by its canonical name, in the server of the handler:
 // its client_ip_headers are fields of proxies, whatever their names.
 func (h *Handler) kindOf(name string) kind {
-	if k := kindOf(name); k != ordinary || !slices.Contains(h.clientFields, name) {
+	if k := kindOf(name); k != ordinary || !h.isClientField(name) {
 		return k
 	}
 	return forwarded
+}
+
+// isClientField reports whether the server takes the address of a client from the field,
+// or a service could take the field for that one.
+func (h *Handler) isClientField(name string) bool {
+	return len(h.clientFields) > 0 && slices.Contains(h.clientFields, fieldname.Hyphenated(name))
 }
 
 // namesClient reports whether a field of a proxy has the address of a client, which
@@ -93,7 +99,7 @@ func (h *Handler) checkFields(r *http.Request) error {
 			if fromTrustedProxy(r) {
 				break
 			}
-			if namesClient(name) || slices.Contains(h.clientFields, name) {
+			if namesClient(name) || h.isClientField(name) {
 				nearby.Forwarded(r)
 			}
 			if !slices.Contains(h.kept, name) {
@@ -114,15 +120,15 @@ func (h *Handler) checkFields(r *http.Request) error {
 // header it deletes from trailers; and what says how to handle a request, or who sends
 // it, must be in the header (RFC 9110 §6.5.1): no handler sees it in a trailer, but
 // some services merge trailers into the header.
-func ordinaryTrailer(name string) bool {
+func (h *Handler) ordinaryTrailer(name string) bool {
 	plain := fieldname.Hyphenated(name)
 	switch {
 	case name == "Content-Digest":
 		return true // the trailer is its usual place (RFC 9530 §2)
-	case endToEnd(plain), credentials.IsField(plain), credentials.IsName(plain), slices.Contains(credentials.Fields, plain), credentials.NamesUser(plain):
+	case h.endToEnd(plain), credentials.IsField(plain), credentials.IsName(plain), slices.Contains(credentials.Fields, plain), credentials.NamesUser(plain):
 		return false
 	}
-	return kindOf(name) == ordinary
+	return h.kindOf(name) == ordinary
 }
 
 // fromTrustedProxy reports whether the connection is from a proxy that the
@@ -169,7 +175,7 @@ func (h *Handler) reduceConnection(r *http.Request) {
 				if (name != "upgrade" || upgrading) && !slices.Contains(kept, name) {
 					kept = append(kept, name)
 				}
-			case name != "" && !endToEnd(http.CanonicalHeaderKey(name)):
+			case name != "" && !h.endToEnd(http.CanonicalHeaderKey(name)):
 				delete(fields, http.CanonicalHeaderKey(name))
 			}
 		}
@@ -183,7 +189,7 @@ func (h *Handler) reduceConnection(r *http.Request) {
 
 // endToEnd reports whether a field is kept although Connection names it: a client
 // could otherwise delete what a lenient proxy in front has set.
-func endToEnd(name string) bool {
+func (h *Handler) endToEnd(name string) bool {
 	switch name {
 	case "Host", "Authorization", "Cookie", "Cache-Control", "Pragma", "Range", "Expect", "Date", "Origin", "Referer", "User-Agent",
 		"Via", "Max-Forwards", "Idempotency-Key", "Dpop", "Traceparent", "Tracestate", requestid.Header:
@@ -194,5 +200,5 @@ func endToEnd(name string) bool {
 			return true
 		}
 	}
-	return kindOf(name) == forwarded
+	return h.kindOf(name) == forwarded
 }

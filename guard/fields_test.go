@@ -67,7 +67,7 @@ func TestTrailerNames(t *testing.T) {
 		"X-Trailer-Test": false, "X-Acme-Api-Key": false, "Content-Type": false, "If-Match": false, "Accept": false, "X-Forwarded-For": false, "X-Real-Ip": false,
 		"X-Http-Method-Override": false, "X~Sum": false, "Http2-Settings": false,
 	} {
-		if got := ordinaryTrailer(name); got != want {
+		if got := new(Handler).ordinaryTrailer(name); got != want {
 			t.Errorf("%s: kept is %v", name, got)
 		}
 	}
@@ -78,7 +78,7 @@ func TestOtherFields(t *testing.T) {
 	for name, want := range map[string]kind{
 		"X-Client-Id": ordinary, "X-Client-Version": ordinary, "X-Ip": ordinary, "X-Device-Ip": ordinary, "X-Email-Address": ordinary, "X-Ship": ordinary, "X-Originals": ordinary,
 		"X-For": ordinary, "Looking-For": ordinary, "Address": ordinary, "Ip": ordinary, "X-Array": ordinary, "X-Real": ordinary, "Proxy-Authorization": ordinary, "X-Proxy": ordinary,
-		"Proxy": ambiguous, "X-Original-Url": override, "X-Http-Path-Override": override, "X-Override-Url": override,
+		"Proxy": ambiguous, "X~Forwarded~Host": ambiguous, "X~Http~Method~Override": ambiguous, "X-Original-Url": override, "X-Http-Path-Override": override, "X-Override-Url": override,
 	} {
 		if got := kindOf(name); got != want {
 			t.Errorf("%s: %d, want %d", name, got, want)

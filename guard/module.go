@@ -19,6 +19,7 @@ import (
 	"github.com/pythopus/tentagate/internal/accesslog"
 	"github.com/pythopus/tentagate/internal/clientfault"
 	"github.com/pythopus/tentagate/internal/explain"
+	"github.com/pythopus/tentagate/internal/fieldname"
 	sitefields "github.com/pythopus/tentagate/internal/forwarded"
 	"github.com/pythopus/tentagate/internal/framing"
 	"github.com/pythopus/tentagate/internal/metrics"
@@ -92,9 +93,10 @@ type Handler struct {
 
 	upgrades []string // in lower case
 	kept     []string // KeepForwarded as net/http spells the names
-	// clientFields are the server's client_ip_headers as net/http spells them.
+	// clientFields are the server's client_ip_headers as fieldname.Hyphenated returns them.
 	clientFields []string
-	run          problem.Handler // serve
+	trailers     func(name string) bool // ordinaryTrailer
+	run          problem.Handler        // serve
 }
 
 var refusals = metrics.Counters("guard_refused_total", "Requests refused, by reason.", "reason")
@@ -121,10 +123,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	sitefields.Install(ctx)
 	problem.Install(ctx)
 	protect(ctx)
-	h.clientFields = nil
+	h.clientFields, h.trailers = nil, h.ordinaryTrailer
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		for _, name := range server.ClientIPHeaders {
-			h.clientFields = append(h.clientFields, http.CanonicalHeaderKey(name))
+			h.clientFields = append(h.clientFields, fieldname.Hyphenated(http.CanonicalHeaderKey(name)))
 		}
 	}
 	if err := cmp.Or(site.CheckReached(ctx, h.Position), h.checkOptions()); err != nil {
@@ -233,7 +235,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	watch := framing.From(r.Context())
 	if watch != nil {
-		watch.KeepTrailers(ordinaryTrailer)
+		watch.KeepTrailers(h.trailers)
 	}
 	err := next.ServeHTTP(w, r)
 	if err == nil {
