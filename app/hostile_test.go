@@ -25,6 +25,7 @@ func TestRepliesAreChecked(t *testing.T) {
 				return
 			}
 			// More than is accepted, and little enough for a client that believes it.
+			defer c.Close()
 			_, _ = c.Write([]byte("$33554432\r\n"))
 		}
 	}()

@@ -183,7 +183,14 @@ func (c *Checker) beginBulk(n int) error {
 	return nil
 }
 
+// costOfAttribute is how many elements an attribute counts for: go-redis calls itself for
+// each, and how deep that goes is not bounded otherwise.
+const costOfAttribute = 1 << 10
+
 func (c *Checker) beginAggregate(n int, attribute bool) error {
+	if attribute {
+		c.elements += costOfAttribute
+	}
 	if c.elements += n; c.elements > maxElements {
 		return fmt.Errorf("invalid reply from Redis: it announces %d elements; accepted are at most %d", c.elements, maxElements)
 	}

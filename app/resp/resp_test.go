@@ -41,6 +41,7 @@ func TestReplies(t *testing.T) {
 		"!4294967296\r\n":                      "announces a string",
 		"*2147483647\r\n":                      "elements",
 		"%1000000\r\n":                         "elements",
+		strings.Repeat("|0\r\n", 1<<11):        "elements",
 		">9999999999\r\n":                      "elements",
 		"*3\r\n*1000000\r\n" + strings.Repeat("_\r\n", 1000000) + "*1000000\r\n": "elements",
 		strings.Repeat("*2\r\n", maxDepth+1):                                     "nested",
