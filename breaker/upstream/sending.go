@@ -23,7 +23,7 @@ func (a *attempt) bounded(r *http.Request) (*http.Response, error) {
 		return a.t.send(r)
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	body := &sending{ReadCloser: r.Body, limit: limit, cancel: cancel}
+	body := &sending{ReadCloser: r.Body, limit: limit, left: r.ContentLength, cancel: cancel}
 	own := r.WithContext(ctx)
 	own.Body = body
 	resp, err := a.t.send(own)
@@ -41,6 +41,7 @@ func (a *attempt) bounded(r *http.Request) (*http.Response, error) {
 type sending struct {
 	io.ReadCloser
 	limit  time.Duration
+	left   int64 // of the body, if its length is known
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
@@ -53,14 +54,18 @@ type sending struct {
 func (s *sending) Read(p []byte) (int, error) {
 	s.stop()
 	n, err := s.ReadCloser.Read(p)
+	limit := s.limit
+	if s.left -= int64(n); err != nil || s.left == 0 {
+		limit *= 2 // the last piece may take as long, and then the answer
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.over:
 	case s.timer == nil:
-		s.timer = time.AfterFunc(s.limit, s.expire)
+		s.timer = time.AfterFunc(limit, s.expire)
 	default:
-		s.timer.Reset(s.limit)
+		s.timer.Reset(limit)
 	}
 	return n, err
 }

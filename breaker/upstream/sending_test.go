@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,29 @@ type pauses time.Duration
 func (p pauses) Read(b []byte) (int, error) { time.Sleep(time.Duration(p)); return len(b), nil }
 
 func (pauses) Close() error { return nil }
+
+// Once all of the body is read, the time for the answer is behind that for its last piece.
+func TestSent(t *testing.T) {
+	for left, end := range map[int64]error{-1: io.EOF, 10: nil} {
+		for pause, want := range map[time.Duration]bool{119 * time.Second: false, 121 * time.Second: true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := &sending{ReadCloser: io.NopCloser(strings.NewReader("0123456789")), limit: time.Minute, left: left, cancel: func() {}}
+				buf := make([]byte, 20)
+				_, err := s.Read(buf)
+				if end != nil {
+					_, err = s.Read(buf)
+				}
+				if err != end {
+					t.Fatal(err)
+				}
+				time.Sleep(pause)
+				if late := s.end(); late != want {
+					t.Errorf("length %d, %s after the last piece: late %v", left, pause, late)
+				}
+			})
+		}
+	}
+}
 
 // The client may take its time, the upstream may not.
 func TestSending(t *testing.T) {
