@@ -55,8 +55,8 @@ var storeErrors = parse.OneOf("allow", "deny")
 func (o *DenyList) validate() error {
 	return cmp.Or(
 		parse.Choice("on_store_error", cmp.Or(o.OnStoreError, "allow"), storeErrors),
-		parse.Between("max_entries", o.MaxEntries, 0, 10_000_000),
-		parse.Between("ttl", time.Duration(o.TTL), 0, maxRevocation),
+		parse.Between("max_entries", cmp.Or(o.MaxEntries, 1), 1, 10_000_000),
+		parse.Between("ttl", cmp.Or(time.Duration(o.TTL), time.Second), time.Second, maxRevocation),
 	)
 }
 

@@ -262,7 +262,7 @@ func TestDenyListOptions(t *testing.T) {
 		"max_entries 0":           "max_entries",
 		"max_entries 1 2":         "unexpected argument",
 		"ttl 0s":                  "ttl",
-		"ttl 9000h":               "accepted are 0s to 366d",
+		"ttl 9000h":               "accepted are 1s to 366d",
 		"on_store_error local":    "accepted are allow and deny",
 		"ttl 1h\n ttl 1h":         "more than once",
 		"redis x":                 "unknown option",

@@ -142,7 +142,7 @@ func (o *DPoP) validate() error {
 			return fmt.Errorf("algorithms: %q is not accepted: accepted are %s", a, strings.Join(dpop.Algorithms, " "))
 		}
 	}
-	if err := cmp.Or(parse.Between("max_age", time.Duration(o.MaxAge), 0, maxProofAge), parse.Between("max_proofs", o.MaxProofs, 0, maxProofs)); err != nil {
+	if err := cmp.Or(parse.Between("max_age", cmp.Or(time.Duration(o.MaxAge), time.Second), time.Second, maxProofAge), parse.Between("max_proofs", cmp.Or(o.MaxProofs, 1), 1, maxProofs)); err != nil {
 		return err
 	}
 	if len(o.NonceSecrets) > 0 && !o.Nonce {

@@ -52,6 +52,11 @@ func address(flags *pflag.FlagSet) (string, error) {
 	if given != "" {
 		return given, nil
 	}
+	if envFile != "" { // the configuration may use its variables
+		if err := dotenv.Load(envFile); err != nil {
+			return "", err
+		}
+	}
 	config, used, err := load(file, adapter)
 	if err != nil {
 		return "", fmt.Errorf("finding the admin API: %w; give its address with --address", err)

@@ -48,6 +48,7 @@ func maskedIn(name string, value any) any {
 	switch v := value.(type) {
 	case map[string]any:
 		named := namesSecret(v)
+		_, isMap := v["destinations"]
 		for member, inner := range v {
 			within := member
 			switch {
@@ -57,7 +58,7 @@ func maskedIn(name string, value any) any {
 				}
 			case hides(name) && !openNames.MatchString(member):
 				within = name // such as header fields by name
-			case named && member != "name" && member != "field" && member != "handler" && member != "destinations" && member != "source":
+			case named && member != "name" && member != "field" && member != "handler" && (!isMap || member != "destinations" && member != "source"):
 				within = "secret"
 			case holdsRequestValues(name, member, inner):
 				within = ofRequests

@@ -94,7 +94,7 @@ func CheckVariables(sets caddyhttp.MatcherSets) error {
 				continue
 			}
 			id := strings.TrimPrefix(moduleID(m), "http.matchers.")
-			if id == "host" || id == "expression" {
+			if id == "host" || id == "path" || id == "expression" {
 				continue
 			}
 			for _, found := range placeholder.FindAllStringSubmatch(canonicalText(m), -1) {

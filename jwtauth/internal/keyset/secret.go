@@ -68,7 +68,7 @@ var reference = regexp.MustCompile(`^(` +
 	`[%$]?[A-Z][A-Z0-9]*(_[A-Z0-9]+)+%?|\$[A-Za-z_]\w*|\$?\{+\s*[\w.:/-]+\s*\}*|env[.:]\w+|[a-z][a-z0-9+.-]*://.*|` +
 	`(~|\.{1,2})?/(run|var|etc|mnt|opt|home|tmp|srv|usr|root|app|data|config|vault|keys|secrets?)/[\w./-]+)$`)
 
-var errReference = errors.New("it is what a variable or a file is called, not what is in it: write {env.NAME} or {file./path}; the variable JWT_SECRET_KEY_FILE takes a path")
+var errReference = errors.New("it is what a variable or a file is called, not what is in it: write {env.NAME} or {file./path}")
 
 func checkVariety(secret []byte) error {
 	seen := map[byte]struct{}{}
