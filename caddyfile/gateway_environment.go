@@ -3,12 +3,15 @@ package caddyfile
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/dustin/go-humanize"
+	"golang.org/x/net/idna"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -112,11 +115,14 @@ func isSiteAddress(text string) bool {
 	if err != nil || address.Path != "" || address.Host == off || strings.Contains(address.Scheme, "{") {
 		return false
 	}
-	host := strings.Replace(address.Host, "*", "any", 1)
+	host := strings.ReplaceAll(address.Host, "*", "any")
+	if ascii, err := idna.ToASCII(host); err == nil {
+		host = ascii
+	}
 	if ip, ok := strings.CutPrefix(host, "["); ok {
 		host = strings.TrimSuffix(ip, "]")
 	}
-	return host == "" && address.Port != "" || isHost(host) && strings.Trim(host, "0123456789") != ""
+	return host == "" && (address.Port != "" || address.Scheme != "") || isHost(host) && strings.Trim(host, "0123456789") != ""
 }
 
 // checkBraces refuses lines of a Caddyfile whose braces are not in pairs: what follows
@@ -162,11 +168,21 @@ func (c *gatewayCommand) checkMetricsListen() error {
 		if c.listen != "" {
 			bound = strings.Trim(own.Host, "[]") // a site listens at all addresses of the machine
 		}
-		if own.Port == port && (bound == "" || host == "" || bound == host) {
+		ports := []string{own.Port}
+		if own.Port == "" {
+			ports = map[string][]string{"http": {"80"}, "https": {"443"}, "": {"443", "80"}}[own.Scheme] // 80 redirects
+		}
+		if slices.Contains(ports, port) && (isUnspecified(bound) || isUnspecified(host) || bound == host) {
 			return fmt.Errorf("%s: %q is where the gateway listens itself: give the metrics another port, such as :9090, or unset it", envMetricsListen, address)
 		}
 	}
 	return nil
+}
+
+// isUnspecified reports whether a host to listen at stands for all addresses.
+func isUnspecified(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 // unsetHint ends what is said about a value that was meant to switch off what has no

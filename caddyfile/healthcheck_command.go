@@ -95,7 +95,7 @@ func (c *healthCommand) addressOfSite(site string) string {
 	if err != nil {
 		host, port = strings.Trim(address, "[]"), ""
 	}
-	if host == "" && port == "" {
+	if host == "" && port == "" && scheme == "" {
 		return defaultHealthURL
 	}
 	if scheme == "" {

@@ -23,6 +23,7 @@ const (
 	envOTELEndpoint    = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	envOTELServiceName = "OTEL_SERVICE_NAME"
 	envOTELResource    = "OTEL_RESOURCE_ATTRIBUTES"
+	envOTELSampler     = "OTEL_TRACES_SAMPLER"
 )
 
 // withOTEL adds Caddy's tracing and its export of metrics by OTLP to the built-in
@@ -65,7 +66,7 @@ var otelWords = map[string][]string{
 	"OTEL_TRACES_EXPORTER":        {"otlp", "console", "none"},
 	"OTEL_METRICS_EXPORTER":       {"otlp", "console", "none", "prometheus"},
 	"OTEL_EXPORTER_OTLP_PROTOCOL": {"http/protobuf", "grpc"},
-	"OTEL_TRACES_SAMPLER": {
+	envOTELSampler: {
 		"parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio", "always_on", "always_off", "traceidratio",
 	},
 }
@@ -77,7 +78,11 @@ func checkOTEL() error {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(otelWords)) {
-		if value := getenv(name); value != "" && !slices.Contains(otelWords[name], value) {
+		value := getenv(name)
+		if name == envOTELSampler {
+			value = strings.ToLower(value) // as the SDK reads it
+		}
+		if value != "" && !slices.Contains(otelWords[name], value) {
 			return fmt.Errorf("%s: unknown value %q: accepted are %s", name, value, strings.Join(otelWords[name], ", "))
 		}
 	}
@@ -93,7 +98,7 @@ func checkOTEL() error {
 			return fmt.Errorf("OTEL_METRIC_EXPORT_INTERVAL: %q is not a number of milliseconds, such as 60000", value)
 		}
 	}
-	if value := getenv("OTEL_TRACES_SAMPLER_ARG"); value != "" && strings.HasSuffix(getenv("OTEL_TRACES_SAMPLER"), "ratio") {
+	if value := getenv("OTEL_TRACES_SAMPLER_ARG"); value != "" && strings.HasSuffix(strings.ToLower(getenv(envOTELSampler)), "ratio") {
 		if n, err := strconv.ParseFloat(value, 64); err != nil || !(n >= 0 && n <= 1) {
 			return fmt.Errorf("OTEL_TRACES_SAMPLER_ARG: %q is not a number from 0 to 1, such as 0.01", value)
 		}
