@@ -87,7 +87,7 @@ func (s *soak) run(ctx context.Context, l *lab) error {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	var workers sync.WaitGroup
-	for i := range 32 {
+	for i := range clients {
 		workers.Go(func() { s.client(work, i) })
 	}
 	var samples []soakSample
@@ -138,7 +138,8 @@ func (s *soak) ended(ctx context.Context, before float64) error {
 // Samples are compared by quarters. Resident memory follows the heap slowly, so that
 // a short soak says nothing of it.
 const (
-	leastSamples    = 8
+	clients         = 32
+	leastSamples    = 16
 	residentSamples = 40
 )
 
@@ -200,10 +201,14 @@ func (s *soak) sample(ctx context.Context) (soakSample, error) {
 	if err := s.server.collect(ctx); err != nil {
 		return soakSample{}, err
 	}
-	return soakSample{
+	one := soakSample{
 		sent: s.sent.Load(), resident: s.server.resident(),
 		heap: s.server.metric(ctx, "go_memstats_heap_alloc_bytes"), goroutines: s.server.metric(ctx, "go_goroutines"),
-	}, nil
+	}
+	if one.heap == 0 || one.goroutines == 0 || one.resident == 0 {
+		return one, errors.New("the gateway does not tell what it uses")
+	}
+	return one, nil
 }
 
 // flat returns an error if the last quarter of the samples is more than a tenth above
@@ -220,7 +225,7 @@ func flat(samples []soakSample) error {
 	}{
 		{"heap in MiB", 8, func(s soakSample) float64 { return s.heap / (1 << 20) }},
 		{resident, 16, func(s soakSample) float64 { return float64(s.resident) / (1 << 20) }},
-		{"goroutines", 60, func(s soakSample) float64 { return s.goroutines }},
+		{"goroutines", 4 * clients, func(s soakSample) float64 { return s.goroutines }},
 	} {
 		if m.name == resident && len(samples) < residentSamples {
 			continue

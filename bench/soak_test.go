@@ -36,7 +36,7 @@ func TestFlat(t *testing.T) {
 	if err := flat(series(func(i int) float64 { return 50 + 2*float64(i) }, steady(80))); err == nil {
 		t.Error("a heap that grows is not noticed")
 	}
-	if err := flat(series(steady(50), func(i int) float64 { return 80 + 2*float64(i) })); err == nil {
+	if err := flat(series(steady(50), func(i int) float64 { return 80 + 4*float64(i) })); err == nil {
 		t.Error("goroutines that grow are not noticed")
 	}
 }
