@@ -88,8 +88,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return place.Error(ctx, "telemetry", h.Position, err)
 	}
 	var err error
-	name := h.Service
-	name = cmp.Or(name, route.Other)
+	name := cmp.Or(h.Service, route.Other)
 	if h.other, err = h.acquire(name, ""); err != nil {
 		return err
 	}

@@ -93,8 +93,8 @@ func SetRequestID(r *http.Request, id string) {
 	}
 }
 
-// RequestID returns the id that guard gave the request, or without guard
-// Caddy's own {http.request.uuid}.
+// RequestID returns the id of the request: that of SetRequestID, which guard calls, or
+// without one Caddy's own {http.request.uuid}.
 func RequestID(r *http.Request) string {
 	if s := requeststate.Peek(r); s != nil {
 		return requestID(s, r)

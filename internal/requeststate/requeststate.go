@@ -39,7 +39,8 @@ type State struct {
 		Taken atomic.Bool
 		// Begun: the answer had begun when an error came.
 		Begun atomic.Bool
-		// ID is the id of the request, Given that of guard.
+		// ID is the id of the request: Given by guard, or by telemetry or
+		// Fallback for an error in front of it.
 		ID    atomic.Pointer[string]
 		Given string
 		// Answer is the writer of the outermost handler.

@@ -42,8 +42,8 @@ func (e *Engine) Forget() {
 }
 
 // Take makes a snapshot of what was gathered from the registry of metrics, of the parts
-// of the status, and of requests that failed lately, the latest first. Parts of which all that is shown is in Services, Unused and Problems are not
-// passed on.
+// of the status, and of requests that failed lately, the latest first. Parts of which all
+// that is shown is in Services, Unused and Problems are not passed on.
 func (e *Engine) Take(now time.Time, families []*dto.MetricFamily, status StatusPart, failed []Failed) *Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -272,7 +272,7 @@ func (e *Engine) identify(now time.Time, failed []Failed) {
 			return
 		}
 		at := slices.IndexFunc(failed, func(r Failed) bool {
-			return r.Service == f.Service && r.Route == f.Route && strconv.Itoa(r.Status) == f.Code
+			return r.Service == f.Service && r.Route == f.Route && strconv.Itoa(r.Status) == f.Code && r.Ended.UnixMilli() <= f.Time
 		})
 		if f.RequestID == "" && at >= 0 {
 			f.RequestID = failed[at].ID

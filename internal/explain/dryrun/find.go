@@ -42,8 +42,7 @@ const (
 // find returns the server that a URL leads to, by its port and, if it has one, its
 // address. The error is one for the admin API.
 func find(app *caddyhttp.App, u *url.URL) (destination, error) {
-	port := u.Port()
-	port = cmp.Or(port, map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	all := make([]destination, 0, len(app.Servers))
 	for name, server := range app.Servers {
 		all = append(all, destination{name: name, server: server})

@@ -47,7 +47,7 @@ func serve(w http.ResponseWriter, r *http.Request) error {
 
 // notFound says where else a request may be.
 func (s *store) notFound(id string) error {
-	return fmt.Errorf("no request %s is kept: this gateway, which started at %s, has the last %d requests that passed a `telemetry` handler, which `tentagate` has, and apart from them the last %d with a 5xx, %d with a 4xx and %d that took %s or longer. "+
+	return fmt.Errorf("no request %s is kept: of the requests that passed a `telemetry` handler (the directive `tentagate` has one) and have an id, this gateway, which started at %s, keeps the last %d, and apart from them the last %d with a 5xx, %d with a 4xx and %d that took %s or longer. "+
 		"With several replicas ask each of them. The access log has the id as request_id",
 		id, s.since.UTC().Format(time.RFC3339), sizes[other], sizes[failed], sizes[refused], sizes[slow], slowAfter)
 }
