@@ -232,7 +232,10 @@ type slowService struct {
 func (s *slowService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Path", r.URL.Path)
 	if r.URL.Path == "/slow" {
-		s.arrived <- struct{}{}
+		select {
+		case s.arrived <- struct{}{}:
+		default: // a retry
+		}
 		select {
 		case <-s.release:
 		case <-r.Context().Done():

@@ -70,6 +70,11 @@ func moduleDocs(t *testing.T) map[string]string {
 func TestModuleDocs(t *testing.T) {
 	mounted := mountedFiles(t)
 	docs := moduleDocs(t)
+	for name := range withoutExample {
+		if doc, ok := docs[name]; !ok || strings.Contains(doc, "\n\t") {
+			t.Errorf("%s is listed as without example", name)
+		}
+	}
 	if len(docs) < 20 {
 		t.Errorf("only %d modules were found", len(docs))
 	}
