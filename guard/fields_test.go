@@ -73,6 +73,19 @@ func TestTrailerNames(t *testing.T) {
 	}
 }
 
+// The server's client_ip_headers are fields of proxies wherever they are, in every spelling.
+func TestClientFields(t *testing.T) {
+	h := &Handler{clientFields: []string{"X-Edge-Visitor"}}
+	for _, name := range []string{"X-Edge-Visitor", "X_edge_visitor", "X-Edge.visitor"} {
+		if h.kindOf(name) != forwarded || h.ordinaryTrailer(name) || !h.endToEnd(name) {
+			t.Errorf("%s is not taken for a field of a proxy", name)
+		}
+	}
+	if h.kindOf("X-Edge") != ordinary || !h.ordinaryTrailer("X-Edge") || h.endToEnd("X-Edge") {
+		t.Error("X-Edge is")
+	}
+}
+
 // Fields that only look like those stay, and that of CGI programs' proxy never does.
 func TestOtherFields(t *testing.T) {
 	for name, want := range map[string]kind{

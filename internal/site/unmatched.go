@@ -94,7 +94,7 @@ func CheckVariables(sets caddyhttp.MatcherSets) error {
 				continue
 			}
 			id := strings.TrimPrefix(moduleID(m), "http.matchers.")
-			if id == "host" || id == "path" || id == "expression" {
+			if id == "host" || id == "expression" {
 				continue
 			}
 			for _, found := range placeholder.FindAllStringSubmatch(canonicalText(m), -1) {
@@ -103,7 +103,7 @@ func CheckVariables(sets caddyhttp.MatcherSets) error {
 					continue
 				}
 				if value, _ := caddy.NewReplacer().GetString(name); strings.TrimSpace(value) == "" {
-					return fmt.Errorf("the matcher %s: {%s} is empty, so that requests may match which should not: give it a value, or remove the matcher", id, name)
+					return fmt.Errorf("the matcher %s: {%s} is empty, so that other requests match than should: give it a value, or remove the matcher", id, name)
 				}
 			}
 		}
