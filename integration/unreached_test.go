@@ -26,7 +26,7 @@ func TestUnreachedChecks(t *testing.T) {
 		"a matcher of the check":  {":8000 {\nroute {\nreverse_proxy a:1\njwt_auth /x {$JWT_SECRET_KEY}\n}\n}", "jwt_auth: no request reaches it, so"},
 		"under one matcher":       {":8000 {\nroute {\n@a path /x\nreverse_proxy @a a:1\njwt_auth @a {$JWT_SECRET_KEY}\n}\n}", "jwt_auth: no request reaches it, so"},
 		"an unset variable":       {":8000 {\n@a path {env.TG_UNSET_PATH}\njwt_auth @a {$JWT_SECRET_KEY}\nrespond x\n}", `jwt_auth: no request reaches it: its matcher, or that of a block around it, matches none: path {env.TG_UNSET_PATH} = ""`},
-		"an empty field":          {":8000 {\n@a not header X-Key {env.TG_UNSET}\njwt_auth @a {$JWT_SECRET_KEY}\nrespond x\n}", "jwt_auth: the matcher header: {env.TG_UNSET} is empty, so that requests may match which should not"},
+		"an empty field":          {":8000 {\n@a not header X-Key {env.TG_UNSET}\njwt_auth @a {$JWT_SECRET_KEY}\nrespond x\n}", "jwt_auth: the matcher header: {env.TG_UNSET} is empty, so that other requests match than should"},
 		"a part of a path":        {":8000 {\njwt_auth /{env.TG_UNSET}/* {$JWT_SECRET_KEY}\nrespond x\n}", "jwt_auth: the matcher path: {env.TG_UNSET} is empty"},
 		"an empty variable":       {":8000 {\n@a not vars {header.X-Key} {env.TG_UNSET}\nratelimit @a 5/1m\nrespond x\n}", "ratelimit: the matcher vars: {env.TG_UNSET} is empty"},
 		"a public path":           {":8000 {\ntentagate {\nservice a http://a:1\njwt {$JWT_SECRET_KEY}\npublic /api/a/{env.TG_UNSET}*\n}\n}", "the matcher path: {env.TG_UNSET} is empty"},
