@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestSent(t *testing.T) {
 				if end != nil {
 					_, err = s.Read(buf)
 				}
-				if err != end {
+				if !errors.Is(err, end) {
 					t.Fatal(err)
 				}
 				time.Sleep(pause)
