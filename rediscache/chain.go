@@ -341,16 +341,19 @@ func (ch *chain) wasAuthorized(r *http.Request) bool {
 // the response, and that are not part of the key, until it returns false. They do not
 // reach the service with a request whose response may be shared.
 func (c *chains) unkeyed(r *http.Request, f func(name string) bool) {
-	ch := c.of(r)
+	var ch *chain // most requests have no such field
 	for name, values := range r.Header {
 		kind := proxyfields.Of(name)
-		switch {
-		case kind == proxyfields.None, len(values) == 0,
-			name == "X-Forwarded-For", // which reverse_proxy sets
-			kind != proxyfields.Override && (saysWho(name) || ch.trusts(r)):
+		if kind == proxyfields.None || len(values) == 0 || name == "X-Forwarded-For" { // which reverse_proxy sets
 			continue
 		}
-		if !slices.Contains(c.keyHeaders, name) && !ch.sets(name) && !f(name) {
+		if ch == nil {
+			ch = c.of(r)
+		}
+		if kind != proxyfields.Override && (saysWho(name) || ch.trusts(r)) || slices.Contains(c.keyHeaders, name) || ch.sets(name) {
+			continue
+		}
+		if !f(name) {
 			return
 		}
 	}
