@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -9,28 +10,20 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // Every client checks what the server sends before it is parsed.
 func TestRepliesAreChecked(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			// More than is accepted, and little enough for a client that believes it.
-			defer c.Close()
-			_, _ = c.Write([]byte("$33554432\r\n"))
-		}
-	}()
+	// More than is accepted, and little enough for a client that believes it. The server
+	// reads on, so that the connection is not reset before that is read.
+	addr := testkit.Serve(t, func(c net.Conn) {
+		_, _ = c.Write([]byte("$33554432\r\n"))
+		_, _ = io.Copy(io.Discard, c)
+	})
 	for _, options := range []RedisConfig{{}, {Cluster: true}} {
-		options.URLs = []string{"redis://" + l.Addr().String()}
+		options.URLs = []string{"redis://" + addr}
 		rd, release, err := Connect(&options, zap.NewNop())
 		if err != nil {
 			t.Fatal(err)

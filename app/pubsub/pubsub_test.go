@@ -18,30 +18,19 @@ import (
 // Replies of another type than a subscription has make go-redis panic, in a goroutine
 // of its own if its channels are used.
 func TestHostileReplies(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	answers := []string{
 		"*3\r\n:1\r\n:2\r\n:3\r\n", "*0\r\n", "*1\r\n$7\r\nmessage\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n$1\r\nx\r\n",
 		"*3\r\n$7\r\nmessage\r\n:1\r\n$1\r\nx\r\n", ":1\r\n", "-ERR no\r\n",
 		"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$5\r\nhello\r\n",
 	}
 	var subscriptions atomic.Int64
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answer(c, func() string {
-				n := int(subscriptions.Add(1))
-				return answers[min(n, len(answers))-1]
-			})
-		}
-	}()
-	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), Protocol: 2, DisableIdentity: true, MaxRetries: -1})
+	addr := testkit.Serve(t, func(c net.Conn) {
+		answer(c, func() string {
+			n := int(subscriptions.Add(1))
+			return answers[min(n, len(answers))-1]
+		})
+	})
+	client := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, MaxRetries: -1})
 	defer client.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -64,7 +53,6 @@ func TestHostileReplies(t *testing.T) {
 
 // answer answers the commands on a connection, subscriptions with what next returns.
 func answer(c net.Conn, next func() string) {
-	defer c.Close()
 	in := bufio.NewReader(c)
 	for {
 		line, err := in.ReadString('\n')

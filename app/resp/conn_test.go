@@ -10,37 +10,23 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/pythopus/tentagate/app/resp"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // server answers whatever it is sent with the same bytes.
 func server(t *testing.T, answer string) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
+	return testkit.Serve(t, func(c net.Conn) {
+		request := make([]byte, 4096)
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			if _, err := c.Read(request); err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				request := make([]byte, 4096)
-				for {
-					if _, err := c.Read(request); err != nil {
-						return
-					}
-					if _, err := c.Write([]byte(answer)); err != nil {
-						return
-					}
-				}
-			}()
+			if _, err := c.Write([]byte(answer)); err != nil {
+				return
+			}
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // Without the check go-redis allocates what is announced, or panics.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pythopus/tentagate/internal/servertest"
+	"github.com/pythopus/tentagate/internal/testkit"
 )
 
 // script is what a backend does with one connection.
@@ -21,27 +22,10 @@ type script func(c *net.TCPConn, in *bufio.Reader)
 // scripted starts a backend that follows a script with each connection.
 func scripted(t *testing.T, do script) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				do(c.(*net.TCPConn), bufio.NewReader(c))
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return testkit.Serve(t, func(c net.Conn) { do(c.(*net.TCPConn), bufio.NewReader(c)) })
 }
 
-// says answers each request with the same text, once it has read its body. Pieces
+// answerWith answers each request with the same text, once it has read its body. Pieces
 // between | are sent one by one.
 func answerWith(text string) script {
 	return func(c *net.TCPConn, in *bufio.Reader) {

@@ -179,29 +179,15 @@ func frames(t *testing.T, gateway *httptest.Server, fields [][2]string) string {
 func TestInvalidRequestLines(t *testing.T) {
 	var lines atomic.Value
 	lines.Store("")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				buf := make([]byte, 4096)
-				n, _ := conn.Read(buf)
-				lines.Store(lines.Load().(string) + string(buf[:n]))
-				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-			}()
-		}
-	}()
+	addr := testkit.Serve(t, func(conn net.Conn) {
+		buf := make([]byte, 4096)
+		n, _ := conn.Read(buf)
+		lines.Store(lines.Load().(string) + string(buf[:n]))
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
 	gateway := servertest.NewTLS(t, `
 :80 {
-	reverse_proxy `+l.Addr().String()+` {
+	reverse_proxy `+addr+` {
 		lb_retries 2
 		transport tentagate {
 			breaker tokens {
@@ -236,5 +222,5 @@ func TestInvalidRequestLines(t *testing.T) {
 			t.Errorf("%q %q: %s", tc.method, tc.path, got)
 		}
 	}
-	expectState(t, "tokens", l.Addr().String(), "closed")
+	expectState(t, "tokens", addr, "closed")
 }

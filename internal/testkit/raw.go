@@ -11,10 +11,15 @@ import (
 	"time"
 )
 
-// RawBackend starts an upstream that sends the same bytes to every request, in
-// pieces where they have a |, as a network may deliver them; with TLS unless config
-// is nil. It ends with the test. RawBackend returns host:port.
-func RawBackend(tb testing.TB, answer string, config *tls.Config) string {
+// Serve starts a server that calls serve with each connection, in a goroutine of its own,
+// and closes the connection after that. It ends with the test. Serve returns host:port.
+func Serve(tb testing.TB, serve func(c net.Conn)) string {
+	tb.Helper()
+	return serveOn(tb, nil, serve)
+}
+
+// serveOn is Serve with TLS, unless config is nil.
+func serveOn(tb testing.TB, config *tls.Config, serve func(c net.Conn)) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,14 +35,24 @@ func RawBackend(tb testing.TB, answer string, config *tls.Config) string {
 			if err != nil {
 				return
 			}
-			go serveRaw(c, answer)
+			go func() {
+				defer func() { _ = c.Close() }()
+				serve(c)
+			}()
 		}
 	}()
 	return l.Addr().String()
 }
 
+// RawBackend starts an upstream that sends the same bytes to every request, in
+// pieces where they have a |, as a network may deliver them; with TLS unless config
+// is nil. It ends with the test. RawBackend returns host:port.
+func RawBackend(tb testing.TB, answer string, config *tls.Config) string {
+	tb.Helper()
+	return serveOn(tb, config, func(c net.Conn) { serveRaw(c, answer) })
+}
+
 func serveRaw(c net.Conn, answer string) {
-	defer func() { _ = c.Close() }()
 	in := bufio.NewReader(c)
 	for {
 		r, err := http.ReadRequest(in)
