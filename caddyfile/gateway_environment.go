@@ -73,7 +73,7 @@ func (c *gatewayCommand) checkEnvironment() error {
 	if text := os.Getenv("LOG_CREDENTIALS"); text != "" && strings.Trim(text, ", ") == "" {
 		return fmt.Errorf("LOG_CREDENTIALS: %q names no query parameter: write names with commas or spaces between them, or unset it", text)
 	}
-	ranges := strings.Fields(strings.ReplaceAll(os.Getenv("TRUSTED_PROXIES"), ",", " "))
+	ranges := items(os.Getenv("TRUSTED_PROXIES"))
 	for i, text := range ranges {
 		if text == "private_ranges" {
 			continue
@@ -92,7 +92,7 @@ func (c *gatewayCommand) checkEnvironment() error {
 	if name := os.Getenv("SERVER_NAME"); name != "" && c.listen != "" {
 		return fmt.Errorf("SERVER_NAME %q and --listen %s are both given: leave one of them out", name, c.listen)
 	}
-	for site := range strings.FieldsSeq(strings.ReplaceAll(os.Getenv("SERVER_NAME"), ",", " ")) {
+	for _, site := range items(os.Getenv("SERVER_NAME")) {
 		if !isSiteAddress(site) {
 			return fmt.Errorf("SERVER_NAME: %q is not the address of a site: write it as api.example.com, api.example.com:8443 or :8000", site)
 		}
@@ -107,6 +107,9 @@ func (c *gatewayCommand) checkEnvironment() error {
 	}
 	return checkOTEL()
 }
+
+// items returns what commas or spaces separate in the value of a variable.
+func items(text string) []string { return strings.Fields(strings.ReplaceAll(text, ",", " ")) }
 
 // isSiteAddress reports whether a text is an address by which Caddy can serve the
 // gateway. A number is a port without its colon, and not a host.
@@ -159,7 +162,7 @@ func (c *gatewayCommand) checkMetricsListen() error {
 	if err != nil {
 		return nil // it is not set, or withInternalSite says what is wrong
 	}
-	for site := range strings.FieldsSeq(strings.ReplaceAll(cmp.Or(c.listen, os.Getenv("SERVER_NAME"), defaultListen), ",", " ")) {
+	for _, site := range items(cmp.Or(c.listen, os.Getenv("SERVER_NAME"), defaultListen)) {
 		own, err := httpcaddyfile.ParseAddress(site)
 		if err != nil {
 			continue // Caddy says so
