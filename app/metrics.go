@@ -86,7 +86,8 @@ func collectPools(ch chan<- prometheus.Metric) {
 		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, t, v, rd.Key())
 		}
-		send(upDesc, prometheus.GaugeValue, metrics.Bool(rd.Up()))
+		up := rd.Up()
+		send(upDesc, prometheus.GaugeValue, metrics.Bool(up))
 		counts := map[availability.State]int{}
 		for _, s := range rd.availability.Status() {
 			counts[s.State]++
@@ -95,7 +96,7 @@ func collectPools(ch chan<- prometheus.Metric) {
 			metrics.SendGauge(ch, partsDesc, float64(counts[s]), rd.Key(), s.String())
 		}
 		send(instancesDesc, prometheus.GaugeValue, float64(rd.Instances()))
-		if rd.Cluster() && !rd.Up() {
+		if rd.Cluster() && !up {
 			return true // reading the nodes of a lost Cluster would wait for it
 		}
 		stats := rd.hot.PoolStats()
