@@ -16,7 +16,7 @@ import (
 func TestNamedPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "openapi.json")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	read := make(chan error, 1)
 	go func() {
