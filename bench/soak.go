@@ -23,7 +23,7 @@ type soak struct {
 	numbers int
 	// reload is the time between two loads of the configuration.
 	reload time.Duration
-	// log is told of each sample.
+	// log is called with each sample.
 	log func(format string, args ...any)
 
 	server  *server

@@ -74,8 +74,8 @@ func (m hostMade) in(text string) bool {
 }
 
 // variables returns those whose values handlers behind use, of their names, and those of
-// hostSources. What `map` sets is not a variable: it is made when it is read, behind the cache of the host in its
-// normal form.
+// hostSources. What `map` sets is not a variable: it is made when it is read, behind the
+// cache of the host in its normal form.
 func (m hostMade) variables(behind []string) (names []string) {
 	for _, name := range behind {
 		isSource := slices.ContainsFunc(hostSources, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

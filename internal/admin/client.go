@@ -30,8 +30,9 @@ const off = "off"
 
 // address returns the address of the admin API: that of the flags, that of the variable,
 // also in the environment file that the gateway has, that of the Caddyfile in this
-// directory, the socket of the one gateway that has one by default, or Caddy's default. A Caddyfile that only happens to be in this directory and
-// cannot be read is not an error: it may need an environment that the command does not have.
+// directory, the socket of the one gateway that has one by default, or Caddy's default. A
+// Caddyfile that only happens to be in this directory and cannot be read is not an error:
+// it may need an environment that the command does not have.
 func address(flags *pflag.FlagSet) (string, error) {
 	given, _ := flags.GetString("address")
 	file, _ := flags.GetString("config")

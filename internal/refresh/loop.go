@@ -53,7 +53,8 @@ func (l *Loop) Start(delay time.Duration) {
 
 // Run begins a run, unless there is one, and returns a channel that is closed when it
 // ends. may is called with the time at which the last run began, zero for none. The
-// channel is nil if may forbids a run, and after Close unless a run is still ending. It is for after Start.
+// channel is nil if may forbids a run, and after Close unless a run is still ending. It is
+// for after Start.
 func (l *Loop) Run(may func(last time.Time) bool) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -142,14 +142,14 @@ func (s *Stream) waitForSpace(n int) {
 // waitForReaders waits for those that are before a position, until one of them has
 // moved on, and cuts off who has others wait for too long.
 func (s *Stream) waitForReaders(position int64) {
-	patience := s.delay
+	timeout := s.delay
 	for r := range s.readers {
 		if r.behind = r.at < position; r.behind {
-			patience = min(patience, s.delay-r.delayed)
+			timeout = min(timeout, s.delay-r.delayed)
 		}
 	}
 	from := time.Now()
-	s.waitForReader(patience)
+	s.waitForReader(timeout)
 	to := time.Now()
 	switch {
 	case s.waiting == 0:
@@ -168,12 +168,12 @@ func (s *Stream) waitForReaders(position int64) {
 
 // waitForReader unlocks the stream and waits until a reader has moved on, or for some
 // time.
-func (s *Stream) waitForReader(patience time.Duration) {
+func (s *Stream) waitForReader(timeout time.Duration) {
 	space := make(chan struct{})
 	s.space = space
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-space:
